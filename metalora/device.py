@@ -1,0 +1,43 @@
+"""Where and in which precision to compute."""
+
+import contextlib
+
+import torch
+
+from metalora.errors import InputError
+
+PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+
+
+def pick_device(name: str = "auto") -> torch.device:
+    """The device called `name`; "auto" takes cuda, then mps, then cpu.
+
+    Raises:
+        InputError: the device does not exist here, or the name is none.
+    """
+    present = {
+        "cuda": torch.cuda.is_available(),
+        "mps": torch.backends.mps.is_available(),
+        "cpu": True,
+    }
+    if name == "auto":
+        return torch.device(next(kind for kind, here in present.items() if here))
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        device = None
+    if device is None or device.type not in present:
+        raise InputError(f"Unknown device {name!r}: use auto, cpu, cuda or mps.")
+    missing = device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count()
+    if missing or not present[device.type]:
+        raise InputError(f"This machine has no device {name!r}: use --device auto or cpu.")
+    return device
+
+
+def autocast(device: torch.device, precision: str) -> contextlib.AbstractContextManager:
+    """Context in which matrix products run in `precision` ("float32" or "bfloat16")."""
+    if precision not in PRECISIONS:
+        raise InputError(f"Unknown precision {precision!r}: use float32 or bfloat16.")
+    if precision == "float32":
+        return contextlib.nullcontext()
+    return torch.autocast(device.type, PRECISIONS[precision])

@@ -1,0 +1,118 @@
+"""What every training loop here shares: schedule, progress with time left, checkpoints, resuming.
+
+A loop is a function `step(i)` that trains on batch i and returns its metrics. Whatever it draws at
+random, it draws from a generator made of the run's seed and i, so that a resumed run sees the very
+batches that it would have seen.
+"""
+
+import math
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LambdaLR
+
+from metalora.errors import InputError
+from metalora.states import read_state, write_state
+
+
+class Stateful(Protocol):
+    """A module, an optimiser, a schedule: anything that can be put away and taken up again."""
+
+    def state_dict(self) -> dict[str, Any]: ...
+    def load_state_dict(self, state: dict[str, Any]) -> Any: ...
+
+
+@dataclass(frozen=True)
+class Progress:
+    """What a loop tells after a step."""
+
+    step: int  # steps done, from 1
+    steps: int  # steps in all
+    metrics: dict[str, float]  # losses and accuracies of this step
+    rates: dict[str, float]  # learning rate of each parameter group
+    images_per_second: float  # over the last few steps
+    seconds_left: float
+
+
+def warmup_cosine(optimizer: Optimizer, steps: int, warmup: float = 0.05) -> LambdaLR:
+    """Linear warm-up over the share `warmup` of `steps`, then half a cosine down to zero."""
+    rise = max(1, round(warmup * steps))
+
+    def factor(step: int) -> float:
+        if step < rise:
+            return (step + 1) / rise
+        return 0.5 * (1 + math.cos(math.pi * (step - rise) / max(1, steps - rise)))
+
+    return LambdaLR(optimizer, factor)
+
+
+def run_loop(
+    step: Callable[[int], dict[str, float]],
+    steps: int,
+    batch: int,
+    optimizer: Optimizer,
+    parts: dict[str, Stateful],
+    identity: dict[str, Any],
+    *,
+    checkpoint: Path | None = None,
+    every: float = 30.0,
+) -> Iterator[Progress]:
+    """Call `step` until `steps` are done, yielding progress after each.
+
+    Args:
+        step: trains on batch i and returns metrics, among them "loss".
+        batch: images per step, for the rate.
+        parts: what a checkpoint holds, by name.
+        identity: settings of the run; a checkpoint of other settings is refused.
+        checkpoint: file to resume from when it exists and to write every `every` seconds, at the
+            end, and when the loop is left early (Ctrl-C, or the generator closed).
+
+    Raises:
+        InputError: the checkpoint belongs to another run, or the loss is not finite any more.
+    """
+    done = _resume(checkpoint, parts, identity) if checkpoint is not None else 0
+
+    def save() -> None:
+        if checkpoint is not None:
+            state = {name: part.state_dict() for name, part in parts.items()}
+            write_state(checkpoint, {"identity": identity, "step": done, "rng": torch.get_rng_state(), **state})
+
+    saved = started = time.monotonic()
+    first, pace = done, 0.0
+    try:
+        while done < steps:
+            before = time.monotonic()
+            metrics = step(done)
+            if not math.isfinite(metrics["loss"]):
+                rate = max(group["lr"] for group in optimizer.param_groups)
+                raise InputError(f"The loss is not finite at step {done + 1}: lower the learning rate (now {rate:g}).")
+            done += 1
+            now = time.monotonic()
+            pace = 0.9 * pace + 0.1 * (now - before) if pace else now - before
+            left = (now - started) / (done - first) * (steps - done)
+            rates = {group.get("name", "all"): group["lr"] for group in optimizer.param_groups}
+            if now - saved > every:
+                save()
+                saved = now
+            yield Progress(done, steps, metrics, rates, batch / pace, left)
+    except (KeyboardInterrupt, GeneratorExit):
+        save()
+        raise
+    save()
+
+
+def _resume(checkpoint: Path, parts: dict[str, Stateful], identity: dict[str, Any]) -> int:
+    if not checkpoint.exists():
+        return 0
+    state = read_state(checkpoint)
+    if state.get("identity") != identity:
+        raise InputError(f"{checkpoint} is the checkpoint of a run with other settings: choose another place.")
+    for name, part in parts.items():
+        part.load_state_dict(state[name])
+    torch.set_rng_state(state["rng"])
+    return state["step"]

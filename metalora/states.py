@@ -1,0 +1,113 @@
+"""Nested states of modules, optimisers and generators as one safetensors file, never pickle.
+
+Tensors become entries of the file; everything around them becomes JSON in its header. Files are
+written whole: to a temporary name, then renamed.
+"""
+
+import json
+import os
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from metalora.errors import InputError
+
+
+def write_whole(path: Path, write: Callable[[Path], None]) -> None:
+    """Let `write` fill a temporary file beside `path`, then move it there: all or nothing.
+
+    Raises:
+        InputError: the disk refuses, for instance because it is full.
+    """
+    path = Path(path)
+    temporary = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+        os.close(handle)
+        temporary = Path(name)
+        write(temporary)
+        temporary.chmod(0o644)
+        temporary.replace(path)
+    except (OSError, SafetensorError) as error:
+        raise InputError(f"Cannot write {path}: {error}; free some space or choose another place.") from error
+    finally:
+        if temporary is not None:
+            temporary.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write `text` to `path`, whole."""
+    write_whole(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+
+
+def write_tensors(path: Path, tensors: dict[str, Tensor], header: dict[str, Any] | None = None) -> None:
+    """Write named tensors and a JSON `header` to one safetensors file, whole."""
+    copies = {name: tensor.detach().cpu().clone().contiguous() for name, tensor in tensors.items()}
+    metadata = {"header": json.dumps(header or {})}
+    write_whole(path, lambda temporary: save_file(copies, temporary, metadata))
+
+
+def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Named tensors and JSON header of a file that `write_tensors` wrote.
+
+    Raises:
+        InputError: the file is missing, truncated or not safetensors.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            header = json.loads((file.metadata() or {}).get("header", "{}"))
+            return {name: file.get_tensor(name) for name in file.keys()}, header
+    except FileNotFoundError as error:
+        raise InputError(f"There is no file {path}.") from error
+    except (SafetensorError, OSError, json.JSONDecodeError) as error:
+        raise InputError(f"{path} is not a whole safetensors file ({error}): write it again.") from error
+
+
+def write_state(path: Path, state: dict[str, Any]) -> None:
+    """Write a nested state (dicts, lists, numbers, strings, tensors), for instance an optimiser's."""
+    tensors: dict[str, Tensor] = {}
+
+    def strip(node: Any, key: str) -> Any:
+        if isinstance(node, Tensor):
+            tensors[key] = node
+            return {"tensor": key}
+        if isinstance(node, dict):
+            return {"dict": [[name, strip(value, f"{key}.{name}")] for name, value in node.items()]}
+        if isinstance(node, list | tuple):
+            return {"list": [strip(value, f"{key}.{i}") for i, value in enumerate(node)]}
+        return node
+
+    skeleton = strip(state, "state")
+    write_tensors(path, tensors, skeleton)
+
+
+def read_state(path: Path) -> dict[str, Any]:
+    """The nested state that `write_state` wrote; tuples come back as lists."""
+    tensors, skeleton = read_tensors(path)
+
+    def rebuild(node: Any) -> Any:
+        if not isinstance(node, dict):
+            return node
+        ((kind, value),) = node.items()
+        if kind == "tensor":
+            return tensors[value]
+        if kind == "dict":
+            return {name: rebuild(child) for name, child in value}
+        return [rebuild(child) for child in value]
+
+    return rebuild(skeleton)
+
+
+def generator(*seeds: int) -> torch.Generator:
+    """A CPU generator whose stream depends on every one of `seeds` and on their order."""
+    mixed = 0
+    for seed in seeds:
+        mixed = (mixed * 6364136223846793005 + int(seed) + 1442695040888963407) % 2**63
+    return torch.Generator().manual_seed(mixed)

@@ -5,14 +5,12 @@ resnet20: He et al., Deep residual learning, 1512.03385, section 4.2 (projection
 mixer_nano: Tolstikhin et al., MLP-Mixer, 2105.01601, patches of 4×4, width 96, 8 blocks.
 """
 
-import hashlib
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import timm
-import torch
 from huggingface_hub import try_to_load_from_cache
 from timm.data import resolve_model_data_config
 from timm.models.mlp_mixer import MlpMixer
@@ -39,7 +37,7 @@ class Backbone(nn.Module):
 
     Attributes:
         name: bundled or timm name; None for a foreign module.
-        stages: names of submodules of `net` whose outputs tell of an image, shallow to deep.
+        stages: submodules of `net` whose outputs tell of an image, shallow to deep, and their channels.
         rows_by_image: layers may see a whole multiple of the batch, with the rows of an image together.
     """
 
@@ -49,7 +47,7 @@ class Backbone(nn.Module):
         *,
         name: str | None = None,
         preprocess: nn.Module | None = None,
-        stages: tuple[str, ...] = (),
+        stages: dict[str, int] | None = None,
         rows_by_image: bool = False,
         image_size: int | None = None,
     ):
@@ -57,20 +55,12 @@ class Backbone(nn.Module):
         self.net = net
         self.preprocess = preprocess if preprocess is not None else nn.Identity()
         self.name = name
-        self.stages = stages
+        self.stages = stages or {}
         self.rows_by_image = rows_by_image
         self.image_size = image_size
 
     def forward(self, images: Tensor) -> Tensor:
         return self.net(self.preprocess(images))
-
-    def weights_hash(self) -> str:
-        """SHA-256 of the network's parameters and buffers, names included."""
-        digest = hashlib.sha256()
-        for name, value in sorted(self.net.state_dict().items()):
-            digest.update(name.encode())
-            digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
-        return digest.hexdigest()
 
 
 @dataclass(frozen=True)
@@ -130,6 +120,15 @@ def load_backbone(
     return _load_timm(name, image_size, pretrained, download)
 
 
+def image_size_for(name: str, images: int) -> int | None:
+    """Side at which the backbone `name` should take images of `images` pixels; None: its own.
+
+    A bundled network that takes any size need not enlarge small ones.
+    """
+    entry = BUNDLED.get(name)
+    return min(images, entry.image_size) if entry and entry.any_size else None
+
+
 def _load_bundled(name: str, image_size: int | None, pretrained: bool) -> Backbone:
     entry = BUNDLED[name]
     size = image_size or entry.image_size
@@ -138,10 +137,16 @@ def _load_bundled(name: str, image_size: int | None, pretrained: bool) -> Backbo
     net = entry.build(0)
     if pretrained:
         weights, _ = read_tensors(ASSETS / f"{name}.safetensors")
-        net.load_state_dict({key: value.float() if value.is_floating_point() else value for key, value in weights.items()})
-    return Backbone(
-        net.eval(), name=name, preprocess=entry.preprocess(size), stages=entry.stages, image_size=size
-    )
+        net.load_state_dict(
+            {key: value.float() if value.is_floating_point() else value for key, value in weights.items()}
+        )
+    stages = {stage: _channels(net)[stage] for stage in entry.stages}
+    return Backbone(net.eval(), name=name, preprocess=entry.preprocess(size), stages=stages, image_size=size)
+
+
+def _channels(net: nn.Module) -> dict[str, int]:
+    """timm's stages: module name → channels, shallow to deep."""
+    return {stage["module"]: stage["num_chs"] for stage in getattr(net, "feature_info", None) or []}
 
 
 def _load_timm(name: str, image_size: int | None, pretrained: bool, download: bool) -> Backbone:
@@ -158,13 +163,13 @@ def _load_timm(name: str, image_size: int | None, pretrained: bool, download: bo
         raise InputError(f"timm cannot make {name!r}: {str(error).splitlines()[0]}") from error
     data = resolve_model_data_config(net)
     size = image_size or data["input_size"][-1]
-    stages = tuple(stage["module"] for stage in getattr(net, "feature_info", []) or [])
+    stages = list(_channels(net).items())
     step = max(1, len(stages) // MAX_STAGES)
     return Backbone(
         net.eval(),
         name=name,
         preprocess=_preprocess(size, data["mean"], data["std"], data["interpolation"]),
-        stages=stages[::-1][::step][:MAX_STAGES][::-1],
+        stages=dict(stages[::-1][::step][:MAX_STAGES][::-1]),
         rows_by_image=architecture.startswith(ROWS_BY_IMAGE),
         image_size=size,
     )
@@ -179,7 +184,9 @@ def _check_weights(name: str, download: bool) -> None:
         for file in ("model.safetensors", "pytorch_model.bin")
     )
     if not here and not download:
-        raise InputError(f"The weights of {name!r} are not on this machine: add --download (download=True) to fetch them.")
+        raise InputError(
+            f"The weights of {name!r} are not on this machine: add --download (download=True) to fetch them."
+        )
 
 
 def card(name: str) -> dict:

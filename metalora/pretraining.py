@@ -19,9 +19,7 @@ from metalora.device import autocast, pick_device
 from metalora.errors import InputError
 from metalora.loop import Progress, run_loop, warmup_cosine
 from metalora.states import generator, write_tensors, write_text
-from metalora.suites.images import ImageSet, read_pictures
-
-HELD_OUT_PER_CLASS = 500  # the last of every class, by name: validation everywhere in this project
+from metalora.suites.class_folders import HELD_OUT_PER_CLASS, held_out, read_side
 
 
 @dataclass(frozen=True)
@@ -42,37 +40,6 @@ RECIPES = {
 }
 
 
-@dataclass(frozen=True)
-class ClassFolders:
-    """Labelled pictures of one side (train or test)."""
-
-    pictures: ImageSet
-    labels: Tensor  # int64 (N,)
-    classes: tuple[str, ...]
-
-
-def read_side(source: Path, side: str, size: int) -> ClassFolders:
-    """The pictures SIDE/CLASS/NAME of a folder or archive.
-
-    Raises:
-        InputError: there is no such side, or it has fewer than two classes.
-    """
-    pictures = read_pictures(source, size, keep=lambda name: name.startswith(f"{side}/"))
-    folders = [name.split("/")[1] for name in pictures.names]
-    classes = tuple(sorted(set(folders)))
-    if len(classes) < 2:
-        raise InputError(f"{source} has pictures of one class only under {side}/: two or more are needed.")
-    return ClassFolders(pictures, torch.tensor([classes.index(name) for name in folders]), classes)
-
-
-def held_out(labels: Tensor, per_class: int = HELD_OUT_PER_CLASS) -> Tensor:
-    """Mask of the last `per_class` pictures of every class, which serve as validation. Shape (N,), bool."""
-    mask = torch.zeros(len(labels), dtype=torch.bool)
-    for label in labels.unique():
-        mask[(labels == label).nonzero().flatten()[-per_class:]] = True
-    return mask
-
-
 def crop_and_flip(images: Tensor, rng: torch.Generator, margin: int = 4) -> Tensor:
     """Random shift by up to `margin` pixels and random mirror image, for each image. (N, C, H, W), uint8."""
     count, _, height, width = images.shape
@@ -89,7 +56,14 @@ class Pretraining:
     """One run: `fit()` trains, `save()` writes weights and card."""
 
     def __init__(
-        self, name: str, source: Path, *, epochs: int = 50, seed: int = 0, device: str = "auto", precision: str = "float32"
+        self,
+        name: str,
+        source: Path,
+        *,
+        epochs: int = 50,
+        seed: int = 0,
+        device: str = "auto",
+        precision: str = "float32",
     ):
         if name not in BUNDLED:
             raise InputError(f"Unknown backbone {name!r}: only {' and '.join(BUNDLED)} can be pretrained.")
@@ -103,7 +77,9 @@ class Pretraining:
         held = held_out(everything.labels)
         if not 0 < int(held.sum()) < len(held):
             raise InputError(f"{source} has too few pictures: over {HELD_OUT_PER_CLASS} in every class are needed.")
-        self.validation_names = [name for name, out in zip(everything.pictures.names, held.tolist(), strict=True) if out]
+        self.validation_names = [
+            name for name, out in zip(everything.pictures.names, held.tolist(), strict=True) if out
+        ]
         self.sides = {
             "train": (everything.pictures.images[~held], everything.labels[~held]),
             "validation": (everything.pictures.images[held], everything.labels[held]),

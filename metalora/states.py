@@ -4,6 +4,7 @@ Tensors become entries of the file; everything around them becomes JSON in its h
 written whole: to a temporary name, then renamed.
 """
 
+import hashlib
 import json
 import os
 import tempfile
@@ -68,6 +69,15 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         raise InputError(f"There is no file {path}.") from error
     except (SafetensorError, OSError, json.JSONDecodeError) as error:
         raise InputError(f"{path} is not a whole safetensors file ({error}): write it again.") from error
+
+
+def hash_tensors(tensors: dict[str, Tensor]) -> str:
+    """SHA-256 of named tensors, in the order of their names."""
+    digest = hashlib.sha256()
+    for name, value in sorted(tensors.items()):
+        digest.update(name.encode())
+        digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
 
 
 def write_state(path: Path, state: dict[str, Any]) -> None:

@@ -1,0 +1,68 @@
+"""Suites: sets of tasks over one label space, with their training, validation, gallery and query images."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from metalora.errors import InputError
+from metalora.suites.base import Batch, Examples, Options, Suite
+from metalora.suites.cifar import cifar10, cifar10_compositions
+from metalora.suites.digits import digits
+from metalora.suites.folder import folder
+from metalora.suites.images import Progress
+
+__all__ = ["SUITES", "Batch", "Examples", "Suite", "load_suite"]
+
+# A name that ends with a colon is followed by a path.
+SUITES: dict[str, Callable[[Options], Suite]] = {
+    "digits": digits,
+    "cifar10": cifar10,
+    "cifar10-compositions": cifar10_compositions,
+    "folder:": folder,
+}
+
+
+def load_suite(
+    name: str,
+    *,
+    data: str | Path = "data",
+    seed: int = 0,
+    image_size: int | None = None,
+    hold_out: Sequence[str] = (),
+    max_queries: int = 1500,
+    train_pictures: int | None = None,
+    download: bool = False,
+    progress: Progress | None = None,
+) -> Suite:
+    """The suite called `name`: "digits", "cifar10", "cifar10-compositions" or "folder:PATH".
+
+    Args:
+        data: where CIFAR-10 lies: a folder or archive with train/CLASS and test/CLASS, a folder that holds
+            cifar10.zip or cifar10.tar.xz, or one that holds the files of torchvision.
+        seed: decides every split.
+        image_size: side of the images in pixels; None: the suite's own.
+        hold_out: names of the tasks that are to be unseen; none: the suite's own (a folder of tasks: none).
+        max_queries: the most images of each query side and of validation.
+        train_pictures: the most training pictures of each class (in a folder of tasks, of each task); None: all.
+        download: fetch CIFAR-10 into `data` when it is not there.
+        progress: called with the number of pictures read so far, and in all where that is known.
+
+    Raises:
+        InputError: unknown name, a bad value, or pictures that cannot be used.
+    """
+    head, colon, path = name.partition(":")
+    build = SUITES.get(head + colon)
+    if build is None or (colon and not path):
+        known = [f"{key}PATH" if key.endswith(":") else key for key in SUITES]
+        raise InputError(f"Unknown suite {name!r}: use {', '.join(known[:-1])} or {known[-1]}.")
+    options = Options(
+        data=Path(path if colon else data).expanduser(),
+        seed=seed,
+        image_size=image_size,
+        hold_out=(hold_out,) if isinstance(hold_out, str) else tuple(hold_out),
+        max_queries=max_queries,
+        train_pictures=train_pictures,
+        download=download,
+        progress=progress,
+    )
+    return replace(build(options), name=name)

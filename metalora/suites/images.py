@@ -1,17 +1,14 @@
-"""Reading pictures: files of any size, mode and format that Pillow reads → one uint8 tensor.
+"""Reading pictures: files of any size, mode and format → one uint8 tensor.
 
-A source is a folder or an archive (tar, zip) of class folders. What cannot be read is named and
-counted, never fatal and never silent.
+What cannot be read is named and counted, never fatal and never silent.
 """
 
-import io
-import tarfile
 import warnings
-import zipfile
-from collections.abc import Callable, Iterator
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -19,12 +16,15 @@ from PIL import Image, ImageOps
 from torch import Tensor
 
 from metalora.errors import InputError
+from metalora.suites.sources import FORMATS, File, list_pictures
 
 MAX_PIXELS = 16_000_000
-SUFFIXES = set(Image.registered_extensions())
+READ_AHEAD = 64  # files that are in memory at once, waiting to be decoded
+
+Progress = Callable[[int, int | None], None]  # pictures read so far, and in all where that is known
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class ImageSet:
     """Decoded pictures. images: uint8 of shape (N, 3, size, size); names: N paths in the source."""
 
@@ -36,86 +36,97 @@ class ImageSet:
         return len(self.names)
 
 
-def decode(file: io.BytesIO | Path, size: int) -> Tensor:
+def decode(file: File, size: int, name: str = "The picture") -> Tensor:
     """One picture as uint8 RGB of shape (3, size, size): the centre square, resized.
 
-    Rotated as its EXIF says, transparency laid on white, the first frame of an animation.
+    Rotated as its EXIF says, transparency laid on white, the first frame of an animation; 16-bit grey
+    keeps its range, 32-bit values are stretched from their smallest to their largest.
+
+    Args:
+        name: what the message calls it.
 
     Raises:
         InputError: it is no picture, or one of over 16 megapixels.
     """
+    giant = f"{name} has over {MAX_PIXELS // 10**6} megapixels"
     try:
-        with warnings.catch_warnings(), Image.open(file) as picture:
-            warnings.simplefilter("ignore")  # Pillow's remarks on odd metadata
+        with Image.open(file, formats=FORMATS) as picture:
             if picture.width * picture.height > MAX_PIXELS:
-                raise InputError(f"has {picture.width}×{picture.height} pixels, over 16 megapixels: make it smaller")
-            picture = ImageOps.exif_transpose(picture)
-            if picture.mode.startswith(("I", "F")):  # 16 and 32 bit: stretch to the full range
-                values = np.asarray(picture, dtype=np.float64)
-                span = max(np.ptp(values), 1e-12)
-                picture = Image.fromarray(np.uint8(255 * (values - values.min()) / span))
-            if picture.has_transparency_data:
-                picture = picture.convert("RGBA")
-                picture = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture)
-            picture = ImageOps.fit(picture.convert("RGB"), (size, size), Image.Resampling.BILINEAR)
+                raise InputError(f"{giant} ({picture.width}×{picture.height}): make it smaller.")
+            picture.draft(None, (4 * size, 4 * size))  # a large JPEG need not be decoded in full
+            picture = _to_rgb(ImageOps.exif_transpose(picture))
+            picture = ImageOps.fit(picture, (size, size), Image.Resampling.BILINEAR)
     except InputError:
         raise
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise InputError(f"{giant}: make it smaller.") from error
     except Exception as error:  # Pillow's plugins raise whatever they like on broken files
-        raise InputError(f"is not a picture that can be read ({type(error).__name__})") from error
-    return torch.from_numpy(np.array(picture)).permute(2, 0, 1)
+        raise InputError(
+            f"{name} is broken or of an unknown format ({type(error).__name__}): save it again as PNG or JPEG."
+        ) from error
+    return torch.from_numpy(np.array(picture)).permute(2, 0, 1).contiguous()
 
 
-def list_pictures(source: Path) -> Iterator[tuple[str, Callable[[], io.BytesIO | Path]]]:
-    """Name (relative, with forward slashes) and opener of every picture file in a folder or archive.
-
-    Raises:
-        InputError: the source is missing or is neither a folder nor an archive.
-    """
-    source = Path(source)
-    if source.is_dir():
-        for path in source.rglob("*"):
-            if path.suffix.lower() in SUFFIXES and path.is_file():
-                yield path.relative_to(source).as_posix(), lambda path=path: path
-    elif source.is_file() and tarfile.is_tarfile(source):
-        with tarfile.open(source) as archive:
-            for member in archive:
-                if member.isfile() and PurePosixPath(member.name).suffix.lower() in SUFFIXES:
-                    content = archive.extractfile(member).read()
-                    yield str(PurePosixPath(member.name)), lambda content=content: io.BytesIO(content)
-    elif source.is_file() and zipfile.is_zipfile(source):
-        with zipfile.ZipFile(source) as archive:
-            for name in archive.namelist():
-                if PurePosixPath(name).suffix.lower() in SUFFIXES:
-                    content = archive.read(name)
-                    yield name, lambda content=content: io.BytesIO(content)
-    elif source.exists():
-        raise InputError(f"{source} is neither a folder nor a tar or zip archive of pictures.")
-    else:
-        raise InputError(f"There is no folder or archive {source}: check the path.")
+def _to_rgb(picture: Image.Image) -> Image.Image:
+    if picture.mode.startswith(("I", "F")):
+        picture = _eight_bit(picture)
+    if picture.has_transparency_data:
+        picture = picture.convert("RGBA")
+        picture = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture)
+    return picture.convert("RGB")
 
 
-def read_pictures(source: Path, size: int, keep: Callable[[str], bool] = lambda name: True) -> ImageSet:
+def _eight_bit(picture: Image.Image) -> Image.Image:
+    values = np.nan_to_num(np.asarray(picture, dtype=np.float64))
+    low, high = values.min(), values.max()
+    if picture.mode.startswith("I") and low >= 0 and high <= 65535:  # Pillow gives 16-bit PGM as "I"
+        low, high = 0, 65535
+    return Image.fromarray(np.uint8(np.round(255 * (values - low) / max(high - low, 1e-12))))
+
+
+def read_pictures(
+    source: Path, size: int, keep: Callable[[str], bool] = lambda name: True, progress: Progress | None = None
+) -> ImageSet:
     """Decode every picture of `source` whose name passes `keep`, in the order of their names.
 
     Args:
+        source: a folder or an archive (tar, zip).
         size: side of the decoded squares, in pixels.
+        progress: called after each picture.
 
     Raises:
-        InputError: there is no picture.
+        InputError: the source is missing or damaged, or there is no picture in it.
     """
 
-    def attempt(entry: tuple[str, Callable]) -> tuple[str, Tensor | str]:
-        name, opener = entry
+    def attempt(entry: tuple[str, File]) -> tuple[str, Tensor | str]:
         try:
-            return name, decode(opener(), size)
+            return entry[0], decode(entry[1], size)
         except InputError as error:
-            return name, str(error)
+            return entry[0], str(error)
 
-    with ThreadPoolExecutor() as pool:
-        entries = (entry for entry in list_pictures(source) if keep(entry[0]))
-        results = sorted(pool.map(attempt, entries), key=lambda result: result[0])
+    total, entries = list_pictures(source, keep)
+    results = []
+    # Filters of warnings belong to the process, not to a thread: set here, never inside the pool.
+    with warnings.catch_warnings(), ThreadPoolExecutor() as pool:
+        warnings.simplefilter("ignore")  # Pillow's remarks on odd metadata
+        for result in _map_ahead(pool, attempt, entries):
+            results.append(result)
+            if progress is not None:
+                progress(len(results), total)
+    results.sort(key=lambda result: result[0])
     good = [(name, image) for name, image in results if isinstance(image, Tensor)]
     bad = tuple((name, reason) for name, reason in results if isinstance(reason, str))
     if not good:
-        raise InputError(f"{source} holds no picture that can be read ({len(bad)} unreadable).")
+        raise InputError(f"{source} holds no picture that can be used ({len(bad)} unreadable): check the path.")
     return ImageSet(torch.stack([image for _, image in good]), tuple(name for name, _ in good), bad)
+
+
+def _map_ahead(pool: ThreadPoolExecutor, function: Callable, items: Iterable) -> Iterator:
+    # Executor.map would read every file of an archive into memory before the first is decoded.
+    waiting = deque()
+    for item in items:
+        waiting.append(pool.submit(function, item))
+        if len(waiting) >= READ_AHEAD:
+            yield waiting.popleft().result()
+    while waiting:
+        yield waiting.popleft().result()

@@ -1,0 +1,105 @@
+"""What a person can set about an adapter, validated, JSON both ways."""
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+from torch import nn
+
+from metalora.errors import InputError
+from metalora.formats import MultiLoRA
+from metalora.methods import choices, method
+
+
+@dataclass(frozen=True)
+class AdapterConfig:
+    """Settings of an adapter.
+
+    Raises:
+        InputError: a value that no adapter can have.
+    """
+
+    method: str = "metalora-tr"  # a name of methods.py
+    rank: int = 4  # R; of each branch for Multi-LoRA
+    alpha: float | None = None  # scale is alpha / rank; None: scale 1
+    targets: tuple[str, ...] | None = None  # regular expressions over module names; None: every Conv2d and Linear
+    exclude: tuple[str, ...] = ()  # regular expressions of modules to leave alone
+    branches: int = 3  # Multi-LoRA's m
+    extractor: str | nn.Module = "self"  # "self", "stem", a backbone's name, or images → (N, F) with num_features
+    hidden: int = 32  # width of the mapping net
+    code: int = 16  # width of its code
+    core: str = "generated"  # or "constant": one learned core for all images, the nested static control
+    rank_pattern: Mapping[str, int] = field(default_factory=dict)  # regular expression → rank
+    dropout: float = 0.0  # on the adapter's input, in training
+    seed: int = 0  # of the initial values
+
+    def __post_init__(self) -> None:
+        method(self.method)
+        for name in ("targets", "exclude"):  # one expression or a list, kept as a tuple
+            value = getattr(self, name)
+            if value is not None:
+                object.__setattr__(self, name, (value,) if isinstance(value, str) else tuple(value))
+        object.__setattr__(self, "rank_pattern", dict(self.rank_pattern))
+        ranks = {"rank": self.rank, **{f"rank_pattern[{key!r}]": r for key, r in self.rank_pattern.items()}}
+        for name, value in {**ranks, "branches": self.branches, "hidden": self.hidden, "code": self.code}.items():
+            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+                raise InputError(f"{name} is {value!r}: use a whole number of 1 or more.")
+        if self.alpha is not None and not 0 < self.alpha < float("inf"):
+            raise InputError(f"alpha is {self.alpha!r}: use a positive number, or leave it out for scale 1.")
+        if not 0 <= self.dropout < 1:
+            raise InputError(f"dropout is {self.dropout!r}: use a share from 0 to below 1.")
+        if self.core not in ("generated", "constant"):
+            raise InputError(f"core is {self.core!r}: use generated or constant.")
+        if not isinstance(self.extractor, str | nn.Module):
+            raise InputError(f"extractor is {self.extractor!r}: use self, stem, a backbone's name or a module.")
+        for pattern in (*(self.targets or ()), *self.exclude, *self.rank_pattern):
+            try:
+                re.compile(pattern)
+            except re.error as error:
+                raise InputError(f"{pattern!r} is not a regular expression ({error}): correct it.") from error
+
+    @property
+    def generates(self) -> bool:
+        """Whether cores are generated for each image."""
+        return method(self.method).generated and self.core == "generated"
+
+    def format(self, rank: int) -> Any:
+        """The update format of a layer of this rank (an object of `formats.py`)."""
+        kind = method(self.method).format
+        return kind(rank, self.branches) if kind is MultiLoRA else kind(rank)
+
+    def scale(self, rank: int) -> float:
+        """Factor on the update of a layer of this rank."""
+        return 1.0 if self.alpha is None else self.alpha / rank
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, ready for JSON; an extractor module is written as "module"."""
+        plain = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "extractor"}
+        extractor = self.extractor if isinstance(self.extractor, str) else "module"
+        return json.loads(json.dumps({**plain, "extractor": extractor}))
+
+    def to_json(self) -> str:
+        """JSON text."""
+        return json.dumps(self.to_dict(), indent=1)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> "AdapterConfig":
+        """The configuration with these values; an unknown field is an InputError."""
+        known = [f.name for f in fields(cls)]
+        for name in values:
+            if name not in known:
+                raise InputError(f"Unknown setting {name!r} of an adapter: use {choices(name, known)}.")
+        return cls(**values)
+
+    @classmethod
+    def from_json(cls, text: str) -> "AdapterConfig":
+        """The configuration that `to_json` wrote."""
+        try:
+            values = json.loads(text)
+        except json.JSONDecodeError as error:
+            raise InputError(f"The configuration is not JSON ({error}): correct it.") from error
+        if not isinstance(values, dict):
+            raise InputError('The configuration is not a JSON object: write {"method": …}.')
+        return cls.from_dict(values)

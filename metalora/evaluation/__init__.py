@@ -1,0 +1,1 @@
+"""How well embeddings do and whether a difference is real: k-NN, statistics over seeds, tables."""

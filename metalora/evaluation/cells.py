@@ -1,0 +1,190 @@
+"""A cell: one training of one method on one backbone with one seed, and everything measured on it.
+
+A cell is a pure function of its settings, so that cells can run in any order, in other processes or
+on other machines, and a run that was interrupted goes on with the cells that are missing.
+"""
+
+import functools
+import hashlib
+import json
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from metalora.arms import Arm, arm
+from metalora.backbones import image_size_for, load_backbone
+from metalora.config import AdapterConfig
+from metalora.evaluation.embedding import Protocol, embed
+from metalora.evaluation.knn import confusion_by_task, per_task_accuracy
+from metalora.evaluation.scoring import GALLERIES, accuracy, predict
+from metalora.methods import method
+from metalora.model import AdaptedModel, adapt
+from metalora.suites import load_suite
+from metalora.suites.base import Suite
+from metalora.targets import layer_sides
+from metalora.training import TrainingConfig, fit, validate
+
+REFERENCE = "metalora-tr"  # the method whose total budget the equal-budget row gets
+
+
+@dataclass(frozen=True)
+class SuiteConfig:
+    """Arguments of `load_suite`."""
+
+    name: str = "digits"
+    data: str = "data"
+    image_size: int | None = None
+    hold_out: tuple[str, ...] = ()
+    max_queries: int = 1500
+    train_pictures: int | None = None
+    download: bool = False
+
+    def load(self, seed: int, progress: Callable[[int, int | None], None] | None = None) -> Suite:
+        """The suite, its splits drawn from `seed`."""
+        return load_suite(**{**asdict(self), "data": Path(self.data)}, seed=seed, progress=progress)
+
+
+@dataclass(frozen=True)
+class CellConfig:
+    """Settings of a cell. `arms` share one training and differ in evaluation only."""
+
+    arms: tuple[str, ...]
+    backbone: str
+    suite: SuiteConfig
+    adapter: AdapterConfig
+    training: TrainingConfig
+    ks: tuple[int, ...] = (5, 10)
+    equal_budget: bool = False
+    download: bool = False
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, ready for JSON."""
+        return json.loads(json.dumps({**asdict(self), "adapter": self.adapter.to_dict()}))
+
+    @property
+    def key(self) -> str:
+        """Short name of these settings, for a file."""
+        digest = hashlib.sha256(json.dumps(self.to_dict(), sort_keys=True).encode()).hexdigest()
+        return f"{self.arms[0]}-{self.backbone}-{self.training.seed}-{digest[:12]}".replace("/", "_")
+
+
+@functools.lru_cache(maxsize=2)
+def _suite(config: SuiteConfig, seed: int) -> Suite:
+    return config.load(seed)
+
+
+def run_cell(config: CellConfig) -> dict[str, Any]:
+    """Train and measure.
+
+    Returns:
+        "cell" (the settings), "rows" (a dict per arm, split, gallery and K), "tasks" (accuracies of
+        single tasks) and "confusion" (how often each class was taken for each, at the first K), plain values.
+    """
+    suite = _suite(config.suite, config.training.seed)
+    size = image_size_for(config.backbone, suite.image_size)
+    backbone = load_backbone(config.backbone, image_size=size, download=config.download)
+    adapter = config.adapter
+    if config.equal_budget:
+        adapter = equal_budget(backbone, adapter)
+    model = adapt(backbone, adapter)
+    milliseconds = _train(model, suite, config.training)
+    budget = model.budget().loc["total"]
+    shared = {
+        "backbone": config.backbone,
+        "suite": suite.name,
+        "seed": config.training.seed,
+        "rate": config.training.rate,
+        "steps": config.training.steps,
+        "static_parameters": int(budget["adapter_parameters"]),
+        "generator_parameters": int(budget["generator_parameters"]),
+        "generator_flops": int(budget["generator_flops"]),
+        "ms_per_step": milliseconds,
+    }
+    found: dict[str, Any] = {"cell": config.to_dict(), "rows": [], "tasks": [], "confusion": []}
+    for name in config.arms:
+        _measure(model, suite, arm(name), config, shared, found)
+    return found
+
+
+def _train(model: AdaptedModel, suite: Suite, config: TrainingConfig) -> float | None:
+    """Train to the end; milliseconds of a step (median; None where nothing is trained)."""
+    if not model.layers:
+        return None
+    times, before = [], time.perf_counter()
+    for event in fit(model, suite, config):
+        now = time.perf_counter()
+        if "validation" not in event.metrics:
+            times.append(now - before)
+        before = now
+    return 1000 * statistics.median(times) if times else None
+
+
+def _measure(
+    model: AdaptedModel, suite: Suite, arm: Arm, config: CellConfig, shared: dict[str, Any], found: dict[str, Any]
+) -> None:
+    """Add the rows of one arm to `found`."""
+    training = config.training
+    generated = method(arm.method).generated
+    protocol = Protocol(
+        set_size=arm.set_size if arm.variant != "constant" else 1,
+        shuffled=arm.variant == "shuffled",
+        standardised=not generated and arm.set_size != 1,
+        seed=training.seed,
+        batch=4 * training.batch,
+        device=training.device,
+        precision=training.precision,
+    )
+    own = {
+        "method": arm.name,
+        **shared,
+        "set_size": arm.set_size or "all",
+        "generated": arm.generated,
+        "static": arm.static and arm.set_size == 1,
+        "validation": validate(model, suite, protocol),
+    }
+    for split in ("seen", "unseen"):
+        if f"{split} query" not in suite.sides:
+            continue
+        queries, gallery = suite.sides[f"{split} query"], suite.sides[f"{split} gallery"]
+        features, stored = embed(model, queries, protocol), embed(model, gallery, protocol)
+        for kind in GALLERIES:
+            predictions = predict(queries, features, gallery, stored, config.ks, kind)
+            for k, predicted in predictions.items():
+                place = {"split": split, "gallery": kind, "k": k}
+                found["rows"].append({**own, **place, "accuracy": accuracy(predicted, queries)})
+                confusion = confusion_by_task(
+                    [suite.tasks[i] for i in queries.tasks.tolist()],
+                    [suite.classes[i] for i in queries.labels.tolist()],
+                    [suite.classes[i] for i in predicted.tolist()],
+                )
+                where = {"method": arm.name, "backbone": config.backbone, "seed": training.seed, **place}
+                found["tasks"] += per_task_accuracy(confusion).assign(**where).to_dict("records")
+                if k == config.ks[0] and kind == suite.primary:
+                    found["confusion"] += confusion.assign(**where).to_dict("records")
+
+
+def equal_budget(backbone: torch.nn.Module, config: AdapterConfig) -> AdapterConfig:
+    """LoRA whose rank is raised until its parameters reach the reference method's total.
+
+    A layer's rank is the smaller of that rank and the layer's largest.
+
+    Args:
+        config: of the reference method, `REFERENCE`.
+    """
+    reference = adapt(backbone, config)
+    total = reference.budget().loc["total"]
+    goal = int(total["adapter_parameters"] + total["generator_parameters"])
+    sides = {name: layer_sides(layer.base) for name, layer in reference.layers.items()}
+
+    def parameters(rank: int) -> int:
+        return sum(min(rank, inputs, outputs) * (inputs + outputs) for inputs, outputs in sides.values())
+
+    largest = max(min(pair) for pair in sides.values())
+    rank = next((r for r in range(1, largest + 1) if parameters(r) >= goal), largest)
+    pattern = {f"^{name.replace('.', '[.]')}$": min(rank, *pair) for name, pair in sides.items()}
+    return AdapterConfig("lora", rank=rank, rank_pattern=pattern, targets=tuple(pattern), seed=config.seed)

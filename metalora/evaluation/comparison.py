@@ -1,0 +1,283 @@
+"""`compare`, the main job: methods × backbones × seeds as independent cells, then one table."""
+
+import json
+import os
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import joblib
+import pandas as pd
+import torch
+
+from metalora.arms import CONTROLS, DEFAULT, Arm, arm
+from metalora.config import AdapterConfig
+from metalora.device import pick_device
+from metalora.errors import InputError
+from metalora.evaluation.cells import REFERENCE, CellConfig, SuiteConfig, run_cell
+from metalora.evaluation.statistics import compare_to_static, summarise
+from metalora.evaluation.tables import Table, build_table, to_csv, to_latex, to_markdown
+from metalora.methods import method
+from metalora.states import write_text
+from metalora.training import TrainingConfig
+
+RATES = (1e-3, 3e-3, 6e-3)  # that `tune` tries
+CELLS, RESULTS = "cells", "comparison.json"
+
+
+@dataclass(frozen=True)
+class ComparisonConfig:
+    """Settings of a comparison.
+
+    Attributes:
+        rank: R of Meta-LoRA TR; LoRA and CP get R², each Multi-LoRA branch a third of that.
+        tune: try every rate of `RATES` with the first seed, for every training and backbone alike, and go on
+            with the one that is best on validation.
+    """
+
+    suite: SuiteConfig = SuiteConfig()
+    backbones: tuple[str, ...] = ("resnet20", "mixer_nano")
+    methods: tuple[str, ...] = DEFAULT
+    controls: bool = False
+    seeds: int = 1
+    ks: tuple[int, ...] = (5, 10)
+    rank: int = 3
+    extractor: str = "self"
+    targets: tuple[str, ...] | None = None
+    training: TrainingConfig = TrainingConfig()
+    tune: bool = False
+    download: bool = False
+
+    def __post_init__(self) -> None:
+        if self.seeds < 1:
+            raise InputError(f"{self.seeds} seeds measure nothing: use 1 or more.")
+        if not self.methods or not self.backbones:
+            raise InputError("Name at least one method and one backbone.")
+        self.arms  # noqa: B018 - unknown names are told at once
+
+    @property
+    def arms(self) -> list[Arm]:
+        """The rows, in order."""
+        return [arm(name) for name in dict.fromkeys((*self.methods, *(CONTROLS if self.controls else ())))]
+
+    def cells(self, seed: int, rate: float) -> list[CellConfig]:
+        """One cell per training and backbone."""
+        groups: dict[tuple, list[Arm]] = {}
+        for row in self.arms:
+            groups.setdefault(row.training, []).append(row)
+        return [self._cell(rows, backbone, seed, rate) for backbone in self.backbones for rows in groups.values()]
+
+    def _cell(self, rows: list[Arm], backbone: str, seed: int, rate: float) -> CellConfig:
+        first = rows[0]
+        equal = first.variant == "equal-budget"
+        adapter = self._adapter(REFERENCE if equal else first.method, first.core, seed)
+        training = replace(self.training, seed=seed, rate=rate, set_size=first.training_set_size)
+        names = tuple(row.name for row in rows)
+        return CellConfig(names, backbone, self.suite, adapter, training, self.ks, equal, self.download)
+
+    def _adapter(self, name: str, core: str, seed: int) -> AdapterConfig:
+        ranks = {"metalora-tr": self.rank, "multi-lora": max(1, self.rank**2 // 3)}
+        return AdapterConfig(
+            name,
+            rank=ranks.get(name, self.rank**2),
+            core=core,
+            extractor=self.extractor,
+            targets=self.targets,
+            seed=seed,
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, ready for JSON."""
+        return json.loads(json.dumps(asdict(self)))
+
+
+@dataclass(frozen=True)
+class CellDone:
+    """Told after every finished cell."""
+
+    done: int
+    total: int
+    name: str
+    result: dict[str, Any]
+    seconds_left: float
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Results: `rows` per seed, `summary` over seeds, `gains` over the best static row, `trials` of tuning."""
+
+    config: ComparisonConfig
+    rows: pd.DataFrame
+    tasks: pd.DataFrame
+    confusion: pd.DataFrame
+    trials: pd.DataFrame
+    primary: str
+    notes: tuple[str, ...] = ()
+
+    @property
+    def summary(self) -> pd.DataFrame:
+        """Means over seeds, see `summarise`."""
+        return summarise(self.rows)
+
+    @property
+    def gains(self) -> pd.DataFrame | None:
+        """Generated methods against the best static row, see `compare_to_static`; None without a static row."""
+        if not self.rows["static"].any() or not self.rows["generated"].any():
+            return None
+        k = self.config.ks[0]
+        tasks = self.tasks
+        if len(tasks):
+            tasks = tasks[(tasks["split"] == "unseen") & (tasks["k"] == k) & (tasks["gallery"] == self.primary)]
+        return compare_to_static(self.rows, k=k, gallery=self.primary, tasks=tasks if len(tasks) else None)
+
+    def table(self) -> Table:
+        """The table of the primary gallery."""
+        footnotes = [row.assumption for row in self.config.arms if row.assumption]
+        names = [row.name for row in self.config.arms]
+        summary = self.summary.drop(columns=["generator_flops"])
+        return build_table(summary, self.gains, names, gallery=self.primary, footnotes=[*footnotes, *self.notes])
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values: config, rows (means over seeds), seeds (single ones), gains, tasks, confusion, trials."""
+        rows = self.summary.rename(columns={"mean": "accuracy"})
+        frames = {"rows": rows, "seeds": self.rows, "tasks": self.tasks, "confusion": self.confusion}
+        gains = self.gains
+        if gains is not None:
+            frames["gains"] = gains
+        if len(self.trials):
+            frames["trials"] = self.trials
+        return {
+            "config": self.config.to_dict(),
+            "primary": self.primary,
+            "notes": list(self.notes),
+            **{
+                name: json.loads(frame.to_json(orient="records", double_precision=10)) for name, frame in frames.items()
+            },
+        }
+
+    def write(self, folder: Path) -> None:
+        """Write comparison.json, and the table as CSV, Markdown and LaTeX."""
+        table = self.table()
+        write_text(folder / RESULTS, json.dumps(self.to_dict(), indent=1) + "\n")
+        for suffix, writer in (("csv", to_csv), ("md", to_markdown), ("tex", to_latex)):
+            write_text(folder / f"comparison.{suffix}", writer(table))
+
+
+def run_comparison(config: ComparisonConfig, folder: Path, *, jobs: int | None = None) -> Iterator[CellDone]:
+    """Run the cells that `folder` lacks, yielding after each; then `read_comparison` has the results.
+
+    Args:
+        jobs: processes at a time; None: one per core for small networks on a CPU, one on an accelerator.
+    """
+    rates = {}
+    tuning = [config.cells(0, rate) for rate in RATES] if config.tune else []
+    trials = [cell for cells in tuning for cell in cells if _is_trained(cell)]
+    total = len(config.cells(0, config.training.rate)) * config.seeds + len(trials)
+    started = _Clock(total)
+    for cell, result in _execute(trials, folder, jobs):
+        yield started.tell(cell, result)
+    if tuning:
+        rates = best_rates([_read(folder, cell) for cell in trials])
+    cells = [
+        _with_rate(cell, rates) for seed in range(config.seeds) for cell in config.cells(seed, config.training.rate)
+    ]
+    for cell, result in _execute(cells, folder, jobs):
+        yield started.tell(cell, result)
+
+
+def read_comparison(config: ComparisonConfig, folder: Path, primary: str, notes: Sequence[str] = ()) -> Comparison:
+    """Gather the cells of a finished run."""
+    trials = [cell for rate in RATES for cell in config.cells(0, rate) if _is_trained(cell)] if config.tune else []
+    tried = [_read(folder, cell) for cell in trials]
+    rates = best_rates(tried)
+    found = [
+        _read(folder, _with_rate(cell, rates))
+        for seed in range(config.seeds)
+        for cell in config.cells(seed, config.training.rate)
+    ]
+    frames = {
+        name: pd.DataFrame([row for cell in found for row in cell[name]]) for name in ("rows", "tasks", "confusion")
+    }
+    order = {row.name: i for i, row in enumerate(config.arms)}
+    rows = frames["rows"].sort_values("method", key=lambda names: names.map(order), kind="stable")
+    return Comparison(config, rows, frames["tasks"], frames["confusion"], _trial_rows(tried), primary, tuple(notes))
+
+
+def best_rates(trials: list[dict[str, Any]]) -> dict[tuple, float]:
+    """(backbone, first arm) → the rate with the best validation accuracy among the trials."""
+    frame = _trial_rows(trials)
+    if frame.empty:
+        return {}
+    best = frame.loc[frame.groupby(["backbone", "method"])["validation"].idxmax()]
+    return {(row.backbone, row.method): row.rate for row in best.itertuples()}
+
+
+def _trial_rows(trials: list[dict[str, Any]]) -> pd.DataFrame:
+    # The first arm of a cell is the one whose validation chooses.
+    names = ("backbone", "method", "rate", "seed", "validation")
+    return pd.DataFrame([{name: trial["rows"][0][name] for name in names} for trial in trials])
+
+
+def _is_trained(cell: CellConfig) -> bool:
+    return method(cell.adapter.method).format is not None
+
+
+def _with_rate(cell: CellConfig, rates: dict[tuple, float]) -> CellConfig:
+    rate = rates.get((cell.backbone, cell.arms[0]), cell.training.rate)
+    return replace(cell, training=replace(cell.training, rate=rate))
+
+
+class _Clock:
+    """Counts cells and estimates the time left from those that had to run."""
+
+    def __init__(self, total: int):
+        self.total, self.done, self.ran, self.started = total, 0, 0, time.monotonic()
+
+    def tell(self, cell: CellConfig, result: dict[str, Any]) -> CellDone:
+        self.done += 1
+        self.ran += not result.get("reused", False)
+        pace = (time.monotonic() - self.started) / max(1, self.ran)
+        name = f"{cell.arms[0]} on {cell.backbone}, seed {cell.training.seed}, rate {cell.training.rate:g}"
+        return CellDone(self.done, self.total, name, result, pace * (self.total - self.done))
+
+
+def _file(folder: Path, cell: CellConfig) -> Path:
+    return folder / CELLS / f"{cell.key}.json"
+
+
+def _read(folder: Path, cell: CellConfig) -> dict[str, Any]:
+    try:
+        return json.loads(_file(folder, cell).read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise InputError(f"{folder} lacks the cell {cell.key}: run the comparison again to complete it.") from error
+    except ValueError as error:
+        raise InputError(f"{_file(folder, cell)} is not whole: delete it and run the comparison again.") from error
+
+
+def _execute(cells: list[CellConfig], folder: Path, jobs: int | None) -> Iterator[tuple[CellConfig, dict[str, Any]]]:
+    missing = []
+    for cell in cells:
+        if _file(folder, cell).exists():
+            yield cell, {**_read(folder, cell), "reused": True}
+        else:
+            missing.append(cell)
+    if not missing:
+        return
+    cores = os.cpu_count() or 1
+    if jobs is None:
+        jobs = cores if pick_device(missing[0].training.device).type == "cpu" else 1
+    jobs = max(1, min(jobs, len(missing)))
+    parallel = joblib.Parallel(n_jobs=jobs, return_as="generator_unordered")
+    tasks = (joblib.delayed(_run_and_write)(cell, folder, max(1, cores // jobs)) for cell in missing)
+    for index, result in parallel(tasks):
+        yield next(cell for cell in missing if cell.key == index), result
+
+
+def _run_and_write(cell: CellConfig, folder: Path, threads: int) -> tuple[str, dict[str, Any]]:
+    """Run one cell in whatever process this is, and put its result away at once."""
+    torch.set_num_threads(threads)
+    result = run_cell(cell)
+    write_text(_file(folder, cell), json.dumps(result) + "\n")
+    return cell.key, result

@@ -1,0 +1,93 @@
+"""Embeddings of many images, in chunks: with own cores, cores of sets, or shuffled cores."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from metalora.device import autocast, pick_device
+from metalora.errors import InputError
+from metalora.mapping import pool_by_group
+from metalora.model import AdaptedModel
+from metalora.states import generator
+from metalora.suites.base import Examples
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """How images are embedded.
+
+    Attributes:
+        set_size: images of one task and side that share a core; None: all of them.
+        shuffled: every image gets the code of another one of its side (a control).
+        standardised: features are standardised within each set, which static methods can do as well.
+    """
+
+    set_size: int | None = 1
+    shuffled: bool = False
+    standardised: bool = False
+    seed: int = 0
+    batch: int = 256
+    device: str = "auto"
+    precision: str = "float32"
+
+
+def draw_sets(tasks: Tensor, size: int | None, rng: torch.Generator) -> Tensor:
+    """Divide the images of every task into sets at random, blind to labels.
+
+    Args:
+        tasks: (N).
+        size: images of a set (the last one of a task may be smaller); None: the whole task.
+
+    Returns:
+        (N), the number of each image's set.
+    """
+    if size is None:
+        return tasks.unique(return_inverse=True)[1]
+    sets = torch.empty_like(tasks)
+    start = 0
+    for task in tasks.unique():
+        rows = (tasks == task).nonzero().flatten()
+        rows = rows[torch.randperm(len(rows), generator=rng)]
+        sets[rows] = start + torch.arange(len(rows)) // size
+        start = int(sets[rows].max()) + 1
+    return sets
+
+
+@torch.inference_mode()
+def embed(model: AdaptedModel, examples: Examples, protocol: Protocol | None = None) -> Tensor:
+    """Embeddings of all examples, (N, D), float32 on the CPU.
+
+    Raises:
+        InputError: shuffled cores of a method that generates none.
+    """
+    protocol = protocol or Protocol()
+    device = pick_device(protocol.device)
+    model.to(device).eval()
+    generates = model.config.generates
+    if protocol.shuffled and not generates:
+        raise InputError(f"{model.config.method} generates no cores that could be shuffled: use another method.")
+    sets = draw_sets(examples.tasks, protocol.set_size, generator(protocol.seed, len(examples)))
+    chunks = list(examples.chunks(protocol.batch))
+    codes = None
+    with autocast(device, protocol.precision):
+        if generates and (protocol.shuffled or protocol.set_size != 1):
+            codes = torch.cat([model.codes(chunk.images().to(device)) for chunk in chunks])
+            codes = pool_by_group(codes, sets)
+            if protocol.shuffled:
+                order = torch.randperm(len(codes), generator=generator(protocol.seed, 1))
+                codes = codes[order.to(device)]
+        parts = codes.split(protocol.batch) if codes is not None else [None] * len(chunks)
+        features = [
+            model(chunk.images().to(device), cores=None if part is None else model.cores(part)).float().cpu()
+            for chunk, part in zip(chunks, parts, strict=True)
+        ]
+    features = torch.cat(features)
+    return standardise_sets(features, sets) if protocol.standardised else features
+
+
+def standardise_sets(features: Tensor, sets: Tensor, epsilon: float = 1e-6) -> Tensor:
+    """Every set's features shifted and scaled to mean 0 and deviation 1, channel by channel. (N, D)."""
+    mean = pool_by_group(features, sets)
+    deviation = pool_by_group((features - mean).square(), sets).add(epsilon).sqrt()
+    return (features - mean) / deviation

@@ -1,0 +1,162 @@
+"""k-nearest-neighbour classification of embeddings: cosine, majority vote, chunked.
+
+Pure functions. Equal similarities go to the earlier gallery row; classes with equally many votes
+to the larger summed similarity, then to the smaller label: the same features give the same
+predictions on every device and in chunks of any size, up to rounding of the similarities.
+"""
+
+from collections.abc import Iterable, Sequence
+
+import pandas as pd
+import torch
+from torch import Tensor
+from torch.nn.functional import normalize
+
+from metalora.errors import InputError
+
+
+@torch.no_grad()
+def knn_neighbours(queries: Tensor, gallery: Tensor, k: int, *, chunk: int = 4096) -> tuple[Tensor, Tensor]:
+    """The `k` nearest gallery rows of each query, nearest first.
+
+    Args:
+        queries: of shape (Q, D), normalised inside; a zero vector has similarity 0 to everything.
+        gallery: of shape (G, D), on the same device.
+        chunk: rows of either side that are compared at once; at most chunk × chunk similarities exist.
+
+    Returns:
+        Cosine similarities (Q, k) and gallery indices (Q, k).
+
+    Raises:
+        InputError: k is below 1 or larger than the gallery, the widths differ, or a feature is not finite.
+    """
+    if queries.ndim != 2 or gallery.ndim != 2 or queries.shape[1] != gallery.shape[1]:
+        shapes = f"{tuple(queries.shape)} and {tuple(gallery.shape)}"
+        raise InputError(f"Queries and gallery must be (Q, D) and (G, D) of one width D, not {shapes}.")
+    if not 1 <= k <= len(gallery):
+        raise InputError(f"K is {k} and the gallery has {len(gallery)} images: K must lie between 1 and that number.")
+    # At least float32: half precision would tie neighbours that differ.
+    dtype = torch.promote_types(torch.promote_types(queries.dtype, gallery.dtype), torch.float32)
+    queries, gallery = _unit(queries.to(dtype), "queries"), _unit(gallery.to(dtype), "gallery")
+    found = [_nearest(block, gallery, k, chunk) for block in queries.split(chunk)]
+    return torch.cat([similarity for similarity, _ in found]), torch.cat([index for _, index in found])
+
+
+def knn_predict(
+    queries: Tensor, gallery: Tensor, labels: Tensor, ks: Sequence[int], *, chunk: int = 4096
+) -> dict[int, Tensor]:
+    """Predicted labels (Q,) for every K in `ks`, from one search of the largest.
+
+    Args:
+        queries: of shape (Q, D).
+        gallery: of shape (G, D), with integer `labels` of shape (G,), any integers.
+
+    Raises:
+        InputError: as `knn_neighbours`; or `ks` is empty or has a K below 1, or `labels` do not fit the gallery.
+    """
+    if not ks or min(ks) < 1:
+        raise InputError(f"Give at least one K, each 1 or more, not {list(ks)}.")
+    if labels.shape != gallery.shape[:1]:
+        raise InputError(f"The gallery has {len(gallery)} images and {labels.numel()} labels: give one label each.")
+    similarity, index = knn_neighbours(queries, gallery, max(ks), chunk=chunk)
+    # Voting is small: in float64 on the CPU the sums of float32 similarities are exact, so that ties are ties.
+    similarity, near = similarity.double().cpu(), labels.cpu()[index.cpu()]
+    blocks = list(zip(similarity.split(chunk), near.split(chunk), strict=True))
+    return {k: torch.cat([_vote(s[:, :k], n[:, :k]) for s, n in blocks]).to(queries.device) for k in ks}
+
+
+def knn_within(
+    queries: Tensor,
+    query_tasks: Tensor,
+    gallery: Tensor,
+    gallery_tasks: Tensor,
+    labels: Tensor,
+    ks: Sequence[int],
+    *,
+    chunk: int = 4096,
+) -> dict[int, Tensor]:
+    """As `knn_predict`, but each query searches only the gallery images of its own task.
+
+    Args:
+        query_tasks, gallery_tasks: task numbers, of shape (Q,) and (G,).
+
+    Raises:
+        InputError: as `knn_predict`, or a task has fewer gallery images than the largest K; it names the task.
+    """
+    predictions = {k: torch.empty(len(queries), dtype=labels.dtype, device=queries.device) for k in ks}
+    for task in query_tasks.unique().tolist():
+        mine, own = query_tasks == task, gallery_tasks == task
+        try:
+            found = knn_predict(queries[mine], gallery[own], labels[own], ks, chunk=chunk)
+        except InputError as error:
+            raise InputError(f"Task {task}: {error}") from error
+        for k in ks:
+            predictions[k][mine] = found[k]
+    return predictions
+
+
+def confusion_by_task(tasks: Iterable, truth: Iterable, predictions: Iterable) -> pd.DataFrame:
+    """How often each class was taken for each: columns task, true, predicted, count; only pairs that occur.
+
+    Args:
+        tasks, truth, predictions: of shape (Q,), tensors, arrays or lists; tasks and classes may be names.
+    """
+    columns = {"task": tasks, "true": truth, "predicted": predictions}
+    frame = pd.DataFrame({name: _plain(values) for name, values in columns.items()})
+    return frame.groupby(list(columns)).size().reset_index(name="count")
+
+
+def per_task_accuracy(confusion: pd.DataFrame) -> pd.DataFrame:
+    """Columns task, queries (a count) and accuracy (0 to 1), from the frame of `confusion_by_task`."""
+    right = confusion["count"].where(confusion["true"] == confusion["predicted"], 0)
+    counts = confusion.assign(right=right).groupby("task")[["count", "right"]].sum()
+    frame = pd.DataFrame({"queries": counts["count"], "accuracy": counts["right"] / counts["count"]})
+    return frame.reset_index()
+
+
+def _plain(values: Iterable) -> list:
+    return values.tolist() if hasattr(values, "tolist") else list(values)
+
+
+def _unit(features: Tensor, name: str) -> Tensor:
+    if not features.isfinite().all():
+        raise InputError(f"The features of the {name} hold values that are not finite: look at the training run.")
+    # Squares of very large or very small numbers leave the range of floats, so scale first.
+    largest = features.abs().amax(dim=1, keepdim=True)
+    return normalize(features / largest.where(largest > 0, 1), dim=1)
+
+
+def _nearest(block: Tensor, gallery: Tensor, k: int, chunk: int) -> tuple[Tensor, Tensor]:
+    """Running top k over chunks of the gallery; its similarities never exist all at once."""
+    similarity = block.new_empty(len(block), 0)
+    index = torch.empty(len(block), 0, dtype=torch.long, device=block.device)
+    for start in range(0, len(gallery), chunk):
+        found, place = _top(block @ gallery[start : start + chunk].T, k)
+        similarity, index = torch.cat([similarity, found], dim=1), torch.cat([index, start + place], dim=1)
+        similarity, place = _top(similarity, k)
+        index = index.gather(1, place)
+    return similarity, index
+
+
+def _top(similarity: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """The (at most) k largest of each row and their places, largest first, equal ones in the order of place."""
+    k = min(k, similarity.shape[1])
+    values, place = similarity.topk(k, dim=1)
+    # topk takes any of equal values: rows with a tie at the border are sorted in full, they are few.
+    tied = (similarity >= values[:, -1:]).sum(dim=1) > k
+    if tied.any():
+        place[tied] = similarity[tied].sort(dim=1, descending=True, stable=True).indices[:, :k]
+    place = place.sort(dim=1).values
+    values, order = similarity.gather(1, place).sort(dim=1, descending=True, stable=True)
+    return values, place.gather(1, order)
+
+
+def _vote(similarity: Tensor, labels: Tensor) -> Tensor:
+    """Winner (Q,) among the neighbours' labels (Q, k): most votes, largest sum of similarities, smallest label."""
+    same = labels[:, :, None] == labels[:, None, :]
+    votes = same.sum(dim=2)
+    weight = (same * similarity[:, None, :]).sum(dim=2)
+    best = votes == votes.amax(dim=1, keepdim=True)
+    weight = weight.where(best, -torch.inf)
+    best = weight == weight.amax(dim=1, keepdim=True)
+    return labels.where(best, torch.iinfo(labels.dtype).max).amin(dim=1)

@@ -1,0 +1,57 @@
+"""k-NN accuracy of embedded examples, on the pooled or the within-task gallery."""
+
+from collections.abc import Sequence
+
+from torch import Tensor
+
+from metalora.errors import InputError
+from metalora.evaluation.knn import knn_predict, knn_within
+from metalora.suites.base import Examples, Suite
+
+GALLERIES = ("pooled", "within")
+
+
+def predict(
+    queries: Examples, features: Tensor, gallery: Examples, gallery_features: Tensor, ks: Sequence[int], kind: str
+) -> dict[int, Tensor]:
+    """Predicted labels (Q,) for every K.
+
+    Args:
+        features: of the queries, (Q, D).
+        gallery_features: (G, D).
+        kind: "pooled" (all tasks of the side together) or "within" (each query's own task only).
+    """
+    if kind == "pooled":
+        return knn_predict(features, gallery_features, gallery.labels, ks)
+    return knn_within(features, queries.tasks, gallery_features, gallery.tasks, gallery.labels, ks)
+
+
+def accuracy(predictions: Tensor, queries: Examples) -> float:
+    """Share of right predictions, 0 to 1."""
+    return (predictions == queries.labels).double().mean().item()
+
+
+def check_galleries(suite: Suite, ks: Sequence[int]) -> list[str]:
+    """Refuse K that a gallery cannot serve; sentences on those it serves badly.
+
+    Raises:
+        InputError: K is larger than a gallery, or below 1.
+    """
+    if not ks or min(ks) < 1:
+        raise InputError(f"K is {min(ks, default=None)}: use 1 or more.")
+    notes, k = [], max(ks)
+    for side in ("seen gallery", "unseen gallery"):
+        if side not in suite.sides:
+            continue
+        gallery = suite.sides[side]
+        for task in gallery.tasks.unique().tolist():
+            count = int((gallery.tasks == task).sum())
+            if count < k:
+                raise InputError(
+                    f"K = {k} is larger than the gallery of task {suite.tasks[task]!r} ({count} images): "
+                    "use a smaller --k or add pictures."
+                )
+        smallest = int(gallery.labels.bincount()[gallery.labels.unique()].min())
+        if smallest < k:
+            notes.append(f"The {side} has classes of {smallest} images, fewer than K = {k}: their votes are diluted.")
+    return notes

@@ -1,0 +1,132 @@
+"""From features of an image to its cores: mapping net → code → cores.
+
+arXiv 2504.00460, Fig. 4: a pre-trained network's features of the image, mapped to what each adapted
+layer needs. The code in the middle is short: it keeps the generator cheap and is what people look at.
+"""
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from metalora.cores import Cores
+from metalora.formats import Format
+
+SMALLEST_DEVIATION = 1e-3
+LARGEST_SCORE = 10.0
+
+
+def pool_by_group(codes: Tensor, groups: Tensor) -> Tensor:
+    """Every code replaced by the mean code of its group.
+
+    Args:
+        codes: (N, code).
+        groups: (N), equal numbers belong together.
+    """
+    _, member = groups.to(codes.device).unique(return_inverse=True)
+    count = torch.bincount(member).clamp(min=1)
+    total = codes.new_zeros(len(count), codes.shape[1]).index_add(0, member, codes)
+    return (total / count[:, None].to(codes))[member]
+
+
+class CoreHead(nn.Module):
+    """What cores of all layers have in common: their shapes, their neutral values, their order."""
+
+    def __init__(self, formats: dict[str, Format], like: Tensor):
+        super().__init__()
+        self.shapes = {name: format.core_shape for name, format in formats.items()}
+        self.total = sum(math.prod(shape) for shape in self.shapes.values())
+        neutral = torch.cat([format.neutral_core().flatten() for format in formats.values()])
+        self.register_buffer("neutral", neutral.to(like), persistent=False)
+
+    def split(self, flat: Tensor) -> Cores:
+        """(N, total), as offsets from the neutral core → Cores."""
+        parts = (flat + self.neutral).split([math.prod(shape) for shape in self.shapes.values()], dim=1)
+        return Cores(
+            {name: part.unflatten(1, shape) for (name, shape), part in zip(self.shapes.items(), parts, strict=True)}
+        )
+
+
+class ConstantCore(CoreHead):
+    """One learned core for all images: the static method nested in the generated one."""
+
+    def __init__(self, formats: dict[str, Format], like: Tensor):
+        super().__init__(formats, like)
+        self.offset = nn.Parameter(torch.zeros(1, self.total).to(like))
+
+    def cores(self) -> Cores:
+        """The one core, as one sample."""
+        return self.split(self.offset)
+
+
+class MappingNet(CoreHead):
+    """Features (N, F), standardised → ReLU layer → code → cores of every layer.
+
+    Args:
+        features: F; None when only data will tell (then `materialise` before use).
+    """
+
+    def __init__(
+        self,
+        formats: dict[str, Format],
+        like: Tensor,
+        *,
+        features: int | None,
+        hidden: int,
+        code: int,
+        rng: torch.Generator,
+    ):
+        super().__init__(formats, like)
+        self.rng_state = rng.get_state()
+        self.hidden = nn.LazyLinear(hidden) if features is None else nn.Linear(features, hidden)
+        self.code = nn.Linear(hidden, code)
+        self.head = nn.Linear(code, self.total, bias=False)
+        self.register_buffer("feature_mean", torch.zeros(features or 0))
+        self.register_buffer("feature_std", torch.ones(features or 0))
+        self.to(like)
+        if features is not None:
+            self._start()
+
+    @property
+    def materialised(self) -> bool:
+        """Whether the width of the features is known."""
+        return not isinstance(self.hidden.weight, nn.UninitializedParameter)
+
+    def materialise(self, features: Tensor) -> None:
+        """Learn the width F from features (N, F)."""
+        if not self.materialised:
+            self.hidden(features)
+            self.feature_mean = features.new_zeros(features.shape[1])
+            self.feature_std = features.new_ones(features.shape[1])
+            self._start()
+
+    @torch.no_grad()
+    def _start(self) -> None:
+        rng = torch.Generator()
+        rng.set_state(self.rng_state)
+        for layer, deviation in ((self.hidden, None), (self.code, None), (self.head, 0.1)):
+            deviation = deviation or (2 / layer.in_features) ** 0.5
+            layer.weight.copy_(torch.randn(layer.weight.shape, generator=rng, dtype=torch.float64) * deviation)
+            if layer.bias is not None:
+                layer.bias.zero_()
+
+    @torch.no_grad()
+    def standardise(self, features: Tensor) -> None:
+        """Take mean and deviation of the training images' features (N, F)."""
+        deviation, mean = torch.std_mean(features.to(self.feature_mean), dim=0, correction=0)
+        self.feature_mean.copy_(mean)
+        self.feature_std.copy_(deviation.clamp(min=SMALLEST_DEVIATION))
+
+    def codes(self, features: Tensor) -> Tensor:
+        """(N, F) → (N, code), outside autocast, in the module's own dtype."""
+        with torch.autocast(features.device.type, enabled=False):
+            scores = (features.to(self.feature_mean) - self.feature_mean) / self.feature_std
+            # A feature that hardly varied in training must not decide alone when it does elsewhere.
+            scores = scores.clamp(-LARGEST_SCORE, LARGEST_SCORE)
+            return self.code(F.relu(self.hidden(scores)))
+
+    def cores(self, codes: Tensor) -> Cores:
+        """(N, code) → Cores of N samples."""
+        with torch.autocast(codes.device.type, enabled=False):
+            return self.split(self.head(codes.to(self.head.weight)))

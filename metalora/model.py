@@ -1,0 +1,338 @@
+"""`adapt()` and `AdaptedModel`: a frozen backbone, its adapters, and the generator of their cores."""
+
+import contextlib
+import copy
+from collections.abc import Iterator
+from pathlib import Path
+
+import pandas as pd
+import torch
+from torch import Tensor, nn
+
+from metalora.backbones import Backbone, load_backbone
+from metalora.budget import budget
+from metalora.config import AdapterConfig
+from metalora.cores import Cores
+from metalora.errors import InputError
+from metalora.extractor import StageExtractor, make_extractor, report_stages
+from metalora.layers import ADAPTED, AdaptedLayer, Adapter, carrying, current
+from metalora.mapping import ConstantCore, MappingNet, pool_by_group
+from metalora.methods import method
+from metalora.states import generator
+from metalora.targets import Selection, select_layers
+
+
+class AdaptedModel(nn.Module):
+    """A backbone with an update on every chosen layer. Made by `adapt()`.
+
+    Its `state_dict` has two parts: "trained." (adapters, mapping net) and "frozen." (backbone, extractor).
+
+    Attributes:
+        config: the adapter's settings.
+        layers: name → adapted layer, in the backbone's order.
+        left_out: name → why a layer is not adapted.
+    """
+
+    def __init__(self, backbone: Backbone, config: AdapterConfig):
+        super().__init__()
+        if any(getattr(module, "grad_checkpointing", False) for module in backbone.modules()):
+            raise InputError("The backbone checkpoints activations, which loses the cores: switch that off first.")
+        self.config = config
+        stem = next(iter(backbone.stages), None) if config.extractor == "stem" and config.generates else None
+        adaptable = method(config.method).format is not None
+        selection = select_layers(backbone.net, config, stem) if adaptable else Selection({})
+        self.left_out = selection.left_out
+        report_stages(backbone)
+        extractor = make_extractor(config.extractor, backbone) if config.generates else None
+        self.frozen = nn.ModuleDict({"backbone": backbone})
+        if extractor is not None:
+            self.frozen["extractor"] = extractor
+        self.frozen.eval().requires_grad_(False)
+        self.trained = nn.Module()
+        self.layers: dict[str, AdaptedLayer] = {}
+        for index, (name, rank) in enumerate(selection.ranks.items()):
+            self._adapt_layer(name, rank, index)
+        self.example: Tensor | None = None
+
+    def _adapt_layer(self, name: str, rank: int, index: int) -> None:
+        net, config = self.backbone.net, self.config
+        base = net.get_submodule(name)
+        kind = nn.Linear if isinstance(base, nn.Linear) else nn.Conv2d
+        rng = generator(config.seed, index)
+        adapter = Adapter(base, config.format(rank), config.scale(rank), config.dropout, rng)
+        layer = ADAPTED[kind](name, base, adapter, rows_by_image=self.backbone.rows_by_image)
+        # A layer that stands in several places is adapted in all of them.
+        for alias, module in list(net.named_modules(remove_duplicate=False)):
+            if module is base:
+                net.set_submodule(alias, layer)
+        parent = self.trained
+        for part in ("adapters", *name.split(".")):
+            if not hasattr(parent, part):
+                parent.add_module(part, nn.Module())
+            parent, outer = getattr(parent, part), parent
+        outer.add_module(name.split(".")[-1], adapter)
+        self.layers[name] = layer
+
+    @property
+    def backbone(self) -> Backbone:
+        """The frozen backbone, its layers adapted."""
+        return self.frozen["backbone"]
+
+    @property
+    def extractor(self) -> nn.Module:
+        """What the mapping net's features come from."""
+        return self.frozen["extractor"]
+
+    @property
+    def mapping(self) -> MappingNet:
+        """The mapping net of a method that generates."""
+        return self.trained.mapping
+
+    @property
+    def generated(self) -> bool:
+        """Whether the format has a core, generated or constant."""
+        return method(self.config.method).generated
+
+    def train(self, mode: bool = True) -> "AdaptedModel":
+        """Training mode for the trained part; the frozen part stays in evaluation mode."""
+        super().train(mode)
+        self.frozen.eval()
+        return self
+
+    @torch.no_grad()
+    def prepare(self, images: Tensor) -> None:
+        """Learn from a first batch what only data tells: the width of features, whether layers serve.
+
+        Raises:
+            InputError: the output is not (N, D), or an adapted layer is not called by the forward pass
+                or called with something else than the batch on its leading axis.
+        """
+        if self.example is not None:
+            return
+        if self.config.generates and not self.mapping.materialised:
+            self.mapping.materialise(self.extractor(images).to(self.mapping.neutral))
+        called: set[str] = set()
+        hooks = [
+            layer.register_forward_hook(lambda layer, args, output: called.add(layer.name))
+            for layer in self.layers.values()
+        ]
+        try:
+            cores = self.generate(images) if self.generated else None
+            with carrying(cores=cores):
+                output = self.backbone(images)
+        finally:
+            for hook in hooks:
+                hook.remove()
+        if not isinstance(output, Tensor) or output.ndim != 2 or len(output) != len(images):
+            shape = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
+            raise InputError(f"The backbone gives {shape} for {len(images)} images: make it give embeddings (N, D).")
+        idle = [name for name in self.layers if name not in called]
+        if idle:
+            raise InputError(f"Layer {idle[0]!r} is never called by the backbone's forward pass: exclude it.")
+        self.example = images[:1].detach().clone()
+
+    def features(self, images: Tensor) -> Tensor:
+        """What the extractor sees of images: (N, F)."""
+        self._must_generate()
+        with torch.no_grad():
+            return self.extractor(images)
+
+    def standardise(self, images: Tensor, chunk: int = 256) -> None:
+        """Take the statistics of the training images' features, by which features are standardised."""
+        self.prepare(images[:2])
+        self.mapping.standardise(torch.cat([self.features(part) for part in images.split(chunk)]))
+
+    def codes(self, images: Tensor) -> Tensor:
+        """The code of every image: (N, code)."""
+        self._must_generate()
+        if not self.mapping.materialised:
+            self.prepare(images)
+        return self.mapping.codes(self.features(images))
+
+    def cores(self, codes: Tensor) -> Cores:
+        """Codes (N, code) → Cores of N samples."""
+        self._must_generate()
+        return self.mapping.cores(codes)
+
+    def generate(self, images: Tensor, *, groups: Tensor | None = None, shuffle: int | None = None) -> Cores:
+        """The cores of images (N, …), one for each.
+
+        Args:
+            groups: (N); images of equal numbers are a set, known to come from one task, and share the
+                core of their mean code. No label is used.
+            shuffle: random seed; gives every image the cores of another one, as a control.
+
+        Raises:
+            InputError: the method has no core to generate.
+        """
+        if self.generated and self.config.core == "constant":
+            return self.trained.constant.cores().expand(len(images))
+        codes = self.codes(images)
+        if groups is not None:
+            if len(groups) != len(codes):
+                raise InputError(f"There are {len(groups)} group numbers for {len(codes)} images: give one for each.")
+            codes = pool_by_group(codes, groups)
+        if shuffle is not None:
+            codes = codes[torch.randperm(len(codes), generator=generator(shuffle)).to(codes.device)]
+        return self.cores(codes)
+
+    def _must_generate(self) -> None:
+        if not self.config.generates:
+            kind = "has one learned core" if self.generated else "has one adapter"
+            raise InputError(f"{method(self.config.method).title} {kind} for every image: nothing is generated.")
+
+    def forward(self, images: Tensor, *, cores: Cores | None = None, groups: Tensor | None = None) -> Tensor:
+        """Embeddings (N, D), each image with its own adapter.
+
+        Args:
+            images: float RGB in [0, 1], (N, 3, H, W); for a foreign backbone whatever that takes.
+            cores: somebody else's, instead of generated ones: one sample, or one for each image.
+            groups: as in `generate`.
+        """
+        if not current.enabled:
+            return self.backbone(images)
+        if self.example is None:
+            self.prepare(images)
+        if not self.generated:
+            if cores is not None or groups is not None:
+                self._must_generate()
+            return self._run(images, None)
+        if cores is not None:
+            if len(cores) not in (1, len(images)):
+                raise InputError(f"There are {len(cores)} cores for {len(images)} images: give one, or one for each.")
+            return self._run(images, cores)
+        if self.config.core == "constant":
+            return self._run(images, self.trained.constant.cores())
+        if self.config.extractor == "stem":
+            return self._run_from_stem(images, groups)
+        return self._run(images, self.generate(images, groups=groups))
+
+    def _run(self, images: Tensor, cores: Cores | None) -> Tensor:
+        with carrying(cores=cores):
+            return self.backbone(images)
+
+    def _run_from_stem(self, images: Tensor, groups: Tensor | None) -> Tensor:
+        """One pass for both: the stem's output becomes the cores of the layers behind it."""
+
+        def generate(name: str, output: Tensor) -> None:
+            if name in self.extractor.stages:
+                codes = self.mapping.codes(self.extractor.describe(images, {name: output.detach()}))
+                current.cores = self.cores(codes if groups is None else pool_by_group(codes, groups))
+
+        with carrying(on_stage=generate):
+            return self.backbone(images)
+
+    @contextlib.contextmanager
+    def disabled(self) -> Iterator[None]:
+        """Inside, this thread gets the original backbone, bit for bit."""
+        with carrying(enabled=False):
+            yield
+
+    def delta_weight(self, name: str, cores: Cores | None = None) -> Tensor:
+        """Dense ΔW of a layer for every sample: (N, *weight.shape); N is 1 for a static method.
+
+        Raises:
+            InputError: no such adapted layer, or a generated method without cores.
+        """
+        if name not in self.layers:
+            raise InputError(f"Layer {name!r} is not adapted: adapted are {', '.join(self.layers)}.")
+        return self.layers[name].delta(self._core_of(name, cores))
+
+    def _core_of(self, name: str, cores: Cores | None) -> Tensor | None:
+        if not self.generated:
+            if cores is not None:
+                self._must_generate()
+            return None
+        if cores is None and self.config.core == "constant":
+            cores = self.trained.constant.cores()
+        if cores is None:
+            raise InputError("This method's update depends on the image: give the cores that generate() returns.")
+        return cores[name]
+
+    @torch.no_grad()
+    def fold(self, cores: Cores | None = None) -> nn.Module:
+        """An ordinary module with the update of one sample's cores added to the weights.
+
+        Raises:
+            InputError: not exactly one sample's cores for a generated method.
+        """
+        if cores is not None and len(cores) != 1:
+            raise InputError(f"One core can be folded at a time, not {len(cores)}: choose one, as in cores[0].")
+        net = copy.deepcopy(self.backbone.net)
+        for name in self.backbone.stages:
+            net.get_submodule(name)._forward_hooks.clear()
+        for alias, module in list(net.named_modules(remove_duplicate=False)):
+            if isinstance(module, AdaptedLayer):
+                net.set_submodule(alias, module.base)
+        for name in self.layers:
+            net.get_submodule(name).weight.add_(self.delta_weight(name, cores)[0])
+        if self.backbone.name is None:
+            return net
+        return nn.Sequential(copy.deepcopy(self.backbone.preprocess), net)
+
+    def budget(self) -> pd.DataFrame:
+        """Parameters and FLOPs (one image) of every layer, of the generator, and in all.
+
+        Raises:
+            InputError: sizes are only known from data, and there was none yet.
+        """
+        return budget(self)
+
+    def save(self, path: str | Path) -> None:
+        """Write a folder with config.json and adapter.safetensors; see `metalora.load`."""
+        from metalora.storage import save  # storage builds models, so it stands above this module
+
+        save(self, Path(path))
+
+
+def adapt(
+    backbone: str | nn.Module, config: AdapterConfig | None = None, *, example: Tensor | None = None
+) -> AdaptedModel:
+    """A copy of `backbone` with adapters on its layers; the original is not changed.
+
+    Args:
+        backbone: "resnet20", "mixer_nano", a timm name, what `load_backbone` gave, or any module that
+            maps images to embeddings (N, D).
+        config: settings; the default is Meta-LoRA TR of rank 4.
+        example: a batch of images (one is enough), from which sizes of a foreign backbone are learnt.
+
+    Raises:
+        InputError: unknown names, patterns that match nothing, ranks that are too large.
+    """
+    config = config or AdapterConfig()
+    if isinstance(backbone, str):
+        backbone = load_backbone(backbone)
+    elif isinstance(backbone, AdaptedModel):
+        raise InputError("This model is adapted already: adapt the backbone that it was made from.")
+    else:
+        backbone = copy.deepcopy(backbone)
+        backbone = backbone if isinstance(backbone, Backbone) else Backbone(backbone)
+    model = AdaptedModel(backbone, config)
+    if example is None and backbone.image_size is not None:
+        parameter = next(backbone.parameters())
+        example = torch.zeros(2, 3, backbone.image_size, backbone.image_size).to(parameter)
+    features = None
+    if config.generates and example is not None:
+        features = model.extractor(example).shape[1]
+    elif config.generates and isinstance(config.extractor, nn.Module):
+        features = config.extractor.num_features
+    _add_generator(model, features)
+    model.eval()
+    if example is not None:
+        model.prepare(example)
+    return model
+
+
+def _add_generator(model: AdaptedModel, features: int | None) -> None:
+    if not model.generated:
+        return
+    formats = {name: layer.adapter.format for name, layer in model.layers.items()}
+    like = next(iter(model.layers.values())).weight
+    if model.config.core == "constant":
+        model.trained.constant = ConstantCore(formats, like)
+        return
+    config = model.config
+    rng = generator(config.seed, len(model.layers))
+    model.trained.mapping = MappingNet(
+        formats, like, features=features, hidden=config.hidden, code=config.code, rng=rng
+    )

@@ -1,0 +1,63 @@
+"""Labelled pictures that lie as SIDE/CLASS/NAME, such as train/cat/0001.jpg and test/cat/0001.jpg."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from metalora.errors import InputError
+from metalora.suites.images import ImageSet, Progress, read_pictures
+
+HELD_OUT_PER_CLASS = 500  # the last of every class, by name: validation everywhere in this project
+
+
+@dataclass(frozen=True, eq=False)
+class ClassFolders:
+    """Labelled pictures of one side or several. Names are SIDE/CLASS/NAME, in order."""
+
+    pictures: ImageSet
+    labels: Tensor  # int64 (N,)
+    classes: tuple[str, ...]
+
+    def side(self, side: str) -> Tensor:
+        """Indices of the pictures of one side, int64 (n,)."""
+        inside = [name.startswith(f"{side}/") for name in self.pictures.names]
+        return torch.tensor(inside).nonzero().flatten()
+
+
+def read_sides(source: Path, sides: tuple[str, ...], size: int, progress: Progress | None = None) -> ClassFolders:
+    """The pictures SIDE/CLASS/NAME of a folder or archive, where one more folder may lie around the sides.
+
+    Raises:
+        InputError: a side is missing, or has fewer than two classes.
+    """
+
+    def unwrap(name: str) -> str | None:
+        parts = name.split("/")
+        start = next((i for i in (0, 1) if parts[i : i + 1] and parts[i] in sides), len(parts))
+        return "/".join(parts[start:]) if len(parts) >= start + 3 else None
+
+    pictures = read_pictures(source, size, lambda name: unwrap(name) is not None, progress)
+    pictures = replace(pictures, names=tuple(map(unwrap, pictures.names)))
+    folders = [name.split("/")[1] for name in pictures.names]
+    classes = tuple(sorted(set(folders)))
+    number = {name: label for label, name in enumerate(classes)}
+    found = ClassFolders(pictures, torch.tensor([number[name] for name in folders]), classes)
+    for side in sides:
+        if len(found.labels[found.side(side)].unique()) < 2:
+            raise InputError(f"{source} has pictures of fewer than two classes under {side}/: add some.")
+    return found
+
+
+def read_side(source: Path, side: str, size: int) -> ClassFolders:
+    """`read_sides` for one side."""
+    return read_sides(source, (side,), size)
+
+
+def held_out(labels: Tensor, per_class: int = HELD_OUT_PER_CLASS) -> Tensor:
+    """Mask of the last `per_class` pictures of every class, which serve as validation. Shape (N,), bool."""
+    mask = torch.zeros(len(labels), dtype=torch.bool)
+    for label in labels.unique():
+        mask[(labels == label).nonzero().flatten()[-per_class:]] = True
+    return mask

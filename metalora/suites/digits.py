@@ -1,0 +1,25 @@
+"""The 1,797 handwritten digits of scikit-learn (8×8 grey), enlarged, under rotation, inversion and ink."""
+
+import torch
+from torch.nn.functional import interpolate
+
+from metalora.states import generator
+from metalora.suites.base import Options, Suite
+from metalora.suites.images import ImageSet
+from metalora.suites.shifts import DIGITS
+from metalora.suites.splits import SHARES, shifted_suite, split
+
+
+def digits(options: Options) -> Suite:
+    """The suite "digits": always at hand, no file is read. White on black, 16 pixels unless told otherwise."""
+    from sklearn.datasets import load_digits  # slow to import, and needed here only
+
+    data = load_digits()
+    size = options.image_size or 16
+    grey = torch.from_numpy(data.images).float()[:, None] / 16
+    grey = interpolate(grey, size=(size, size), mode="bilinear", antialias=True).clamp(0, 1)
+    images = (255 * grey).round().to(torch.uint8).repeat(1, 3, 1, 1)
+    pictures = ImageSet(images, tuple(f"digits/{number:04d}" for number in range(len(images))))
+    labels = torch.from_numpy(data.target).long()
+    parts = split(labels, SHARES, generator(options.seed))
+    return shifted_suite("digits", pictures, labels, tuple(map(str, data.target_names)), parts, DIGITS, options)

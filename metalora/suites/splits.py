@@ -1,0 +1,136 @@
+"""Dividing pictures among sides and tasks: balanced over classes, decided by the seed alone."""
+
+from collections.abc import Sequence
+from difflib import get_close_matches
+
+import torch
+from torch import Tensor
+
+from metalora.errors import InputError
+from metalora.states import generator
+from metalora.suites.base import SEEN_SIDES, UNSEEN_SIDES, Examples, Options, Suite
+from metalora.suites.images import ImageSet
+from metalora.suites.shifts import TaskList
+
+SHARES = (0.5, 0.1, 0.2, 0.2)  # of training, validation, gallery and query
+
+
+def ranks(groups: Tensor, rng: torch.Generator, first: Tensor | None = None) -> Tensor:
+    """A random rank (0, 1, …) for each row within its group; rows with a smaller `first` come first. (N,)"""
+    order = torch.randperm(len(groups), generator=rng)
+    if first is not None:
+        order = order[first[order].argsort(stable=True)]
+    order = order[groups[order].argsort(stable=True)]
+    counts = groups.bincount()
+    starts = counts.cumsum(0) - counts
+    result = torch.empty_like(order)
+    result[order] = torch.arange(len(order)) - starts[groups[order]]
+    return result
+
+
+def at_most(limit: int, labels: Tensor, tasks: Tensor, rng: torch.Generator) -> Tensor:
+    """Indices, ascending, of up to `limit` rows: as even over classes as can be, then over tasks within them."""
+    cells = tasks * (labels.max() + 1) + labels
+    rank = ranks(labels, rng, first=ranks(cells, rng))
+    order = torch.randperm(len(rank), generator=rng)
+    order = order[rank[order].argsort(stable=True)]
+    return order[:limit].sort().values
+
+
+def deal(labels: Tensor, tasks: Sequence[int], rng: torch.Generator) -> Tensor:
+    """One of `tasks` for each row, evenly within each class and over all. (N,)"""
+    order = (labels * len(labels) + ranks(labels, rng)).argsort()
+    hands = torch.tensor(tasks)[torch.randperm(len(tasks), generator=rng)]
+    result = torch.empty_like(labels)
+    result[order] = hands[torch.arange(len(labels)) % len(tasks)]
+    return result
+
+
+def apportion(count: int, shares: Sequence[float]) -> list[int]:
+    """Whole numbers that sum to `count`: by largest remainder, none of them 0 where that is possible."""
+    exact = [count * share for share in shares]
+    parts = [int(value) for value in exact]
+    by_remainder = sorted(range(len(shares)), key=lambda i: parts[i] - exact[i])
+    for i in by_remainder[: count - sum(parts)]:
+        parts[i] += 1
+    while 0 in parts and max(parts) > 1:
+        parts[parts.index(max(parts))] -= 1
+        parts[parts.index(0)] += 1
+    return parts
+
+
+def split(groups: Tensor, shares: Sequence[float], rng: torch.Generator) -> list[Tensor]:
+    """Divide the rows of every group by `shares`; group -1 is left out. Ascending indices of each side."""
+    sides: list[list[Tensor]] = [[] for _ in shares]
+    for group in groups[groups >= 0].unique():
+        rows = (groups == group).nonzero().flatten()
+        rows = rows[torch.randperm(len(rows), generator=rng)]
+        for side, part in zip(sides, rows.split(apportion(len(rows), shares)), strict=True):
+            side.append(part)
+    return [torch.cat(side).sort().values if side else torch.empty(0, dtype=torch.int64) for side in sides]
+
+
+def held_out_tasks(hold_out: Sequence[str], tasks: Sequence[str]) -> tuple[int, ...]:
+    """Positions of the tasks called `hold_out` in `tasks`.
+
+    Raises:
+        InputError: there is no such task, or none is left to train on.
+    """
+    for name in hold_out:
+        if name not in tasks:
+            near = get_close_matches(name, tasks, 3)
+            hint = f" (did you mean {' or '.join(near)}?)" if near else ""
+            raise InputError(f"There is no task {name!r} to hold out{hint}: the tasks are {', '.join(tasks)}.")
+    if set(hold_out) >= set(tasks):
+        raise InputError(f"All tasks are held out ({', '.join(tasks)}), none is left to train on: hold out fewer.")
+    return tuple(position for position, name in enumerate(tasks) if name in hold_out)
+
+
+def shifted_suite(
+    name: str,
+    pictures: ImageSet,
+    labels: Tensor,
+    classes: tuple[str, ...],
+    parts: Sequence[Tensor],
+    tasks: TaskList,
+    options: Options,
+    notes: tuple[str, ...] = (),
+) -> Suite:
+    """One labelled set of pictures, shown through the shifts of `tasks`.
+
+    Training rows are all training pictures in every seen task; every other picture gets one seen task, and
+    gallery and query pictures one unseen task besides.
+
+    Args:
+        labels: int64 (P,).
+        parts: indices of the pictures for training, validation, gallery and query, disjoint.
+    """
+    unseen = held_out_tasks(options.hold_out or tasks.unseen, tasks.names)
+    seen = tuple(task for task in range(len(tasks.shifts)) if task not in unseen)
+    rng = generator(options.seed, len(labels))
+    train, validation, gallery, query = parts
+    if options.train_pictures is not None:
+        train = train[ranks(labels[train], rng) < options.train_pictures]
+    validation, query = (
+        side[at_most(options.max_queries, labels[side], torch.zeros_like(side), rng)] for side in (validation, query)
+    )
+    rows = {"train": (train.repeat(len(seen)), torch.tensor(seen).repeat_interleave(len(train)))}
+    for side, index in zip(SEEN_SIDES[1:], (validation, gallery, query), strict=True):
+        rows[side] = (index, deal(labels[index], seen, rng))
+    if unseen:
+        for side, index in zip(UNSEEN_SIDES, (gallery, query), strict=True):
+            rows[side] = (index, deal(labels[index], unseen, rng))
+    return Suite(
+        name=name,
+        pictures=pictures.images,
+        names=pictures.names,
+        classes=classes,
+        tasks=tasks.names,
+        seen=seen,
+        unseen=unseen,
+        sides={s: Examples(pictures.images, tasks.shifts, i, t, labels[i]) for s, (i, t) in rows.items()},
+        primary="pooled",
+        seed=options.seed,
+        skipped=pictures.skipped,
+        notes=notes,
+    )

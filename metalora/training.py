@@ -1,0 +1,159 @@
+"""`fit()`: training an adapted model on a suite.
+
+The objective is the same for every method: cross-entropy of one linear head over the suite's seen
+classes, shared by all tasks and discarded afterwards.
+"""
+
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from metalora.device import autocast, pick_device
+from metalora.errors import InputError
+from metalora.evaluation.embedding import Protocol, embed
+from metalora.evaluation.scoring import accuracy, predict
+from metalora.loop import Progress, run_loop, warmup_cosine
+from metalora.model import AdaptedModel
+from metalora.states import generator
+from metalora.suites.base import Suite
+
+FEATURE_SAMPLE = 1024  # training images whose features give the statistics of standardisation
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+    """Settings of a training run.
+
+    Raises:
+        InputError: a value with which nothing can be trained.
+    """
+
+    steps: int = 200
+    batch: int = 64
+    rate: float = 3e-3  # of adapters and head
+    mapping_rate: float = 1.0  # the mapping net's rate, as a multiple of `rate`
+    set_size: int = 1  # images of one task that share a core
+    clip: float = 1.0  # largest norm of the gradient
+    validate_every: int = 0  # steps between k-NN validations; 0: at the end only
+    precision: str = "float32"
+    device: str = "auto"
+    seed: int = 0  # of the head and of the order of images
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "batch", "set_size"):
+            if getattr(self, name) < 1:
+                raise InputError(f"{name} is {getattr(self, name)}: use 1 or more.")
+        if self.batch % self.set_size:
+            raise InputError(f"A batch of {self.batch} does not divide into sets of {self.set_size}: change either.")
+        if not 0 < self.rate < 1:
+            raise InputError(f"The learning rate is {self.rate:g}: use a number between 0 and 1, such as 0.003.")
+
+
+def fit(
+    model: AdaptedModel, suite: Suite, config: TrainingConfig | None = None, *, checkpoint: Path | None = None
+) -> Iterator[Progress]:
+    """Train the adapters and the mapping net of `model` on the seen tasks of `suite`, in place.
+
+    Yields a `Progress` after every step; its metrics are "loss", "accuracy" (of the head, on the batch)
+    and, where validated, "validation" (k-NN accuracy at K = 5 on validation images of seen tasks).
+    The last one is always validated.
+
+    Args:
+        checkpoint: file to resume from when it exists, and to write while training.
+
+    Raises:
+        InputError: nothing to train, a checkpoint of another run, or a loss that is not finite.
+    """
+    config = config or TrainingConfig()
+    if not model.layers:
+        raise InputError("The original backbone has nothing to train: choose another method.")
+    device = pick_device(config.device)
+    classes = suite.sides["train"].labels.unique()
+    column = torch.full((len(suite.classes),), -1).scatter(0, classes, torch.arange(len(classes))).to(device)
+    model.to(device)
+    _standardise(model, suite, config, device)
+    head = _head(model, len(classes), config).to(device)
+    optimizer = torch.optim.AdamW(_groups(model, head, config), lr=config.rate, weight_decay=0.0)
+    schedule = warmup_cosine(optimizer, config.steps)
+    protocol = Protocol(
+        set_size=config.set_size,
+        seed=config.seed,
+        batch=4 * config.batch,
+        device=config.device,
+        precision=config.precision,
+    )
+    trained = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+
+    def step(i: int) -> dict[str, float]:
+        model.train()
+        batch = suite.batch(config.batch, generator(config.seed, i), config.set_size)
+        labels = column[batch.labels.to(device)]
+        groups = batch.groups.to(device) if model.config.generates and config.set_size > 1 else None
+        with autocast(device, config.precision):
+            logits = head(model(batch.images.to(device, non_blocking=True), groups=groups))
+        loss = F.cross_entropy(logits, labels)
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        nn.utils.clip_grad_norm_(trained, config.clip)
+        optimizer.step()
+        schedule.step()
+        metrics = {"loss": loss.item(), "accuracy": (logits.argmax(1) == labels).float().mean().item()}
+        last = i + 1 == config.steps
+        if last or (config.validate_every and (i + 1) % config.validate_every == 0):
+            metrics["validation"] = validate(model, suite, protocol)
+        return metrics
+
+    parts = {"trained": model.trained, "head": head, "optimizer": optimizer, "schedule": schedule}
+    identity = {
+        "suite": suite.name,
+        "suite_seed": suite.seed,
+        "adapter": model.config.to_dict(),
+        "training": asdict(config),
+        "backbone": model.backbone.name,
+    }
+    yield from run_loop(step, config.steps, config.batch, optimizer, parts, identity, checkpoint=checkpoint)
+    model.eval()
+
+
+def validate(model: AdaptedModel, suite: Suite, protocol: Protocol, k: int = 5) -> float:
+    """k-NN accuracy of validation images of seen tasks against the seen tasks' gallery."""
+    queries, gallery = suite.sides["validation"], suite.sides["seen gallery"]
+    k = min(k, len(gallery))
+    features, stored = embed(model, queries, protocol), embed(model, gallery, protocol)
+    return accuracy(predict(queries, features, gallery, stored, [k], suite.primary)[k], queries)
+
+
+def _standardise(model: AdaptedModel, suite: Suite, config: TrainingConfig, device: torch.device) -> None:
+    sample = suite.batch(min(FEATURE_SAMPLE, len(suite.sides["train"])), generator(config.seed, -1)).images
+    model.prepare(sample[:2].to(device))
+    if model.config.generates:
+        with autocast(device, config.precision):
+            model.standardise(sample.to(device))
+
+
+def _head(model: AdaptedModel, classes: int, config: TrainingConfig) -> nn.Linear:
+    with torch.no_grad():
+        width = model(model.example.to(next(model.trained.parameters()).device)).shape[1]
+    head = nn.Linear(width, classes, dtype=next(model.trained.parameters()).dtype)
+    rng = generator(config.seed, -2)
+    bound = width**-0.5
+    with torch.no_grad():
+        for parameter in head.parameters():
+            parameter.copy_((2 * torch.rand(parameter.shape, generator=rng) - 1) * bound)
+    return head
+
+
+def _groups(model: AdaptedModel, head: nn.Linear, config: TrainingConfig) -> list[dict]:
+    adapters: list[Tensor] = list(model.trained.adapters.parameters())
+    groups = [
+        {"name": "adapters", "params": adapters, "lr": config.rate},
+        {"name": "head", "params": list(head.parameters()), "lr": config.rate},
+    ]
+    generator_parameters = [p for name, p in model.trained.named_parameters() if not name.startswith("adapters.")]
+    if generator_parameters:
+        groups.append({"name": "mapping", "params": generator_parameters, "lr": config.rate * config.mapping_rate})
+    return groups

@@ -61,12 +61,12 @@ class Cores:
     @staticmethod
     def lerp(a: "Cores", b: "Cores", t: float) -> "Cores":
         """The cores at share `t` of the way from `a` to `b`."""
-        return Cores({name: torch.lerp(a[name], b[name], t) for name in a.keys()})
+        return Cores({name: torch.lerp(tensor, b[name], t) for name, tensor in a.items()})
 
     @staticmethod
     def cat(parts: list["Cores"]) -> "Cores":
         """The samples of all parts, one after the other."""
-        return Cores({name: torch.cat([part[name] for part in parts]) for name in parts[0].keys()})
+        return Cores({name: torch.cat([part[name] for part in parts]) for name, _ in parts[0].items()})
 
     def flatten(self) -> Tensor:
         """All layers side by side: (N, total)."""

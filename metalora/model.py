@@ -14,7 +14,7 @@ from metalora.budget import budget
 from metalora.config import AdapterConfig
 from metalora.cores import Cores
 from metalora.errors import InputError
-from metalora.extractor import StageExtractor, make_extractor, report_stages
+from metalora.extractor import make_extractor, report_stages
 from metalora.layers import ADAPTED, AdaptedLayer, Adapter, carrying, current
 from metalora.mapping import ConstantCore, MappingNet, pool_by_group
 from metalora.methods import method

@@ -64,7 +64,8 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     try:
         with safe_open(path, framework="pt") as file:
             header = json.loads((file.metadata() or {}).get("header", "{}"))
-            return {name: file.get_tensor(name) for name in file.keys()}, header
+            names = file.keys()
+            return {name: file.get_tensor(name) for name in names}, header
     except FileNotFoundError as error:
         raise InputError(f"There is no file {path}.") from error
     except (SafetensorError, OSError, json.JSONDecodeError) as error:

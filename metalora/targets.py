@@ -10,7 +10,6 @@ from torch import nn
 from metalora.config import AdapterConfig
 from metalora.errors import InputError
 from metalora.formats import TR, largest_rank
-from metalora.layers import ADAPTED
 from metalora.methods import choices, method
 
 # These read their linears' weights instead of calling them: an adapter there would do nothing.

@@ -4,7 +4,7 @@ import json
 import os
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +37,7 @@ class ComparisonConfig:
             with the one that is best on validation.
     """
 
-    suite: SuiteConfig = SuiteConfig()
+    suite: SuiteConfig = field(default_factory=SuiteConfig)
     backbones: tuple[str, ...] = ("resnet20", "mixer_nano")
     methods: tuple[str, ...] = DEFAULT
     controls: bool = False
@@ -46,7 +46,7 @@ class ComparisonConfig:
     rank: int = 3
     extractor: str = "self"
     targets: tuple[str, ...] | None = None
-    training: TrainingConfig = TrainingConfig()
+    training: TrainingConfig = field(default_factory=TrainingConfig)
     tune: bool = False
     download: bool = False
 

@@ -1,16 +1,21 @@
 """MetaLoRA: low-rank adapters whose core is generated for each image (arXiv 2504.00460)."""
 
-from metalora.backbones import Backbone, load_backbone
-from metalora.config import AdapterConfig
-from metalora.cores import Cores
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
 from metalora.errors import InputError
-from metalora.evaluation.embedding import Protocol, embed
-from metalora.methods import METHODS
-from metalora.model import AdaptedModel, adapt
-from metalora.storage import load
-from metalora.suites import load_suite
-from metalora.training import TrainingConfig, fit
 from metalora.version import __version__
+
+if TYPE_CHECKING:
+    from metalora.backbones import Backbone, load_backbone
+    from metalora.config import AdapterConfig
+    from metalora.cores import Cores
+    from metalora.evaluation.embedding import Protocol, embed
+    from metalora.methods import METHODS
+    from metalora.model import AdaptedModel, adapt
+    from metalora.storage import load
+    from metalora.suites import load_suite
+    from metalora.training import TrainingConfig, fit
 
 __all__ = [
     "METHODS",
@@ -29,3 +34,27 @@ __all__ = [
     "load_backbone",
     "load_suite",
 ]
+
+# Imported at first use, since they bring torch and timm along, which `python -m metalora --help` does not need.
+_HOMES = {
+    "backbones": ("Backbone", "load_backbone"),
+    "config": ("AdapterConfig",),
+    "cores": ("Cores",),
+    "evaluation.embedding": ("Protocol", "embed"),
+    "methods": ("METHODS",),
+    "model": ("AdaptedModel", "adapt"),
+    "storage": ("load",),
+    "suites": ("load_suite",),
+    "training": ("TrainingConfig", "fit"),
+}
+
+
+def __getattr__(name: str) -> Any:
+    for home, names in _HOMES.items():
+        if name in names:
+            return getattr(import_module(f"{__name__}.{home}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,6 +1,6 @@
 """`python -m metalora`."""
 
-from metalora.cli import app
+from metalora.cli import main
 
 if __name__ == "__main__":
-    app(prog_name="metalora")
+    main()

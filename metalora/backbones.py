@@ -5,6 +5,7 @@ resnet20: He et al., Deep residual learning, 1512.03385, section 4.2 (projection
 mixer_nano: Tolstikhin et al., MLP-Mixer, 2105.01601, patches of 4×4, width 96, 8 blocks.
 """
 
+import difflib
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,7 +17,8 @@ from timm.data import resolve_model_data_config
 from timm.models.mlp_mixer import MlpMixer
 from timm.models.resnet import BasicBlock, ResNet
 from torch import Tensor, nn
-from torchvision.transforms import InterpolationMode, Normalize, Resize
+from torchvision.transforms import InterpolationMode
+from torchvision.transforms.v2 import Normalize, Resize  # v2 compiles without a graph break
 
 from metalora.errors import InputError
 from metalora.states import read_tensors
@@ -60,7 +62,14 @@ class Backbone(nn.Module):
         self.image_size = image_size
 
     def forward(self, images: Tensor) -> Tensor:
-        return self.net(self.preprocess(images))
+        if self.name is not None and not (images.is_floating_point() and images.ndim == 4 and images.shape[1] == 3):
+            kind = f"{images.dtype} of shape {tuple(images.shape)}".removeprefix("torch.")
+            raise InputError(f"{self.name} takes float RGB in [0, 1], (N, 3, H, W), not {kind}: convert the images.")
+        output = self.net(self.preprocess(images))
+        if not isinstance(output, Tensor) or output.ndim != 2 or len(output) != len(images):
+            shape = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
+            raise InputError(f"The backbone gives {shape} for {len(images)} images: make it give embeddings (N, D).")
+        return output
 
 
 @dataclass(frozen=True)
@@ -141,7 +150,8 @@ def _load_bundled(name: str, image_size: int | None, pretrained: bool) -> Backbo
             {key: value.float() if value.is_floating_point() else value for key, value in weights.items()}
         )
     stages = {stage: _channels(net)[stage] for stage in entry.stages}
-    return Backbone(net.eval(), name=name, preprocess=entry.preprocess(size), stages=stages, image_size=size)
+    preprocess = entry.preprocess(size)
+    return Backbone(net, name=name, preprocess=preprocess, stages=stages, image_size=size).eval()
 
 
 def _channels(net: nn.Module) -> dict[str, int]:
@@ -152,7 +162,7 @@ def _channels(net: nn.Module) -> dict[str, int]:
 def _load_timm(name: str, image_size: int | None, pretrained: bool, download: bool) -> Backbone:
     architecture = name.split(".")[0]
     if not timm.is_model(architecture):
-        near = timm.list_models(f"*{architecture[:6]}*")[:3]
+        near = difflib.get_close_matches(architecture, timm.list_models(), n=3)
         hint = f" Did you mean {', '.join(near)}?" if near else ""
         raise InputError(f"Unknown backbone {name!r}: use {', '.join(BUNDLED)} or a name of timm.{hint}")
     if pretrained:
@@ -162,17 +172,20 @@ def _load_timm(name: str, image_size: int | None, pretrained: bool, download: bo
     except RuntimeError as error:
         raise InputError(f"timm cannot make {name!r}: {str(error).splitlines()[0]}") from error
     data = resolve_model_data_config(net)
-    size = image_size or data["input_size"][-1]
+    own = data["input_size"][-1]
+    size = image_size or own
+    if size != own and net.pretrained_cfg.get("fixed_input_size"):
+        raise InputError(f"{name} takes images of {own} pixels only: leave image_size out.")
     stages = list(_channels(net).items())
     step = max(1, len(stages) // MAX_STAGES)
     return Backbone(
-        net.eval(),
+        net,
         name=name,
         preprocess=_preprocess(size, data["mean"], data["std"], data["interpolation"]),
         stages=dict(stages[::-1][::step][:MAX_STAGES][::-1]),
         rows_by_image=architecture.startswith(ROWS_BY_IMAGE),
         image_size=size,
-    )
+    ).eval()
 
 
 def _check_weights(name: str, download: bool) -> None:

@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
 
@@ -11,6 +11,23 @@ from torch import nn
 from metalora.errors import InputError
 from metalora.formats import MultiLoRA
 from metalora.methods import choices, method
+
+
+def _patterns(name: str, value: object) -> tuple[str, ...]:
+    """One regular expression, or several, as a tuple."""
+    several = (value,) if isinstance(value, str) else value
+    if not isinstance(several, Iterable) or not all(isinstance(pattern, str) for pattern in several):
+        raise InputError(f"{name} is {value!r}: use a regular expression or a list of them.")
+    for pattern in several:
+        try:
+            re.compile(pattern)
+        except re.error as error:
+            raise InputError(f"{pattern!r} is not a regular expression ({error}): correct it.") from error
+    return tuple(several)
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 @dataclass(frozen=True)
@@ -40,25 +57,25 @@ class AdapterConfig:
         for name in ("targets", "exclude"):  # one expression or a list, kept as a tuple
             value = getattr(self, name)
             if value is not None:
-                object.__setattr__(self, name, (value,) if isinstance(value, str) else tuple(value))
+                object.__setattr__(self, name, _patterns(name, value))
+        if not isinstance(self.rank_pattern, Mapping):
+            raise InputError(f"rank_pattern is {self.rank_pattern!r}: use a mapping from patterns to ranks.")
         object.__setattr__(self, "rank_pattern", dict(self.rank_pattern))
+        _patterns("rank_pattern", self.rank_pattern)
+        if isinstance(self.seed, bool) or not isinstance(self.seed, int):
+            raise InputError(f"seed is {self.seed!r}: use a whole number.")
         ranks = {"rank": self.rank, **{f"rank_pattern[{key!r}]": r for key, r in self.rank_pattern.items()}}
         for name, value in {**ranks, "branches": self.branches, "hidden": self.hidden, "code": self.code}.items():
             if isinstance(value, bool) or not isinstance(value, int) or value < 1:
                 raise InputError(f"{name} is {value!r}: use a whole number of 1 or more.")
-        if self.alpha is not None and not 0 < self.alpha < float("inf"):
+        if self.alpha is not None and not (_is_number(self.alpha) and 0 < self.alpha < float("inf")):
             raise InputError(f"alpha is {self.alpha!r}: use a positive number, or leave it out for scale 1.")
-        if not 0 <= self.dropout < 1:
+        if not (_is_number(self.dropout) and 0 <= self.dropout < 1):
             raise InputError(f"dropout is {self.dropout!r}: use a share from 0 to below 1.")
         if self.core not in ("generated", "constant"):
             raise InputError(f"core is {self.core!r}: use generated or constant.")
         if not isinstance(self.extractor, str | nn.Module):
             raise InputError(f"extractor is {self.extractor!r}: use self, stem, a backbone's name or a module.")
-        for pattern in (*(self.targets or ()), *self.exclude, *self.rank_pattern):
-            try:
-                re.compile(pattern)
-            except re.error as error:
-                raise InputError(f"{pattern!r} is not a regular expression ({error}): correct it.") from error
 
     @property
     def generates(self) -> bool:

@@ -1,6 +1,7 @@
 """`Cores`: what the mapping net generated, for every adapted layer and every sample."""
 
 from collections.abc import ItemsView, Iterator, KeysView, Mapping
+from numbers import Integral
 from pathlib import Path
 
 import torch
@@ -28,7 +29,8 @@ class Cores:
             if key not in self._tensors:
                 raise InputError(f"There is no core of layer {key!r}: layers are {', '.join(self._tensors)}.")
             return self._tensors[key]
-        if isinstance(key, int):
+        if isinstance(key, Integral) or (isinstance(key, Tensor) and key.ndim == 0):
+            key = int(key)
             if not -len(self) <= key < len(self):
                 raise IndexError(f"sample {key} of {len(self)}")
             key = slice(key, key + 1 or None)
@@ -60,13 +62,26 @@ class Cores:
 
     @staticmethod
     def lerp(a: "Cores", b: "Cores", t: float) -> "Cores":
-        """The cores at share `t` of the way from `a` to `b`."""
+        """The cores at share `t` of the way from `a` to `b`: as many samples in both, or one."""
+        a._must_match(b)
+        if 1 not in (len(a), len(b)) and len(a) != len(b):
+            raise InputError(f"Cores of {len(a)} and {len(b)} samples cannot be blended: give as many, or one.")
         return Cores({name: torch.lerp(tensor, b[name], t) for name, tensor in a.items()})
 
     @staticmethod
     def cat(parts: list["Cores"]) -> "Cores":
         """The samples of all parts, one after the other."""
-        return Cores({name: torch.cat([part[name] for part in parts]) for name, _ in parts[0].items()})
+        if not parts:
+            raise InputError("There are no cores to join: give one part or more.")
+        for part in parts:
+            parts[0]._must_match(part)
+        return Cores({name: torch.cat([part[name] for part in parts]) for name in parts[0].keys()})
+
+    def _must_match(self, other: "Cores") -> None:
+        shapes, others = ({name: tensor.shape[1:] for name, tensor in cores.items()} for cores in (self, other))
+        if shapes != others:
+            different = next(n for n in (*shapes, *others) if shapes.get(n) != others.get(n))
+            raise InputError(f"Cores of different adapters cannot be joined: layer {different!r} differs.")
 
     def flatten(self) -> Tensor:
         """All layers side by side: (N, total)."""

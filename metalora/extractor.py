@@ -4,7 +4,9 @@ arXiv 2504.00460 takes a pre-trained ResNet's. Here: the adapted backbone itself
 ("self"), its first stage only ("stem"), another backbone by name, or any module.
 """
 
+import copy
 import math
+from collections.abc import Iterable
 from functools import partial
 
 import torch
@@ -70,6 +72,14 @@ def report_stages(backbone: Backbone) -> None:
         backbone.net.get_submodule(name).register_forward_hook(partial(_report, name))
 
 
+def silence_stages(net: nn.Module, stages: Iterable[str]) -> None:
+    """Undo `report_stages` and leave other hooks alone."""
+    for name in stages:
+        hooks = net.get_submodule(name)._forward_hooks
+        for key in [key for key, hook in hooks.items() if getattr(hook, "func", None) is _report]:
+            del hooks[key]
+
+
 class StageExtractor(nn.Module):
     """Statistics of the input and of the outputs of some stages of a frozen backbone.
 
@@ -89,24 +99,29 @@ class StageExtractor(nn.Module):
     @torch.no_grad()
     def forward(self, images: Tensor) -> Tensor:
         """(N, 3, H, W) in [0, 1] → (N, F)."""
-        outputs: dict[str, Tensor] = {}
+        statistics: dict[str, Tensor] = {}
 
         def collect(name: str, output: Tensor) -> None:
-            outputs[name] = output
-            if len(self.stages.keys() - outputs.keys()) == 0:
+            if name in self.stages:
+                statistics[name] = self.read(name, output)
+            if len(statistics) == len(self.stages):
                 raise _Enough
 
         try:
             with carrying(enabled=False, on_stage=collect):
                 self._backbone[0](images)
         except _Enough:
-            return self.describe(images, outputs)
+            return self.describe(images, statistics)
         raise InputError(f"The stages {', '.join(self.stages)} are not all part of the backbone's forward pass.")
 
-    def describe(self, images: Tensor, outputs: dict[str, Tensor]) -> Tensor:
-        """Features of images of which the stages' outputs are known: (N, F)."""
-        parts = [stage_statistics(outputs[name], channels, self.prefix) for name, channels in self.stages.items()]
-        return torch.cat([input_statistics(images), *(part.to(images.dtype) for part in parts)], dim=1)
+    def read(self, name: str, output: Tensor) -> Tensor:
+        """What a stage's output tells; read at once, since later layers may overwrite it."""
+        return stage_statistics(output, self.stages[name], self.prefix)
+
+    def describe(self, images: Tensor, statistics: dict[str, Tensor]) -> Tensor:
+        """Features of images of which every stage was read: (N, F)."""
+        parts = [statistics[name].to(images.dtype) for name in self.stages]
+        return torch.cat([input_statistics(images), *parts], dim=1)
 
 
 class OutputExtractor(nn.Module):
@@ -137,7 +152,7 @@ def make_extractor(which: str | nn.Module, backbone: Backbone) -> nn.Module:
     if isinstance(which, nn.Module):
         if not isinstance(getattr(which, "num_features", None), int):
             raise InputError(f"The extractor {type(which).__name__} does not say its width: set its num_features.")
-        return which
+        return copy.deepcopy(which)
     if which == "stem":
         if not backbone.stages:
             raise InputError("This backbone names no stages, so it has no stem: use extractor self.")

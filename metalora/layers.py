@@ -81,9 +81,9 @@ class Adapter(nn.Module):
         if core is None:
             weight = self.format.up(B)[None]
         elif z.shape[2] > B.shape[1]:  # more positions than outputs: the weight is the smaller one to mix
-            weight = self.format.fold(B, core.to(z.dtype))
+            weight = self.format.fold(B, core.to(z))
         else:
-            z, weight = self.format.mix(z, core.to(z.dtype)), self.format.up(B)[None]
+            z, weight = self.format.mix(z, core.to(z)), self.format.up(B)[None]
         if z.shape[1] == 1:
             return z @ (weight[0] if len(weight) == 1 else weight[:, None])
         return z @ weight.unflatten(-1, (z.shape[1], -1)).movedim(2, 1)
@@ -162,8 +162,9 @@ class AdaptedLinear(AdaptedLayer):
         z = F.linear(x, self.adapter.format.down(factors["A"]))
         if core is None:
             return z @ self.adapter.format.up(factors["B"])
-        positions = z.reshape(len(z), 1, -1, z.shape[-1])
-        return self.adapter.contract(positions, factors["B"], core).reshape(*z.shape[:-1], -1)
+        positions = z.reshape(len(z), 1, z.shape[1:-1].numel(), z.shape[-1])
+        out = self.adapter.contract(positions, factors["B"], core)
+        return out.reshape(*z.shape[:-1], out.shape[-1])
 
 
 class AdaptedConv2d(AdaptedLayer):
@@ -180,7 +181,7 @@ class AdaptedConv2d(AdaptedLayer):
         # The base's own method keeps its stride, padding, padding mode, dilation and groups.
         z = self.base._conv_forward(x, down.repeat(groups, 1, 1, 1), None)
         size = z.shape[-2:]
-        z = z.movedim(1, -1).reshape(len(z), -1, groups, len(down)).transpose(1, 2)
+        z = z.movedim(1, -1).reshape(len(z), size.numel(), groups, len(down)).transpose(1, 2)
         out = self.adapter.contract(z, factors["B"], core)
         return out.transpose(1, 2).flatten(2).unflatten(1, size).movedim(-1, 1)
 

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from metalora.cores import Cores
+from metalora.errors import InputError
 from metalora.formats import Format
 
 SMALLEST_DEVIATION = 1e-3
@@ -23,7 +24,12 @@ def pool_by_group(codes: Tensor, groups: Tensor) -> Tensor:
     Args:
         codes: (N, code).
         groups: (N), equal numbers belong together.
+
+    Raises:
+        InputError: not one number for each code.
     """
+    if len(groups) != len(codes):
+        raise InputError(f"There are {len(groups)} group numbers for {len(codes)} images: give one for each.")
     _, member = groups.to(codes.device).unique(return_inverse=True)
     count = torch.bincount(member).clamp(min=1)
     total = codes.new_zeros(len(count), codes.shape[1]).index_add(0, member, codes)

@@ -14,12 +14,14 @@ from metalora.budget import budget
 from metalora.config import AdapterConfig
 from metalora.cores import Cores
 from metalora.errors import InputError
-from metalora.extractor import make_extractor, report_stages
+from metalora.extractor import make_extractor, report_stages, silence_stages
 from metalora.layers import ADAPTED, AdaptedLayer, Adapter, carrying, current
 from metalora.mapping import ConstantCore, MappingNet, pool_by_group
 from metalora.methods import method
 from metalora.states import generator
 from metalora.targets import Selection, select_layers
+
+CHECKPOINTING = ("grad_checkpointing", "gradient_checkpointing")  # as timm and transformers call it
 
 
 class AdaptedModel(nn.Module):
@@ -35,7 +37,7 @@ class AdaptedModel(nn.Module):
 
     def __init__(self, backbone: Backbone, config: AdapterConfig):
         super().__init__()
-        if any(getattr(module, "grad_checkpointing", False) for module in backbone.modules()):
+        if any(getattr(module, flag, False) is True for module in backbone.modules() for flag in CHECKPOINTING):
             raise InputError("The backbone checkpoints activations, which loses the cores: switch that off first.")
         self.config = config
         stem = next(iter(backbone.stages), None) if config.extractor == "stem" and config.generates else None
@@ -46,13 +48,14 @@ class AdaptedModel(nn.Module):
         extractor = make_extractor(config.extractor, backbone) if config.generates else None
         self.frozen = nn.ModuleDict({"backbone": backbone})
         if extractor is not None:
-            self.frozen["extractor"] = extractor
+            self.frozen["extractor"] = extractor.to(next(backbone.parameters()))
         self.frozen.eval().requires_grad_(False)
         self.trained = nn.Module()
         self.layers: dict[str, AdaptedLayer] = {}
         for index, (name, rank) in enumerate(selection.ranks.items()):
             self._adapt_layer(name, rank, index)
-        self.example: Tensor | None = None
+        # One image of the first batch. A buffer follows the model to other devices and precisions.
+        self.register_buffer("example", None, persistent=False)
 
     def _adapt_layer(self, name: str, rank: int, index: int) -> None:
         net, config = self.backbone.net, self.config
@@ -99,7 +102,6 @@ class AdaptedModel(nn.Module):
         self.frozen.eval()
         return self
 
-    @torch.no_grad()
     def prepare(self, images: Tensor) -> None:
         """Learn from a first batch what only data tells: the width of features, whether layers serve.
 
@@ -109,8 +111,26 @@ class AdaptedModel(nn.Module):
         """
         if self.example is not None:
             return
-        if self.config.generates and not self.mapping.materialised:
-            self.mapping.materialise(self.extractor(images).to(self.mapping.neutral))
+        if len(images) == 0:
+            raise InputError("The first batch is empty, so sizes stay unknown: begin with one image or more.")
+        # What is learnt here outlives an inference_mode around the first batch.
+        with torch.inference_mode(False), torch.no_grad():
+            example = images[:1].detach().clone()
+            if self.config.generates:
+                self._learn_width(self.extractor(torch.cat([example] * 2)))
+            # Two batch sizes: a leading axis that is not the batch may equal one of them by chance.
+            for count in (2, 3):
+                self._try_layers(torch.cat([example] * count))
+            self.example = example
+
+    def _learn_width(self, features: Tensor) -> None:
+        if not self.mapping.materialised:
+            self.mapping.materialise(features.to(self.mapping.neutral))
+        wanted = (2, self.mapping.hidden.in_features)
+        if features.shape != wanted:
+            raise InputError(f"The extractor gives {tuple(features.shape)} for 2 images: make it give {wanted}.")
+
+    def _try_layers(self, images: Tensor) -> None:
         called: set[str] = set()
         hooks = [
             layer.register_forward_hook(lambda layer, args, output: called.add(layer.name))
@@ -118,18 +138,14 @@ class AdaptedModel(nn.Module):
         ]
         try:
             cores = self.generate(images) if self.generated else None
-            with carrying(cores=cores):
-                output = self.backbone(images)
+            self._run(images, cores)
         finally:
             for hook in hooks:
                 hook.remove()
-        if not isinstance(output, Tensor) or output.ndim != 2 or len(output) != len(images):
-            shape = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
-            raise InputError(f"The backbone gives {shape} for {len(images)} images: make it give embeddings (N, D).")
         idle = [name for name in self.layers if name not in called]
         if idle:
-            raise InputError(f"Layer {idle[0]!r} is never called by the backbone's forward pass: exclude it.")
-        self.example = images[:1].detach().clone()
+            more = f" (nor are {len(idle) - 1} more)" if len(idle) > 1 else ""
+            raise InputError(f"Layer {idle[0]!r} is never called by the backbone's forward pass{more}: exclude it.")
 
     def features(self, images: Tensor) -> Tensor:
         """What the extractor sees of images: (N, F)."""
@@ -160,7 +176,7 @@ class AdaptedModel(nn.Module):
         Args:
             groups: (N); images of equal numbers are a set, known to come from one task, and share the
                 core of their mean code. No label is used.
-            shuffle: random seed; gives every image the cores of another one, as a control.
+            shuffle: random seed; deals the cores out to the images at random, as a control.
 
         Raises:
             InputError: the method has no core to generate.
@@ -169,8 +185,6 @@ class AdaptedModel(nn.Module):
             return self.trained.constant.cores().expand(len(images))
         codes = self.codes(images)
         if groups is not None:
-            if len(groups) != len(codes):
-                raise InputError(f"There are {len(groups)} group numbers for {len(codes)} images: give one for each.")
             codes = pool_by_group(codes, groups)
         if shuffle is not None:
             codes = codes[torch.randperm(len(codes), generator=generator(shuffle)).to(codes.device)]
@@ -178,7 +192,7 @@ class AdaptedModel(nn.Module):
 
     def _must_generate(self) -> None:
         if not self.config.generates:
-            kind = "has one learned core" if self.generated else "has one adapter"
+            kind = "has one learned core" if self.generated else "has one adapter" if self.layers else "is the same"
             raise InputError(f"{method(self.config.method).title} {kind} for every image: nothing is generated.")
 
     def forward(self, images: Tensor, *, cores: Cores | None = None, groups: Tensor | None = None) -> Tensor:
@@ -216,7 +230,9 @@ class AdaptedModel(nn.Module):
 
         def generate(name: str, output: Tensor) -> None:
             if name in self.extractor.stages:
-                codes = self.mapping.codes(self.extractor.describe(images, {name: output.detach()}))
+                with torch.no_grad():
+                    features = self.extractor.describe(images, {name: self.extractor.read(name, output)})
+                codes = self.mapping.codes(features)
                 current.cores = self.cores(codes if groups is None else pool_by_group(codes, groups))
 
         with carrying(on_stage=generate):
@@ -251,7 +267,7 @@ class AdaptedModel(nn.Module):
 
     @torch.no_grad()
     def fold(self, cores: Cores | None = None) -> nn.Module:
-        """An ordinary module with the update of one sample's cores added to the weights.
+        """An ordinary module with the update of one sample's cores added to the weights, its parameters frozen.
 
         Raises:
             InputError: not exactly one sample's cores for a generated method.
@@ -259,13 +275,14 @@ class AdaptedModel(nn.Module):
         if cores is not None and len(cores) != 1:
             raise InputError(f"One core can be folded at a time, not {len(cores)}: choose one, as in cores[0].")
         net = copy.deepcopy(self.backbone.net)
-        for name in self.backbone.stages:
-            net.get_submodule(name)._forward_hooks.clear()
         for alias, module in list(net.named_modules(remove_duplicate=False)):
             if isinstance(module, AdaptedLayer):
                 net.set_submodule(alias, module.base)
+        silence_stages(net, self.backbone.stages)
         for name in self.layers:
-            net.get_submodule(name).weight.add_(self.delta_weight(name, cores)[0])
+            layer = net.get_submodule(name)
+            # A new parameter, since a weight may be tied to another layer's.
+            layer.weight = nn.Parameter(layer.weight + self.delta_weight(name, cores)[0], requires_grad=False)
         if self.backbone.name is None:
             return net
         return nn.Sequential(copy.deepcopy(self.backbone.preprocess), net)
@@ -302,7 +319,7 @@ def adapt(
     config = config or AdapterConfig()
     if isinstance(backbone, str):
         backbone = load_backbone(backbone)
-    elif isinstance(backbone, AdaptedModel):
+    elif any(isinstance(module, AdaptedLayer) for module in backbone.modules()):
         raise InputError("This model is adapted already: adapt the backbone that it was made from.")
     else:
         backbone = copy.deepcopy(backbone)
@@ -312,10 +329,10 @@ def adapt(
         parameter = next(backbone.parameters())
         example = torch.zeros(2, 3, backbone.image_size, backbone.image_size).to(parameter)
     features = None
-    if config.generates and example is not None:
-        features = model.extractor(example).shape[1]
-    elif config.generates and isinstance(config.extractor, nn.Module):
+    if config.generates and isinstance(config.extractor, nn.Module):
         features = config.extractor.num_features
+    elif config.generates and example is not None:
+        features = model.extractor(example[:1]).shape[1]
     _add_generator(model, features)
     model.eval()
     if example is not None:

@@ -74,7 +74,7 @@ class Pretraining:
         self.device, self.precision = pick_device(device), precision
         everything = read_side(self.source, "train", self.entry.image_size)
         self.classes = everything.classes
-        held = held_out(everything.labels)
+        held = held_out(everything.labels, HELD_OUT_PER_CLASS)
         if not 0 < int(held.sum()) < len(held):
             raise InputError(f"{source} has too few pictures: over {HELD_OUT_PER_CLASS} in every class are needed.")
         self.validation_names = [

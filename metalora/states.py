@@ -20,39 +20,52 @@ from torch import Tensor
 from metalora.errors import InputError
 
 
-def write_whole(path: Path, write: Callable[[Path], None]) -> None:
-    """Let `write` fill a temporary file beside `path`, then move it there: all or nothing.
+def write_whole(*files: tuple[Path, Callable[[Path], None]]) -> None:
+    """Let every file's function fill a temporary file beside its path, then move all there: all or nothing.
 
     Raises:
         InputError: the disk refuses, for instance because it is full.
     """
-    path = Path(path)
-    temporary = None
+    temporaries: list[Path] = []
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-        os.close(handle)
-        temporary = Path(name)
-        write(temporary)
-        temporary.chmod(0o644)
-        temporary.replace(path)
+        for path, write in files:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+            os.close(handle)
+            temporaries.append(Path(name))
+            write(temporaries[-1])
+        for (path, _), temporary in zip(files, temporaries, strict=True):
+            temporary.chmod(0o644)
+            temporary.replace(path)
     except (OSError, SafetensorError) as error:
         raise InputError(f"Cannot write {path}: {error}; free some space or choose another place.") from error
     finally:
-        if temporary is not None:
+        for temporary in temporaries:
             temporary.unlink(missing_ok=True)
 
 
 def write_text(path: Path, text: str) -> None:
     """Write `text` to `path`, whole."""
-    write_whole(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+    write_whole(text_file(path, text))
+
+
+def text_file(path: Path, text: str) -> tuple[Path, Callable[[Path], None]]:
+    """`text` at `path`, for `write_whole`."""
+    return Path(path), lambda temporary: temporary.write_text(text, encoding="utf-8")
 
 
 def write_tensors(path: Path, tensors: dict[str, Tensor], header: dict[str, Any] | None = None) -> None:
     """Write named tensors and a JSON `header` to one safetensors file, whole."""
+    write_whole(tensor_file(path, tensors, header))
+
+
+def tensor_file(
+    path: Path, tensors: dict[str, Tensor], header: dict[str, Any] | None = None
+) -> tuple[Path, Callable[[Path], None]]:
+    """Named tensors and a JSON `header` at `path`, for `write_whole`."""
     copies = {name: tensor.detach().cpu().clone().contiguous() for name, tensor in tensors.items()}
     metadata = {"header": json.dumps(header or {})}
-    write_whole(path, lambda temporary: save_file(copies, temporary, metadata))
+    return Path(path), lambda temporary: save_file(copies, temporary, metadata)
 
 
 def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:

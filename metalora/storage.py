@@ -1,5 +1,6 @@
 """Adapters on disk: a folder with config.json and adapter.safetensors, checked before it is used."""
 
+import copy
 import json
 from pathlib import Path
 from typing import Any
@@ -10,15 +11,16 @@ from torch import Tensor, nn
 from metalora.backbones import Backbone, load_backbone
 from metalora.config import AdapterConfig
 from metalora.errors import InputError
+from metalora.layers import AdaptedLayer
 from metalora.model import AdaptedModel, adapt
-from metalora.states import hash_tensors, read_tensors, write_tensors, write_text
+from metalora.states import hash_tensors, read_tensors, tensor_file, text_file, write_whole
 from metalora.version import __version__
 
 FORMAT_VERSION = 1
 CONFIG, WEIGHTS = "config.json", "adapter.safetensors"
 
 
-def check_folder(path: Path, owned: tuple[str, ...] = (CONFIG,)) -> None:
+def check_folder(path: Path, owned: tuple[str, ...] = (WEIGHTS,)) -> None:
     """Refuse to write into a folder that is not empty and holds none of the files `owned`.
 
     Raises:
@@ -46,28 +48,40 @@ def save(model: AdaptedModel, path: Path) -> None:
         "backbone": {
             "name": model.backbone.name,
             "image_size": model.backbone.image_size,
+            "dtype": _name(next(model.backbone.parameters()).dtype),
             "sha256": original_hash(model),
         },
+        "extractor_sha256": extractor_hash(model),
         "adapter": model.config.to_dict(),
         "tensors": {name: _describe(tensor) for name, tensor in trained.items()},
         "example_shape": list(model.example.shape),
     }
-    write_tensors(path / WEIGHTS, trained)
-    write_text(path / CONFIG, json.dumps(config, indent=1) + "\n")
+    text = json.dumps(config, indent=1) + "\n"
+    write_whole(tensor_file(path / WEIGHTS, trained), text_file(path / CONFIG, text))
 
 
 def original_hash(model: AdaptedModel) -> str:
     """Hash of the backbone's weights under the names that they have without adapters."""
-    state = model.backbone.net.state_dict()
-    for name in model.layers:
-        for part in ("weight", "bias"):
-            if f"{name}.base.{part}" in state:
-                state[f"{name}.{part}"] = state.pop(f"{name}.base.{part}")
+    net = model.backbone.net
+    state = net.state_dict()
+    for name, module in net.named_modules(remove_duplicate=False):
+        if isinstance(module, AdaptedLayer):
+            inner = f"{name}.base."
+            state = {f"{name}.{k.removeprefix(inner)}" if k.startswith(inner) else k: v for k, v in state.items()}
     return hash_tensors(state)
 
 
+def extractor_hash(model: AdaptedModel) -> str | None:
+    """Hash of an extractor's own weights; None where nothing is generated."""
+    return hash_tensors(model.extractor.state_dict()) if model.config.generates else None
+
+
 def _describe(tensor: Tensor) -> list:
-    return [str(tensor.dtype).removeprefix("torch."), list(tensor.shape)]
+    return [_name(tensor.dtype), list(tensor.shape)]
+
+
+def _name(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
 
 
 def load(path: str | Path, backbone: nn.Module | None = None, *, extractor: nn.Module | None = None) -> AdaptedModel:
@@ -86,7 +100,7 @@ def load(path: str | Path, backbone: nn.Module | None = None, *, extractor: nn.M
     found = {name: _describe(tensor) for name, tensor in tensors.items()}
     _compare(saved["tensors"], found, path / WEIGHTS)
     settings = dict(saved["adapter"])
-    if settings["extractor"] == "module":
+    if settings.get("extractor") == "module":
         if extractor is None:
             raise InputError(f"{path} was made with an extractor module: pass it, load(path, extractor=…).")
         settings["extractor"] = extractor
@@ -96,13 +110,16 @@ def load(path: str | Path, backbone: nn.Module | None = None, *, extractor: nn.M
         if named["name"] is None:
             raise InputError(f"{path} adapts a module of yours: pass it, load(path, backbone=…).")
         backbone = load_backbone(named["name"], image_size=named["image_size"])
-    wrapped = backbone if isinstance(backbone, Backbone) else Backbone(backbone)
+    wrapped = copy.deepcopy(backbone) if isinstance(backbone, Backbone) else Backbone(copy.deepcopy(backbone))
+    if (wrapped.name, wrapped.image_size) != (named["name"], named["image_size"]):
+        wanted = f"load_backbone({named['name']!r}, image_size={named['image_size']})" if named["name"] else "the module"
+        raise InputError(f"{path} was made with another kind of backbone: pass {wanted} that it was made from.")
+    like = next(wrapped.to(getattr(torch, named["dtype"])).parameters())
     if hash_tensors(wrapped.net.state_dict()) != named["sha256"]:
         raise InputError(f"{path} was trained on other weights of its backbone: pass the module that it was made from.")
-    like = next(wrapped.parameters())
-    model = adapt(backbone, config, example=torch.zeros(saved["example_shape"]).to(like))
-    dtype = next((tensor.dtype for tensor in tensors.values() if tensor.is_floating_point()), like.dtype)
-    model.to(dtype)
+    model = adapt(wrapped, config, example=torch.zeros(saved["example_shape"]).to(like))
+    if extractor_hash(model) != saved["extractor_sha256"]:
+        raise InputError(f"{path} was trained with other weights of its extractor: pass the one that it was made with.")
     built = {name: _describe(tensor) for name, tensor in model.trained.state_dict().items()}
     _compare(built, found, path / WEIGHTS)
     model.trained.load_state_dict(tensors)
@@ -119,9 +136,12 @@ def _read_config(path: Path) -> dict[str, Any]:
     version = saved.get("format_version") if isinstance(saved, dict) else None
     if version != FORMAT_VERSION:
         raise InputError(f"{path} has format version {version}, this metalora reads {FORMAT_VERSION}: save it again.")
-    missing = {"backbone", "adapter", "tensors", "example_shape"} - saved.keys()
+    missing = {"backbone", "adapter", "tensors", "example_shape", "extractor_sha256"} - saved.keys()
     if missing:
         raise InputError(f"{path / CONFIG} lacks {', '.join(sorted(missing))}: save the adapter again.")
+    whole = all(isinstance(saved[part], dict) for part in ("backbone", "adapter", "tensors"))
+    if not whole or not {"name", "image_size", "sha256", "dtype"} <= saved["backbone"].keys():
+        raise InputError(f"{path / CONFIG} is damaged: save the adapter again.")
     return saved
 
 

@@ -77,6 +77,8 @@ def _candidates(net: nn.Module) -> tuple[dict[str, nn.Module], dict[str, str]]:
             unfit[name] = "its weight is read by the attention around it, not called"
         elif type(module).forward is not kind.forward or "weight" not in module._parameters:
             unfit[name] = f"{type(module).__name__} computes with its weight in a way of its own"
+        elif isinstance(module.weight, nn.UninitializedParameter):
+            unfit[name] = "its size is not known yet (run the backbone once)"
         elif not name:
             raise InputError(f"The backbone is a single {kind.__name__}: wrap it in nn.Sequential.")
         else:

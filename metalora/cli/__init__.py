@@ -1,0 +1,33 @@
+"""The command line: `python -m metalora VERB`.
+
+Every verb imports what it needs when it runs, so that `--help` answers without loading torch.
+"""
+
+import typer
+
+from metalora.cli import comparing, describing, embedding, looking, pretraining, training
+from metalora.version import __version__
+
+app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode="rich")
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"metalora {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _metalora(
+    version: bool = typer.Option(False, "--version", callback=_version, is_eager=True, help="Print the version."),
+) -> None:
+    """Low-rank adapters whose core is generated for each image: train, compare and look at them."""
+
+
+for _module in (comparing, training, embedding, looking, pretraining, describing):
+    _module.register(app)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the command line and leave: exit code 0 done, 2 wrong input, 1 everything else."""
+    app(arguments, prog_name="metalora")

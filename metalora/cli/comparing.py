@@ -1,0 +1,102 @@
+"""`compare`: methods × backbones × seeds, and one table."""
+
+import contextlib
+import re
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from metalora.cli.messages import Bar, leave, skipped_note, time_left, write_json
+from metalora.cli.options import (
+    COMPARISON,
+    OUTPUT,
+    SUITE_OPTIONS,
+    TRAINING_OPTIONS,
+    Flag,
+    Many,
+    Option,
+    Text,
+    Whole,
+    settings,
+    suite_settings,
+    verb,
+    without,
+)
+
+OPTIONS = {
+    "method": Option(Many, "Row of the table, such as lora or metalora-tr@8; repeatable.", COMPARISON),
+    "controls": Option(Flag, "Add the control rows.", COMPARISON, names=("--controls",)),
+    "backbone": Option(Many, "Bundled backbone or timm name; repeatable.", COMPARISON, "backbones"),
+    "seeds": Option(Whole, "Random seeds to average over; stars need 6.", COMPARISON),
+    "k": Option(list[int] | None, "K of k-NN; repeatable.", COMPARISON, "ks"),
+    "rank": Option(Whole, "R of Meta-LoRA TR; LoRA and CP get R².", COMPARISON),
+    "extractor": Option(Text, "What cores are read from: self, stem, or a backbone's name.", COMPARISON),
+    "targets": Option(Many, "Regular expression over layer names to adapt; repeatable. Left out: all.", COMPARISON),
+    "tune": Option(Flag, "Choose every method's learning rate on validation images.", COMPARISON, names=("--tune",)),
+}
+
+
+def register(app: typer.Typer) -> None:
+    """Add the verbs of this module."""
+    # A row's name says its set size, and the seeds are counted from 0.
+    training = without(TRAINING_OPTIONS, "set_size", "seed", "validate_every")
+    verb(app, "compare", compare, OPTIONS, SUITE_OPTIONS, training, OUTPUT)
+
+
+def compare(
+    out: Annotated[Path | None, typer.Option(help="Folder of the results; left out: results/SUITE.")] = None,
+    jobs: Annotated[int | None, typer.Option(help="Processes at a time; left out: one per core on a CPU.")] = None,
+    **given: Any,
+) -> None:
+    """Compare methods on a suite: k-NN accuracy on seen and unseen tasks, with budgets.
+
+    What is finished is kept under --out, and the same command goes on with what is missing.
+    """
+    from metalora.errors import InputError
+    from metalora.evaluation.checks import check_comparison
+    from metalora.evaluation.comparison import CELLS, RESULTS, read_comparison, run_comparison
+    from metalora.storage import check_folder
+
+    if jobs is not None and jobs < 1:
+        raise InputError(f"--jobs is {jobs}: use 1 or more.")
+    config = comparison_settings(given)
+    folder = out or Path("results") / re.sub(r"[^\w.-]+", "-", config.suite.name).strip("-")
+    check_folder(folder, owned=(CELLS, RESULTS))
+    with Bar("Reading pictures") as bar:
+        suite, notes = check_comparison(config, bar.tell)
+    notes += [skipped_note(suite.skipped)] if suite.skipped else []
+    done = 0
+    try:
+        with Bar("Training") as bar, contextlib.closing(run_comparison(config, folder, jobs=jobs)) as cells:
+            bar.tell(0, None, "the first rows")
+            for cell in cells:
+                done = cell.done
+                bar.tell(cell.done, cell.total, f"{time_left(cell.seconds_left)}  {cell.name}", line=True)
+    except KeyboardInterrupt as error:
+        raise leave(f"Stopped: {done} finished trainings are kept, the same command goes on.", 1) from error
+    _tell(read_comparison(config, folder, suite.primary, notes), folder, given.get("json"))
+
+
+def comparison_settings(given: dict[str, Any]) -> Any:
+    """The `ComparisonConfig` of the options that were given."""
+    from metalora.evaluation.comparison import ComparisonConfig
+    from metalora.training import TrainingConfig
+
+    plural = {"method": "methods", "backbone": "backbones", "k": "ks"}
+    values = {plural.get(name, name): value for name, value in given.items()}
+    base = ComparisonConfig().training
+    training = replace(base, **{key: value for key, value in given.items() if key in TrainingConfig.__annotations__})
+    return settings(ComparisonConfig, values, suite=suite_settings(given), training=training)
+
+
+def _tell(comparison: Any, folder: Path, json: Path | None) -> None:
+    from rich.console import Console
+
+    from metalora.evaluation.tables import to_terminal
+
+    comparison.write(folder)
+    write_json(json, comparison.to_dict())
+    to_terminal(comparison.table(), Console())
+    typer.echo(f"The table as CSV, Markdown and LaTeX, and all numbers as JSON, are in {folder}.")

@@ -1,0 +1,53 @@
+"""What `embed`, `inspect` and `fold` take: pictures and a saved adapter."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from metalora.cli.messages import Bar, tell_skipped
+from metalora.cli.options import SUITE, Option, Whole, suite_settings
+
+Images = Annotated[list[Path] | None, typer.Argument(help="Pictures, folders or archives of them.", show_default=False)]
+Adapter = Annotated[Path, typer.Option(help="Folder of a saved adapter, such as RUN/adapter.")]
+Pool = Annotated[bool, typer.Option("--pool", help="The pictures of a task are one set and share a core.")]
+SIZE = {"image_size": Option(Whole, "Side in pixels at which pictures are read; left out: the backbone's.", SUITE)}
+
+
+def checked_file(out: Path, suffix: str) -> Path:
+    from metalora.errors import InputError
+
+    if out.suffix != suffix or out.is_dir():
+        raise InputError(f"--out {out} is no {suffix} file: name one that ends with {suffix}.")
+    return out
+
+
+def load_adapter(adapter: Path, given: dict[str, Any]) -> Any:
+    from metalora.device import pick_device
+    from metalora.storage import load
+
+    pick_device(given.get("device", "auto"))
+    return load(adapter)
+
+
+def load_original(backbone: str, given: dict[str, Any]) -> Any:
+    from metalora.backbones import load_backbone
+    from metalora.config import AdapterConfig
+    from metalora.device import pick_device
+    from metalora.model import adapt
+
+    pick_device(given.get("device", "auto"))
+    return adapt(load_backbone(backbone, download=given.get("download", False)), AdapterConfig("original"))
+
+
+def read_images(model: Any, images: list[Path] | None, given: dict[str, Any]) -> Any:
+    from metalora.pictures import from_suite, read_paths
+
+    with Bar("Reading pictures") as bar:
+        if "suite" in given:
+            pictures = from_suite(suite_settings(given).load(0, bar.tell))
+        else:
+            size = given.get("image_size") or model.backbone.image_size
+            pictures = read_paths(images or [], size, bar.tell)
+    tell_skipped(pictures.skipped)
+    return pictures

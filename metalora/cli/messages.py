@@ -1,0 +1,132 @@
+"""What verbs say: sentences instead of tracebacks, progress with time left, results as JSON."""
+
+import contextlib
+import json
+import time
+import warnings
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import typer
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+from rich.text import Text
+
+from metalora.errors import InputError
+
+SECONDS_BETWEEN_LINES = 10  # where progress goes to a file
+MOST_NAMED = 5
+SHORT = 30  # letters of a cell that is never broken into lines
+NO_MEMORY = "Memory ran out: lower --batch, --image-size or --jobs, choose a smaller backbone, or another --device."
+
+
+@contextlib.contextmanager
+def told() -> Iterator[None]:
+    """Turn what a person can cause into one sentence and an exit code; warnings into notes."""
+    with warnings.catch_warnings():
+        warnings.showwarning = lambda message, *_: typer.echo(f"Note: {message}", err=True)
+        try:
+            yield
+        except InputError as error:
+            raise leave(str(error), 2) from error
+        except KeyboardInterrupt as error:
+            raise leave("Stopped.", 1) from error
+        except (MemoryError, RuntimeError) as error:
+            if not _out_of_memory(error):
+                raise
+            raise leave(NO_MEMORY, 1) from error
+
+
+def leave(sentence: str, code: int) -> typer.Exit:
+    """Say why and how to leave; to be raised."""
+    typer.echo(f"Error: {sentence}" if code == 2 or sentence is NO_MEMORY else sentence, err=True)
+    return typer.Exit(code)
+
+
+def _out_of_memory(error: BaseException) -> bool:
+    # torch.OutOfMemoryError on accelerators; on a CPU torch raises a plain RuntimeError.
+    said = str(error)
+    return (
+        isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError" or "can't allocate memory" in said
+    )
+
+
+class Bar:
+    """Progress on stderr: a live bar in a terminal, now and then a line in a file."""
+
+    def __init__(self, title: str):
+        self.title, self.console, self.told = title, Console(stderr=True), 0.0
+        self.live = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TextColumn("{task.fields[said]}"),
+            console=self.console,
+            transient=True,
+            disable=not self.console.is_terminal,
+        )
+        self.task = self.live.add_task(title, total=None, said="")
+
+    def __enter__(self) -> "Bar":
+        self.live.start()
+        return self
+
+    def __exit__(self, *_) -> None:
+        self.live.stop()
+
+    def tell(self, done: int, total: int | None, said: str = "", *, line: bool = False) -> None:
+        """Show how far it is; `line`: this is worth a line of its own where there is no terminal."""
+        self.live.update(self.task, completed=done, total=total, said=said)
+        now = time.monotonic()
+        if self.live.disable and (line or now - self.told > SECONDS_BETWEEN_LINES or done == total):
+            self.told = now
+            typer.echo(f"{self.title} {done}{f'/{total}' if total else ''}  {said}".rstrip(), err=True)
+
+    def reading(self, done: int, total: int | None) -> None:
+        """Show how many pictures are read."""
+        self.tell(done, total, "pictures read")
+
+
+def time_left(seconds: float) -> str:
+    """As in "1:05 left"."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d} left" if hours else f"{minutes}:{rest:02d} left"
+
+
+def tell_skipped(skipped: Sequence[tuple[str, str]]) -> None:
+    """Count and name the pictures that could not be used, on stderr."""
+    if skipped:
+        typer.echo(f"Note: {skipped_note(skipped)}", err=True)
+
+
+def skipped_note(skipped: Sequence[tuple[str, str]]) -> str:
+    """One sentence on pictures that could not be used."""
+    named = "; ".join(f"{name} ({reason.rstrip('.')})" for name, reason in skipped[:MOST_NAMED])
+    more = f" and {len(skipped) - MOST_NAMED} more" if len(skipped) > MOST_NAMED else ""
+    return f"{len(skipped)} pictures could not be used: {named}{more}."
+
+
+def tell_table(title: str, header: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+    """Print a table; numbers stand to the right."""
+    rows = [list(row) for row in rows]
+    console, table = Console(), Table(box=SIMPLE_HEAD, show_header=any(header))
+    for i, heading in enumerate(header):
+        numbers = bool(rows) and all(isinstance(row[i], int | float) for row in rows)
+        short = all(len(str(row[i])) <= SHORT for row in rows)
+        table.add_column(Text(heading), justify="right" if numbers else "left", overflow="fold", no_wrap=short)
+    for row in rows:
+        table.add_row(*(Text(f"{cell:.3f}" if isinstance(cell, float) else str(cell)) for cell in row))
+    console.print(Text(title, style="bold"), table)
+
+
+def write_json(path: Path | None, data: Any) -> None:
+    """Write `data` where --json asks for it."""
+    if path is not None:
+        from metalora.states import write_text
+
+        write_text(path, json.dumps(data, indent=1, allow_nan=False) + "\n")

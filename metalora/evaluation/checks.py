@@ -1,0 +1,40 @@
+"""Everything that can be wrong with a comparison, found before the first training."""
+
+import warnings
+from collections.abc import Callable
+
+from metalora.backbones import image_size_for, load_backbone
+from metalora.device import autocast, pick_device
+from metalora.evaluation.cells import equal_budget
+from metalora.evaluation.comparison import ComparisonConfig
+from metalora.evaluation.scoring import check_galleries
+from metalora.model import adapt
+from metalora.suites.base import Suite
+
+
+def check_comparison(
+    config: ComparisonConfig, progress: Callable[[int, int | None], None] | None = None
+) -> tuple[Suite, list[str]]:
+    """The suite of the first seed, and sentences on what a reader of the table should know.
+
+    Args:
+        progress: called while the suite is read, see `load_suite`.
+
+    Raises:
+        InputError: the device, a backbone, a method's rank or targets, the suite or K does not serve.
+    """
+    with autocast(pick_device(config.training.device), config.training.precision):
+        pass
+    backbones = {name: load_backbone(name, download=config.download) for name in config.backbones}
+    suite = config.suite.load(0, progress)
+    notes = [*check_galleries(suite, config.ks), *suite.notes]
+    for cell in config.cells(0, config.training.rate):
+        backbone = backbones[cell.backbone]
+        size = image_size_for(cell.backbone, suite.image_size)
+        if size is not None and size != backbone.image_size:
+            backbone = backbones[cell.backbone] = load_backbone(cell.backbone, image_size=size)
+        with warnings.catch_warnings(record=True) as told:
+            warnings.simplefilter("always")
+            adapt(backbone, equal_budget(backbone, cell.adapter) if cell.equal_budget else cell.adapter)
+        notes += [f"{cell.arms[0]} on {cell.backbone}: {warning.message}" for warning in told]
+    return suite, notes

@@ -1,0 +1,91 @@
+"""Dense references, written from the equations of arXiv 2504.00460 with plain loops, and small networks."""
+
+import pytest
+import torch
+from torch import nn
+from torch.func import functional_call
+
+
+def outer(a, b):
+    """The outer product of a slice of A, (I) or (K, K, I), and a slice of B, (O), laid out as a weight."""
+    return torch.einsum("...i,o->oi...", a, b)
+
+
+def delta_of_sample(method, A, B, core=None):
+    """ΔW of one sample, of the shape of the weight, term by term."""
+    if method == "lora":
+        return sum(outer(A[..., r], B[r]) for r in range(A.shape[-1]))
+    if method == "multi-lora":
+        return sum(delta_of_sample("lora", A[m], B[m]) for m in range(len(A)))
+    if method == "metalora-cp":
+        return sum(outer(A[..., r], B[r]) * core[r] for r in range(A.shape[-1]))
+    rank = A.shape[0]
+    ring = [(p, q, s) for p in range(rank) for q in range(rank) for s in range(rank)]
+    return sum(outer(A[p, ..., q], B[q, :, s]) * core[s, p] for p, q, s in ring)
+
+
+def layer_output(layer, method, x, core=None):
+    """Output of an adapted layer for x (N, …): the frozen layer with W + ΔW_n, sample by sample."""
+    rows = []
+    for n in range(len(x)):
+        own = None if core is None else core[n if len(core) > 1 else 0]
+        weight = layer.base.weight + delta_of_sample(method, **layer.factors(), core=own)
+        rows.append(functional_call(layer.base, {"weight": weight}, (x[n : n + 1],)))
+    return torch.cat(rows)
+
+
+@pytest.fixture(scope="session")
+def delta_reference():
+    return delta_of_sample
+
+
+@pytest.fixture(scope="session")
+def output_reference():
+    return layer_output
+
+
+@pytest.fixture(scope="session")
+def randomise():
+    """Gives a module's parameters random values, so that B, s and the mapping net's offsets are not zero."""
+
+    def fill(module, seed=0, scale=0.5):
+        rng = torch.Generator().manual_seed(seed)
+        with torch.no_grad():
+            for parameter in module.parameters():
+                parameter.copy_(torch.randn(parameter.shape, generator=rng, dtype=torch.float64) * scale)
+        return module
+
+    return fill
+
+
+class SmallNet(nn.Module):
+    """Images (N, 3, H, W) → (N, 5): convolutions of several geometries, BatchNorm, linear layers."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(3, 8, 3, padding=1)
+        self.norm = nn.BatchNorm2d(8)
+        self.relu = nn.ReLU(inplace=True)
+        self.grouped = nn.Conv2d(8, 8, 3, stride=2, padding="valid", groups=2, bias=False)
+        self.token = nn.Linear(8, 12)
+        self.head = nn.Linear(12, 5)
+
+    def forward(self, images):
+        x = self.relu(self.norm(self.conv(images)))
+        x = self.relu(self.grouped(x)).flatten(2).transpose(1, 2)
+        return self.head(torch.tanh(self.token(x)).mean(1))
+
+
+@pytest.fixture
+def small_net():
+    torch.manual_seed(0)
+    net = SmallNet()
+    with torch.no_grad():
+        net.norm.running_mean.normal_()
+        net.norm.running_var.uniform_(0.5, 2)
+    return net
+
+
+@pytest.fixture
+def images():
+    return torch.rand(4, 3, 10, 9, generator=torch.Generator().manual_seed(1))

@@ -1,0 +1,14 @@
+#!/usr/bin/env bash
+# Runs the tests from a fresh clone: makes .venv if there is none, then everything that is not slow.
+# Arguments go to pytest: bash tests/run.sh -m slow
+set -euo pipefail
+cd "$(dirname "$0")/.."
+stamp=.venv/installed
+if ! cmp -s requirements.txt "$stamp"; then
+    python3 -m venv .venv
+    .venv/bin/python -m pip install --quiet --disable-pip-version-check -r requirements.txt pytest pytest-xdist ruff hatchling hatch-requirements-txt
+    cp requirements.txt "$stamp"
+fi
+# One thread per worker: two workers with two threads each are slower than one.
+export OMP_NUM_THREADS=1
+exec .venv/bin/python -m pytest --numprocesses "$(nproc)" --dist loadscope -q "$@"

@@ -1,0 +1,148 @@
+"""`compare`: cells, resuming, tuning, and what is reported."""
+
+import json
+import math
+from dataclasses import replace
+
+import pytest
+
+import metalora
+from metalora.config import AdapterConfig
+from metalora.errors import InputError
+from metalora.evaluation.cells import SuiteConfig, equal_budget
+from metalora.evaluation.comparison import RATES, ComparisonConfig, best_rates, read_comparison, run_comparison
+from metalora.evaluation.scoring import check_galleries
+from metalora.training import TrainingConfig
+
+QUICK = ComparisonConfig(
+    suite=SuiteConfig(max_queries=60, image_size=8),
+    backbones=("resnet20",),
+    methods=("original", "lora", "metalora-tr"),
+    training=TrainingConfig(steps=2, batch=8, device="cpu"),
+    ks=(1, 3),
+)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("comparison")
+    events = list(run_comparison(QUICK, folder, jobs=1))
+    return folder, events
+
+
+def test_every_cell_is_told_with_time_left(finished):
+    _, events = finished
+    assert [(event.done, event.total) for event in events] == [(1, 3), (2, 3), (3, 3)]
+    assert events[-1].seconds_left == 0
+
+
+def test_rows_are_complete_and_plain(finished):
+    folder, _ = finished
+    comparison = read_comparison(QUICK, folder, "pooled")
+    comparison.write(folder)
+    found = json.loads((folder / "comparison.json").read_text())
+    assert len(found["rows"]) == 3 * 2 * 2 * 2  # methods, splits, galleries, K
+    needed = {"method", "backbone", "suite", "split", "gallery", "set_size", "k", "accuracy", "std", "n_seeds"}
+    needed |= {"static_parameters", "generator_parameters", "ms_per_step"}
+    assert all(needed <= row.keys() for row in found["rows"])
+    assert all(0 <= row["accuracy"] <= 1 and row["n_seeds"] == 1 and row["std"] is None for row in found["rows"])
+    assert {row["method"] for row in found["rows"]} == set(QUICK.methods)
+    generator = {row["method"]: row["generator_parameters"] for row in found["rows"]}
+    assert generator["lora"] == generator["original"] == 0 < generator["metalora-tr"]
+    assert {path.name for path in folder.glob("comparison.*")} >= {
+        "comparison.json",
+        "comparison.csv",
+        "comparison.md",
+        "comparison.tex",
+    }
+    assert all(gain["star"] == "n too small" for gain in found["gains"])
+
+
+def test_a_run_goes_on_with_the_cells_that_are_missing(finished, monkeypatch):
+    folder, _ = finished
+    before = {path: path.stat().st_mtime_ns for path in (folder / "cells").iterdir()}
+    gone = next(path for path in before if path.name.startswith("lora"))
+    content = gone.read_text()
+    gone.unlink()
+    events = list(run_comparison(QUICK, folder, jobs=1))
+    assert sum(not event.result.get("reused", False) for event in events) == 1
+    assert all(path.stat().st_mtime_ns == time for path, time in before.items() if path != gone)
+    again = json.loads(gone.read_text())
+    for one, other in zip(json.loads(content)["rows"], again["rows"], strict=True):
+        assert {**one, "ms_per_step": 0} == {**other, "ms_per_step": 0}
+
+
+def test_processes_give_what_one_process_gives(finished, tmp_path):
+    folder, _ = finished
+    list(run_comparison(QUICK, tmp_path, jobs=2))
+    one, other = (read_comparison(QUICK, where, "pooled").rows for where in (folder, tmp_path))
+    keys = ["method", "split", "gallery", "k"]
+    drop = [*keys, "ms_per_step"]
+    one, other = (frame.sort_values(keys).reset_index(drop=True) for frame in (one, other))
+    assert one[keys].equals(other[keys])
+    assert (one["accuracy"] - other["accuracy"]).abs().max() < 1e-9
+    assert one.drop(columns=drop).equals(other.drop(columns=drop))
+
+
+def test_tuning_tries_every_rate_alike_and_takes_the_best_on_validation(tmp_path):
+    config = replace(QUICK, methods=("original", "lora"), tune=True)
+    events = list(run_comparison(config, tmp_path, jobs=1))
+    assert len(events) == events[-1].total == 3 + 2
+    comparison = read_comparison(config, tmp_path, "pooled")
+    assert sorted(comparison.trials["rate"]) == sorted(RATES)
+    best = comparison.trials.loc[comparison.trials["validation"].idxmax(), "rate"]
+    assert set(comparison.rows.loc[comparison.rows["method"] == "lora", "rate"]) == {best}
+
+
+def test_best_rate_is_chosen_for_each_backbone_and_method():
+    trials = [
+        {"rows": [{"backbone": b, "method": m, "rate": r, "seed": 0, "validation": v}]}
+        for b, m, r, v in [("x", "lora", 1e-3, 0.5), ("x", "lora", 3e-3, 0.7), ("y", "lora", 1e-3, 0.9), ("y", "lora", 3e-3, 0.8)]
+    ]
+    assert best_rates(trials) == {("x", "lora"): 3e-3, ("y", "lora"): 1e-3}
+
+
+@pytest.mark.parametrize("backbone", ["resnet20", "mixer_nano"])
+def test_equal_budget_means_the_generated_method_s_total(backbone):
+    net = metalora.load_backbone(backbone, pretrained=False)
+    reference = AdapterConfig("metalora-tr", rank=3)
+    goal = metalora.adapt(net, reference).budget().loc["total"]
+    goal = goal["adapter_parameters"] + goal["generator_parameters"]
+    budget = metalora.adapt(net, equal_budget(net, reference)).budget().loc["total"]
+    assert budget["generator_parameters"] == 0
+    assert goal <= budget["adapter_parameters"] < 1.15 * goal
+
+
+def test_shuffled_rows_share_the_training_and_constant_rows_do_not(tmp_path):
+    config = replace(QUICK, methods=("metalora-tr", "metalora-tr-shuffled", "metalora-tr-constant"))
+    assert [cell.arms for cell in config.cells(0, 3e-3)] == [
+        ("metalora-tr", "metalora-tr-shuffled"),
+        ("metalora-tr-constant",),
+    ]
+
+
+def test_k_that_a_gallery_cannot_serve_is_refused_before_anything_runs():
+    suite = metalora.load_suite("digits", image_size=8)
+    with pytest.raises(InputError, match="K = 5000 is larger than the gallery of task"):
+        check_galleries(suite, [5, 5000])
+    with pytest.raises(InputError, match="K is 0"):
+        check_galleries(suite, [0])
+
+
+def test_unknown_methods_and_no_seeds_are_refused_at_once():
+    with pytest.raises(InputError, match="Unknown method 'lorra'"):
+        replace(QUICK, methods=("lorra",))
+    with pytest.raises(InputError, match="0 seeds"):
+        replace(QUICK, seeds=0)
+
+
+def test_a_lost_cell_is_named(finished):
+    folder, _ = finished
+    with pytest.raises(InputError, match="lacks the cell lora-resnet20-0"):
+        read_comparison(replace(QUICK, ks=(1,), methods=("lora",)), folder, "pooled")
+
+
+def test_original_has_no_time_per_step(finished):
+    folder, _ = finished
+    rows = read_comparison(QUICK, folder, "pooled").rows
+    assert all(math.isnan(time) for time in rows.loc[rows["method"] == "original", "ms_per_step"])

@@ -1,0 +1,67 @@
+"""The formats' algebra on small cases worked out by hand, and its two ways to apply a core."""
+
+import pytest
+import torch
+
+from metalora.formats import CP, TR, LoRA, MultiLoRA, largest_rank
+
+
+def numbers(*shape, seed=0):
+    return torch.randn(*shape, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
+
+
+def test_lora_by_hand():
+    A, B = torch.tensor([[1.0, 0.0], [0.0, 2.0], [1.0, 1.0]]), torch.tensor([[1.0, 10.0], [3.0, 0.0]])
+    # ΔW[o, i] = Σ_r A[i, r] B[r, o]
+    assert LoRA(2).dense(A, B).tolist() == [[[1.0, 6.0, 4.0], [10.0, 0.0, 10.0]]]
+
+
+def test_cp_by_hand():
+    A, B = torch.tensor([[1.0, 2.0]]), torch.tensor([[1.0], [1.0]])
+    core = torch.tensor([[1.0, 1.0], [10.0, 100.0]])
+    assert CP(2).dense(A, B, core).flatten().tolist() == [3.0, 210.0]
+
+
+def test_tr_by_hand():
+    # One input and one output: ΔW = trace(A B C) with A (2, 2), B (2, 2), C (2, 2).
+    A, B, C = torch.tensor([[1.0, 2.0], [0.0, 1.0]]), torch.tensor([[1.0, 0.0], [3.0, 1.0]]), numbers(2, 2).float()
+    dense = TR(2).dense(A[:, None], B[:, None], C[None])
+    torch.testing.assert_close(dense.flatten(), torch.trace(A @ B @ C)[None])
+
+
+def test_multi_lora_is_a_sum_over_branches():
+    A, B = numbers(3, 4, 2), numbers(3, 2, 5)
+    wanted = sum((A[m] @ B[m]).T for m in range(3))
+    torch.testing.assert_close(MultiLoRA(2, 3).dense(A, B)[0], wanted)
+
+
+@pytest.mark.parametrize("format", [CP(3), TR(2)])
+def test_mixing_activations_and_folding_into_the_weight_agree(format):
+    shapes = format.parameter_shapes((), 4, 5)
+    B, z, core = numbers(*shapes["B"]), numbers(2, 3, 7, format.width, seed=1), numbers(2, *format.core_shape, seed=2)
+    mixed = format.mix(z, core) @ format.up(B)
+    folded = z @ format.fold(B, core)[:, None]
+    torch.testing.assert_close(mixed, folded)
+
+
+@pytest.mark.parametrize("format", [LoRA(3), MultiLoRA(2, 3), CP(3), TR(2)])
+def test_down_then_up_is_the_dense_update_without_a_core(format):
+    shapes = {name: shape for name, shape in format.parameter_shapes((3, 2), 4, 5).items() if name != "s"}
+    A, B = (numbers(*shape) for shape in shapes.values())
+    core = format.neutral_core().double()[None] if format.generated else None
+    dense = format.dense(A, B, core)[0]
+    if isinstance(format, TR):  # the identity keeps of each pair (a, c) of the ring only a = c
+        up = format.fold(B, core)[0]
+    else:
+        up = format.up(B)
+    torch.testing.assert_close(torch.einsum("mihw,mo->oihw", format.down(A), up), dense)
+    assert format.down(A).shape == (format.width, 4, 3, 2)
+    assert up.shape == (format.width, 5)
+
+
+@pytest.mark.parametrize(
+    ("kind", "inputs", "outputs", "largest"),
+    [(LoRA, 27, 16, 16), (CP, 9, 64, 9), (MultiLoRA, 5, 7, 5), (TR, 27, 16, 4), (TR, 15, 64, 3), (TR, 1, 8, 1)],
+)
+def test_the_largest_rank_is_the_smaller_side_and_its_root_for_tr(kind, inputs, outputs, largest):
+    assert largest_rank(kind, inputs, outputs) == largest

@@ -1,0 +1,100 @@
+"""The loop that every training shares."""
+
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from metalora.errors import InputError
+from metalora.loop import run_loop, warmup_cosine
+from metalora.states import generator
+
+
+def make(seed=0):
+    """A small regression: (step, parts, optimiser). Its batches depend on step and seed alone, its noise on torch's."""
+    torch.manual_seed(seed)
+    net = nn.Linear(3, 1)
+    optimizer = torch.optim.AdamW(net.parameters(), lr=0.1)
+    schedule = warmup_cosine(optimizer, 20)
+
+    def step(i):
+        x = torch.randn(8, 3, generator=generator(seed, i))
+        loss = (net(x + 0.1 * torch.randn_like(x)) - x.sum(1, keepdim=True)).square().mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        schedule.step()
+        return {"loss": loss.item()}
+
+    return step, {"net": net, "optimizer": optimizer, "schedule": schedule}, optimizer
+
+
+def run(made, checkpoint=None, identity=None):
+    step, parts, optimizer = made
+    return run_loop(step, 20, 8, optimizer, parts, identity or {"run": 1}, checkpoint=checkpoint)
+
+
+def test_progress_counts_down_to_the_end():
+    events = list(run(make()))
+    assert [event.step for event in events] == list(range(1, 21))
+    assert events[-1].seconds_left == 0
+    assert all(event.images_per_second > 0 for event in events)
+    assert events[-1].metrics["loss"] < events[0].metrics["loss"]
+
+
+def test_schedule_rises_then_falls_to_zero():
+    optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=1.0)
+    schedule = warmup_cosine(optimizer, 100)
+    rates = []
+    for _ in range(100):
+        rates.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        schedule.step()
+    assert rates[:5] == pytest.approx([0.2, 0.4, 0.6, 0.8, 1.0])
+    assert rates[5] == 1.0
+    assert rates == rates[:5] + sorted(rates[5:], reverse=True)
+    assert optimizer.param_groups[0]["lr"] == pytest.approx(0.0, abs=1e-12)
+    assert rates[5 + 95 // 2] == pytest.approx(0.5 * (1 + math.cos(math.pi * 47 / 95)))
+
+
+@pytest.mark.parametrize("stop_at", [1, 7, 19])
+def test_a_resumed_run_ends_where_an_unbroken_one_does(tmp_path, stop_at):
+    unbroken = make()
+    list(run(unbroken))
+    broken = make()
+    for event in (loop := run(broken, tmp_path / "state")):
+        if event.step == stop_at:
+            loop.close()
+            break
+    resumed = make()
+    resumed[1]["net"].weight.data.zero_()  # whatever it starts from does not matter
+    torch.manual_seed(99)
+    steps = [event.step for event in run(resumed, tmp_path / "state")]
+    assert steps == list(range(stop_at + 1, 21))
+    assert torch.equal(resumed[1]["net"].weight, unbroken[1]["net"].weight)
+
+
+def test_an_interrupt_saves_and_leaves(tmp_path):
+    made = make()
+
+    def interrupted(i, step=made[0]):
+        if i == 5:
+            raise KeyboardInterrupt
+        return step(i)
+
+    with pytest.raises(KeyboardInterrupt):
+        list(run((interrupted, *made[1:]), tmp_path / "state"))
+    assert [event.step for event in run(make(), tmp_path / "state")][0] == 6
+
+
+def test_the_checkpoint_of_another_run_is_refused(tmp_path):
+    list(run(make(), tmp_path / "state"))
+    with pytest.raises(InputError, match="other settings"):
+        list(run(make(), tmp_path / "state", identity={"run": 2}))
+
+
+def test_a_loss_that_is_not_finite_says_what_to_change():
+    made = make()
+    with pytest.raises(InputError, match=r"step 1: lower the learning rate \(now"):
+        list(run((lambda i: {"loss": float("nan")}, *made[1:])))

@@ -1,0 +1,105 @@
+"""The mapping net: features → code → cores."""
+
+import pytest
+import torch
+from torch import nn
+
+from metalora.errors import InputError
+from metalora.formats import CP, TR
+from metalora.mapping import LARGEST_SCORE, ConstantCore, MappingNet, pool_by_group
+from metalora.states import generator
+
+FORMATS = {"first": CP(3), "second": TR(2)}
+LIKE = torch.zeros(1)
+
+
+def make(features=7, like=LIKE, seed=0):
+    return MappingNet(FORMATS, like, features=features, hidden=8, code=4, rng=generator(seed))
+
+
+def numbers(*shape):
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(0))
+
+
+def test_cores_have_the_shapes_of_their_formats():
+    cores = make().cores(make().codes(numbers(5, 7)))
+    assert {name: tuple(core.shape) for name, core in cores.items()} == {"first": (5, 3), "second": (5, 2, 2)}
+
+
+def test_cores_are_the_neutral_core_plus_a_linear_map_of_the_code():
+    net, codes = make(), numbers(5, 4)
+    offsets = codes @ net.head.weight.T
+    cores = net.cores(codes)
+    torch.testing.assert_close(cores["first"], 1 + offsets[:, :3])
+    torch.testing.assert_close(cores["second"], torch.eye(2) + offsets[:, 3:].reshape(5, 2, 2))
+
+
+def test_codes_are_a_small_network_of_standardised_features():
+    net, features = make(), numbers(50, 7) * 3 + 5
+    net.standardise(features)
+    scores = (features - features.mean(0)) / features.std(0, correction=0)
+    wanted = net.code(net.hidden(scores).relu())
+    torch.testing.assert_close(net.codes(features), wanted)
+
+
+def test_a_feature_that_never_varied_cannot_decide_alone():
+    net = make(features=2)
+    net.standardise(torch.tensor([[1.0, 0.0], [1.0, 1.0]]))
+    assert torch.equal(net.codes(torch.tensor([[50.0, 0.5]])), net.codes(torch.tensor([[5000.0, 0.5]])))
+    score = torch.tensor([[LARGEST_SCORE, 0.0]])
+    torch.testing.assert_close(net.codes(torch.tensor([[50.0, 0.5]])), net.code(net.hidden(score).relu()))
+
+
+def test_the_last_map_starts_small_and_without_bias():
+    net = MappingNet({"layer": TR(30)}, LIKE, features=3, hidden=8, code=16, rng=generator(0))
+    assert net.head.bias is None
+    assert net.head.weight.std().item() == pytest.approx(0.1, rel=0.03)
+
+
+def test_the_start_depends_on_the_seed_alone():
+    torch.manual_seed(1)
+    first = make()
+    torch.manual_seed(2)
+    second, other = make(), make(seed=1)
+    assert torch.equal(first.hidden.weight, second.hidden.weight)
+    assert not torch.equal(first.hidden.weight, other.hidden.weight)
+
+
+def test_a_width_learnt_from_data_gives_the_same_start():
+    lazy = make(features=None)
+    assert not lazy.materialised
+    lazy.materialise(numbers(2, 7))
+    assert lazy.materialised
+    known = make().state_dict()
+    assert lazy.state_dict().keys() == known.keys()
+    assert all(torch.equal(value, known[name]) for name, value in lazy.state_dict().items())
+    assert type(lazy.hidden) is nn.Linear
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_autocast_leaves_codes_and_cores_in_the_modules_own_precision(dtype):
+    net = make(like=LIKE.to(dtype))
+    with torch.autocast("cpu", torch.bfloat16):
+        codes = net.codes(numbers(5, 7).bfloat16())
+        cores = net.cores(codes)
+    assert codes.dtype == cores["first"].dtype == dtype
+    torch.testing.assert_close(codes, net.codes(numbers(5, 7).bfloat16()))
+
+
+def test_a_constant_core_starts_neutral_and_learns():
+    constant = ConstantCore(FORMATS, LIKE)
+    cores = constant.cores()
+    assert cores["first"].tolist() == [[1.0, 1.0, 1.0]]
+    assert cores["second"].tolist() == [[[1.0, 0.0], [0.0, 1.0]]]
+    cores.flatten().sum().backward()
+    assert torch.equal(constant.offset.grad, torch.ones(1, 7))
+
+
+def test_pooling_gives_every_member_the_mean_of_its_group():
+    codes = torch.tensor([[1.0], [2.0], [3.0], [10.0]])
+    assert pool_by_group(codes, torch.tensor([7, -2, 7, 1000])).flatten().tolist() == [2.0, 2.0, 2.0, 10.0]
+
+
+def test_pooling_wants_a_number_for_each_code():
+    with pytest.raises(InputError, match="3 group numbers for 4 images"):
+        pool_by_group(torch.ones(4, 2), torch.zeros(3, dtype=torch.long))

@@ -75,7 +75,7 @@ class Cores:
             raise InputError("There are no cores to join: give one part or more.")
         for part in parts:
             parts[0]._must_match(part)
-        return Cores({name: torch.cat([part[name] for part in parts]) for name in parts[0].keys()})
+        return Cores({name: torch.cat([part[name] for part in parts]) for name in parts[0]._tensors})
 
     def _must_match(self, other: "Cores") -> None:
         shapes, others = ({name: tensor.shape[1:] for name, tensor in cores.items()} for cores in (self, other))

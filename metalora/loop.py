@@ -39,9 +39,16 @@ class Progress:
     seconds_left: float
 
 
-def warmup_cosine(optimizer: Optimizer, steps: int, warmup: float = 0.05) -> LambdaLR:
-    """Linear warm-up over the share `warmup` of `steps`, then half a cosine down to zero."""
-    rise = max(1, round(warmup * steps))
+WARMUP_SHARE, WARMUP_STEPS = 0.05, 20
+
+
+def warmup_cosine(optimizer: Optimizer, steps: int) -> LambdaLR:
+    """Linear warm-up over 5 % of `steps`, then half a cosine down to zero.
+
+    Short runs warm up for 20 steps (a third of the run at most): Adam's first steps, taken at full rate
+    before it knows the gradients' scale, throw the features away.
+    """
+    rise = max(1, round(WARMUP_SHARE * steps), min(WARMUP_STEPS, steps // 3))
 
     def factor(step: int) -> float:
         if step < rise:

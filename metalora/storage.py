@@ -112,7 +112,9 @@ def load(path: str | Path, backbone: nn.Module | None = None, *, extractor: nn.M
         backbone = load_backbone(named["name"], image_size=named["image_size"])
     wrapped = copy.deepcopy(backbone) if isinstance(backbone, Backbone) else Backbone(copy.deepcopy(backbone))
     if (wrapped.name, wrapped.image_size) != (named["name"], named["image_size"]):
-        wanted = f"load_backbone({named['name']!r}, image_size={named['image_size']})" if named["name"] else "the module"
+        wanted = (
+            f"load_backbone({named['name']!r}, image_size={named['image_size']})" if named["name"] else "the module"
+        )
         raise InputError(f"{path} was made with another kind of backbone: pass {wanted} that it was made from.")
     like = next(wrapped.to(getattr(torch, named["dtype"])).parameters())
     if hash_tensors(wrapped.net.state_dict()) != named["sha256"]:

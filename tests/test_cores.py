@@ -15,7 +15,7 @@ def cores():
 
 
 def same(a, b):
-    return list(a.keys()) == list(b.keys()) and all(torch.equal(a[name], b[name]) for name in a.keys())
+    return list(a.keys()) == list(b.keys()) and all(torch.equal(tensor, b[name]) for name, tensor in a.items())
 
 
 @pytest.mark.parametrize(

@@ -50,10 +50,8 @@ def test_down_then_up_is_the_dense_update_without_a_core(format):
     A, B = (numbers(*shape) for shape in shapes.values())
     core = format.neutral_core().double()[None] if format.generated else None
     dense = format.dense(A, B, core)[0]
-    if isinstance(format, TR):  # the identity keeps of each pair (a, c) of the ring only a = c
-        up = format.fold(B, core)[0]
-    else:
-        up = format.up(B)
+    # In TR the identity keeps, of each pair (a, c) of the ring, only a = c.
+    up = format.fold(B, core)[0] if isinstance(format, TR) else format.up(B)
     torch.testing.assert_close(torch.einsum("mihw,mo->oihw", format.down(A), up), dense)
     assert format.down(A).shape == (format.width, 4, 3, 2)
     assert up.shape == (format.width, 5)

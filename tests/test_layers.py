@@ -172,7 +172,7 @@ def test_a_core_of_ones_or_the_identity_is_the_static_method(method, randomise):
         static.adapter.load_state_dict(layer.adapter.state_dict())
         torch.testing.assert_close(layer.delta(torch.ones(1, RANK).double()), static.delta())
     if method == "metalora-tr":
-        # Identity: R parallel LoRAs, the p-th with A[p] and B[:, :, p]. A core of one entry C[s, p] joins A[p] with B[s].
+        # R parallel LoRAs, the p-th with A[p] and B[:, :, p].
         A, B = layer.factors().values()
         parallel = [torch.einsum("hwir,ro->oihw", A[p], B[:, :, p]) for p in range(RANK)]
         torch.testing.assert_close(layer.delta(torch.eye(RANK)[None].double())[0], sum(parallel))

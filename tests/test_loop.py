@@ -1,7 +1,5 @@
 """The loop that every training shares."""
 
-import math
-
 import pytest
 import torch
 from torch import nn
@@ -43,19 +41,29 @@ def test_progress_counts_down_to_the_end():
     assert events[-1].metrics["loss"] < events[0].metrics["loss"]
 
 
-def test_schedule_rises_then_falls_to_zero():
+def rates(steps):
     optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=1.0)
-    schedule = warmup_cosine(optimizer, 100)
-    rates = []
-    for _ in range(100):
-        rates.append(optimizer.param_groups[0]["lr"])
+    schedule = warmup_cosine(optimizer, steps)
+    found = []
+    for _ in range(steps):
+        found.append(optimizer.param_groups[0]["lr"])
         optimizer.step()
         schedule.step()
-    assert rates[:5] == pytest.approx([0.2, 0.4, 0.6, 0.8, 1.0])
-    assert rates[5] == 1.0
-    assert rates == rates[:5] + sorted(rates[5:], reverse=True)
-    assert optimizer.param_groups[0]["lr"] == pytest.approx(0.0, abs=1e-12)
-    assert rates[5 + 95 // 2] == pytest.approx(0.5 * (1 + math.cos(math.pi * 47 / 95)))
+    return found, optimizer.param_groups[0]["lr"]
+
+
+def test_schedule_rises_over_a_twentieth_then_falls_to_zero():
+    found, last = rates(1000)
+    assert found[:50] == pytest.approx([(i + 1) / 50 for i in range(50)])
+    assert found[50:] == sorted(found[50:], reverse=True)
+    assert found[50 + 475] == pytest.approx(0.5)
+    assert last == pytest.approx(0.0, abs=1e-12)
+
+
+def test_short_runs_warm_up_for_twenty_steps_or_a_third():
+    assert rates(100)[0].index(1.0) == 19
+    assert rates(30)[0].index(1.0) == 9
+    assert rates(1)[0] == [1.0]
 
 
 @pytest.mark.parametrize("stop_at", [1, 7, 19])

@@ -24,7 +24,8 @@ def test_python_of_the_readme_runs(tmp_path, monkeypatch, capsys):
 def test_verbs_of_the_readme_exist():
     from metalora.cli import app
 
-    verbs = set(re.findall(r"^\| `(\w+)` \|", README, re.MULTILINE))
+    section = README.split("## On the command line")[1].split("\n## ")[0]
+    verbs = set(re.findall(r"^\| `(\w+)` \|", section, re.MULTILINE))
     assert verbs == {command.name or command.callback.__name__ for command in app.registered_commands}
 
 

@@ -41,7 +41,7 @@ def test_tensors_that_share_memory_are_written_apart(tmp_path):
 
 
 def test_a_file_that_cannot_be_written_whole_is_not_written_at_all(tmp_path):
-    with pytest.raises(InputError, match="Cannot write .*No space left.*free some space"):
+    with pytest.raises(InputError, match=r"Cannot write .*No space left.*free some space"):
         write_whole((tmp_path / "file", full_disk))
     assert list(tmp_path.iterdir()) == []
 

@@ -175,7 +175,7 @@ def test_other_backbones_are_refused(saved, small_net, tmp_path):
         small_net.head.bias[0] += 1
     with pytest.raises(InputError, match="trained on other weights of its backbone"):
         metalora.load(saved, small_net)
-    with pytest.raises(InputError, match="there is no config.json"):
+    with pytest.raises(InputError, match=r"there is no config\.json"):
         metalora.load(tmp_path / "nowhere")
 
 
@@ -184,7 +184,9 @@ def test_a_named_backbone_is_not_replaced_by_its_bare_network(tmp_path):
     metalora.adapt(backbone, AdapterConfig()).save(tmp_path / "run")
     assert metalora.load(tmp_path / "run", backbone).backbone.name == "resnet20"
     for other in (backbone.net, metalora.load_backbone("resnet20", image_size=16)):
-        with pytest.raises(InputError, match=r"another kind of backbone: pass load_backbone\('resnet20', image_size=32"):
+        with pytest.raises(
+            InputError, match=r"another kind of backbone: pass load_backbone\('resnet20', image_size=32"
+        ):
             metalora.load(tmp_path / "run", other)
 
 

@@ -70,7 +70,9 @@ def test_tr_needs_the_square_of_its_rank(resnet):
 
 
 def test_default_targets_leave_small_layers_out_and_say_so(resnet):
-    with pytest.warns(UserWarning, match=r"Not adapted, since rank 20 exceeds its largest, 16: conv1, layer1\.0\.conv1"):
+    with pytest.warns(
+        UserWarning, match=r"Not adapted, since rank 20 exceeds its largest, 16: conv1, layer1\.0\.conv1"
+    ):
         selection = select(resnet, method="lora", rank=20)
     assert selection.left_out["conv1"] == "rank 20 exceeds its largest, 16"
     assert len(selection.ranks) + len(selection.left_out) == 21
@@ -78,7 +80,10 @@ def test_default_targets_leave_small_layers_out_and_say_so(resnet):
 
 
 def test_nothing_left_to_adapt_is_an_error(resnet):
-    with pytest.warns(UserWarning), pytest.raises(InputError, match=r"No layer is left to adapt: lower the rank \(999\)"):
+    with (
+        pytest.warns(UserWarning),
+        pytest.raises(InputError, match=r"No layer is left to adapt: lower the rank \(999\)"),
+    ):
         select(resnet, method="lora", rank=999)
     with pytest.raises(InputError, match="No layer is left"):
         select(resnet, exclude=".")
@@ -106,7 +111,9 @@ def test_layers_that_attention_reads_are_left_out_by_default_and_refused_by_name
     assert list(selection.ranks) == ["out"]
     inside = ["attention.out_proj", "encoder.self_attn.out_proj", "encoder.linear1", "encoder.linear2"]
     assert list(selection.left_out) == inside
-    with pytest.raises(InputError, match=r"'attention.out_proj' cannot be adapted, its weight is read by the attention"):
+    with pytest.raises(
+        InputError, match=r"'attention.out_proj' cannot be adapted, its weight is read by the attention"
+    ):
         select(Attending(), rank=2, targets="out")
     assert list(select(Attending(), rank=2, targets="out", exclude="out_proj").ranks) == ["out"]
 

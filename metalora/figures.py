@@ -2,6 +2,7 @@
 
 import base64
 import io
+from pathlib import Path
 
 import numpy as np
 import plotly.graph_objects as go
@@ -11,6 +12,7 @@ from torch import Tensor
 
 from metalora.errors import InputError
 from metalora.inspection import Inspection
+from metalora.states import write_text, write_whole
 
 SIGNED, MAGNITUDE = "RdBu", "Viridis"  # diverging around zero; sequential, perceptually even
 INK = "#333333"
@@ -75,6 +77,24 @@ def fingerprint(inspection: Inspection, images: Tensor, *, title: str | None = N
         font={"family": "system-ui, sans-serif", "color": INK, "size": 13},
     )
     return figure
+
+
+def draw(figure: go.Figure, path: Path) -> None:
+    """Write a figure: .html as it is on the screen, .png, .svg and .pdf by way of kaleido and Chrome.
+
+    Raises:
+        InputError: another ending, or kaleido and Chrome are not here.
+    """
+    if path.suffix == ".html":
+        write_text(path, figure.to_html())
+        return
+    if path.suffix not in (".png", ".svg", ".pdf"):
+        raise InputError(f"{path} is no figure: name a file that ends with .html, .png, .svg or .pdf.")
+    try:
+        content = figure.to_image(path.suffix[1:], scale=2)
+    except (ValueError, RuntimeError) as error:
+        raise InputError(f"{path.suffix} needs kaleido and Chrome, which are not here: name an .html file.") from error
+    write_whole((path, lambda temporary: temporary.write_bytes(content)))
 
 
 def _as_url(image: Tensor) -> str:

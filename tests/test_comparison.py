@@ -97,7 +97,12 @@ def test_tuning_tries_every_rate_alike_and_takes_the_best_on_validation(tmp_path
 def test_best_rate_is_chosen_for_each_backbone_and_method():
     trials = [
         {"rows": [{"backbone": b, "method": m, "rate": r, "seed": 0, "validation": v}]}
-        for b, m, r, v in [("x", "lora", 1e-3, 0.5), ("x", "lora", 3e-3, 0.7), ("y", "lora", 1e-3, 0.9), ("y", "lora", 3e-3, 0.8)]
+        for b, m, r, v in [
+            ("x", "lora", 1e-3, 0.5),
+            ("x", "lora", 3e-3, 0.7),
+            ("y", "lora", 1e-3, 0.9),
+            ("y", "lora", 3e-3, 0.8),
+        ]
     ]
     assert best_rates(trials) == {("x", "lora"): 3e-3, ("y", "lora"): 1e-3}
 

@@ -93,7 +93,7 @@ def test_an_interrupt_saves_and_leaves(tmp_path):
 
     with pytest.raises(KeyboardInterrupt):
         list(run((interrupted, *made[1:]), tmp_path / "state"))
-    assert [event.step for event in run(make(), tmp_path / "state")][0] == 6
+    assert next(event.step for event in run(make(), tmp_path / "state")) == 6
 
 
 def test_the_checkpoint_of_another_run_is_refused(tmp_path):

@@ -167,7 +167,8 @@ def score(suite: Suite, core: str, kind: str, set_size: int) -> float:
     """Accuracy on seen tasks of Meta-LoRA TR on the bundled ResNet after a short real training."""
     backbone = metalora.load_backbone("resnet20", image_size=suite.image_size)
     model = metalora.adapt(backbone, metalora.AdapterConfig("metalora-tr", rank=3, core=core))
-    config = TrainingConfig(steps=60, batch=64, rate=3e-3, set_size=set_size if core == "generated" else 1, device="cpu")
+    own = set_size if core == "generated" else 1
+    config = TrainingConfig(steps=60, batch=64, rate=3e-3, set_size=own, device="cpu")
     list(fit(model, suite, config))
     protocol = Protocol(set_size=config.set_size, device="cpu")
     queries, gallery = suite.sides["seen query"], suite.sides["seen gallery"]

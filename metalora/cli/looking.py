@@ -21,17 +21,22 @@ def inspect(
     adapter: Adapter = ...,
     pool: Pool = False,
     out: Annotated[Path | None, typer.Option(help="Also write cores, strengths and similarities to this .npz.")] = None,
+    figure: Annotated[Path | None, typer.Option(help="Also draw the fingerprints: .html, .png, .svg or .pdf.")] = None,
     **given: Any,
 ) -> None:
     """Print the strength of every image's updates, and how alike the images' cores are."""
     from metalora.device import pick_device
+    from metalora.figures import draw, fingerprint
     from metalora.inspection import inspect_images
 
     out = checked_file(out, ".npz") if out else None
     model = load_adapter(adapter, given)
     pictures = read_images(model, images, given)
     device = pick_device(given.get("device", "auto"))
-    found = inspect_images(model.to(device), pictures.images().to(device), pictures.known["name"], pool=pool)
+    images = pictures.images()
+    found = inspect_images(model.to(device), images.to(device), pictures.known["name"], pool=pool)
+    if figure:
+        draw(fingerprint(found, images), figure)
     if out:
         _write_inspection(out, found)
     write_json(given.get("json"), {"adapter": str(adapter), **found.to_dict()})

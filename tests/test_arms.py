@@ -50,7 +50,14 @@ def test_set_rows_say_what_they_assume():
     assert arm("lora").assumption is None
 
 
-SENSELESS = "lorra lora-constant multi-lora-shuffled metalora-tr-equal-budget metalora-tr-constant@8 lora@0".split()
+SENSELESS = [
+    "lorra",
+    "lora-constant",
+    "multi-lora-shuffled",
+    "metalora-tr-equal-budget",
+    "metalora-tr-constant@8",
+    "lora@0",
+]
 
 
 @pytest.mark.parametrize("name", [*SENSELESS, ""])

@@ -3,6 +3,7 @@
 import json
 import os
 import time
+import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -278,6 +279,8 @@ def _execute(cells: list[CellConfig], folder: Path, jobs: int | None) -> Iterato
 def _run_and_write(cell: CellConfig, folder: Path, threads: int) -> tuple[str, dict[str, Any]]:
     """Run one cell in whatever process this is, and put its result away at once."""
     torch.set_num_threads(threads)
-    result = run_cell(cell)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # check_comparison has told them, once for all seeds
+        result = run_cell(cell)
     write_text(_file(folder, cell), json.dumps(result) + "\n")
     return cell.key, result

@@ -77,7 +77,8 @@ def run_loop(
         parts: what a checkpoint holds, by name.
         identity: settings of the run; a checkpoint of other settings is refused.
         checkpoint: file to resume from when it exists and to write every `every` seconds, at the
-            end, and when the loop is left early (Ctrl-C, or the generator closed).
+            end, and when the loop is left early between steps (the generator closed, or Ctrl-C there).
+            Ctrl-C in the middle of a step saves nothing: half a step is no state to go on from.
 
     Raises:
         InputError: the checkpoint belongs to another run, or the loss is not finite any more.
@@ -90,11 +91,13 @@ def run_loop(
             write_state(checkpoint, {"identity": identity, "step": done, "rng": torch.get_rng_state(), **state})
 
     saved = started = time.monotonic()
-    first, pace = done, 0.0
+    first, pace, stepping = done, 0.0, False
     try:
         while done < steps:
             before = time.monotonic()
+            stepping = True
             metrics = step(done)
+            stepping = False
             if not math.isfinite(metrics["loss"]):
                 rate = max(group["lr"] for group in optimizer.param_groups)
                 raise InputError(f"The loss is not finite at step {done + 1}: lower the learning rate (now {rate:g}).")
@@ -108,7 +111,8 @@ def run_loop(
                 saved = now
             yield Progress(done, steps, metrics, rates, batch / pace, left)
     except (KeyboardInterrupt, GeneratorExit):
-        save()
+        if not stepping:
+            save()
         raise
     save()
 

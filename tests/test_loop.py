@@ -83,17 +83,27 @@ def test_a_resumed_run_ends_where_an_unbroken_one_does(tmp_path, stop_at):
     assert torch.equal(resumed[1]["net"].weight, unbroken[1]["net"].weight)
 
 
-def test_an_interrupt_saves_and_leaves(tmp_path):
+def test_an_interrupt_between_steps_saves_and_leaves(tmp_path):
+    loop = run(make(), tmp_path / "state")
+    for _ in range(5):
+        next(loop)
+    with pytest.raises(KeyboardInterrupt):
+        loop.throw(KeyboardInterrupt)
+    assert next(event.step for event in run(make(), tmp_path / "state")) == 6
+
+
+def test_an_interrupt_within_a_step_saves_no_half_step(tmp_path):
     made = make()
 
     def interrupted(i, step=made[0]):
+        metrics = step(i)
         if i == 5:
             raise KeyboardInterrupt
-        return step(i)
+        return metrics
 
     with pytest.raises(KeyboardInterrupt):
         list(run((interrupted, *made[1:]), tmp_path / "state"))
-    assert next(event.step for event in run(make(), tmp_path / "state")) == 6
+    assert not (tmp_path / "state").exists()
 
 
 def test_the_checkpoint_of_another_run_is_refused(tmp_path):

@@ -1,7 +1,6 @@
 """`compare`, the main job: methods × backbones × seeds as independent cells, then one table."""
 
 import json
-import os
 import time
 import warnings
 from collections.abc import Iterator, Sequence
@@ -11,7 +10,6 @@ from typing import Any
 
 import joblib
 import pandas as pd
-import torch
 
 from metalora.arms import CONTROLS, DEFAULT, Arm, arm
 from metalora.config import AdapterConfig
@@ -266,19 +264,18 @@ def _execute(cells: list[CellConfig], folder: Path, jobs: int | None) -> Iterato
             missing.append(cell)
     if not missing:
         return
-    cores = os.cpu_count() or 1
     if jobs is None:
-        jobs = cores if pick_device(missing[0].training.device).type == "cpu" else 1
+        jobs = joblib.cpu_count() if pick_device(missing[0].training.device).type == "cpu" else 1
     jobs = max(1, min(jobs, len(missing)))
+    # joblib gives each of its processes its share of the cores as threads.
     parallel = joblib.Parallel(n_jobs=jobs, return_as="generator_unordered")
-    tasks = (joblib.delayed(_run_and_write)(cell, folder, max(1, cores // jobs)) for cell in missing)
+    tasks = (joblib.delayed(_run_and_write)(cell, folder) for cell in missing)
     for index, result in parallel(tasks):
         yield next(cell for cell in missing if cell.key == index), result
 
 
-def _run_and_write(cell: CellConfig, folder: Path, threads: int) -> tuple[str, dict[str, Any]]:
+def _run_and_write(cell: CellConfig, folder: Path) -> tuple[str, dict[str, Any]]:
     """Run one cell in whatever process this is, and put its result away at once."""
-    torch.set_num_threads(threads)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # check_comparison has told them, once for all seeds
         result = run_cell(cell)

@@ -10,5 +10,6 @@ if ! cmp -s requirements.txt "$stamp"; then
     cp requirements.txt "$stamp"
 fi
 # One thread per worker: two workers with two threads each are slower than one.
+workers=$(nproc)
 export OMP_NUM_THREADS=1
-exec .venv/bin/python -m pytest --numprocesses "$(nproc)" --dist loadscope -q "$@"
+exec .venv/bin/python -m pytest --numprocesses "$workers" --dist loadfile -q "$@"

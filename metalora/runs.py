@@ -28,8 +28,8 @@ from metalora.config import AdapterConfig
 from metalora.device import pick_device
 from metalora.errors import InputError
 from metalora.evaluation.cells import SuiteConfig
-from metalora.evaluation.embedding import Protocol, embed
-from metalora.evaluation.scoring import GALLERIES, accuracy, check_galleries, predict
+from metalora.evaluation.embedding import Protocol
+from metalora.evaluation.scoring import accuracy, check_galleries, measure
 from metalora.loop import Progress
 from metalora.model import AdaptedModel, adapt
 from metalora.states import write_text
@@ -290,15 +290,10 @@ def _append(log: Any, line: str, file: Path) -> None:
 
 def evaluate(model: AdaptedModel, suite: Suite, protocol: Protocol, ks: tuple[int, ...]) -> dict[str, Any]:
     """Validation and k-NN accuracies on seen and unseen tasks, both galleries, and the budget; plain values."""
-    rows = []
-    for split in ("seen", "unseen"):
-        if f"{split} query" not in suite.sides:
-            continue
-        queries, gallery = suite.sides[f"{split} query"], suite.sides[f"{split} gallery"]
-        features, stored = embed(model, queries, protocol), embed(model, gallery, protocol)
-        for kind in GALLERIES:
-            for k, predicted in predict(queries, features, gallery, stored, ks, kind).items():
-                rows.append({"split": split, "gallery": kind, "k": k, "accuracy": accuracy(predicted, queries)})
+    rows = [
+        {**place, "accuracy": accuracy(predicted, queries)}
+        for place, queries, predicted in measure(model, suite, protocol, ks)
+    ]
     total = model.budget().loc["total"]
     return {
         "suite": suite.name,

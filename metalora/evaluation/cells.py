@@ -19,9 +19,9 @@ import torch
 from metalora.arms import Arm, arm
 from metalora.backbones import image_size_for, load_backbone
 from metalora.config import AdapterConfig
-from metalora.evaluation.embedding import Protocol, embed
+from metalora.evaluation.embedding import Protocol
 from metalora.evaluation.knn import confusion_by_task, per_task_accuracy
-from metalora.evaluation.scoring import GALLERIES, accuracy, predict
+from metalora.evaluation.scoring import accuracy, measure
 from metalora.methods import method
 from metalora.model import AdaptedModel, adapt
 from metalora.suites import load_suite
@@ -147,25 +147,17 @@ def _measure(
         "static": arm.static and arm.set_size == 1,
         "validation": validate(model, suite, protocol),
     }
-    for split in ("seen", "unseen"):
-        if f"{split} query" not in suite.sides:
-            continue
-        queries, gallery = suite.sides[f"{split} query"], suite.sides[f"{split} gallery"]
-        features, stored = embed(model, queries, protocol), embed(model, gallery, protocol)
-        for kind in GALLERIES:
-            predictions = predict(queries, features, gallery, stored, config.ks, kind)
-            for k, predicted in predictions.items():
-                place = {"split": split, "gallery": kind, "k": k}
-                found["rows"].append({**own, **place, "accuracy": accuracy(predicted, queries)})
-                confusion = confusion_by_task(
-                    [suite.tasks[i] for i in queries.tasks.tolist()],
-                    [suite.classes[i] for i in queries.labels.tolist()],
-                    [suite.classes[i] for i in predicted.tolist()],
-                )
-                where = {"method": arm.name, "backbone": config.backbone, "seed": training.seed, **place}
-                found["tasks"] += per_task_accuracy(confusion).assign(**where).to_dict("records")
-                if k == config.ks[0] and kind == suite.primary:
-                    found["confusion"] += confusion.assign(**where).to_dict("records")
+    for place, queries, predicted in measure(model, suite, protocol, config.ks):
+        found["rows"].append({**own, **place, "accuracy": accuracy(predicted, queries)})
+        confusion = confusion_by_task(
+            [suite.tasks[i] for i in queries.tasks.tolist()],
+            [suite.classes[i] for i in queries.labels.tolist()],
+            [suite.classes[i] for i in predicted.tolist()],
+        )
+        where = {"method": arm.name, "backbone": config.backbone, "seed": training.seed, **place}
+        found["tasks"] += per_task_accuracy(confusion).assign(**where).to_dict("records")
+        if place["k"] == config.ks[0] and place["gallery"] == suite.primary:
+            found["confusion"] += confusion.assign(**where).to_dict("records")
 
 
 def equal_budget(backbone: torch.nn.Module, config: AdapterConfig) -> AdapterConfig:

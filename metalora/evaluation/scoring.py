@@ -1,11 +1,14 @@
 """k-NN accuracy of embedded examples, on the pooled or the within-task gallery."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 from torch import Tensor
 
 from metalora.errors import InputError
+from metalora.evaluation.embedding import Protocol, embed
 from metalora.evaluation.knn import knn_predict, knn_within
+from metalora.model import AdaptedModel
 from metalora.suites.base import Examples, Suite
 
 GALLERIES = ("pooled", "within")
@@ -29,6 +32,24 @@ def predict(
 def accuracy(predictions: Tensor, queries: Examples) -> float:
     """Share of right predictions, 0 to 1."""
     return (predictions == queries.labels).double().mean().item()
+
+
+def measure(
+    model: AdaptedModel, suite: Suite, protocol: Protocol, ks: Sequence[int]
+) -> Iterator[tuple[dict[str, Any], Examples, Tensor]]:
+    """Classify the queries of seen and unseen tasks, on both galleries, for every K.
+
+    Yields:
+        Which it is ("split", "gallery", "k"), the queries, and their predicted labels (Q,).
+    """
+    for split in ("seen", "unseen"):
+        if f"{split} query" not in suite.sides:
+            continue
+        queries, gallery = suite.sides[f"{split} query"], suite.sides[f"{split} gallery"]
+        features, stored = embed(model, queries, protocol), embed(model, gallery, protocol)
+        for kind in GALLERIES:
+            for k, predicted in predict(queries, features, gallery, stored, ks, kind).items():
+                yield {"split": split, "gallery": kind, "k": k}, queries, predicted
 
 
 def check_galleries(suite: Suite, ks: Sequence[int]) -> list[str]:

@@ -49,8 +49,8 @@ def arrays(path):
 
 @pytest.fixture(autouse=True)
 def one_core(monkeypatch):
-    """Cells set the number of torch's threads, which outlives them: keep it at one."""
-    monkeypatch.setattr("metalora.evaluation.comparison.os.cpu_count", lambda: 1)
+    """Processes of their own take seconds to start: run cells in this one."""
+    monkeypatch.setattr("metalora.evaluation.comparison.joblib.cpu_count", lambda: 1)
 
 
 @pytest.fixture(scope="module")

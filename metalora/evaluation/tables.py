@@ -128,10 +128,12 @@ def to_terminal(table: Table, console: Console) -> None:
     """Print the table, a part for each backbone, and its notes."""
     for backbone in dict.fromkeys(backbone for backbone, _ in table.columns[1:]):
         own = [i for i, (group, _) in enumerate(table.columns) if group in ("", backbone)]
-        printed = RichTable(box=SIMPLE_HEAD, title=Text(backbone, style="bold"), title_justify="left")
+        printed = RichTable(
+            box=SIMPLE_HEAD, padding=(0, 1, 0, 0), title=Text(backbone, style="bold"), title_justify="left"
+        )
         for i in own:
-            heading = Text(table.columns[i][1])
-            printed.add_column(heading, justify="right" if i else "left", overflow="fold", no_wrap=i == 0)
+            heading = Text(table.columns[i][1].replace(" ", "\n"))  # a word a line: columns stay narrow
+            printed.add_column(heading, justify="right" if i else "left", no_wrap=True)
         for row in table.rows:
             printed.add_row(*(Text(row[i].text, style="bold" if row[i].bold else "") for i in own))
         console.print(printed)

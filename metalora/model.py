@@ -68,12 +68,13 @@ class AdaptedModel(nn.Module):
         for alias, module in list(net.named_modules(remove_duplicate=False)):
             if module is base:
                 net.set_submodule(alias, layer)
+        *path, last = ("adapters", *name.split("."))
         parent = self.trained
-        for part in ("adapters", *name.split(".")):
-            if not hasattr(parent, part):
+        for part in path:
+            if part not in parent._modules:
                 parent.add_module(part, nn.Module())
-            parent, outer = getattr(parent, part), parent
-        outer.add_module(name.split(".")[-1], adapter)
+            parent = parent.get_submodule(part)
+        parent.add_module(last, adapter)
         self.layers[name] = layer
 
     @property

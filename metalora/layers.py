@@ -9,6 +9,8 @@ import threading
 from collections.abc import Callable, Iterator
 
 import torch
+from timm.layers import Conv2dSame
+from timm.layers.conv2d_same import conv2d_same
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -178,12 +180,18 @@ class AdaptedConv2d(AdaptedLayer):
             return self.update(x[None], core)[0]
         factors, groups = self.factors(), self.base.groups
         down = self.adapter.format.down(factors["A"])
-        # The base's own method keeps its stride, padding, padding mode, dilation and groups.
-        z = self.base._conv_forward(x, down.repeat(groups, 1, 1, 1), None)
+        z = self._convolve(x, down.repeat(groups, 1, 1, 1))
         size = z.shape[-2:]
         z = z.movedim(1, -1).reshape(len(z), size.numel(), groups, len(down)).transpose(1, 2)
         out = self.adapter.contract(z, factors["B"], core)
         return out.transpose(1, 2).flatten(2).unflatten(1, size).movedim(-1, 1)
+
+    def _convolve(self, x: Tensor, weight: Tensor) -> Tensor:
+        """The base's convolution with another weight: its stride, padding, padding mode, dilation and groups."""
+        base = self.base
+        if isinstance(base, Conv2dSame):
+            return conv2d_same(x, weight, None, base.stride, base.padding, base.dilation, base.groups)
+        return base._conv_forward(x, weight, None)
 
 
 ADAPTED = {nn.Linear: AdaptedLinear, nn.Conv2d: AdaptedConv2d}

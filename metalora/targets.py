@@ -5,6 +5,7 @@ import re
 import warnings
 from dataclasses import dataclass, field
 
+from timm.layers import Conv2dSame
 from torch import nn
 
 from metalora.config import AdapterConfig
@@ -75,7 +76,7 @@ def _candidates(net: nn.Module) -> tuple[dict[str, nn.Module], dict[str, str]]:
         kind = nn.Linear if isinstance(module, nn.Linear) else nn.Conv2d
         if inside and name.startswith(inside):
             unfit[name] = "its weight is read by the attention around it, not called"
-        elif type(module).forward is not kind.forward or "weight" not in module._parameters:
+        elif type(module).forward not in (kind.forward, Conv2dSame.forward) or "weight" not in module._parameters:
             unfit[name] = f"{type(module).__name__} computes with its weight in a way of its own"
         elif isinstance(module.weight, nn.UninitializedParameter):
             unfit[name] = "its size is not known yet (run the backbone once)"

@@ -4,6 +4,7 @@ import threading
 
 import pytest
 import torch
+from timm.layers import Conv2dSame
 from torch import nn
 
 from metalora.config import AdapterConfig
@@ -68,6 +69,14 @@ def relative_error(found, wanted):
 def conv(outputs=6, **geometry):
     torch.manual_seed(0)
     return nn.Conv2d(6, outputs, **geometry).double()
+
+
+@pytest.mark.parametrize("method", ADAPTING)
+@pytest.mark.parametrize("geometry", [{"stride": 2}, {"stride": 2, "groups": 6}, {"dilation": 2}])
+def test_timm_s_dynamically_padded_convolution_is_one_too(method, geometry, randomise, output_reference):
+    layer = make_layer(Conv2dSame(6, 6, 3, **geometry).double(), method, randomise, rank=1)
+    x, core = torch.randn(3, 6, 9, 8, dtype=torch.float64), make_core(method, 3, rank=1)
+    assert relative_error(run(layer, x, core), output_reference(layer, method, x, core)) < 1e-12
 
 
 @pytest.mark.parametrize("cores", [3, 1])

@@ -139,12 +139,13 @@ class OutputExtractor(nn.Module):
             return self._backbone[0](images)
 
 
-def make_extractor(which: str | nn.Module, backbone: Backbone) -> nn.Module:
+def make_extractor(which: str | nn.Module, backbone: Backbone, *, download: bool = False) -> nn.Module:
     """The extractor that a configuration names.
 
     Args:
         which: "self", "stem", a backbone's name, or a module (N, 3, H, W) → (N, F) with `num_features`.
         backbone: the adapted model's own.
+        download: fetch the weights of a timm name when they are not on this machine.
 
     Raises:
         InputError: "stem" of a backbone without stages, an unknown name, a module without `num_features`.
@@ -159,7 +160,7 @@ def make_extractor(which: str | nn.Module, backbone: Backbone) -> nn.Module:
         return StageExtractor(backbone, list(backbone.stages)[:1], owned=False)
     owned = which != "self"
     if owned:
-        backbone = load_backbone(which)
+        backbone = load_backbone(which, download=download)
         report_stages(backbone)
     if backbone.stages:
         return StageExtractor(backbone, list(backbone.stages), owned=owned)

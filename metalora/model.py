@@ -35,7 +35,7 @@ class AdaptedModel(nn.Module):
         left_out: name → why a layer is not adapted.
     """
 
-    def __init__(self, backbone: Backbone, config: AdapterConfig):
+    def __init__(self, backbone: Backbone, config: AdapterConfig, *, download: bool = False):
         super().__init__()
         if any(getattr(module, flag, False) is True for module in backbone.modules() for flag in CHECKPOINTING):
             raise InputError("The backbone checkpoints activations, which loses the cores: switch that off first.")
@@ -45,7 +45,7 @@ class AdaptedModel(nn.Module):
         selection = select_layers(backbone.net, config, stem) if adaptable else Selection({})
         self.left_out = selection.left_out
         report_stages(backbone)
-        extractor = make_extractor(config.extractor, backbone) if config.generates else None
+        extractor = make_extractor(config.extractor, backbone, download=download) if config.generates else None
         self.frozen = nn.ModuleDict({"backbone": backbone})
         if extractor is not None:
             self.frozen["extractor"] = extractor.to(next(backbone.parameters()))
@@ -304,7 +304,11 @@ class AdaptedModel(nn.Module):
 
 
 def adapt(
-    backbone: str | nn.Module, config: AdapterConfig | None = None, *, example: Tensor | None = None
+    backbone: str | nn.Module,
+    config: AdapterConfig | None = None,
+    *,
+    example: Tensor | None = None,
+    download: bool = False,
 ) -> AdaptedModel:
     """A copy of `backbone` with adapters on its layers; the original is not changed.
 
@@ -313,19 +317,20 @@ def adapt(
             maps images to embeddings (N, D).
         config: settings; the default is Meta-LoRA TR of rank 4.
         example: a batch of images (one is enough), from which sizes of a foreign backbone are learnt.
+        download: fetch weights of timm names (backbone, extractor) that are not on this machine.
 
     Raises:
         InputError: unknown names, patterns that match nothing, ranks that are too large.
     """
     config = config or AdapterConfig()
     if isinstance(backbone, str):
-        backbone = load_backbone(backbone)
+        backbone = load_backbone(backbone, download=download)
     elif any(isinstance(module, AdaptedLayer) for module in backbone.modules()):
         raise InputError("This model is adapted already: adapt the backbone that it was made from.")
     else:
         backbone = copy.deepcopy(backbone)
         backbone = backbone if isinstance(backbone, Backbone) else Backbone(backbone)
-    model = AdaptedModel(backbone, config)
+    model = AdaptedModel(backbone, config, download=download)
     if example is None and backbone.image_size is not None:
         parameter = next(backbone.parameters())
         example = torch.zeros(2, 3, backbone.image_size, backbone.image_size).to(parameter)

@@ -215,7 +215,7 @@ class Run:
         notes = [*check_galleries(suite, config.ks), *suite.notes]
         size = image_size_for(config.backbone, suite.image_size)
         backbone = load_backbone(config.backbone, image_size=size, download=config.suite.download)
-        model = adapt(backbone, config.adapter)
+        model = adapt(backbone, config.adapter, download=config.suite.download)
         if not model.layers:
             raise InputError("The original backbone has nothing to train: choose another method.")
         self.skipped = suite.skipped

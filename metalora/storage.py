@@ -84,12 +84,19 @@ def _name(dtype: torch.dtype) -> str:
     return str(dtype).removeprefix("torch.")
 
 
-def load(path: str | Path, backbone: nn.Module | None = None, *, extractor: nn.Module | None = None) -> AdaptedModel:
+def load(
+    path: str | Path,
+    backbone: nn.Module | None = None,
+    *,
+    extractor: nn.Module | None = None,
+    download: bool = False,
+) -> AdaptedModel:
     """The adapted model that `AdaptedModel.save` wrote to `path`, in eval mode.
 
     Args:
         backbone: the foreign backbone, which is not saved; for a named one only to save loading it.
         extractor: the extractor, where that was a module.
+        download: fetch a timm backbone's weights when they are not on this machine.
 
     Raises:
         InputError: the folder, its version, names, shapes or dtypes do not fit, or another backbone is given.
@@ -109,7 +116,7 @@ def load(path: str | Path, backbone: nn.Module | None = None, *, extractor: nn.M
     if backbone is None:
         if named["name"] is None:
             raise InputError(f"{path} adapts a module of yours: pass it, load(path, backbone=…).")
-        backbone = load_backbone(named["name"], image_size=named["image_size"])
+        backbone = load_backbone(named["name"], image_size=named["image_size"], download=download)
     wrapped = copy.deepcopy(backbone) if isinstance(backbone, Backbone) else Backbone(copy.deepcopy(backbone))
     if (wrapped.name, wrapped.image_size) != (named["name"], named["image_size"]):
         wanted = (
@@ -119,7 +126,8 @@ def load(path: str | Path, backbone: nn.Module | None = None, *, extractor: nn.M
     like = next(wrapped.to(getattr(torch, named["dtype"])).parameters())
     if hash_tensors(wrapped.net.state_dict()) != named["sha256"]:
         raise InputError(f"{path} was trained on other weights of its backbone: pass the module that it was made from.")
-    model = adapt(wrapped, config, example=torch.zeros(saved["example_shape"]).to(like))
+    example = torch.zeros(saved["example_shape"]).to(like)
+    model = adapt(wrapped, config, example=example, download=download)
     if extractor_hash(model) != saved["extractor_sha256"]:
         raise InputError(f"{path} was trained with other weights of its extractor: pass the one that it was made with.")
     built = {name: _describe(tensor) for name, tensor in model.trained.state_dict().items()}

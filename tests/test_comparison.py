@@ -141,6 +141,12 @@ def test_unknown_methods_and_no_seeds_are_refused_at_once():
         replace(QUICK, seeds=0)
 
 
+def test_cells_are_the_same_whether_or_not_something_may_be_downloaded():
+    allowed = replace(QUICK, download=True, suite=replace(QUICK.suite, download=True))
+    assert [cell.key for cell in allowed.cells(0, 1e-3)] == [cell.key for cell in QUICK.cells(0, 1e-3)]
+    assert [cell.key for cell in QUICK.cells(1, 1e-3)] != [cell.key for cell in QUICK.cells(0, 1e-3)]
+
+
 def test_a_lost_cell_is_named(finished):
     folder, _ = finished
     with pytest.raises(InputError, match="lacks the cell lora-resnet20-0"):

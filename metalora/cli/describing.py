@@ -35,7 +35,7 @@ def info(
     if backbone is not None:
         told["backbone"] = describe_backbone(backbone, given.get("download", False))
     if adapter is not None:
-        told["adapter"] = describe_adapter(adapter)
+        told["adapter"] = describe_adapter(adapter, given.get("download", False))
     write_json(given.get("json"), told or describe_all())
 
 
@@ -92,12 +92,12 @@ def describe_backbone(name: str, download: bool) -> dict[str, Any]:
     return {"name": name, **shape, "card": card, "layers": layers}
 
 
-def describe_adapter(path: Path) -> dict[str, Any]:
+def describe_adapter(path: Path, download: bool) -> dict[str, Any]:
     """Settings and budget of a saved adapter."""
     from metalora.evaluation.tables import format_count
     from metalora.storage import load
 
-    model = load(path)
+    model = load(path, download=download)
     config, budget = model.config.to_dict(), model.budget().reset_index()
     tell_table(f"Settings, on {model.backbone.name}", ("", ""), [(key, str(value)) for key, value in config.items()])
     counts = list(BUDGET)

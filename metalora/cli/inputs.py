@@ -6,12 +6,15 @@ from typing import Annotated, Any
 import typer
 
 from metalora.cli.messages import Bar, tell_skipped
-from metalora.cli.options import SUITE, Option, Whole, suite_settings
+from metalora.cli.options import SUITE, SUITE_OPTIONS, Option, Whole, suite_settings
 
 Images = Annotated[list[Path] | None, typer.Argument(help="Pictures, folders or archives of them.", show_default=False)]
 Adapter = Annotated[Path, typer.Option(help="Folder of a saved adapter, such as RUN/adapter.")]
 Pool = Annotated[bool, typer.Option("--pool", help="The pictures of a task are one set and share a core.")]
-SIZE = {"image_size": Option(Whole, "Side in pixels at which pictures are read; left out: the backbone's.", SUITE)}
+READING = {
+    "image_size": Option(Whole, "Side in pixels at which pictures are read; left out: the backbone's.", SUITE),
+    "download": SUITE_OPTIONS["download"],
+}
 
 
 def checked_file(out: Path, suffix: str) -> Path:
@@ -27,7 +30,7 @@ def load_adapter(adapter: Path, given: dict[str, Any]) -> Any:
     from metalora.storage import load
 
     pick_device(given.get("device", "auto"))
-    return load(adapter)
+    return load(adapter, download=given.get("download", False))
 
 
 def load_original(backbone: str, given: dict[str, Any]) -> Any:

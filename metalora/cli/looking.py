@@ -5,15 +5,15 @@ from typing import Annotated, Any
 
 import typer
 
-from metalora.cli.inputs import SIZE, Adapter, Images, Pool, checked_file, load_adapter, read_images
+from metalora.cli.inputs import READING, Adapter, Images, Pool, checked_file, load_adapter, read_images
 from metalora.cli.messages import tell_table, write_json
 from metalora.cli.options import COMPUTING_OPTIONS, OUTPUT, only, verb
 
 
 def register(app: typer.Typer) -> None:
     """Add the verbs of this module."""
-    verb(app, "inspect", inspect, SIZE, only(COMPUTING_OPTIONS, "device"), OUTPUT)
-    verb(app, "fold", fold, SIZE, only(COMPUTING_OPTIONS, "device"), OUTPUT)
+    verb(app, "inspect", inspect, READING, only(COMPUTING_OPTIONS, "device"), OUTPUT)
+    verb(app, "fold", fold, READING, only(COMPUTING_OPTIONS, "device"), OUTPUT)
 
 
 def inspect(

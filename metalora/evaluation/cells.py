@@ -68,8 +68,10 @@ class CellConfig:
 
     @property
     def key(self) -> str:
-        """Short name of these settings, for a file."""
-        digest = hashlib.sha256(json.dumps(self.to_dict(), sort_keys=True).encode()).hexdigest()
+        """Short name of these settings, for a file; whether something may be downloaded does not count."""
+        values = self.to_dict()
+        del values["download"], values["suite"]["download"]
+        digest = hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
         return f"{self.arms[0]}-{self.backbone}-{self.training.seed}-{digest[:12]}".replace("/", "_")
 
 
@@ -91,7 +93,7 @@ def run_cell(config: CellConfig) -> dict[str, Any]:
     adapter = config.adapter
     if config.equal_budget:
         adapter = equal_budget(backbone, adapter)
-    model = adapt(backbone, adapter)
+    model = adapt(backbone, adapter, download=config.download)
     milliseconds = _train(model, suite, config.training)
     budget = model.budget().loc["total"]
     shared = {

@@ -35,6 +35,9 @@ def check_comparison(
             backbone = backbones[cell.backbone] = load_backbone(cell.backbone, image_size=size)
         with warnings.catch_warnings(record=True) as told:
             warnings.simplefilter("always")
-            adapt(backbone, equal_budget(backbone, cell.adapter) if cell.equal_budget else cell.adapter)
+            # The reference is adapted first, so that its extractor is here when the equal budget is counted.
+            adapt(backbone, cell.adapter, download=config.download)
+            if cell.equal_budget:
+                adapt(backbone, equal_budget(backbone, cell.adapter))
         notes += [f"{cell.arms[0]} on {cell.backbone}: {warning.message}" for warning in told]
     return suite, notes

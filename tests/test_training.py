@@ -163,14 +163,12 @@ def test_shuffled_cores_are_other_images_cores(digits):
         embed(small("lora"), queries, Protocol(shuffled=True, device="cpu"))
 
 
-def score(suite: Suite, core: str, kind: str, set_size: int) -> float:
+def score(suite: Suite, core: str, kind: str) -> float:
     """Accuracy on seen tasks of Meta-LoRA TR on the bundled ResNet after a short real training."""
     backbone = metalora.load_backbone("resnet20", image_size=suite.image_size)
     model = metalora.adapt(backbone, metalora.AdapterConfig("metalora-tr", rank=3, core=core))
-    own = set_size if core == "generated" else 1
-    config = TrainingConfig(steps=60, batch=64, rate=3e-3, set_size=own, device="cpu")
-    list(fit(model, suite, config))
-    protocol = Protocol(set_size=config.set_size, device="cpu")
+    list(fit(model, suite, TrainingConfig(device="cpu")))
+    protocol = Protocol(device="cpu")
     queries, gallery = suite.sides["seen query"], suite.sides["seen gallery"]
     features, stored = embed(model, queries, protocol), embed(model, gallery, protocol)
     return accuracy(predict(queries, features, gallery, stored, [5], kind)[5], queries)
@@ -178,17 +176,18 @@ def score(suite: Suite, core: str, kind: str, set_size: int) -> float:
 
 def test_positive_control_generation_helps_where_the_task_shows_in_the_pixels():
     suite = metalora.load_suite("digits", max_queries=400)
-    assert score(suite, "generated", "pooled", 8) > score(suite, "constant", "pooled", 8) + 0.03
+    assert score(suite, "generated", "pooled") > score(suite, "constant", "pooled") + 0.03
 
 
 def test_negative_control_generation_does_not_help_where_only_the_label_rule_differs():
     upright = metalora.load_suite("digits", max_queries=400)
     same = (unchanged,) * len(upright.tasks)
-    rng = generator(0)
-    rules = torch.stack([torch.randperm(len(upright.classes), generator=rng) for _ in upright.tasks])
+    rule = torch.arange(len(upright.classes))
+    swapped = rule.clone()
+    swapped[[3, 8]] = swapped[[8, 3]]
+    rules = torch.stack([swapped if task % 2 else rule for task in range(len(upright.tasks))])
     sides = {
         name: replace(side, shifts=same, labels=rules[side.tasks, side.labels]) for name, side in upright.sides.items()
     }
     suite = replace(upright, sides=sides)
-    gain = score(suite, "generated", "within", 1) - score(suite, "constant", "within", 1)
-    assert abs(gain) < 0.05
+    assert score(suite, "generated", "within") < score(suite, "constant", "within") + 0.03

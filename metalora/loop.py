@@ -5,6 +5,7 @@ random, it draws from a generator made of the run's seed and i, so that a resume
 batches that it would have seen.
 """
 
+import json
 import math
 import time
 from collections.abc import Callable, Iterator
@@ -42,20 +43,23 @@ class Progress:
 WARMUP_SHARE, WARMUP_STEPS = 0.05, 20
 
 
-def warmup_cosine(optimizer: Optimizer, steps: int) -> LambdaLR:
-    """Linear warm-up over 5 % of `steps`, then half a cosine down to zero.
+def warmup_cosine(optimizer: Optimizer, *cycles: int) -> LambdaLR:
+    """Linear warm-up over 5 % of the steps, then half a cosine down to zero; once for each of `cycles`, in steps.
 
     Short runs warm up for 20 steps (a third of the run at most): Adam's first steps, taken at full rate
     before it knows the gradients' scale, throw the features away.
     """
+    factors = [factor for steps in cycles for factor in _one_cycle(steps)]
+    return LambdaLR(optimizer, lambda step: factors[step] if step < len(factors) else 0.0)
+
+
+def _one_cycle(steps: int) -> list[float]:
     rise = max(1, round(WARMUP_SHARE * steps), min(WARMUP_STEPS, steps // 3))
-
-    def factor(step: int) -> float:
-        if step < rise:
-            return (step + 1) / rise
-        return 0.5 * (1 + math.cos(math.pi * (step - rise) / max(1, steps - rise)))
-
-    return LambdaLR(optimizer, factor)
+    fall = max(1, steps - rise)
+    return [
+        (step + 1) / rise if step < rise else 0.5 * (1 + math.cos(math.pi * (step - rise) / fall))
+        for step in range(steps)
+    ]
 
 
 def run_loop(
@@ -83,6 +87,7 @@ def run_loop(
     Raises:
         InputError: the checkpoint belongs to another run, or the loss is not finite any more.
     """
+    identity = json.loads(json.dumps(identity))  # as it comes back from a checkpoint: tuples are lists there
     done = _resume(checkpoint, parts, identity) if checkpoint is not None else 0
 
     def save() -> None:

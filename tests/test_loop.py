@@ -41,11 +41,11 @@ def test_progress_counts_down_to_the_end():
     assert events[-1].metrics["loss"] < events[0].metrics["loss"]
 
 
-def rates(steps):
+def rates(*cycles):
     optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=1.0)
-    schedule = warmup_cosine(optimizer, steps)
+    schedule = warmup_cosine(optimizer, *cycles)
     found = []
-    for _ in range(steps):
+    for _ in range(sum(cycles)):
         found.append(optimizer.param_groups[0]["lr"])
         optimizer.step()
         schedule.step()
@@ -58,6 +58,10 @@ def test_schedule_rises_over_a_twentieth_then_falls_to_zero():
     assert found[50:] == sorted(found[50:], reverse=True)
     assert found[50 + 475] == pytest.approx(0.5)
     assert last == pytest.approx(0.0, abs=1e-12)
+
+
+def test_every_cycle_is_a_schedule_of_its_own():
+    assert rates(100, 50)[0] == rates(100)[0] + rates(50)[0]
 
 
 def test_short_runs_warm_up_for_twenty_steps_or_a_third():

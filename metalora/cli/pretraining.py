@@ -8,7 +8,7 @@ import typer
 from metalora.cli.messages import Bar, tell_table, time_left, write_json
 from metalora.cli.options import OUTPUT, TRAINING_OPTIONS, Option, Whole, only, verb
 
-EPOCHS = {"epochs": Option(Whole, "Passes over the training pictures.")}
+EPOCHS = {"epochs": Option(Whole, "Passes over the training pictures in every cycle, instead of the recipe's.")}
 
 
 def register(app: typer.Typer) -> None:
@@ -35,8 +35,9 @@ def pretrain(
             bar.tell(event.step, event.steps, said, line="validation" in event.metrics)
     # The data by its name only: where it lay says nothing to others.
     command = (
-        f"python -m metalora pretrain {backbone} --data {data.name} --epochs {run.epochs} --seed {run.seed} "
-        f"--precision {run.precision}"
+        f"python -m metalora pretrain {backbone} --data {data.name} "
+        + (f"--epochs {run.epochs} " if run.epochs else "")
+        + f"--seed {run.seed} --precision {run.precision}"
     )
     card = run.save(out, command)
     write_json(json, card)

@@ -11,6 +11,7 @@ from torch.nn.functional import normalize
 
 from metalora.cores import Cores
 from metalora.errors import InputError
+from metalora.mapping import pool_by_group
 from metalora.model import AdaptedModel
 
 
@@ -24,6 +25,7 @@ class Inspection:
         strength: ‖ΔW‖ / ‖W‖ (Frobenius), a row per image, a column per layer.
         similarity: cosine similarity between the images' cores, all layers side by side, (N, N); None without cores.
         constant: one adapter serves all images.
+        codes: every image's own code, (N, code), before any pooling; None where nothing is generated.
     """
 
     names: tuple[str, ...]
@@ -31,6 +33,7 @@ class Inspection:
     strength: pd.DataFrame
     similarity: Tensor | None
     constant: bool
+    codes: Tensor | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values: "constant", "images" (name, cores and strength by layer), "similarity"."""
@@ -65,24 +68,40 @@ def inspect_images(
     if not model.layers:
         raise InputError("The original backbone has no adapter to inspect: choose another method.")
     model.eval()
-    groups = torch.zeros(len(images), dtype=torch.int64) if pool else None
-    if pool:
-        model.codes(images[:1])  # a method that generates nothing says so
-    cores = model.generate(images, groups=groups).to("cpu") if model.generated else None
     constant = not model.config.generates
-    device = next(model.parameters()).device
-    rows = []
-    for i in range(1 if constant else len(images)):
-        own = None if cores is None else cores[i].to(device)
-        rows.append({name: _strength(model, name, own) for name in model.layers})
-    strength = pd.DataFrame(rows * len(images) if constant else rows, index=list(names))
+    codes = None if constant and not pool else model.codes(images)  # to pool what is not generated is an error there
+    cores = model.generate(images) if constant and model.generated else None
+    if codes is not None:
+        groups = torch.zeros(len(images), dtype=torch.int64)
+        cores = model.cores(pool_by_group(codes, groups) if pool else codes)
+        codes = codes.cpu()
+    strength = _strength_table(model, names, cores[:1] if constant and cores else cores)
     similarity = None
     if cores is not None:
+        cores = cores.to("cpu")
         flat = normalize(cores.flatten().double())
         similarity = (flat @ flat.T).clamp(-1, 1)
-    return Inspection(names, cores, strength, similarity, constant)
+    return Inspection(names, cores, strength, similarity, constant, codes)
 
 
-def _strength(model: AdaptedModel, name: str, cores: Cores | None) -> float:
-    update = model.delta_weight(name, cores)[0]
-    return (update.norm() / model.layers[name].weight.norm().clamp(min=1e-12)).item()
+def _strength_table(model: AdaptedModel, names: tuple[str, ...], cores: Cores | None) -> pd.DataFrame:
+    """A row per name, a column per layer; the one row of a static method, or of one core, stands for all."""
+    columns = {layer: _strengths(model, layer, cores) for layer in model.layers}
+    frame = pd.DataFrame({layer: values * (len(names) // len(values)) for layer, values in columns.items()})
+    return frame.set_axis(list(names))
+
+
+def _strengths(model: AdaptedModel, name: str, cores: Cores | None) -> list[float]:
+    """‖ΔW‖ / ‖W‖ of a layer for each sample of `cores`, or the one of a static method.
+
+    ΔW = Uᵀ V, with U (M, I·K·K) and V (M, O) the weights before and behind the narrow side, the core folded
+    into V. So ‖ΔW‖² = ⟨UUᵀ, VVᵀ⟩, and no dense ΔW is built.
+    """
+    layer = model.layers[name]
+    kind = layer.adapter.format
+    # In float64, on the CPU since not every device has that: small differences of large products.
+    factors = {key: factor.cpu().double() for key, factor in layer.factors().items()}
+    before = kind.down(factors["A"]).flatten(1)
+    behind = kind.up(factors["B"])[None] if cores is None else kind.fold(factors["B"], cores[name].cpu().double())
+    squared = ((before @ before.T) * (behind @ behind.mT)).sum((1, 2)).clamp(min=0)
+    return (squared.sqrt() / layer.weight.norm().cpu().double().clamp(min=1e-12)).tolist()

@@ -40,6 +40,13 @@ class Progress:
     seconds_left: float
 
 
+def clock(seconds: float) -> str:
+    """A duration as in 1:05 or 1:02:03."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
+
+
 WARMUP_SHARE, WARMUP_STEPS = 0.05, 20
 
 

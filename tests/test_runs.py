@@ -1,17 +1,24 @@
 """A run's folder: made, stopped, resumed, finished, refused."""
 
 import contextlib
+import errno
 import json
+import shutil
+import subprocess
+import sys
 from dataclasses import replace
 
 import pytest
 import torch
+from typer.testing import CliRunner
 
 import metalora
-from metalora import runs
+from metalora import cli
 from metalora.config import AdapterConfig
 from metalora.errors import InputError
 from metalora.evaluation.cells import SuiteConfig
+from metalora.failures import FULL_DISK, KILLED, NO_MEMORY, SILENT, reason_of, reason_of_exit
+from metalora.processes import process
 from metalora.runs import RunConfig, create_run, open_run
 from metalora.training import TrainingConfig
 
@@ -68,6 +75,7 @@ def test_a_resumed_run_ends_where_an_unbroken_one_does(finished, tmp_path, how):
                 events.throw(KeyboardInterrupt)
     assert settings(run.folder)["status"] == "stopped"
     assert (run.folder / "checkpoint.safetensors").is_file()
+    assert metalora.load(run.folder / "adapter").config == CONFIG.adapter  # to look at, though it is not finished
     if how == "killed":  # it had logged a step more than it saved, and half of another
         with (run.folder / "events.jsonl").open("a") as log:
             log.write('{"step": 3, "metrics": {}}\n{"step": 4, "me')
@@ -138,7 +146,7 @@ def test_a_run_that_failed_may_be_replaced(tmp_path, monkeypatch):
         yield
 
     with monkeypatch.context() as patch:
-        patch.setattr(runs, "fit", broken)
+        patch.setattr("metalora.execution.fit", broken)
         with pytest.raises(InputError, match="not finite"):
             list(create_run(tmp_path / "run", CONFIG).execute())
     assert settings(tmp_path / "run")["status"] == "failed"
@@ -155,3 +163,119 @@ def test_a_full_disk_is_told(tmp_path, monkeypatch):
     monkeypatch.setattr("metalora.states.tempfile.mkstemp", full)
     with pytest.raises(InputError, match="free some space"):
         list(create_run(tmp_path / "run", CONFIG).execute())
+
+
+def test_a_queued_run_holds_its_settings_and_starts_from_them(tmp_path):
+    config = replace(CONFIG, training=replace(CONFIG.training, steps=1))
+    create_run(tmp_path / "run", config).enqueue()
+    assert [path.name for path in (tmp_path / "run").iterdir()] == ["run.json"]
+    run = open_run(tmp_path / "run")
+    assert (run.status, run.config) == ("queued", config)
+    assert len(list(run.execute())) == 1 and run.finished
+    with pytest.raises(InputError, match="is finished"):
+        run.enqueue()
+
+
+def test_a_queued_run_that_cannot_work_is_recorded(tmp_path):
+    create_run(tmp_path / "run", replace(CONFIG, backbone="resnet2000")).enqueue()
+    with pytest.raises(InputError):
+        list(open_run(tmp_path / "run").execute())
+    run = open_run(tmp_path / "run")
+    assert run.status == "failed" and "Unknown backbone" in run.reason
+
+
+def test_a_run_being_trained_is_not_trained_twice(tmp_path):
+    create_run(tmp_path / "run", CONFIG).record("running")
+    assert settings(tmp_path / "run")["worker"] == process()
+    with pytest.raises(InputError, match="being trained already"):
+        list(open_run(tmp_path / "run").execute())
+
+
+def ended_process():
+    """What was known of a process that has ended, and of one whose number another one has now."""
+    code = "import json; from metalora.processes import process; print(json.dumps(process()))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    return [json.loads(done.stdout), {**process(), "started": "earlier"}, None]
+
+
+def test_a_run_whose_worker_is_gone_does_not_run(tmp_path):
+    for worker in ended_process():
+        run = create_run(tmp_path / "run", CONFIG)
+        run.record("running")
+        content = settings(run.folder) | {"worker": worker}
+        (run.folder / "run.json").write_text(json.dumps(content))
+        run = open_run(run.folder)
+        assert (run.status, run.reason, run.died) == ("failed", SILENT, True)
+        run.ask_to_stop()
+        assert (open_run(run.folder).status, open_run(run.folder).reason) == ("stopped", None)
+        with pytest.raises(InputError, match="other settings"):  # what it has trained is not thrown away
+            create_run(run.folder, replace(CONFIG, ks=(5,)))
+        run.record("failed", "A reason.")
+        assert not run.stop_asked
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (MemoryError(), NO_MEMORY),
+        (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20 GiB."), NO_MEMORY),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes."), NO_MEMORY),
+        (OSError(errno.ENOSPC, "No space left on device"), FULL_DISK),
+        (InputError("The loss is not finite."), "The loss is not finite."),
+        (KeyError(), "KeyError"),
+    ],
+)
+def test_reasons(error, reason):
+    assert reason_of(error) == reason
+
+
+def test_reasons_of_workers_that_left_none(tmp_path, monkeypatch):
+    assert reason_of_exit(-9, "", tmp_path) == KILLED
+    assert "Segmentation fault" in reason_of_exit(-11, "Error: old", tmp_path)
+    assert reason_of_exit(2, "Training 1/2\nError: Wrong.\n", tmp_path) == "Wrong."
+    assert "exit code 1" in reason_of_exit(1, "Traceback", tmp_path)
+    assert reason_of_exit(None, "", tmp_path) == SILENT
+    monkeypatch.setattr("metalora.failures.shutil.disk_usage", lambda _: type("Usage", (), {"free": 0}))
+    assert reason_of_exit(1, "Traceback", tmp_path) == FULL_DISK
+
+
+def test_a_disk_that_fills_up_fails_the_run_with_its_own_words(tmp_path, monkeypatch):
+    events = create_run(tmp_path / "run", CONFIG).execute()
+    next(events)
+
+    def full(*_, **__):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("metalora.states.tempfile.mkstemp", full)
+    with pytest.raises(InputError, match="free some space"):
+        list(events)
+
+
+def test_the_command_line_hears_the_word_to_stop_and_goes_on(tmp_path):
+    run = create_run(tmp_path / "run", CONFIG)
+    run.enqueue()
+    run.ask_to_stop()  # while its worker is still starting
+    call = ["train", "--run", str(run.folder)]
+    done = CliRunner().invoke(cli.app, call)
+    assert done.exit_code == 1 and "Stopped after step 1 of 4" in done.stderr
+    assert open_run(run.folder).status == "stopped" and not run.stop_asked
+    open_run(run.folder).enqueue()
+    assert CliRunner().invoke(cli.app, call).exit_code == 0
+    assert open_run(run.folder).finished
+
+
+@pytest.mark.parametrize(("end", "code", "said"), [("failed", 1, "The run failed: A reason."), ("finished", 0, "k-NN")])
+def test_the_command_line_watches_a_run_that_is_trained_elsewhere(finished, tmp_path, monkeypatch, end, code, said):
+    folder = shutil.copytree(finished, tmp_path / "run")
+    run = open_run(folder)
+    run.record("running")
+    looks = []
+
+    def ends(_):
+        looks.append(open_run(folder).status)
+        run.record(*(("failed", "A reason.") if end == "failed" else ("finished",)))
+
+    monkeypatch.setattr("metalora.cli.training.time.sleep", ends)
+    done = CliRunner().invoke(cli.app, ["train", "--run", str(folder)])
+    assert (done.exit_code, looks) == (code, ["running"])
+    assert "Training elsewhere 4/4" in done.stderr and said in done.output

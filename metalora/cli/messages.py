@@ -93,9 +93,9 @@ class Bar:
 
 def time_left(seconds: float) -> str:
     """As in "1:05 left"."""
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02d}:{rest:02d} left" if hours else f"{minutes}:{rest:02d} left"
+    from metalora.loop import clock
+
+    return f"{clock(seconds)} left"
 
 
 def tell_skipped(skipped: Sequence[tuple[str, str]]) -> None:

@@ -2,6 +2,7 @@
 
 import contextlib
 import signal
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
@@ -26,6 +27,7 @@ OPTIONS = {
     "backbone": Option(Text, "Bundled backbone or timm name.", RUN),
     "k": Option(list[int] | None, "K of k-NN; repeatable.", RUN, "ks"),
 }
+SECONDS_BETWEEN_LOOKS = 1.0  # at a run that another process trains
 
 
 def register(app: typer.Typer) -> None:
@@ -40,7 +42,8 @@ def train(
 ) -> None:
     """Train one adapter on a suite and measure it.
 
-    A run that was stopped goes on when it is named again, with the same options or with none.
+    A run that was stopped goes on when it is named again, with the same options or with none; one that was queued
+    starts; one that another process trains is watched.
     """
     from metalora.errors import InputError
     from metalora.runs import create_run, default_folder, holds_run, open_run
@@ -55,6 +58,8 @@ def train(
         found = create_run(folder or default_folder(config), config)
     if found.finished:
         typer.echo(f"This run is finished; its adapter is {found.folder / 'adapter'}.")
+    elif found.status == "running":
+        found = watch(found)
     else:
         execute(found)
     tell_result(found, json)
@@ -92,7 +97,7 @@ def execute(run: Any) -> None:
                     step = event
                     validated = "validation" in event.metrics
                     bar.tell(event.step, event.steps, _say(event), line=validated)
-                    if asked():
+                    if asked() or run.stop_asked:
                         raise KeyboardInterrupt
                     event = next(events, None)
     except KeyboardInterrupt as error:
@@ -101,6 +106,25 @@ def execute(run: Any) -> None:
         how = f"`metalora train {run.folder}` goes on from there"
         raise leave(f"Stopped after step {step.step} of {step.steps}; it is saved, and {how}.", 1) from error
     tell_skipped(run.skipped)
+
+
+def watch(run: Any) -> Any:
+    """Show how a run goes that another process trains; the run as it stands at its end. Ctrl-C leaves it alone."""
+    from metalora.loop import Progress
+    from metalora.run_log import last_event
+    from metalora.runs import open_run
+
+    with Bar("Training elsewhere") as bar:
+        while run.status == "running":
+            found = last_event(run.folder)
+            if found is not None:
+                event = Progress(**found)
+                bar.tell(event.step, event.steps, _say(event))
+            time.sleep(SECONDS_BETWEEN_LOOKS)
+            run = open_run(run.folder)
+    if not run.finished:
+        raise leave(f"The run {run.status}{f': {run.reason}' if run.reason else '.'}", 1)
+    return run
 
 
 def _say(event: Any) -> str:

@@ -62,7 +62,7 @@ def knn_predict(
     # Voting is small: in float64 on the CPU the sums of float32 similarities are exact, so that ties are ties.
     similarity, near = similarity.double().cpu(), labels.cpu()[index.cpu()]
     blocks = list(zip(similarity.split(chunk), near.split(chunk), strict=True))
-    return {k: torch.cat([_vote(s[:, :k], n[:, :k]) for s, n in blocks]).to(queries.device) for k in ks}
+    return {k: torch.cat([vote(s[:, :k], n[:, :k]) for s, n in blocks]).to(queries.device) for k in ks}
 
 
 def knn_within(
@@ -151,8 +151,13 @@ def _top(similarity: Tensor, k: int) -> tuple[Tensor, Tensor]:
     return values, place.gather(1, order)
 
 
-def _vote(similarity: Tensor, labels: Tensor) -> Tensor:
-    """Winner (Q,) among the neighbours' labels (Q, k): most votes, largest sum of similarities, smallest label."""
+def vote(similarity: Tensor, labels: Tensor) -> Tensor:
+    """Winner (Q,) among the neighbours' labels (Q, k): most votes, largest sum of similarities, smallest label.
+
+    Args:
+        similarity: of the neighbours, float64 (Q, k), lest ties are broken by rounding.
+        labels: of the neighbours, int64 (Q, k).
+    """
     same = labels[:, :, None] == labels[:, None, :]
     votes = same.sum(dim=2)
     weight = (same * similarity[:, None, :]).sum(dim=2)

@@ -99,10 +99,11 @@ def read_pictures(
     """
 
     def attempt(entry: tuple[str, File]) -> tuple[str, Tensor | str]:
+        name, file = entry
         try:
-            return entry[0], decode(entry[1], size)
+            return name, str(file) if isinstance(file, InputError) else decode(file, size)
         except InputError as error:
-            return entry[0], str(error)
+            return name, str(error)
 
     total, entries = list_pictures(source, keep)
     results = []

@@ -1,0 +1,96 @@
+"""The bundled adapters: every method on every bundled backbone, so that there is something to look at at once.
+
+assets/adapters/BACKBONE-METHOD/
+  config.json, adapter.safetensors   what `metalora.load` reads
+  card.json                          command, settings, accuracies
+  gallery.safetensors                embeddings of the digits' gallery, see gallery.py
+  planes.safetensors                 UMAP of these embeddings, for the app's first look
+
+`python -m metalora bundle` makes them all.
+"""
+
+import json
+import shutil
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+from metalora.atlas import SPACES, space
+from metalora.backbones import ASSETS, BUNDLED
+from metalora.errors import InputError
+from metalora.execution import ADAPTER, Run
+from metalora.gallery import build_gallery
+from metalora.loop import Progress
+from metalora.methods import METHODS, choices
+from metalora.plan import PRESETS
+from metalora.projection import project
+from metalora.runs import RunConfig, create_run
+from metalora.states import read_tensors, write_tensors, write_text
+from metalora.storage import load
+
+FOLDER, CARD, GALLERY, PLANES = ASSETS / "adapters", "card.json", "gallery.safetensors", "planes.safetensors"
+PRESET = PRESETS["Default"]
+GALLERY_IMAGES = 900
+NAMES = tuple(f"{backbone}/{name}" for backbone in BUNDLED for name in METHODS if METHODS[name].format is not None)
+
+
+def bundled_folder(name: str) -> Path:
+    """Folder of the bundled adapter "BACKBONE/METHOD".
+
+    Raises:
+        InputError: there is none of that name.
+    """
+    if name not in NAMES:
+        raise InputError(f"Unknown adapter {name!r}: use {choices(name, NAMES)}.")
+    return FOLDER / name.replace("/", "-")
+
+
+def run_config(name: str) -> RunConfig:
+    """Settings with which a bundled adapter is trained."""
+    bundled_folder(name)
+    backbone, method = name.split("/")
+    return replace(RunConfig(backbone), adapter=PRESET.adapter(method), training=PRESET.training())
+
+
+def make(name: str, work: Path, out: Path | None = None) -> Iterator[Progress]:
+    """Train a bundled adapter in `work`, yielding progress, then write its folder below `out`."""
+    config = run_config(name)
+    run = create_run(work / name.replace("/", "-"), config)
+    yield from run.execute()
+    _write(run, (out or FOLDER) / name.replace("/", "-"))
+
+
+def _write(run: Run, folder: Path) -> None:
+    config = run.config
+    shutil.rmtree(folder, ignore_errors=True)
+    shutil.copytree(run.folder / ADAPTER, folder)
+    card = {
+        "command": f"python -m metalora bundle {config.backbone}/{config.adapter.method}",
+        "settings": config.to_dict(),
+        "result": run.result,
+    }
+    write_text(folder / CARD, json.dumps(card, indent=1) + "\n")
+    model = load(folder)
+    gallery = build_gallery(
+        model,
+        config.suite.load(config.training.seed),
+        limit=GALLERY_IMAGES,
+        seed=config.training.seed,
+        protocol=config.protocol,
+    )
+    gallery.save(folder / GALLERY, config.suite)
+    names = [name for name in SPACES if name != "cores" or gallery.codes is not None]
+    planes = {name: torch.from_numpy(project(space(model, gallery, name))) for name in names}
+    write_tensors(folder / PLANES, planes)
+
+
+def read_planes(folder: Path) -> dict[str, torch.Tensor]:
+    """The planes that lie beside an adapter: space → (G, 2); none where there are none."""
+    return read_tensors(folder / PLANES)[0] if (folder / PLANES).exists() else {}
+
+
+def read_card(folder: Path) -> dict:
+    """Command, settings and result of a bundled adapter."""
+    return json.loads((folder / CARD).read_text(encoding="utf-8"))

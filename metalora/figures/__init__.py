@@ -1,0 +1,27 @@
+"""Plotly figures from what the library computed: data in, `go.Figure` out, the same colours everywhere.
+
+Themes: "light" and "dark" have no background of their own and fit the width of their page; "print" is for files.
+"""
+
+from metalora.figures.comparison import budget_scatter, task_heatmap
+from metalora.figures.cores import codes, core_values, similarities, strengths
+from metalora.figures.files import draw
+from metalora.figures.fingerprint import fingerprint
+from metalora.figures.palette import ArmStyle, Theme, arm_style, class_colours
+from metalora.figures.scatter import embedding
+
+__all__ = [
+    "ArmStyle",
+    "Theme",
+    "arm_style",
+    "budget_scatter",
+    "class_colours",
+    "codes",
+    "core_values",
+    "draw",
+    "embedding",
+    "fingerprint",
+    "similarities",
+    "strengths",
+    "task_heatmap",
+]

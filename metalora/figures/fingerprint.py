@@ -1,0 +1,103 @@
+"""The fingerprint: the whole adapter of each picture in one glance."""
+
+import base64
+import io
+
+import numpy as np
+import plotly.graph_objects as go
+import torch
+from PIL import Image
+from plotly.subplots import make_subplots
+from torch import Tensor
+
+from metalora.cores import Cores
+from metalora.errors import InputError
+from metalora.figures.palette import MAGNITUDE, SIGNED, Theme, label, layout
+from metalora.inspection import Inspection
+
+PICTURE = 0.12  # share of the width
+
+
+def fingerprint(
+    inspection: Inspection,
+    images: Tensor,
+    *,
+    reference: Cores | None = None,
+    title: str | None = None,
+    theme: Theme = "print",
+) -> go.Figure:
+    """The whole adapter of each picture in one glance.
+
+    Layers from left to right; above, what was generated, as the difference from the mean core of the
+    pictures shown, one cell a value, on one diverging scale around zero; below, the strength
+    ‖ΔW‖ / ‖W‖ of each layer's update, on one scale from zero. Pictures that share one core are held
+    against the neutral core (c = 1, C = identity), at which the method is a static LoRA.
+
+    Args:
+        inspection: of N pictures, by a method that generates.
+        images: float RGB in [0, 1], (N, 3, H, W).
+        reference: one sample, to be held against instead, such as the mean core of a gallery.
+
+    Raises:
+        InputError: a method without cores.
+    """
+    if inspection.cores is None:
+        raise InputError("This method has no core, so there is no fingerprint: choose metalora-cp or metalora-tr.")
+    count, layers = len(images), [label(name, 60) for name in inspection.strength]
+    values, words = _differences(inspection.cores, reference)
+    limit = np.nanmax(np.abs(values)) or 1.0
+    strength = inspection.strength.to_numpy()
+    figure = make_subplots(2 * count, 1, shared_xaxes=True, vertical_spacing=0.015, row_heights=[5, 1] * count)
+    for row in range(count):
+        core = {"z": values[row, ::-1], "zmin": -limit, "zmax": limit, "colorscale": SIGNED}
+        core["hovertemplate"] = f"%{{x}}<br>{words} %{{z:.3f}}<extra></extra>"
+        bar = {"len": 0.45, "y": 0.78, "title": {"text": words}}
+        figure.add_heatmap(**core, x=layers, showscale=row == 0, colorbar=bar, row=2 * row + 1, col=1)
+        strip = {"z": strength[row : row + 1], "zmin": 0, "zmax": strength.max() or 1.0, "colorscale": MAGNITUDE}
+        strip["hovertemplate"] = "%{x}<br>‖ΔW‖ / ‖W‖ %{z:.3f}<extra></extra>"
+        bar = {"len": 0.45, "y": 0.22, "title": {"text": "‖ΔW‖ / ‖W‖"}}
+        figure.add_heatmap(**strip, x=layers, showscale=row == 0, colorbar=bar, row=2 * row + 2, col=1)
+        _add_picture(figure, row, images[row])
+    figure.update_yaxes(showticklabels=False, ticks="", showgrid=False, zeroline=False)
+    figure.update_xaxes(showticklabels=False, ticks="", showgrid=False, domain=[PICTURE + 0.02, 1])
+    figure.update_xaxes(title_text="adapted layers, shallow to deep", row=2 * count, col=1)
+    figure.update_layout(**layout(theme), title=None if title is None else label(title, 80), height=60 + 110 * count)
+    figure.update_layout(margin={"l": 20, "r": 20, "t": 50 if title else 15, "b": 45})
+    return figure.update_layout(width=900, autosize=False) if theme == "print" else figure
+
+
+def _differences(cores: Cores, reference: Cores | None) -> tuple[np.ndarray, str]:
+    """(N, largest core, layers), a column a layer, NaN below a smaller core; and what they differ from, in words."""
+    means, words = cores.mean() if reference is None else reference, "core − mean"
+    if reference is None and all(torch.allclose(core, means[name]) for name, core in cores.items()):
+        means, words = _neutral(cores), "core − neutral"
+    cells = [(core - means[name].to(core)).flatten(1).numpy() for name, core in cores.items()]
+    values = np.full((len(cores), max(cell.shape[1] for cell in cells), len(cells)), np.nan)
+    for layer, cell in enumerate(cells):
+        values[:, : cell.shape[1], layer] = cell
+    return values, words
+
+
+def _neutral(cores: Cores) -> Cores:
+    """One sample at which nothing depends on the image: ones (R), or the identity (R, R)."""
+    return Cores(
+        {
+            name: (torch.ones(core.shape[-1]) if core.ndim == 2 else torch.eye(core.shape[-1]))[None]
+            for name, core in cores.items()
+        }
+    )
+
+
+def _add_picture(figure: go.Figure, row: int, image: Tensor) -> None:
+    """Left of its row of cells."""
+    bottom, top = figure.layout[f"yaxis{2 * row + 1}" if row else "yaxis"].domain
+    place = {"xref": "paper", "yref": "paper", "x": 0, "y": top, "xanchor": "left"}
+    figure.add_layout_image(source=_as_url(image), **place, sizex=PICTURE, sizey=top - bottom, sizing="contain")
+
+
+def _as_url(image: Tensor) -> str:
+    """A picture as a data URL, enlarged without smoothing."""
+    pixels = (image.clamp(0, 1) * 255).round().byte().permute(1, 2, 0).cpu().numpy()
+    file = io.BytesIO()
+    Image.fromarray(pixels).resize((128, 128), Image.Resampling.NEAREST).save(file, "PNG")
+    return f"data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}"

@@ -1,0 +1,95 @@
+"""Runs trained inside the event that starts them, for machines that lend a GPU to one event at a time (ZeroGPU).
+
+There a decorator forks for each call: the child trains, yields plain values and cannot change the parent's memory. So
+what lasts goes through the run's folder. A run ends with its page, at its last checkpoint, and can be resumed.
+"""
+
+import contextlib
+import traceback
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+from metalora.errors import InputError
+from metalora.run_log import LOG
+from metalora.run_status import RunStatus, run_status
+from metalora.runs import open_run
+from metalora.workspace import Workspace
+
+Execute = Callable[[Path], Iterator[RunStatus]]
+
+
+def execute_here(folder: Path) -> Iterator[RunStatus]:
+    """Train the run in `folder` in this process, yielding how it stands after every step and at its end.
+
+    What goes wrong is recorded in the folder and told by the last status, never raised; its traceback is in the log.
+
+    Raises:
+        InputError: there is no run, or another process trains it.
+    """
+    run = open_run(folder)
+    try:
+        with contextlib.closing(run.execute()) as events:
+            for _ in events:
+                yield run_status(folder)
+                if run.stop_asked:
+                    break
+    except Exception as error:
+        if run.status != "failed":
+            raise
+        text = str(error) if isinstance(error, InputError) else traceback.format_exc()
+        with (folder / LOG).open("a", encoding="utf-8") as log:
+            log.write(text.rstrip() + "\n")
+    yield run_status(folder)
+
+
+class InEvent:
+    """The back end of runs that live in an event, see `run_status.Backend`.
+
+    Args:
+        decorate: what lends the GPU, such as `spaces.GPU(duration=…)`; it takes a generator function of one path.
+    """
+
+    outlives_page = False
+
+    def __init__(self, workspace: Workspace, decorate: Callable[[Execute], Execute] = lambda function: function):
+        self.workspace, self._execute = workspace, decorate(execute_here)
+
+    def start(self, visitor: str, run_id: str) -> Iterator[RunStatus]:
+        """Train the run, yielding how it stands; closing the generator stops it.
+
+        Raises:
+            InputError: there is no such run of this visitor, or it is finished or being trained.
+        """
+        folder = self.workspace.run_folder(visitor, run_id)
+        open_run(folder).enqueue()
+        try:
+            with contextlib.closing(self._execute(folder)) as statuses:
+                yield from statuses
+        except Exception as error:  # the lender's own: no GPU left today, time over, the child died
+            if open_run(folder).died or open_run(folder).status == "queued":
+                open_run(folder).record("failed", f"The event ended early ({error}): resume the run.")
+            yield run_status(folder)
+        finally:
+            self._end(folder)
+
+    def _end(self, folder: Path) -> None:
+        """Whoever still trains it is told to stop; one that is gone is recorded."""
+        run = open_run(folder)
+        if run.status == "running":
+            run.ask_to_stop()
+        elif run.died or run.status == "queued":
+            run.record("stopped")
+
+    def stop(self, visitor: str, run_id: str) -> RunStatus:
+        """Ask for a stop after the step at hand; nothing happens to a run that is not being trained."""
+        folder = self.workspace.run_folder(visitor, run_id)
+        if open_run(folder).status in ("queued", "running"):
+            open_run(folder).ask_to_stop()
+        return self.status(visitor, run_id)
+
+    def status(self, visitor: str, run_id: str) -> RunStatus:
+        """How a run stands; one whose event is gone was stopped."""
+        folder = self.workspace.run_folder(visitor, run_id)
+        found = run_status(folder)
+        return replace(found, state="stopped", reason=None) if open_run(folder).died else found

@@ -1,0 +1,151 @@
+"""What an app works with: visitors' workspace, what carries their runs out, and adapters that are open."""
+
+import functools
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+from torch import Tensor
+
+from metalora.bundled import GALLERY, GALLERY_IMAGES, NAMES, bundled_folder, read_card, read_planes
+from metalora.errors import InputError
+from metalora.evaluation.cells import SuiteConfig
+from metalora.evaluation.tables import format_percent
+from metalora.execution import ADAPTER
+from metalora.gallery import Gallery, build_gallery, load_gallery
+from metalora.methods import METHODS
+from metalora.model import AdaptedModel
+from metalora.run_queue import RunQueue
+from metalora.run_status import Backend
+from metalora.runs import RunConfig, open_run
+from metalora.storage import WEIGHTS, load
+from metalora.suites.base import Suite
+from metalora.workspace import Workspace
+
+RUN = "run:"  # begins the name of an adapter that a visitor trained
+OPEN = 6  # adapters that stay in memory
+DEFAULT = "resnet20/metalora-tr"
+NO_ADAPTER = "This run has no adapter yet: wait until it is finished, or stop it."
+
+
+@dataclass(frozen=True, eq=False)
+class OpenAdapter:
+    """A trained adapter with the gallery that it is looked at beside.
+
+    Attributes:
+        planes: the gallery on a plane, space → (G, 2), where that was computed before.
+    """
+
+    config: RunConfig
+    model: AdaptedModel
+    gallery: Gallery
+    planes: dict[str, Tensor]
+
+    @property
+    def title(self) -> str:
+        """Method and backbone, in words."""
+        return f"{METHODS[self.config.adapter.method].title} on {self.config.backbone}"
+
+
+class Laboratory:
+    """One app's workspace and what happens in it.
+
+    Args:
+        root: folder of the workspace, the only place that is written to.
+        backend: what carries runs out; None: a queue of worker processes.
+    """
+
+    def __init__(self, root: str | Path, backend: Backend | None = None):
+        self.workspace = Workspace(root)
+        self.backend: Backend = backend or RunQueue(self.workspace)
+
+    def welcome(self, token: str | None) -> str:
+        """The visitor's token: theirs, or a new one where they have none."""
+        try:
+            self.workspace.folder(token or "")
+        except InputError:
+            return self.workspace.new_visitor()
+        return token or ""
+
+    def adapters(self, visitor: str) -> dict[str, str]:
+        """Adapters that can be opened, name → title: the bundled ones, then those of the visitor's runs."""
+        found = {}
+        for name in NAMES:
+            if (bundled_folder(name) / WEIGHTS).exists():
+                backbone, method = name.split("/")
+                found[name] = f"{METHODS[method].title} on {backbone} (bundled)"
+        return found | {f"{RUN}{run}": title for run, title in self.runs(visitor).items() if self.trained(visitor, run)}
+
+    def trained(self, visitor: str, run: str) -> bool:
+        """Whether a visitor's run has an adapter, trained to the end or stopped."""
+        return (self.workspace.run_folder(visitor, run) / ADAPTER / WEIGHTS).exists()
+
+    def runs(self, visitor: str) -> dict[str, str]:
+        """The visitor's runs, newest first, id → title."""
+        return {run: run_title(run, self.config(visitor, run)) for run in self.workspace.runs(visitor)}
+
+    def config(self, visitor: str, run: str) -> RunConfig:
+        """Settings of a visitor's run.
+
+        Raises:
+            InputError: there is no such run of this visitor.
+        """
+        return open_run(self.workspace.run_folder(visitor, run)).config
+
+    def result(self, visitor: str, run: str) -> pd.DataFrame:
+        """Accuracies of a finished run: columns tasks, gallery, K and accuracy in per cent, as text."""
+        rows = pd.DataFrame(open_run(self.workspace.run_folder(visitor, run)).result["rows"])
+        shown = rows.assign(accuracy=rows["accuracy"].map(format_percent))
+        return shown.set_axis(["tasks", "gallery", "K", "accuracy in %"], axis=1)
+
+    def packed(self, visitor: str, run: str) -> Path:
+        """A run's adapter as one zip file.
+
+        Raises:
+            InputError: there is no such run of this visitor, or it has no adapter yet.
+        """
+        folder = self.workspace.run_folder(visitor, run)
+        if not self.trained(visitor, run):
+            raise InputError(NO_ADAPTER)
+        return Path(shutil.make_archive(str(folder / "adapter"), "zip", folder / ADAPTER))
+
+    def open(self, visitor: str, name: str | None = None) -> OpenAdapter:
+        """An adapter by its name in `adapters`.
+
+        Raises:
+            InputError: there is none of that name for this visitor, or it is damaged.
+        """
+        name = name or DEFAULT
+        if not name.startswith(RUN):
+            return self._bundled(name)
+        folder = self.workspace.run_folder(visitor, name.removeprefix(RUN))
+        weights = folder / ADAPTER / WEIGHTS
+        if not weights.exists():
+            raise InputError(NO_ADAPTER)
+        return self._of_run(folder, weights.stat().st_mtime_ns)
+
+    @functools.lru_cache(OPEN)  # noqa: B019 - one laboratory for each app
+    def _bundled(self, name: str) -> OpenAdapter:
+        folder = bundled_folder(name)
+        config = RunConfig.from_dict(read_card(folder)["settings"])
+        gallery = load_gallery(folder / GALLERY, self._suite(config.suite, config.training.seed))
+        return OpenAdapter(config, load(folder), gallery, read_planes(folder))
+
+    @functools.lru_cache(OPEN)  # noqa: B019
+    def _of_run(self, folder: Path, written: int) -> OpenAdapter:
+        config, model = open_run(folder).config, load(folder / ADAPTER)
+        suite = self._suite(config.suite, config.training.seed)
+        gallery = build_gallery(model, suite, limit=GALLERY_IMAGES, seed=config.training.seed, protocol=config.protocol)
+        return OpenAdapter(config, model, gallery, {})
+
+    @functools.lru_cache(OPEN)  # noqa: B019
+    def _suite(self, config: SuiteConfig, seed: int) -> Suite:
+        return config.load(seed)
+
+
+def run_title(run: str, config: RunConfig) -> str:
+    """A run in a list: when, what, where on."""
+    date, time = run.split("-")[:2]
+    when = f"{date[:4]}-{date[4:6]}-{date[6:]} {time[:2]}:{time[2:4]}"
+    return f"{when} {METHODS[config.adapter.method].title} on {config.backbone}, {config.suite.name.split(':')[0]}"

@@ -1,0 +1,57 @@
+"""The app's pages: layout and events. What they show is computed in `metalora`."""
+
+import os
+import threading
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+
+from metalora.laboratory import Laboratory
+from metalora.projection import warm_up
+from pages import about, compare, configure, embeddings, inspect, train
+from pages.plot import PLOTLY_JS
+from pages.shell import shell
+
+WORKSPACE = "workspace"
+STYLE = Path(__file__).parents[1] / "assets" / "style.css"
+TABS = {
+    "Configure": configure,
+    "Train": train,
+    "Inspect": inspect,
+    "Embeddings": embeddings,
+    "Compare": compare,
+    "About": about,
+}
+
+
+def build(laboratory: Laboratory) -> gr.Blocks:
+    """The whole page."""
+    gr.set_static_paths([str(PLOTLY_JS)])
+    with gr.Blocks(title="MetaLoRA", delete_cache=(600, 3600), analytics_enabled=False) as demo:
+        context = shell(laboratory, demo)
+        with gr.Tabs():
+            for title, page in TABS.items():
+                with gr.Tab(title, id=title.lower()):
+                    page.build(context)
+    return demo.queue(max_size=16)
+
+
+def launch(root: str | Path | None = None, **settings: Any) -> gr.Blocks:
+    """Start the app; `settings` go to gradio's `launch`."""
+    demo = build(Laboratory(root or os.environ.get("METALORA_WORKSPACE", WORKSPACE)))
+    threading.Thread(target=warm_up, daemon=True).start()
+    demo.launch(
+        theme=gr.themes.Monochrome(
+            primary_hue="orange",
+            font=["system-ui", "sans-serif"],
+            font_mono=["ui-monospace", "monospace"],
+            radius_size="none",
+        ),
+        css=STYLE.read_text(encoding="utf-8"),
+        max_file_size="32mb",
+        run_history=False,
+        enable_monitoring=False,
+        **settings,
+    )
+    return demo

@@ -1,0 +1,147 @@
+"""Configure: which layers get an update, of which format and rank, and what that costs."""
+
+from typing import Any
+
+import gradio as gr
+
+from metalora.backbones import BUNDLED
+from metalora.cli.writing import as_command, as_json, as_python
+from metalora.config import AdapterConfig
+from metalora.diagram import network
+from metalora.errors import InputError
+from metalora.methods import METHODS
+from metalora.plan import KINDS, PRESETS, Plan, only_kind, plan
+from metalora.runs import RunConfig
+from pages.context import Context
+from pages.words import Sentence
+
+ALL, EXPRESSION = "all layers", "by expression"
+
+
+def build(context: Context) -> None:
+    """Lay out the tab and wire its events."""
+    with gr.Row():
+        with gr.Column(scale=2, min_width=320):
+            fields = _fields()
+        with gr.Column(scale=3, min_width=320):
+            error, headline, note = Sentence(kind="error"), Sentence(kind="status"), Sentence()
+            layer = gr.Dropdown(label="Layer drawn", interactive=True)
+            diagram = gr.HTML(elem_classes="diagram", label="Tensor network of one layer's update")
+            table = gr.Dataframe(label="Adapted layers and their budget", interactive=False, max_height=360)
+            with gr.Tabs():
+                with gr.Tab("Command line"):
+                    command = gr.Code(language="shell", label="Command line", interactive=False, wrap_lines=True)
+                with gr.Tab("Python"):
+                    python = gr.Code(language="python", label="Python", interactive=False, wrap_lines=True)
+                with gr.Tab("JSON"):
+                    settings = gr.Code(language="json", label="JSON", interactive=False)
+    inputs = list(fields.values())
+    outputs = [error, headline, note, layer, diagram, table, command, python, settings, context.settings]
+
+    def describe(known: dict[str, Any], drawn: str | None, *values: Any) -> list[Any]:
+        given = dict(zip(fields, values, strict=True))
+        try:
+            config = _run_config(known, given)
+            planned = plan(config.backbone, config.adapter)
+        except InputError as problem:
+            return [str(problem), *[gr.skip()] * (len(outputs) - 1)]
+        return ["", planned.headline, " ".join(planned.notes), *_drawing(planned, drawn), *_texts(planned, config)]
+
+    gr.on(
+        [context.load, *(field.change for field in inputs if field is not fields["preset"]), layer.input],
+        describe,
+        [context.settings, layer, *inputs],
+        outputs,
+        trigger_mode="always_last",
+        show_progress="hidden",
+        api_visibility="private",
+        concurrency_id="describe",
+    )
+    sized = [fields["rank"], fields["hidden"]]
+    gr.on(
+        [fields["preset"].input, fields["method"].input],
+        _sizes,
+        [fields["preset"], fields["method"]],
+        sized,
+        queue=False,
+        api_visibility="private",
+    )
+    fields["preset"].input(lambda preset: preset, fields["preset"], context.size, queue=False, api_visibility="private")
+    for field in sized:  # a size of one's own is no preset
+        field.input(lambda: None, None, fields["preset"], queue=False, api_visibility="private")
+    fields["kind"].change(
+        lambda kind: gr.update(visible=kind == EXPRESSION),
+        fields["kind"],
+        fields["expression"],
+        queue=False,
+        api_visibility="private",
+    )
+
+
+def _fields() -> dict[str, Any]:
+    """The controls, by name."""
+    default = PRESETS["Default"].adapter("metalora-tr")
+    methods = [(entry.title, name) for name, entry in METHODS.items() if entry.format is not None]
+    found = {
+        "preset": gr.Radio(list(PRESETS), value="Default", label="Size", info="Sets rank and mapping net."),
+        "backbone": gr.Dropdown(
+            list(BUNDLED),
+            value="resnet20",
+            label="Backbone",
+            allow_custom_value=True,
+            info="Bundled, or any timm name, such as resnet18.a1_in1k.",
+        ),
+        "method": gr.Radio(methods, value="metalora-tr", label="Method"),
+        "rank": gr.Number(default.rank, label="Rank R", precision=0, minimum=1, info="Of each branch in Multi-LoRA."),
+    }
+    with gr.Accordion("Layers", open=True):
+        found["kind"] = gr.Radio([ALL, *KINDS, EXPRESSION], value=ALL, label="Adapted layers")
+        found["expression"] = gr.Textbox(
+            label="Regular expression over layer names", placeholder=r"layer[23]\..*conv1", visible=False
+        )
+    with gr.Accordion("Generation", open=False):
+        found["extractor"] = gr.Dropdown(
+            ["self", "stem", *BUNDLED],
+            value="self",
+            label="Extractor",
+            info="Whose features the core is read from: the frozen backbone, its first stage, or another one.",
+        )
+        found["hidden"] = gr.Number(default.hidden, label="Mapping net, hidden width", precision=0, minimum=1)
+        found["code"] = gr.Number(default.code, label="Mapping net, code", precision=0, minimum=1)
+    with gr.Accordion("Scale and dropout", open=False):
+        found["alpha"] = gr.Number(None, label="Alpha", info="The update's scale is alpha / R; empty: scale 1.")
+        found["branches"] = gr.Number(default.branches, label="Branches of Multi-LoRA", precision=0, minimum=1)
+        found["dropout"] = gr.Slider(0, 0.9, 0, step=0.05, label="Dropout on the adapter's input")
+    return found
+
+
+def _run_config(known: dict[str, Any], given: dict[str, Any]) -> RunConfig:
+    """The settings so far, with those of this tab."""
+    kind, chosen = given["kind"], {}
+    if kind == EXPRESSION:
+        chosen = {"targets": (given["expression"] or "",)}
+    elif kind in KINDS:
+        chosen = only_kind(given["backbone"], kind)
+    names = ("method", "rank", "extractor", "hidden", "code", "alpha", "branches", "dropout")
+    adapter = {name: given[name] for name in names}
+    before = RunConfig.from_dict(known) if known else RunConfig()
+    config = AdapterConfig(**adapter, **chosen, seed=before.training.seed)
+    return RunConfig(given["backbone"], before.suite, config, before.training, before.ks)
+
+
+def _drawing(planned: Plan, drawn: str | None) -> list[Any]:
+    """The drawn layer's menu, its diagram and the table."""
+    names = list(planned.model.layers)
+    drawn = drawn if drawn in names else names[0]
+    return [gr.update(choices=names, value=drawn), network(planned.model, drawn), planned.table()]
+
+
+def _texts(planned: Plan, config: RunConfig) -> list[Any]:
+    return [as_command(config), as_python(config), as_json(config), config.to_dict()]
+
+
+def _sizes(preset: str | None, method: str) -> list[Any]:
+    if preset is None:
+        return [gr.skip(), gr.skip()]
+    config = PRESETS[preset].adapter(method)
+    return [config.rank, config.hidden]

@@ -1,0 +1,39 @@
+"""What all tabs share: the laboratory, who visits, and which run is the run of all tabs."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import gradio as gr
+
+from metalora.laboratory import Laboratory
+
+
+@dataclass(frozen=True)
+class Context:
+    """Handed to every page's `build`.
+
+    Attributes:
+        load: event of the page's start, after which the visitor is known; for `gr.on` and to call.
+        visitor: the visitor's token, kept by their browser; goes into every event that touches what is theirs.
+        run: id of the active run, chosen in the sidebar; None without one.
+        settings: `RunConfig.to_dict` of the configuration at hand, written by Configure and Train.
+        size: name of the preset that was chosen, None after a change by hand; Train follows it.
+        adapters: counts the times that the visitor's adapters may have changed; its `change` says so.
+        timer: ticks while the page is visible.
+    """
+
+    laboratory: Laboratory
+    load: Callable
+    visitor: gr.BrowserState
+    run: gr.Dropdown
+    settings: gr.State
+    size: gr.State
+    adapters: gr.State
+    timer: gr.Timer
+
+
+# Everything that computes takes its turn: two cores serve one at a time.
+COMPUTE = {"concurrency_id": "compute", "concurrency_limit": 1}
+# Helpers of the page: at once, without a spinner, and in nobody's list of endpoints.
+QUIET = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
+PRIVATE = {"api_visibility": "private"}

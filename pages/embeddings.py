@@ -1,0 +1,5 @@
+import gradio as gr
+
+
+def build(context):
+    gr.Markdown("to come")

@@ -1,0 +1,85 @@
+"""The frame around the tabs: sidebar with the active run, the visitor's identity, the clock."""
+
+from typing import Any
+
+import gradio as gr
+
+from metalora.device import pick_device
+from metalora.errors import InputError
+from metalora.laboratory import Laboratory
+from metalora.loop import clock
+from metalora.run_status import RunStatus
+from metalora.runs import RunConfig
+from pages.context import QUIET, Context
+from pages.words import Sentence
+
+PAPER = "https://arxiv.org/abs/2504.00460"
+SECONDS = 2  # between looks at the active run
+
+
+def shell(laboratory: Laboratory, demo: gr.Blocks) -> Context:
+    """The sidebar; what the tabs share."""
+    # The secret of a BrowserState protects nothing (it is in the page); a fixed one outlives a restart.
+    visitor = gr.BrowserState(None, storage_key="metalora-visitor", secret="metalora")
+    chosen = gr.BrowserState(None, storage_key="metalora-run", secret="metalora")
+    started, adapters = gr.State(0), gr.State(0)
+    settings = gr.State(RunConfig().to_dict())
+    timer = gr.Timer(SECONDS)
+    with gr.Sidebar(width=280):
+        gr.Markdown("# MetaLoRA")
+        gr.Markdown("Adapters whose core is generated for each image: configure, train, look, compare.")
+        run = gr.Dropdown([], value=None, label="Active run", info="The run of all tabs.", interactive=True)
+        status = Sentence("No run yet: start one in Train.", kind="status")
+        seed = Sentence()
+        gr.Markdown(f"Computing on **{pick_device()}**.")
+        gr.Markdown(f"How to cite: see About. [Paper]({PAPER})")
+    context = Context(laboratory, started.change, visitor, run, settings, gr.State("Default"), adapters, timer)
+
+    def welcome(token: str | None, run_id: str | None) -> list[Any]:
+        token = laboratory.welcome(token)
+        return [token, menu(laboratory, token, run_id), 1]
+
+    demo.load(welcome, [visitor, chosen], [visitor, run, started], **QUIET)
+    run.change(lambda run_id: run_id, run, chosen, **QUIET)
+    gr.on(
+        [timer.tick, run.change],
+        lambda token, run_id, count: _look(laboratory, token, run_id, count),
+        [visitor, run, adapters],
+        [status, seed, adapters],
+        **QUIET,
+    )
+    return context
+
+
+def menu(laboratory: Laboratory, token: str, run_id: str | None) -> Any:
+    """The visitor's runs, with theirs chosen where it still exists, else the newest."""
+    runs = laboratory.runs(token)
+    value = run_id if run_id in runs else next(iter(runs), None)
+    return gr.update(choices=[(title, run) for run, title in runs.items()], value=value)
+
+
+def _look(laboratory: Laboratory, token: str | None, run_id: str | None, count: int) -> list[Any]:
+    """The active run in a sentence, its seed, and whether there is an adapter more."""
+    if not token or not run_id:
+        return ["No run yet: start one in Train.", "", gr.skip()]
+    try:
+        status = laboratory.backend.status(token, run_id)
+        seed = laboratory.config(token, run_id).training.seed
+    except InputError as error:
+        return [str(error), "", gr.skip()]
+    known = len(laboratory.adapters(token))
+    return [say(status), f"Random seed {seed}.", known if known != count else gr.skip()]
+
+
+def say(status: RunStatus) -> str:
+    """How a run stands, in a sentence."""
+    if status.state == "queued":
+        return f"Queued, place {status.place}." if status.place else "Queued."
+    if status.state == "running" and not status.step:
+        return "Running: reading pictures and building the model."
+    progress = f"step {status.step} of {status.steps}"
+    if status.state == "running":
+        return f"Running: {progress}, {clock(status.seconds_left or 0)} left."
+    if status.state == "failed":
+        return f"Failed at {progress}: {status.reason}"
+    return f"{status.state.capitalize()}: {progress}."

@@ -1,0 +1,152 @@
+"""Train: choose a suite and start a run."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+import gradio as gr
+
+from metalora.errors import InputError
+from metalora.estimates import estimate
+from metalora.laboratory import Laboratory
+from metalora.loop import clock
+from metalora.methods import METHODS
+from metalora.plan import PRESETS
+from metalora.runs import RunConfig
+from metalora.suites.sources import check_archive
+from pages.context import PRIVATE, QUIET, Context
+from pages.shell import menu
+from pages.watch import watch
+from pages.words import Sentence, telling
+
+OWN = "own"
+SUITES = [
+    ("Digits: 12 tasks of scikit-learn's digits, nothing to download", "digits"),
+    ("CIFAR-10, ten shifts (the server needs its archive in data/)", "cifar10"),
+    ("My own pictures (zip)", OWN),
+]
+UPLOADED = "upload:"
+OF_SUITE = ("train_pictures", "max_queries")
+
+
+def build(context: Context) -> None:
+    """Lay out the tab and wire its events."""
+    with gr.Row():
+        with gr.Column(scale=2, min_width=320):
+            adapter = Sentence(kind="status")
+            suite = gr.Radio(SUITES, value="digits", label="Suite")
+            archive = gr.File(
+                label="Zip of task/class/picture or class/picture", file_types=[".zip"], visible=False, height=120
+            )
+            found = Sentence()
+            fields = _fields()
+            cost, error = Sentence(kind="status"), Sentence(kind="error")
+            start = gr.Button("Start", variant="primary")
+        with gr.Column(scale=3, min_width=320):
+            watch(context)
+    upload = gr.State("")
+    inputs = [suite, upload, *fields.values()]
+
+    def configured(known: dict[str, Any], suite: str, upload_id: str, *values: Any) -> RunConfig:
+        given = dict(zip(fields, values, strict=True))
+        if suite == OWN and not upload_id:
+            raise InputError("There are no pictures yet: upload a zip archive, or choose another suite.")
+        config = RunConfig.from_dict(known)
+        chosen = {name: given.pop(name) for name in OF_SUITE}
+        name = f"{UPLOADED}{upload_id}" if suite == OWN else suite
+        return replace(
+            config,
+            suite=replace(config.suite, name=name, **chosen),
+            adapter=replace(config.adapter, seed=given["seed"]),
+            training=replace(config.training, **given),
+        )
+
+    def consider(token: str, known: dict[str, Any], *values: Any) -> list[Any]:
+        """Take the choices over and say how long that takes."""
+        title = _title(RunConfig.from_dict(known))
+        try:
+            config = configured(known, *values)
+            seconds = estimate(context.laboratory.workspace.resolve(token, config))
+        except InputError as problem:
+            return [gr.skip(), title, "", str(problem)]
+        return [config.to_dict(), title, f"About {clock(seconds)} on this machine (minutes:seconds).", ""]
+
+    gr.on(
+        [context.load, context.settings.change, *(field.change for field in inputs)],
+        consider,
+        [context.visitor, context.settings, *inputs],
+        [context.settings, adapter, cost, error],
+        trigger_mode="always_last",
+        show_progress="hidden",
+        concurrency_id="estimate",
+        **PRIVATE,
+    )
+
+    @telling
+    def begin(token: str, known: dict[str, Any], *values: Any) -> Iterator[Any]:
+        config = configured(known, *values)
+        run = context.laboratory.workspace.prepare_run(token, config)
+        yield menu(context.laboratory, token, run)
+        for _ in context.laboratory.backend.start(token, run):
+            yield gr.skip()
+
+    start.click(begin, [context.visitor, context.settings, *inputs], context.run, concurrency_limit=None, **PRIVATE)
+    context.size.change(_sizes, context.size, [fields[name] for name in ("steps", "batch", "validate_every")], **QUIET)
+    suite.change(lambda name: gr.update(visible=name == OWN), suite, archive, **QUIET)
+    archive.upload(telling(_receive(context.laboratory)), [context.visitor, archive], [upload, found], **PRIVATE)
+
+
+def _fields() -> dict[str, Any]:
+    """The settings of a run, by their names in `TrainingConfig` and `SuiteConfig`."""
+    default = PRESETS["Default"].training()
+    found: dict[str, Any] = {}
+    with gr.Row():
+        found["steps"] = gr.Number(default.steps, label="Steps", precision=0, minimum=1, min_width=100)
+        found["batch"] = gr.Number(default.batch, label="Batch", precision=0, minimum=1, info="images", min_width=100)
+        found["rate"] = gr.Number(default.rate, label="Learning rate", min_width=100)
+    with gr.Row():
+        found["seed"] = gr.Number(0, label="Random seed", precision=0, min_width=100)
+        found["set_size"] = gr.Number(
+            1, label="Set size", precision=0, minimum=1, info="images of one core", min_width=100
+        )
+        found["validate_every"] = gr.Number(
+            default.validate_every,
+            label="Validate every",
+            precision=0,
+            minimum=0,
+            info="steps; 0: at the end",
+            min_width=100,
+        )
+    with gr.Accordion("Sizes and precision", open=False):
+        found["train_pictures"] = gr.Number(
+            None,
+            label="Training pictures of each class (of each task, in own pictures)",
+            info="Empty: all.",
+            precision=0,
+        )
+        found["max_queries"] = gr.Number(500, label="The most query images of a side", precision=0, minimum=1)
+        found["precision"] = gr.Radio(["float32", "bfloat16"], value="float32", label="Precision")
+    return found
+
+
+def _title(config: RunConfig) -> str:
+    adapter = config.adapter
+    return f"{METHODS[adapter.method].title}, rank {adapter.rank}, on {config.backbone} (from Configure)."
+
+
+def _sizes(preset: str | None) -> list[Any]:
+    if preset is None:
+        return [gr.skip()] * 3
+    training = PRESETS[preset].training()
+    return [training.steps, training.batch, training.validate_every]
+
+
+def _receive(laboratory: Laboratory):
+    """Keep an uploaded archive, after a look at its directory."""
+
+    def receive(token: str, file: str) -> list[Any]:
+        count = check_archive(file)
+        upload = laboratory.workspace.add_upload(token, file, file)
+        return [upload, f"{count:,} pictures received; whether they make a suite shows when the run starts."]
+
+    return receive

@@ -1,0 +1,113 @@
+"""The active run, live: state, curves, log; stop, resume, delete, download."""
+
+from typing import Any
+
+import gradio as gr
+
+from metalora.curves import accuracies, losses
+from metalora.errors import InputError
+from metalora.laboratory import Laboratory
+from metalora.run_log import read_events, read_log
+from metalora.run_status import RunStatus
+from pages.context import PRIVATE, QUIET, Context
+from pages.shell import menu, say
+from pages.words import Sentence, telling
+
+BUTTONS = ("stop", "resume", "delete", "download")
+WHY = {
+    "": "Stop, resume, delete and download wait for a run.",
+    "queued": "Resume, delete and download wait until the run is over.",
+    "running": "Resume, delete and download wait until the run is over.",
+    "stopping": "The step at hand is being finished.",
+    "stopped": "A stopped run keeps what is trained; stop has nothing to do.",
+    "failed": "Stop has nothing to do; the reason stands above.",
+    "finished": "Stop and resume have nothing to do.",
+}
+
+
+def watch(context: Context) -> None:
+    """Lay out what is seen of the active run, and wire its events."""
+    laboratory = context.laboratory
+    status, reason = Sentence("No run yet: choose a suite and press Start.", kind="status"), Sentence()
+    with gr.Row():
+        small = {"size": "sm", "interactive": False, "min_width": 80}
+        buttons = {name: gr.Button(name.capitalize(), **small) for name in BUTTONS[:3]}
+        buttons["download"] = gr.DownloadButton("Download adapter", **small)
+    accuracy = gr.LinePlot(
+        x="step",
+        y="accuracy",
+        color="curve",
+        title="Accuracy",
+        y_title="accuracy in %",
+        x_title="step",
+        height=240,
+        y_lim=[0, 100],
+    )
+    loss = gr.LinePlot(x="step", y="loss", title="Cross-entropy", y_title="loss in nats", x_title="step", height=200)
+    gr.Markdown(
+        "Training accuracy is of the linear head (discarded afterwards) on the batch at hand; validation is k-NN "
+        "(K = 5) on held-out pictures of seen tasks.",
+        elem_classes="caption",
+    )
+    result = gr.Dataframe(label="Result: k-NN accuracy", interactive=False, visible=False)
+    log = gr.Textbox(label="Log", lines=6, max_lines=6, interactive=False, autoscroll=True)
+    seen = gr.State(None)
+    outputs = [status, reason, *buttons.values(), accuracy, loss, result, log, seen]
+
+    def look(token: str | None, run: str | None, before: Any) -> list[Any]:
+        try:
+            now = laboratory.backend.status(token, run) if token and run else None
+        except InputError as error:
+            return [str(error), "", *[gr.update(interactive=False)] * 4, None, None, gr.update(visible=False), "", None]
+        mark = None if now is None else [run, now.state, now.step, now.place]
+        if mark == before:
+            return [gr.skip()] * len(outputs)
+        return [*_states(now), *_contents(laboratory, token, run, now), mark]
+
+    gr.on(
+        [context.timer.tick, context.run.change, context.load],
+        look,
+        [context.visitor, context.run, seen],
+        outputs,
+        **QUIET,
+    )
+    chosen = [context.visitor, context.run]
+    buttons["stop"].click(
+        telling(lambda token, run: say(laboratory.backend.stop(token, run))), chosen, status, **PRIVATE
+    )
+
+    @telling
+    def resume(token: str, run: str):
+        for now in laboratory.backend.start(token, run):
+            yield say(now)
+
+    buttons["resume"].click(resume, chosen, status, concurrency_limit=None, **PRIVATE)
+
+    @telling
+    def delete(token: str, run: str) -> Any:
+        laboratory.workspace.delete_run(token, run)
+        return menu(laboratory, token, None)
+
+    buttons["delete"].click(delete, chosen, context.run, **PRIVATE)
+
+
+def _states(now: RunStatus | None) -> list[Any]:
+    """The sentence, why some buttons rest, and which do not."""
+    if now is None:
+        return ["No run yet: choose a suite and press Start.", WHY[""], *[gr.update(interactive=False)] * 3]
+    over = now.state in ("stopped", "failed", "finished")
+    able = {"stop": now.state in ("queued", "running"), "resume": now.state in ("stopped", "failed"), "delete": over}
+    return [say(now), WHY.get(now.state, ""), *(gr.update(interactive=able[name]) for name in BUTTONS[:3])]
+
+
+def _contents(laboratory: Laboratory, token: str | None, run: str | None, now: RunStatus | None) -> list[Any]:
+    """Download, curves, result and log."""
+    if now is None or token is None or run is None:
+        return [gr.update(interactive=False, value=None), None, None, gr.update(visible=False), ""]
+    folder = laboratory.workspace.run_folder(token, run)
+    events = read_events(folder)
+    ready = now.state in ("stopped", "finished") and laboratory.trained(token, run)
+    download = gr.update(interactive=ready, value=str(laboratory.packed(token, run)) if ready else None)
+    table = laboratory.result(token, run) if now.state == "finished" else None
+    shown = gr.update(value=table, visible=table is not None)
+    return [download, accuracies(events), losses(events), shown, read_log(folder, 12)]

@@ -1,0 +1,63 @@
+"""Words on the page that come from outside: never as HTML."""
+
+import contextlib
+import functools
+import html
+import inspect
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import gradio as gr
+
+from metalora.errors import InputError
+
+_SET_TEXT = """
+const line = element.querySelector('p');
+const show = () => {
+  line.textContent = props.value || '';
+  line.hidden = !props.value;
+};
+show();
+watch('value', show);
+"""
+
+
+class Sentence(gr.HTML):
+    """A line of text, hidden while it is empty. `kind` is "error", "note" or "status"."""
+
+    def __init__(self, value: str = "", *, kind: str = "note", **settings: Any):
+        role = "alert" if kind == "error" else "status"
+        super().__init__(
+            value=value,
+            html_template=f'<p class="sentence {kind}" role="{role}"></p>',
+            js_on_load=_SET_TEXT,
+            apply_default_css=False,
+            **settings,
+        )
+
+
+def telling(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Show what a person can cause as a message on the page (for API callers: as the error)."""
+    if inspect.isgeneratorfunction(function):
+
+        @functools.wraps(function)
+        def steps(*args: Any, **kwargs: Any) -> Iterator[Any]:
+            with _told():
+                yield from function(*args, **kwargs)
+
+        return steps
+
+    @functools.wraps(function)
+    def called(*args: Any, **kwargs: Any) -> Any:
+        with _told():
+            return function(*args, **kwargs)
+
+    return called
+
+
+@contextlib.contextmanager
+def _told() -> Iterator[None]:
+    try:
+        yield
+    except InputError as error:
+        raise gr.Error(html.escape(str(error)), title="Please check", print_exception=False) from error

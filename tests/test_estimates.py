@@ -1,0 +1,78 @@
+"""The estimate: measured once for a network and its sizes, extrapolated for everything else."""
+
+from dataclasses import replace
+
+import pytest
+
+from metalora import estimates
+from metalora.config import AdapterConfig
+from metalora.errors import InputError
+from metalora.estimates import START, estimate
+from metalora.evaluation.cells import SuiteConfig
+from metalora.runs import RunConfig
+from metalora.training import TrainingConfig
+
+CONFIG = RunConfig(
+    suite=SuiteConfig(image_size=8),
+    adapter=AdapterConfig("metalora-tr", rank=2, targets=("layer1.0",)),
+    training=TrainingConfig(steps=10, batch=8, set_size=4, device="cpu"),
+)
+
+
+@pytest.fixture
+def paces(monkeypatch):
+    """Keys that were measured, with a pace of 2 s a step and 0.01 s an image."""
+    asked = []
+    monkeypatch.setattr(estimates, "_pace", lambda key: (asked.append(key), (2.0, 0.01))[1])
+    return asked
+
+
+def changed(**training):
+    return replace(CONFIG, training=replace(CONFIG.training, **training))
+
+
+def test_a_real_measurement(monkeypatch):
+    estimates._pace.cache_clear()
+    found = estimate(CONFIG)
+    assert START < found < START + 300
+    step, image = estimates._pace(estimates._key(CONFIG))
+    assert step > image > 0
+    assert estimates._pace.cache_info().misses == 1  # the second time it was remembered
+
+
+def test_steps_add_up(paces):
+    assert estimate(changed(steps=110)) - estimate(CONFIG) == pytest.approx(200)
+    assert len(set(paces)) == 1
+
+
+def test_validations_add_up(paces):
+    validation, _, gallery = 180, 359, 359  # of 1,797 digits
+    assert estimate(changed(validate_every=5)) - estimate(CONFIG) == pytest.approx(2 * (validation + gallery) * 0.01)
+
+
+def test_evaluation_counts_what_is_embedded(paces):
+    few = replace(CONFIG, suite=replace(CONFIG.suite, max_queries=10))
+    assert estimate(CONFIG) - estimate(few) == pytest.approx((2 * (180 - 10) + 2 * (359 - 10)) * 0.01)
+
+
+@pytest.mark.parametrize("change", [{"batch": 16}, {"precision": "bfloat16"}, {"set_size": 1}])
+def test_what_changes_the_pace_is_measured_anew(paces, change):
+    estimate(CONFIG), estimate(changed(**change))
+    assert len(set(paces)) == 2
+
+
+def test_pictures_of_ones_own_are_counted(paces, tmp_path):
+    for number in range(50):
+        (tmp_path / f"{number}.png").touch()
+    own = replace(CONFIG, suite=replace(CONFIG.suite, name=f"folder:{tmp_path}"))
+    images = 2 * (5 + 10) + 2 * (10 + 10)
+    assert estimate(own) == pytest.approx(START + 20 + images * 0.01)
+
+
+def test_cifar_is_not_read_for_an_estimate(paces):
+    assert estimate(replace(CONFIG, suite=SuiteConfig("cifar10", data="nowhere"))) > START
+
+
+def test_wrong_settings_are_told():
+    with pytest.raises(InputError, match="Unknown backbone"):
+        estimate(replace(CONFIG, backbone="resnet2000"))

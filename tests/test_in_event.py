@@ -1,0 +1,156 @@
+"""Runs inside an event: in this process, and in a child that a stand-in for `@spaces.GPU` forks."""
+
+import multiprocessing
+import warnings
+
+import pytest
+import torch
+
+import metalora
+from metalora.config import AdapterConfig
+from metalora.errors import InputError
+from metalora.evaluation.cells import SuiteConfig
+from metalora.in_event import InEvent, execute_here
+from metalora.run_log import read_log
+from metalora.runs import RunConfig, open_run
+from metalora.training import TrainingConfig
+from metalora.workspace import Workspace
+
+STEPS = 3
+
+
+def config(**training):
+    return RunConfig(
+        suite=SuiteConfig(image_size=8, max_queries=20, train_pictures=20),
+        adapter=AdapterConfig("metalora-cp", rank=2, targets=("layer1.0",)),
+        training=TrainingConfig(**{"steps": STEPS, "batch": 8, "device": "cpu", **training}),
+    )
+
+
+@pytest.fixture
+def workspace(tmp_path):
+    return Workspace(tmp_path / "workspace")
+
+
+@pytest.fixture
+def visitor(workspace):
+    return workspace.new_visitor()
+
+
+def forking(function):
+    """Runs a generator function in a forked child; its values come back through a queue, and closing it kills it."""
+
+    def child(queue, folder):
+        torch.set_num_threads(1)  # threads of the parent do not survive the fork
+        for value in function(folder):
+            queue.put(value)
+        queue.put(None)
+
+    def call(folder):
+        context = multiprocessing.get_context("fork")
+        queue = context.SimpleQueue()
+        process = context.Process(target=child, args=(queue, folder))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)  # of forking beside threads: ZeroGPU does it as well
+            process.start()
+        try:
+            while (value := queue.get()) is not None:
+                yield value
+        finally:
+            process.kill()
+            process.join()
+
+    return call
+
+
+forks = pytest.mark.skipif(torch.cuda.is_available(), reason="autograd's threads for a GPU do not survive a fork")
+
+
+@pytest.mark.parametrize("decorate", [None, pytest.param(forking, marks=forks)])
+def test_a_run_from_start_to_finish(workspace, visitor, decorate):
+    backend = InEvent(workspace, *filter(None, [decorate]))
+    run = workspace.prepare_run(visitor, config())
+    statuses = list(backend.start(visitor, run))
+    assert [(status.state, status.step) for status in statuses] == [
+        *(("running", step) for step in range(1, STEPS + 1)),
+        ("finished", STEPS),
+    ]
+    assert "loss" in statuses[0].metrics and statuses[-1] == backend.status(visitor, run)
+    assert metalora.load(workspace.run_folder(visitor, run) / "adapter").config == config().adapter
+
+
+def test_a_stop_is_heard_and_the_run_resumed(workspace, visitor):
+    backend = InEvent(workspace)
+    run = workspace.prepare_run(visitor, config())
+    states = []
+    for status in backend.start(visitor, run):
+        states.append(status.state)
+        if status.step == 1 and status.state == "running":
+            assert backend.stop(visitor, run).state == "stopping"
+    assert states == ["running", "stopped"]
+    assert (workspace.run_folder(visitor, run) / "adapter").is_dir()
+    assert [status.step for status in backend.start(visitor, run)] == [2, 3, 3]
+    assert backend.stop(visitor, run).state == "finished"
+
+
+@pytest.mark.parametrize("decorate", [None, pytest.param(forking, marks=forks)])
+def test_a_run_stops_with_its_page(workspace, visitor, decorate):
+    backend = InEvent(workspace, *filter(None, [decorate]))
+    run = workspace.prepare_run(visitor, config(steps=100_000))
+    event = backend.start(visitor, run)
+    assert next(event).state == "running"
+    event.close()
+    assert backend.status(visitor, run).state == "stopped"
+    resumed = backend.start(visitor, run)
+    assert next(resumed).state == "running"
+    resumed.close()
+
+
+@forks
+def test_a_child_that_dies_fails_the_run(workspace, visitor):
+    backend = InEvent(workspace, mortal)
+    run = workspace.prepare_run(visitor, config())
+    *_, last = backend.start(visitor, run)
+    assert last.state == "failed" and "time is over" in last.reason
+    assert [status.state for status in InEvent(workspace).start(visitor, run)][-1] == "finished"
+
+
+def mortal(function):
+    """Kills its child after the first value, as a lender whose time is over."""
+
+    def call(folder):
+        values = forking(function)(folder)
+        yield next(values)
+        values.close()
+        raise RuntimeError("the GPU's time is over")
+
+    return call
+
+
+def test_what_goes_wrong_is_a_status(workspace, visitor, monkeypatch):
+    backend = InEvent(workspace)
+    run = workspace.prepare_run(visitor, RunConfig("resnet2000"))
+    (last,) = backend.start(visitor, run)
+    assert last.state == "failed" and "Unknown backbone" in last.reason
+
+    def broken(*_, **__):
+        raise ZeroDivisionError("a bug")
+        yield
+
+    monkeypatch.setattr("metalora.execution.fit", broken)
+    run = workspace.prepare_run(visitor, config())
+    (last,) = backend.start(visitor, run)
+    assert (last.state, last.reason) == ("failed", "a bug")
+    assert "Traceback" in read_log(workspace.run_folder(visitor, run))
+
+
+def test_what_is_not_to_be_started_is_refused(workspace, visitor):
+    backend, run = InEvent(workspace), workspace.prepare_run(visitor, config())
+    with pytest.raises(InputError, match="no such run of yours"):
+        next(backend.start(workspace.new_visitor(), run))
+    open_run(workspace.run_folder(visitor, run)).record("running")
+    with pytest.raises(InputError, match="being trained already"):
+        next(execute_here(workspace.run_folder(visitor, run)))
+    with pytest.raises(InputError, match="being trained already"):
+        next(backend.start(visitor, run))
+    assert backend.status(visitor, run).state == "running"

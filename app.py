@@ -1,8 +1,12 @@
 """The app: `python app.py`, or a Hugging Face Space."""
 
+import importlib.util
 import os
 
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
+
+if importlib.util.find_spec("spaces"):
+    import spaces  # noqa: F401 - lends GPUs on ZeroGPU Spaces, and has to come before torch
 
 from pages import launch
 

@@ -4,22 +4,28 @@ import base64
 import io
 import math
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
 from PIL import Image
+from plotly.colors import sample_colorscale
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 from torchvision.utils import make_grid
 
+from metalora.cores import Cores
 from metalora.errors import InputError
 from metalora.evaluation.knn import knn_neighbours, vote
+from metalora.figures.palette import SIGNED
 from metalora.gallery import Gallery
 from metalora.model import AdaptedModel
 from metalora.projection import project
 
 SPACES = {"adapted": "features, adapted", "original": "features, original backbone", "cores": "generated cores"}
 K = 5  # neighbours that say whether a point is classified rightly
+LEVELS = 65  # colours of a sheet of strips, the middle one being no difference
 
 
 @torch.inference_mode()
@@ -33,9 +39,18 @@ def space(model: AdaptedModel, gallery: Gallery, name: str) -> Tensor:
         raise InputError(f"Unknown space {name!r}: use {', '.join(SPACES)}.")
     if name != "cores":
         return gallery.original if name == "original" else gallery.adapted
-    if gallery.codes is None:
+    cores = generated(model, gallery)
+    if cores is None:
         raise InputError("This method generates no cores: choose features, or a Meta-LoRA adapter.")
-    return model.cores(gallery.codes.to(next(model.parameters()).device)).flatten().float().cpu()
+    return cores.flatten()
+
+
+@torch.inference_mode()
+def generated(model: AdaptedModel, gallery: Gallery) -> Cores | None:
+    """Every gallery image's own cores, float32 on the CPU; None where nothing is generated."""
+    if gallery.codes is None:
+        return None
+    return model.cores(gallery.codes.to(next(model.parameters()).device)).to("cpu", torch.float32)
 
 
 def points(
@@ -49,7 +64,7 @@ def points(
     seed: int = 0,
     plane: Tensor | None = None,
 ) -> pd.DataFrame:
-    """A row per gallery image: "x", "y", "name", "label", "task", "predicted" and "correct".
+    """A row per gallery image: as `describe`.
 
     Args:
         name: of the space.
@@ -57,7 +72,7 @@ def points(
         plane: points (G, 2) that were projected before; None: project now.
 
     Raises:
-        InputError: as `space` and `project`.
+        InputError: as `space` and `project`, or a plane of another number of points.
     """
     features = space(model, gallery, name)
     if plane is None:
@@ -68,15 +83,24 @@ def points(
 
 
 def describe(gallery: Gallery, features: Tensor, plane: np.ndarray) -> pd.DataFrame:
-    """What is known of each gallery image, with its place; "predicted" is its class by the K nearest others."""
+    """What is known of each gallery image, with its place on a plane.
+
+    Args:
+        features: (G, D), G at least 2.
+        plane: (G, 2).
+
+    Returns:
+        A row per image: "name", "label", "task", "x", "y", "predicted" (its class by a vote of the `K` nearest
+        others among `features`) and "correct" (whether that is its label).
+
+    Raises:
+        InputError: features or plane of another number of images, or features that are not finite.
+    """
+    if not len(gallery) == len(features) == len(plane):
+        counts = f"{len(gallery)} pictures, {len(features)} features and {len(plane)} points"
+        raise InputError(f"{counts} do not belong together: project this gallery again.")
     labels = gallery.examples.labels
-    k = min(K, len(features) - 1)
-    similarity, index = knn_neighbours(features, features, k + 1)
-    own = index == torch.arange(len(index))[:, None]
-    own[~own.any(1), -1] = True  # among equals its own place may be beyond the last one
-    kept = ~own
-    near, near_similarity = (values[kept].view(-1, k) for values in (labels[index], similarity.double()))
-    predicted = vote(near_similarity, near)
+    predicted = _by_others(features, labels)
     known = gallery.pictures.known[["name", "label", "task"]].reset_index(drop=True)
     return known.assign(
         x=plane[:, 0],
@@ -86,13 +110,58 @@ def describe(gallery: Gallery, features: Tensor, plane: np.ndarray) -> pd.DataFr
     )
 
 
-def sheet(gallery: Gallery) -> Mapping[str, str | int]:
+def _by_others(features: Tensor, labels: Tensor) -> Tensor:
+    """Each one's label by k-NN among the others (G)."""
+    k = min(K, len(features) - 1)
+    similarity, index = knn_neighbours(features, features, k + 1)
+    own = index == torch.arange(len(index))[:, None]
+    own[~own.any(1), -1] = True  # among equals its own place may be beyond the last one
+    near, near_similarity = (values[~own].view(-1, k) for values in (labels[index], similarity.double()))
+    return vote(near_similarity, near)
+
+
+def sheet(gallery: Gallery) -> Mapping[str, Any]:
     """All pictures in one: "sprite" (a PNG as data URL), "columns", and "tile" (side in pixels)."""
-    images = gallery.pictures.images()
+    images = gallery.pictures.images().clamp(0, 1)
     columns = math.ceil(math.sqrt(len(images)))
     grid = make_grid(images, nrow=columns, padding=0)
     pixels = (grid * 255).round().byte().permute(1, 2, 0).numpy()
+    return {"sprite": as_url(Image.fromarray(pixels)), "columns": columns, "tile": images.shape[-1]}
+
+
+def strips(cores: Cores) -> Mapping[str, Any]:
+    """Every image's adapter as a small fingerprint, all in one picture.
+
+    A column of a strip is a layer, shallow to deep; its cells are the layer's generated values as differences from
+    the images' mean core, on one diverging scale around zero; there is nothing below a smaller core.
+
+    Returns:
+        "sprite" (a PNG as data URL), "columns" and "rows" of strips.
+    """
+    mean = cores.mean()
+    # pad_sequence wants the axis of unequal length first.
+    cells = pad_sequence([(core - mean[name]).flatten(1).T for name, core in cores.items()], True, torch.nan)
+    values = cells.permute(2, 1, 0)  # (N, largest core, layers)
+    limit = values.nan_to_num().abs().max().item() or 1.0
+    levels = ((values / limit + 1) / 2 * (LEVELS - 1)).round().nan_to_num(LEVELS).byte()
+    columns = math.ceil(math.sqrt(len(levels)))
+    image = Image.fromarray(make_grid(levels[:, None], nrow=columns, padding=0)[0].numpy(), "L")
+    image.putpalette(_palette())
+    return {
+        "sprite": as_url(image, transparency=LEVELS),
+        "columns": columns,
+        "rows": math.ceil(len(levels) / columns),
+    }
+
+
+def _palette() -> bytes:
+    """RGB of every level, and of the one that is transparent."""
+    colours = sample_colorscale(SIGNED, np.linspace(0, 1, LEVELS).tolist(), colortype="tuple")
+    return bytes(round(255 * part) for colour in [*colours, (0, 0, 0)] for part in colour)
+
+
+def as_url(image: Image.Image, **settings: Any) -> str:
+    """A picture as the data URL of a PNG; `settings` go to Pillow's `save`."""
     file = io.BytesIO()
-    Image.fromarray(pixels).save(file, "PNG")
-    sprite = f"data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}"
-    return {"sprite": sprite, "columns": columns, "tile": images.shape[-1]}
+    image.save(file, "PNG", **settings)
+    return f"data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}"

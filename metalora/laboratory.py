@@ -2,6 +2,7 @@
 
 import functools
 import shutil
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -53,12 +54,12 @@ class Laboratory:
 
     Args:
         root: folder of the workspace, the only place that is written to.
-        backend: what carries runs out; None: a queue of worker processes.
+        backend: what carries runs out, made of the workspace: worker processes, or the events themselves.
     """
 
-    def __init__(self, root: str | Path, backend: Backend | None = None):
+    def __init__(self, root: str | Path, backend: Callable[[Workspace], Backend] = RunQueue):
         self.workspace = Workspace(root)
-        self.backend: Backend = backend or RunQueue(self.workspace)
+        self.backend = backend(self.workspace)
 
     def welcome(self, token: str | None) -> str:
         """The visitor's token: theirs, or a new one where they have none."""

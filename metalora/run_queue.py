@@ -206,7 +206,7 @@ class RunQueue:
         package = str(Path(metalora.__file__).parents[1])
         paths = [package, *filter(None, [os.environ.get("PYTHONPATH")])]
         cores = max(1, joblib.cpu_count() // self.workers)
-        environment = {**os.environ, "OMP_NUM_THREADS": str(cores), "PYTHONPATH": os.pathsep.join(paths)}
+        environment = {"OMP_NUM_THREADS": str(cores), **os.environ, "PYTHONPATH": os.pathsep.join(paths)}
         with (folder / LOG).open("wb") as log:
             return subprocess.Popen(
                 self.command(folder),

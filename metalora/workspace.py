@@ -1,7 +1,9 @@
 """Everything an app writes, in one folder, and each visitor's part of it.
 
+tables/NAME                  tables of bundled results, for everybody's download
 visitors/HASH/runs/RUN       a run's folder, see runs.py
 visitors/HASH/uploads/ID     one file, under the name that its owner gave it
+visitors/HASH/comparisons/SUITE   cells of the visitor's comparisons on a suite, and the last table
 
 A visitor is whoever holds a token; the disk knows its SHA-256 only. Ids from outside are held against a pattern before
 they touch a path, and looked for in their visitor's own folder: nobody reaches another's, nor anything else.
@@ -23,6 +25,7 @@ from metalora.execution import SETTINGS, Run
 from metalora.runs import RunConfig, open_run
 
 TOKEN, RUN_ID, UPLOAD_ID = r"[\w-]{32}", r"\d{8}-\d{6}-\d{6}-[0-9a-f]{16}", r"[0-9a-f]{24}"
+SUITE = r"[a-z][a-z0-9-]{0,39}"
 MOST_UPLOADS = 20  # of a visitor
 MOST_BYTES = 512 * 2**20  # of a visitor's uploads together
 MOST_RUNS = 50  # of a visitor
@@ -179,6 +182,26 @@ class Workspace:
     def uploads(self, visitor: str) -> dict[str, str]:
         """The visitor's uploads: id → name of the file."""
         return {path.parent.name: path.name for path in sorted((self.folder(visitor) / "uploads").glob("*/*"))}
+
+    def comparison_folder(self, visitor: str, suite: str) -> Path:
+        """Where the visitor's comparisons on a suite are kept, which may not exist yet.
+
+        Raises:
+            InputError: this is no token, or no name of a suite.
+        """
+        if not isinstance(suite, str) or not re.fullmatch(SUITE, suite, re.ASCII):
+            raise InputError("There is no such suite for a comparison: choose one of the list.")
+        return self.folder(visitor) / "comparisons" / suite
+
+    def tables_folder(self, name: str) -> Path:
+        """Where the tables of bundled results lie for download, the same for all visitors.
+
+        Raises:
+            InputError: this is no name of results.
+        """
+        if not isinstance(name, str) or not re.fullmatch(SUITE, name, re.ASCII):
+            raise InputError("There are no such results: choose some of the list.")
+        return self.root / "tables" / name
 
     def prune(self, older_than: timedelta) -> int:
         """Delete uploads, and runs that are over, which nobody touched for so long; how many there were."""

@@ -10,8 +10,11 @@ import gradio as gr
 from metalora.laboratory import Laboratory
 from metalora.projection import warm_up
 from pages import about, compare, configure, embeddings, inspect, train
+from pages.api import endpoints
+from pages.api_runs import run_endpoints
 from pages.plot import PLOTLY_JS
 from pages.shell import shell
+from pages.space import backend
 
 WORKSPACE = "workspace"
 STYLE = Path(__file__).parents[1] / "assets" / "style.css"
@@ -34,12 +37,14 @@ def build(laboratory: Laboratory) -> gr.Blocks:
             for title, page in TABS.items():
                 with gr.Tab(title, id=title.lower()):
                     page.build(context)
+        endpoints(context)
+        run_endpoints(context)
     return demo.queue(max_size=16)
 
 
 def launch(root: str | Path | None = None, **settings: Any) -> gr.Blocks:
     """Start the app; `settings` go to gradio's `launch`."""
-    demo = build(Laboratory(root or os.environ.get("METALORA_WORKSPACE", WORKSPACE)))
+    demo = build(Laboratory(root or os.environ.get("METALORA_WORKSPACE", WORKSPACE), backend))
     threading.Thread(target=warm_up, daemon=True).start()
     demo.launch(
         theme=gr.themes.Monochrome(
@@ -47,6 +52,8 @@ def launch(root: str | Path | None = None, **settings: Any) -> gr.Blocks:
             font=["system-ui", "sans-serif"],
             font_mono=["ui-monospace", "monospace"],
             radius_size="none",
+            spacing_size="sm",
+            text_size="sm",
         ),
         css=STYLE.read_text(encoding="utf-8"),
         max_file_size="32mb",

@@ -1,5 +1,135 @@
+"""Compare: methods with their controls in one table, accuracy against budget, every task; and what is still to run."""
+
+from pathlib import Path
+from typing import Any
+
 import gradio as gr
 
+from metalora.backbones import BUNDLED
+from metalora.comparison_process import as_compare_command
+from metalora.errors import InputError
+from metalora.evaluation.comparison import Comparison
+from metalora.evaluation.tables import to_html
+from metalora.laboratory import Laboratory
+from metalora.results import (
+    PAPER_CAPTION,
+    bundled_results,
+    heatmap,
+    load_bundled,
+    marks,
+    own_comparison,
+    own_config,
+    paper_table,
+    scatter,
+    title,
+    write_tables,
+)
+from pages.compare_run import fields_to_run, run_missing
+from pages.context import QUIET, Context
+from pages.plot import Plot
+from pages.words import Sentence, remember
 
-def build(context):
-    gr.Markdown("to come")
+OWN = "own"
+DOWNLOADS = {"csv": "CSV", "md": "Markdown", "tex": "LaTeX", "json": "JSON"}
+THEME = "() => document.body.classList.contains('dark') ? 'dark' : 'light'"
+
+
+def build(context: Context) -> None:
+    """Lay out the tab and wire its events."""
+    view = _view()
+    error = Sentence(kind="error")
+    table = gr.HTML(label="Measured")
+    with gr.Row():
+        downloads = [gr.DownloadButton(f"Download {name}", size="sm", min_width=120) for name in DOWNLOADS.values()]
+    command = gr.Code(
+        language="shell", label="The command that makes these numbers", interactive=False, wrap_lines=True, lines=1
+    )
+    with gr.Accordion("Run what is missing from here", open=True):
+        fields = fields_to_run()
+        progress = run_missing(context, fields)
+    with gr.Row():
+        with gr.Column(scale=3, min_width=320):
+            budget = Plot(label="Accuracy against trained parameters", height=480)
+            gr.Markdown(
+                "Up and to the left is better: more accuracy for fewer trained parameters (static and generator "
+                "together). Nothing beats a point on the dashed Pareto line at its budget; bars: standard deviation "
+                "over seeds.",
+                elem_classes="caption",
+            )
+        with gr.Column(scale=2, min_width=320):
+            gr.Markdown("### For reference only: the paper's numbers")
+            gr.HTML(to_html(paper_table(), caption=PAPER_CAPTION), elem_classes="paper")
+    gr.Markdown(
+        "### Accuracy of every task\n\nA row per method, a column per task; brighter is more accurate. Means over "
+        "seeds, in per cent.",
+        elem_classes="caption",
+    )
+    left_out = Sentence()
+    tasks = Plot(label="Accuracy of every task", height=560, visible=False)
+    theme = gr.Textbox("light", visible="hidden", show_label=False)
+    form = gr.BrowserState([], storage_key="metalora-compare", secret="metalora")
+    inputs = [context.visitor, theme, *view.values(), *fields.values()]
+    outputs = [form, error, table, *downloads, command, budget, tasks, left_out]
+
+    def show(token: str | None, theme: str, *values: Any) -> list[Any]:
+        chosen = dict(zip((*view, *fields), values, strict=True))
+        kept = [chosen[name] for name in fields]
+        try:
+            comparison, folder = _read(context.laboratory, token, chosen)
+            shown = _shown(comparison, folder, theme, chosen)
+        except InputError as problem:
+            return [kept, str(problem), *[gr.skip()] * (len(outputs) - 2)]
+        return [kept, "", *shown]
+
+    showing = {"fn": show, "inputs": inputs, "outputs": outputs, "trigger_mode": "always_last", **QUIET}
+    triggers = [*view.values(), *fields.values(), theme, progress]
+    gr.on([component.change for component in triggers], **showing)
+    remember(context, form, list(fields.values())).then(**showing)
+    context.load(None, None, theme, js=THEME, **QUIET)
+    # Who chooses rows of their own wants to see them; what the start of the page restores is no choice.
+    gr.on([field.input for field in fields.values()], lambda: OWN, None, view["shown"], **QUIET)
+
+
+def _view() -> dict[str, Any]:
+    """What is looked at, by name."""
+    results = [(title(name), name) for name in bundled_results()]
+    shown = gr.Radio(
+        [*results, ("Own rows: those ticked below", OWN)],
+        value=results[0][1] if results else OWN,
+        label="Results",
+    )
+    with gr.Row():
+        gallery = gr.Radio(
+            ["pooled", "within"], value="pooled", label="Gallery", info="All tasks, or each by itself.", min_width=200
+        )
+        split = gr.Radio(["seen", "unseen"], value="unseen", label="Tasks of the figures", min_width=180)
+        k = gr.Radio([5, 10], value=5, label="K of the figures", min_width=140)
+        backbone = gr.Radio(list(BUNDLED), value="resnet20", label="Backbone of the tasks", min_width=200)
+    return {"shown": shown, "gallery": gallery, "split": split, "k": k, "backbone": backbone}
+
+
+def _read(laboratory: Laboratory, token: str | None, chosen: dict[str, Any]) -> tuple[Comparison, Path]:
+    """What is chosen, and where its tables may be written."""
+    if chosen["shown"] != OWN:
+        return load_bundled(chosen["shown"]), laboratory.workspace.tables_folder(chosen["shown"])
+    folder = laboratory.workspace.comparison_folder(token or "", chosen["suite"])
+    config = own_config(
+        chosen["backbones"], [*chosen["methods"], *chosen["controls"]], chosen["seeds"], chosen["steps"]
+    )
+    return own_comparison(config, folder), folder / "shown"
+
+
+def _shown(comparison: Comparison, folder: Path, theme: str, chosen: dict[str, Any]) -> list[Any]:
+    """Table, downloads, command, the two figures, and what is left out of the second."""
+    table = comparison.table(chosen["gallery"])
+    files = write_tables(comparison, table, folder)
+    place = [chosen["split"], chosen["gallery"], int(chosen["k"])]
+    figure, left_out = heatmap(comparison, chosen["backbone"], *place, theme)
+    return [
+        to_html(table, caption=f"Measured: k-NN accuracy in %, {chosen['gallery']} gallery", colours=marks(comparison)),
+        *(str(files[kind]) for kind in DOWNLOADS),
+        as_compare_command(comparison.config),
+        scatter(comparison, *place, theme),
+        gr.update(value=figure, visible=figure is not None),
+        left_out,
+    ]

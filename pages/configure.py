@@ -12,8 +12,8 @@ from metalora.errors import InputError
 from metalora.methods import METHODS
 from metalora.plan import KINDS, PRESETS, Plan, only_kind, plan
 from metalora.runs import RunConfig
-from pages.context import Context
-from pages.words import Sentence
+from pages.context import PRIVATE, QUIET, Context
+from pages.words import Sentence, remember
 
 ALL, EXPRESSION = "all layers", "by expression"
 
@@ -35,8 +35,9 @@ def build(context: Context) -> None:
                     python = gr.Code(language="python", label="Python", interactive=False, wrap_lines=True)
                 with gr.Tab("JSON"):
                     settings = gr.Code(language="json", label="JSON", interactive=False)
+    form = gr.BrowserState({}, storage_key="metalora-configure", secret="metalora")
     inputs = list(fields.values())
-    outputs = [error, headline, note, layer, diagram, table, command, python, settings, context.settings]
+    outputs = [form, error, headline, note, layer, diagram, table, command, python, settings, context.settings]
 
     def describe(known: dict[str, Any], drawn: str | None, *values: Any) -> list[Any]:
         given = dict(zip(fields, values, strict=True))
@@ -44,37 +45,43 @@ def build(context: Context) -> None:
             config = _run_config(known, given)
             planned = plan(config.backbone, config.adapter)
         except InputError as problem:
-            return [str(problem), *[gr.skip()] * (len(outputs) - 1)]
-        return ["", planned.headline, " ".join(planned.notes), *_drawing(planned, drawn), *_texts(planned, config)]
+            return [list(values), str(problem), *[gr.skip()] * (len(outputs) - 2)]
+        return [
+            list(values),
+            "",
+            planned.headline,
+            " ".join(planned.notes),
+            *_drawing(planned, drawn),
+            *_texts(planned, config),
+        ]
 
-    gr.on(
-        [context.load, *(field.change for field in inputs if field is not fields["preset"]), layer.input],
-        describe,
-        [context.settings, layer, *inputs],
-        outputs,
-        trigger_mode="always_last",
-        show_progress="hidden",
-        api_visibility="private",
-        concurrency_id="describe",
-    )
+    describing = {
+        "fn": describe,
+        "inputs": [context.settings, layer, *inputs],
+        "outputs": outputs,
+        "trigger_mode": "always_last",
+        "show_progress": "hidden",
+        "concurrency_id": "describe",
+        **PRIVATE,
+    }
+    gr.on([*(field.change for field in inputs if field is not fields["preset"]), layer.input], **describing)
+    remember(context, form, inputs).then(**describing)
     sized = [fields["rank"], fields["hidden"]]
     gr.on(
         [fields["preset"].input, fields["method"].input],
         _sizes,
         [fields["preset"], fields["method"]],
         sized,
-        queue=False,
-        api_visibility="private",
+        **QUIET,
     )
-    fields["preset"].input(lambda preset: preset, fields["preset"], context.size, queue=False, api_visibility="private")
+    fields["preset"].input(lambda preset: preset, fields["preset"], context.size, **PRIVATE)
     for field in sized:  # a size of one's own is no preset
-        field.input(lambda: None, None, fields["preset"], queue=False, api_visibility="private")
+        field.input(lambda: None, None, fields["preset"], **QUIET)
     fields["kind"].change(
         lambda kind: gr.update(visible=kind == EXPRESSION),
         fields["kind"],
         fields["expression"],
-        queue=False,
-        api_visibility="private",
+        **QUIET,
     )
 
 

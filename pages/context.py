@@ -28,7 +28,7 @@ class Context:
     run: gr.Dropdown
     settings: gr.State
     size: gr.State
-    adapters: gr.State
+    adapters: gr.Number
     timer: gr.Timer
 
 

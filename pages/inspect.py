@@ -1,5 +1,164 @@
+"""Inspect: the adapters that pictures get, and what these do to them."""
+
+from typing import Any
+
 import gradio as gr
 
+from metalora.errors import InputError
+from metalora.figures import codes, core_values, fingerprint, similarities, strengths
+from metalora.laboratory import DEFAULT, RUN, Laboratory
+from metalora.looking import EXAMPLES, MOST, Look, keep, look
+from pages.context import COMPUTE, PRIVATE, QUIET, Context
+from pages.inspect_exchange import exchange_panel
+from pages.plot import Plot
+from pages.words import Sentence
 
-def build(context):
-    gr.Markdown("to come")
+READ_FINGERPRINT = (
+    "A block per picture. Cells: what was generated, a column per layer, as the difference from the mean of the "
+    "pictures shown (from the neutral core where there is but one); one scale for all. Strip below: how strong the "
+    "update is in each layer, ‖ΔW‖ / ‖W‖ (Frobenius norms)."
+)
+READ_PLACES = (
+    "Five nearest gallery pictures by cosine, nearest first, and the class they vote for. The gallery is of the suite "
+    "that the adapter was trained on: a picture of anything else gets one of its classes all the same."
+)
+READ_CORES = "The core of one layer for each picture, by its number: bars c[r] in CP, cells C[r2, r0] in TR; one scale."
+READ_STRENGTHS = (
+    "A row per picture, numbered as above, a column per layer: 0 is no update, 1 is one as large as the weight."
+)
+READ_SIMILARITIES = "Cosine between two pictures' cores, all layers side by side: 1 is the same adapter."
+READ_CODES = "The mapping net's codes on their first two principal components: what lies close gets a similar core."
+NO_CORES = "This method generates nothing, so there is no fingerprint, no core and no code to draw."
+
+
+def build(context: Context) -> None:
+    """Lay out the tab and wire its events."""
+    laboratory = context.laboratory
+    with gr.Row():
+        with gr.Column(scale=2, min_width=320):
+            adapter = gr.Dropdown(_bundled(laboratory), value=DEFAULT, label="Adapter", interactive=True)
+            files = gr.File(file_count="multiple", label=f"Your pictures, up to {MOST}; none: examples", height=160)
+            pool = gr.Checkbox(label="Pool: one core for all pictures", info=_pool_info(True))
+            status = Sentence("Looking at the example pictures …", kind="status")
+            error, skipped = Sentence(kind="error"), Sentence(kind="error")
+            with gr.Row():
+                downloads = [
+                    gr.DownloadButton(f"Download {kind}", size="sm", interactive=False, min_width=120)
+                    for kind in ("CSV", "npz")
+                ]
+            gr.Markdown("Cores and strengths of the pictures shown; ready when they are.", elem_classes="caption")
+        with gr.Column(scale=3, min_width=320):
+            none = Sentence(NO_CORES, visible=False)
+            with gr.Column(min_width=320) as emblem:
+                prints = Plot(label="Fingerprints: the whole adapter of each picture", height=480)
+                _caption(READ_FINGERPRINT)
+    gr.Markdown("### Nearest gallery pictures, before and after adaptation")
+    places = gr.HTML(label="Nearest gallery pictures")
+    _caption(READ_PLACES)
+    gr.Markdown("### Strength of the updates")
+    strips = Plot(label="Strength of each layer's update", height=300)
+    _caption(READ_STRENGTHS)
+    with gr.Column(min_width=320) as generated:
+        layer, cores, alike, spread = _closer()
+    seen = gr.State(None)
+    panel = exchange_panel(context, seen)
+    groups = [none, emblem, generated]
+    plots = [prints, strips, cores, alike, spread]
+    outputs = [seen, status, error, skipped, pool, places, *groups, *plots, layer, *downloads, *panel.controls]
+
+    def examine(token: str, name: str, files: list[str] | None, pool: bool, drawn: str | None) -> list[Any]:
+        """Everything that is shown of the pictures; what went wrong leaves the earlier ones in place."""
+        try:
+            found, table = look(laboratory, token, name, files or EXAMPLES, pool=pool)
+            written = keep(laboratory, token, found)
+        except InputError as problem:
+            return [gr.skip(), gr.skip(), str(problem), *[gr.skip()] * (len(outputs) - 3)]
+        drawn = drawn if drawn in found.layers else found.strongest
+        pooling = gr.update(interactive=not found.constant, info=_pool_info(not found.constant))
+        return [
+            found,
+            found.headline,
+            "",
+            found.omitted,
+            pooling,
+            table,
+            *(gr.update(visible=shown) for shown in (not found.has_cores, found.has_cores, found.has_cores)),
+            *_figures(found, drawn),
+            gr.update(choices=found.layers, value=drawn),
+            *(gr.update(value=str(path), interactive=True) for path in written),
+            *panel.reset(found),
+        ]
+
+    gr.on(
+        [context.load, adapter.change, files.change, pool.input],
+        examine,
+        [context.visitor, adapter, files, pool, layer],
+        outputs,
+        trigger_mode="always_last",
+        show_progress_on=[status],
+        **COMPUTE,
+        **PRIVATE,
+    ).then(panel.exchange, panel.inputs, panel.outputs, show_progress="hidden", **COMPUTE, **PRIVATE)
+    layer.input(lambda seen, name: core_values(seen.numbered, name), [seen, layer], cores, **QUIET)
+    _menu(context, adapter)
+
+
+def _closer() -> list[Any]:
+    """One layer's cores, how alike the pictures' cores are, and their codes."""
+    gr.Markdown("### What was generated")
+    layer = gr.Dropdown([], label="Layer", interactive=True)
+    cores = Plot(label="Core of the chosen layer, for each picture", height=380)
+    _caption(READ_CORES)
+    with gr.Row():
+        with gr.Column(min_width=320):
+            alike = Plot(label="Cosine similarity between the pictures' cores", height=380)
+            _caption(READ_SIMILARITIES)
+        with gr.Column(min_width=320):
+            spread = Plot(label="The pictures' codes", height=380)
+            _caption(READ_CODES)
+    return [layer, cores, alike, spread]
+
+
+def _figures(found: Look, layer: str) -> list[Any]:
+    """Fingerprints, strengths, one layer's cores, similarities, codes."""
+    inspection = found.numbered
+    strips = strengths(inspection)
+    if not found.has_cores:
+        return [None, strips, None, None, None]
+    spread = None if inspection.codes is None else codes(inspection.codes, inspection.names)
+    return [
+        fingerprint(inspection, found.images, theme="light"),
+        strips,
+        core_values(inspection, layer),
+        similarities(inspection),
+        spread,
+    ]
+
+
+def _menu(context: Context, adapter: gr.Dropdown) -> None:
+    """Keep the list of adapters; the active run's is chosen where it has one."""
+    laboratory = context.laboratory
+
+    def known(token: str, name: str) -> Any:
+        choices = laboratory.adapters(token)
+        value = name if name in choices else DEFAULT
+        return gr.update(choices=[(title, name) for name, title in choices.items()], value=value)
+
+    def of_run(token: str, run: str | None, name: str) -> Any:
+        own = f"{RUN}{run}"
+        return known(token, own if own in laboratory.adapters(token) else name)
+
+    gr.on([context.load, context.adapters.change], known, [context.visitor, adapter], adapter, **QUIET)
+    context.run.input(of_run, [context.visitor, context.run, adapter], adapter, **QUIET)
+
+
+def _bundled(laboratory: Laboratory) -> list[tuple[str, str]]:
+    return [(title, name) for name, title in laboratory.adapters(laboratory.welcome(None)).items()]
+
+
+def _pool_info(able: bool) -> str:
+    return "For pictures that come from one task." if able else "Nothing to pool: one adapter serves every image."
+
+
+def _caption(words: str) -> None:
+    gr.Markdown(words, elem_classes="caption")

@@ -14,7 +14,13 @@ import plotly
 from plotly.graph_objects import Figure
 
 PLOTLY_JS = Path(plotly.__file__).parent / "package_data" / "plotly.min.js"
-FRAME = '<figure class="plot"><div class="plot-area"></div><div class="plot-card" hidden></div></figure>'
+FRAME = (
+    '<figure class="plot"><div class="plot-area"></div>'
+    '<label class="plot-morph" hidden><span class="from"></span>'
+    '<input type="range" min="0" max="100" value="0" aria-label="From the first adapter to the second">'
+    '<span class="to"></span></label>'
+    '<div class="plot-card" hidden></div></figure>'
+)
 SCRIPT = Path(__file__).parent / "plot.js"
 
 
@@ -39,16 +45,41 @@ class Plot(gr.HTML):
         )
 
     def postprocess(self, value: Figure | dict[str, Any] | None) -> str | None:
-        """A figure, or {"figure": …, "cards": …} (see `cards`), as JSON."""
+        """A figure, or a dict of the parts that change, as JSON; parts that are not in it stay as they are.
+
+        "figure": a figure; "cards": see `cards`, or None; "marks": see `marks`; "morph": see `morph`, or None.
+        """
         if value is None or isinstance(value, str):
             return value
-        shown = value if isinstance(value, dict) else {"figure": value}
-        return json.dumps({**shown, "figure": json.loads(shown["figure"].to_json())})
+        shown = value if isinstance(value, dict) else {"figure": value, "cards": None, "marks": None, "morph": None}
+        if "figure" in shown:
+            shown = {**shown, "figure": json.loads(shown["figure"].to_json())}
+        return json.dumps(shown)
 
     def api_info(self) -> dict[str, Any]:
         return {"type": "string", "description": "A plotly figure as JSON."}
 
 
-def cards(names: list[str], lines: list[str], sprite: str, columns: int, tile: int) -> dict[str, Any]:
-    """What hover cards show: for every row a name, a line of text, and its tile in one large picture (a data URL)."""
-    return {"names": names, "lines": lines, "sprite": sprite, "columns": columns, "tile": tile}
+def cards(
+    names: list[str],
+    lines: list[str],
+    sprite: str,
+    columns: int,
+    tile: int,
+    strips: dict[str, Any] | None = None,
+) -> dict[str, Any]:
+    """What hover cards show: for every row a name, a line of text, and its tile in one large picture (a data URL).
+
+    `strips`: a second such picture, with "sprite", "columns" and "rows", whose parts stand below the text.
+    """
+    return {"names": names, "lines": lines, "sprite": sprite, "columns": columns, "tile": tile, "strips": strips}
+
+
+def marks(row: int | None = None, neighbours: list[int] | None = None) -> dict[str, Any]:
+    """Rings around a point and its neighbours, by row; none without a row."""
+    return {"row": row, "neighbours": neighbours or []}
+
+
+def morph(towards: list[list[float]], start: str, end: str) -> dict[str, Any]:
+    """A slider below the figure that moves points to `towards`, [x, y] by row; `start` and `end` name its ends."""
+    return {"towards": towards, "from": start, "to": end}

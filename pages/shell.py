@@ -22,7 +22,8 @@ def shell(laboratory: Laboratory, demo: gr.Blocks) -> Context:
     # The secret of a BrowserState protects nothing (it is in the page); a fixed one outlives a restart.
     visitor = gr.BrowserState(None, storage_key="metalora-visitor", secret="metalora")
     chosen = gr.BrowserState(None, storage_key="metalora-run", secret="metalora")
-    started, adapters = gr.State(0), gr.State(0)
+    # A gr.State tells its change for queued events only; these are written by helpers that do not queue.
+    started, adapters = (gr.Number(0, visible="hidden", show_label=False) for _ in range(2))
     settings = gr.State(RunConfig().to_dict())
     timer = gr.Timer(SECONDS)
     with gr.Sidebar(width=280):

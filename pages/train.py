@@ -8,6 +8,7 @@ import gradio as gr
 
 from metalora.errors import InputError
 from metalora.estimates import estimate
+from metalora.evaluation.cells import SuiteConfig
 from metalora.laboratory import Laboratory
 from metalora.loop import clock
 from metalora.methods import METHODS
@@ -17,7 +18,7 @@ from metalora.suites.sources import check_archive
 from pages.context import PRIVATE, QUIET, Context
 from pages.shell import menu
 from pages.watch import watch
-from pages.words import Sentence, telling
+from pages.words import Sentence, remember, telling
 
 OWN = "own"
 SUITES = [
@@ -31,6 +32,8 @@ OF_SUITE = ("train_pictures", "max_queries")
 
 def build(context: Context) -> None:
     """Lay out the tab and wire its events."""
+    laboratory = context.laboratory
+    form = gr.BrowserState({}, storage_key="metalora-train", secret="metalora")
     with gr.Row():
         with gr.Column(scale=2, min_width=320):
             adapter = Sentence(kind="status")
@@ -56,44 +59,49 @@ def build(context: Context) -> None:
         name = f"{UPLOADED}{upload_id}" if suite == OWN else suite
         return replace(
             config,
-            suite=replace(config.suite, name=name, **chosen),
+            suite=SuiteConfig(name, **chosen),
             adapter=replace(config.adapter, seed=given["seed"]),
             training=replace(config.training, **given),
         )
 
     def consider(token: str, known: dict[str, Any], *values: Any) -> list[Any]:
         """Take the choices over and say how long that takes."""
-        title = _title(RunConfig.from_dict(known))
+        title, kept = _title(RunConfig.from_dict(known)), [values[0], *values[2:]]
         try:
             config = configured(known, *values)
-            seconds = estimate(context.laboratory.workspace.resolve(token, config))
+            seconds = estimate(laboratory.workspace.resolve(token, config))
         except InputError as problem:
-            return [gr.skip(), title, "", str(problem)]
-        return [config.to_dict(), title, f"About {clock(seconds)} on this machine (minutes:seconds).", ""]
+            return [gr.skip(), kept, title, "", str(problem)]
+        return [config.to_dict(), kept, title, f"About {clock(seconds)} on this machine (minutes:seconds).", ""]
 
-    gr.on(
-        [context.load, context.settings.change, *(field.change for field in inputs)],
-        consider,
-        [context.visitor, context.settings, *inputs],
-        [context.settings, adapter, cost, error],
-        trigger_mode="always_last",
-        show_progress="hidden",
-        concurrency_id="estimate",
+    considering = {
+        "fn": consider,
+        "inputs": [context.visitor, context.settings, *inputs],
+        "outputs": [context.settings, form, adapter, cost, error],
+        "trigger_mode": "always_last",
+        "show_progress": "hidden",
+        "concurrency_id": "estimate",
         **PRIVATE,
-    )
+    }
+    gr.on([context.settings.change, *(field.change for field in inputs)], **considering)
+    remember(context, form, [suite, *fields.values()]).then(**considering)
 
     @telling
-    def begin(token: str, known: dict[str, Any], *values: Any) -> Iterator[Any]:
-        config = configured(known, *values)
-        run = context.laboratory.workspace.prepare_run(token, config)
-        yield menu(context.laboratory, token, run)
-        for _ in context.laboratory.backend.start(token, run):
-            yield gr.skip()
+    def prepare(token: str, *values: Any) -> Any:
+        run = laboratory.workspace.prepare_run(token, configured(*values))
+        return menu(laboratory, token, run)
 
-    start.click(begin, [context.visitor, context.settings, *inputs], context.run, concurrency_limit=None, **PRIVATE)
+    @telling
+    def begin(token: str, run: str) -> Iterator[None]:
+        for _ in laboratory.backend.start(token, run):
+            yield
+
+    prepared = start.click(prepare, [context.visitor, context.settings, *inputs], context.run, **PRIVATE)
+    # Where a run lives in its event, this is the event.
+    prepared.success(begin, [context.visitor, context.run], concurrency_limit=None, **PRIVATE)
     context.size.change(_sizes, context.size, [fields[name] for name in ("steps", "batch", "validate_every")], **QUIET)
     suite.change(lambda name: gr.update(visible=name == OWN), suite, archive, **QUIET)
-    archive.upload(telling(_receive(context.laboratory)), [context.visitor, archive], [upload, found], **PRIVATE)
+    archive.upload(telling(_receive(laboratory)), [context.visitor, archive], [upload, found], **PRIVATE)
 
 
 def _fields() -> dict[str, Any]:

@@ -10,6 +10,7 @@ from typing import Any
 import gradio as gr
 
 from metalora.errors import InputError
+from pages.context import QUIET, Context
 
 _SET_TEXT = """
 const line = element.querySelector('p');
@@ -36,6 +37,15 @@ class Sentence(gr.HTML):
         )
 
 
+def remember(context: Context, form: gr.BrowserState, fields: list[Any]) -> Any:
+    """Fill the fields with what the visitor's browser kept of them, at the start of the page; the event."""
+
+    def restore(kept: list[Any] | None) -> list[Any]:
+        return list(kept) if kept and len(kept) == len(fields) else [gr.skip()] * len(fields)
+
+    return context.load(restore, form, fields, **QUIET)
+
+
 def telling(function: Callable[..., Any]) -> Callable[..., Any]:
     """Show what a person can cause as a message on the page (for API callers: as the error)."""
     if inspect.isgeneratorfunction(function):
@@ -60,4 +70,4 @@ def _told() -> Iterator[None]:
     try:
         yield
     except InputError as error:
-        raise gr.Error(html.escape(str(error)), title="Please check", print_exception=False) from error
+        raise gr.Error(html.escape(str(error), quote=False), title="Please check", print_exception=False) from error

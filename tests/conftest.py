@@ -1,4 +1,12 @@
-"""Dense references, written from the equations of arXiv 2504.00460 with plain loops, and small networks."""
+"""Dense references, written from the equations of arXiv 2504.00460 with plain loops, small networks, a running app."""
+
+import os
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
 
 import pytest
 import torch
@@ -89,3 +97,37 @@ def small_net():
 @pytest.fixture
 def images():
     return torch.rand(4, 3, 10, 9, generator=torch.Generator().manual_seed(1))
+
+
+ROOT = Path(__file__).parents[1]
+STARTED_WITHIN = 120  # seconds
+
+
+def serve(workspace: Path, log: Path):
+    """Start the app in a process of its own; (process, address)."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    environment = {**os.environ, "METALORA_WORKSPACE": str(workspace), "GRADIO_SERVER_PORT": str(port)}
+    environment |= {"GRADIO_IS_E2E_TEST": "1", "GRADIO_SERVER_NAME": "127.0.0.1"}
+    with log.open("wb") as out:
+        process = subprocess.Popen([sys.executable, "app.py"], cwd=ROOT, env=environment, stdout=out, stderr=out)
+    address, until = f"http://127.0.0.1:{port}", time.monotonic() + STARTED_WITHIN
+    while time.monotonic() < until and process.poll() is None:
+        try:
+            urllib.request.urlopen(address, timeout=STARTED_WITHIN).close()
+            return process, address
+        except OSError:
+            time.sleep(0.2)
+    process.kill()
+    raise RuntimeError(f"The app does not answer:\n{log.read_text()}")
+
+
+@pytest.fixture(scope="session")
+def app(tmp_path_factory):
+    """Address of a running app."""
+    folder = tmp_path_factory.mktemp("app")
+    process, address = serve(folder / "workspace", folder / "app.log")
+    yield address
+    process.terminate()
+    process.wait(30)

@@ -153,6 +153,49 @@ def test_a_lost_cell_is_named(finished):
         read_comparison(replace(QUICK, ks=(1,), methods=("lora",)), folder, "pooled")
 
 
+def test_what_is_there_is_read_and_what_is_missing_counted(finished):
+    folder, _ = finished
+    more = replace(QUICK, methods=(*QUICK.methods, "multi-lora"), backbones=("resnet20", "mixer_nano"), seeds=2)
+    found = read_comparison(more, folder, "pooled", partial=True)
+    assert found.missing == 4 * 2 * 2 - 3 and found.gains is None
+    assert set(found.rows["method"]) == set(QUICK.methods)
+    texts = {row[0].text: [cell.text for cell in row[1:]] for row in found.table().rows}
+    assert texts["multi-lora"] == ["not run"] * 14 and texts["lora"][7:] == ["not run"] * 7
+    assert "not run" not in texts["lora"][:7] and "Stars wait" in " ".join(found.table().notes)
+    assert read_comparison(QUICK, folder, "pooled", partial=True).missing == 0
+
+
+def test_nothing_is_there_before_the_first_cell(tmp_path):
+    found = read_comparison(QUICK, tmp_path, "pooled", partial=True)
+    assert found.missing == 3 and found.summary.empty and found.gains is None
+    assert {cell.text for row in found.table().rows for cell in row[1:]} == {"not run"}
+
+
+def test_cells_that_are_known_need_no_file(finished, tmp_path):
+    folder, _ = finished
+    cells = QUICK.cells(0, QUICK.training.rate)
+    known = {cell.key: json.loads((folder / "cells" / f"{cell.key}.json").read_text()) for cell in cells}
+    assert (
+        read_comparison(QUICK, tmp_path, "pooled", known=known).table()
+        == read_comparison(QUICK, folder, "pooled").table()
+    )
+
+
+def test_settings_come_back_from_json():
+    config = replace(QUICK, suite=SuiteConfig(hold_out=("a",)), targets=("conv",))
+    assert ComparisonConfig.from_dict(json.loads(json.dumps(config.to_dict()))) == config
+    for wrong in ({}, {"suite": 3}, {**config.to_dict(), "what": 1}, {**config.to_dict(), "training": {"x": 1}}):
+        with pytest.raises(InputError, match="no settings of a comparison"):
+            ComparisonConfig.from_dict(wrong)
+
+
+def test_a_suite_without_unseen_tasks_has_no_columns_for_them(finished):
+    folder, _ = finished
+    whole = read_comparison(QUICK, folder, "pooled")
+    seen = replace(whole, rows=whole.rows[whole.rows["split"] == "seen"])
+    assert [heading for heading in seen.table().header if "K=" in heading] == ["resnet20 seen K=1", "resnet20 seen K=3"]
+
+
 def test_original_has_no_time_per_step(finished):
     folder, _ = finished
     rows = read_comparison(QUICK, folder, "pooled").rows

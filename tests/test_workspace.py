@@ -96,6 +96,22 @@ def test_a_suite_is_no_path(workspace, suite):
         workspace.prepare_run(workspace.new_visitor(), RunConfig(suite=SuiteConfig(suite)))
 
 
+def test_comparisons_have_a_folder_for_each_visitor_and_suite(workspace):
+    one, other = workspace.new_visitor(), workspace.new_visitor()
+    folder = workspace.comparison_folder(one, "digits")
+    assert folder.name == "digits" and workspace.folder(one) in folder.parents and not folder.exists()
+    assert len({folder, workspace.comparison_folder(other, "digits"), workspace.comparison_folder(one, "cifar10")}) == 3
+    assert workspace.tables_folder("digits-default").parent.parent == workspace.root
+    for name in ("", ".", "..", "../runs", "a/b", "/etc", "digits\n", "folder:x", None, 3):
+        for folder_of in (lambda name: workspace.comparison_folder(one, name), workspace.tables_folder):
+            with pytest.raises(InputError, match="choose"):
+                folder_of(name)
+    (folder / "cells").mkdir(parents=True)
+    (folder / "cells" / "a.json").touch()
+    assert workspace.prune(timedelta(days=7)) == 0 and workspace.prune(timedelta(days=-1)) == 1
+    assert not folder.exists()
+
+
 @pytest.mark.parametrize(
     ("name", "kept"),
     [

@@ -3,7 +3,7 @@
 import json
 import time
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from metalora.config import AdapterConfig
 from metalora.device import pick_device
 from metalora.errors import InputError
 from metalora.evaluation.cells import REFERENCE, CellConfig, SuiteConfig, run_cell
-from metalora.evaluation.statistics import compare_to_static, summarise
+from metalora.evaluation.statistics import CELL, compare_to_static, summarise
 from metalora.evaluation.tables import Table, build_table, to_csv, to_latex, to_markdown
 from metalora.methods import method
 from metalora.states import write_text
@@ -91,6 +91,22 @@ class ComparisonConfig:
         """Plain values, ready for JSON."""
         return json.loads(json.dumps(asdict(self)))
 
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> "ComparisonConfig":
+        """The settings that `to_dict` wrote.
+
+        Raises:
+            InputError: they are not settings of a comparison.
+        """
+        known = {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
+        try:
+            suite = dict(known["suite"])
+            known["suite"] = SuiteConfig(**{**suite, "hold_out": tuple(suite["hold_out"])})
+            known["training"] = TrainingConfig(**known["training"])
+            return cls(**known)
+        except (KeyError, TypeError) as error:
+            raise InputError(f"These are no settings of a comparison ({error}): run it again.") from error
+
 
 @dataclass(frozen=True)
 class CellDone:
@@ -105,7 +121,13 @@ class CellDone:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Results: `rows` per seed, `summary` over seeds, `gains` over the best static row, `trials` of tuning."""
+    """Results: `rows` per seed, `summary` over seeds, `gains` over the best static row, `trials` of tuning.
+
+    Attributes:
+        primary: the gallery that is read first.
+        missing: cells that were not run yet; then there are no gains: the best static row is chosen among all.
+        kept_gains: gains as an earlier run wrote them; None: `gains` computes them.
+    """
 
     config: ComparisonConfig
     rows: pd.DataFrame
@@ -114,15 +136,24 @@ class Comparison:
     trials: pd.DataFrame
     primary: str
     notes: tuple[str, ...] = ()
+    missing: int = 0
+    kept_gains: pd.DataFrame | None = None
 
     @property
     def summary(self) -> pd.DataFrame:
         """Means over seeds, see `summarise`."""
+        if self.rows.empty:
+            budgets = ["static_parameters", "generator_parameters", "ms_per_step"]
+            return pd.DataFrame(columns=[*CELL, "mean", "std", "n_seeds", *budgets])
         return summarise(self.rows)
 
     @property
     def gains(self) -> pd.DataFrame | None:
         """Generated methods against the best static row, see `compare_to_static`; None without a static row."""
+        if self.kept_gains is not None:
+            return self.kept_gains
+        if self.missing or self.rows.empty:
+            return None
         if not self.rows["static"].any() or not self.rows["generated"].any():
             return None
         k = self.config.ks[0]
@@ -131,12 +162,22 @@ class Comparison:
             tasks = tasks[(tasks["split"] == "unseen") & (tasks["k"] == k) & (tasks["gallery"] == self.primary)]
         return compare_to_static(self.rows, k=k, gallery=self.primary, tasks=tasks if len(tasks) else None)
 
-    def table(self) -> Table:
-        """The table of the primary gallery."""
+    def table(self, gallery: str | None = None) -> Table:
+        """The table of a gallery, None: the primary one; what was not run has cells that say so."""
+        gallery = gallery or self.primary
         footnotes = [row.assumption for row in self.config.arms if row.assumption]
-        names = [row.name for row in self.config.arms]
-        summary = self.summary.drop(columns=["generator_flops"])
-        return build_table(summary, self.gains, names, gallery=self.primary, footnotes=[*footnotes, *self.notes])
+        if self.missing:
+            footnotes.append("Stars wait until every training is there: the best static row is chosen among all.")
+        # Whole results have the columns that they have: a suite without unseen tasks has none for them.
+        planned = {"backbones": self.config.backbones, "ks": self.config.ks} if self.missing else {}
+        return build_table(
+            self.summary.drop(columns=["generator_flops"], errors="ignore"),
+            self.gains if gallery == self.primary else None,
+            [row.name for row in self.config.arms],
+            gallery=gallery,
+            **planned,
+            footnotes=[*footnotes, *self.notes],
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values: config, rows (means over seeds), seeds (single ones), gains, tasks, confusion, trials."""
@@ -180,28 +221,48 @@ def run_comparison(config: ComparisonConfig, folder: Path, *, jobs: int | None =
     if tuning:
         rates = best_rates([_read(folder, cell) for cell in trials])
     cells = [
-        _with_rate(cell, rates) for seed in range(config.seeds) for cell in config.cells(seed, config.training.rate)
+        with_rate(cell, rates) for seed in range(config.seeds) for cell in config.cells(seed, config.training.rate)
     ]
     for cell, result in _execute(cells, folder, jobs):
         yield started.tell(cell, result)
 
 
-def read_comparison(config: ComparisonConfig, folder: Path, primary: str, notes: Sequence[str] = ()) -> Comparison:
-    """Gather the cells of a finished run."""
+def read_comparison(
+    config: ComparisonConfig,
+    folder: Path,
+    primary: str,
+    notes: Sequence[str] = (),
+    *,
+    partial: bool = False,
+    known: Mapping[str, dict[str, Any]] | None = None,
+) -> Comparison:
+    """Gather the cells of a run.
+
+    Args:
+        partial: take the cells that are there and count the missing ones; not for a comparison that tunes, whose
+            rates are known at the end.
+        known: results of cells that need not be in the folder, by the cell's key.
+
+    Raises:
+        InputError: a cell is missing (unless `partial`) or damaged.
+    """
     trials = [cell for rate in RATES for cell in config.cells(0, rate) if _is_trained(cell)] if config.tune else []
     tried = [_read(folder, cell) for cell in trials]
     rates = best_rates(tried)
-    found = [
-        _read(folder, _with_rate(cell, rates))
-        for seed in range(config.seeds)
-        for cell in config.cells(seed, config.training.rate)
+    wanted = [
+        with_rate(cell, rates) for seed in range(config.seeds) for cell in config.cells(seed, config.training.rate)
     ]
-    frames = {
-        name: pd.DataFrame([row for cell in found for row in cell[name]]) for name in ("rows", "tasks", "confusion")
-    }
-    order = {row.name: i for i, row in enumerate(config.arms)}
-    rows = frames["rows"].sort_values("method", key=lambda names: names.map(order), kind="stable")
-    return Comparison(config, rows, frames["tasks"], frames["confusion"], _trial_rows(tried), primary, tuple(notes))
+    known = known or {}
+    present = [cell for cell in wanted if not partial or cell.key in known or cell_file(folder, cell).exists()]
+    found = [known[cell.key] if cell.key in known else _read(folder, cell) for cell in present]
+    rows, tasks, confusion = (
+        pd.DataFrame([row for cell in found for row in cell[name]]) for name in ("rows", "tasks", "confusion")
+    )
+    if len(rows):
+        order = {row.name: i for i, row in enumerate(config.arms)}
+        rows = rows.sort_values("method", key=lambda names: names.map(order), kind="stable")
+    missing = len(wanted) - len(present)
+    return Comparison(config, rows, tasks, confusion, _trial_rows(tried), primary, tuple(notes), missing)
 
 
 def best_rates(trials: list[dict[str, Any]]) -> dict[tuple, float]:
@@ -223,7 +284,8 @@ def _is_trained(cell: CellConfig) -> bool:
     return method(cell.adapter.method).format is not None
 
 
-def _with_rate(cell: CellConfig, rates: dict[tuple, float]) -> CellConfig:
+def with_rate(cell: CellConfig, rates: dict[tuple, float]) -> CellConfig:
+    """The cell at the rate chosen for it, see `best_rates`; its own where there is none."""
     rate = rates.get((cell.backbone, cell.arms[0]), cell.training.rate)
     return replace(cell, training=replace(cell.training, rate=rate))
 
@@ -242,23 +304,24 @@ class _Clock:
         return CellDone(self.done, self.total, name, result, pace * (self.total - self.done))
 
 
-def _file(folder: Path, cell: CellConfig) -> Path:
+def cell_file(folder: Path, cell: CellConfig) -> Path:
+    """Where the result of a cell lies, or will lie."""
     return folder / CELLS / f"{cell.key}.json"
 
 
 def _read(folder: Path, cell: CellConfig) -> dict[str, Any]:
     try:
-        return json.loads(_file(folder, cell).read_text(encoding="utf-8"))
+        return json.loads(cell_file(folder, cell).read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise InputError(f"{folder} lacks the cell {cell.key}: run the comparison again to complete it.") from error
     except ValueError as error:
-        raise InputError(f"{_file(folder, cell)} is not whole: delete it and run the comparison again.") from error
+        raise InputError(f"{cell_file(folder, cell)} is not whole: delete it and run the comparison again.") from error
 
 
 def _execute(cells: list[CellConfig], folder: Path, jobs: int | None) -> Iterator[tuple[CellConfig, dict[str, Any]]]:
     missing = []
     for cell in cells:
-        if _file(folder, cell).exists():
+        if cell_file(folder, cell).exists():
             yield cell, {**_read(folder, cell), "reused": True}
         else:
             missing.append(cell)
@@ -279,5 +342,5 @@ def _run_and_write(cell: CellConfig, folder: Path) -> tuple[str, dict[str, Any]]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # check_comparison has told them, once for all seeds
         result = run_cell(cell)
-    write_text(_file(folder, cell), json.dumps(result) + "\n")
+    write_text(cell_file(folder, cell), json.dumps(result) + "\n")
     return cell.key, result

@@ -1,4 +1,4 @@
-"""From summaries and comparisons to one readable table, and that table to terminal, CSV, Markdown, LaTeX.
+"""From summaries and comparisons to one readable table, and that table to terminal, CSV, Markdown, LaTeX, HTML.
 
 `build_table` makes cells of text with a bold flag; each writer turns those into its own form. The
 number formats are public: whatever shows a number shows it so.
@@ -8,8 +8,10 @@ import csv
 import io
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from html import escape
+from itertools import groupby, product
 
 import pandas as pd
 from rich.box import SIMPLE_HEAD
@@ -21,6 +23,7 @@ from metalora.errors import InputError
 from metalora.evaluation.statistics import SEEDS_FOR_A_STAR, SEEDS_ONLY
 
 NOT_RUN = "not run"
+SPLITS = ("seen", "unseen")
 
 
 @dataclass(frozen=True)
@@ -92,6 +95,8 @@ def build_table(
     methods: Sequence[str] | None = None,
     *,
     gallery: str = "pooled",
+    backbones: Sequence[str] | None = None,
+    ks: Sequence[int] | None = None,
     footnotes: Sequence[str] = (),
 ) -> Table:
     """The table of one suite and gallery: a row per method, columns backbone × split × K, then budgets.
@@ -100,24 +105,30 @@ def build_table(
         summary: from `summarise`, with any of the columns in `BUDGETS`.
         comparison: from `compare_to_static`, for the stars.
         methods: the rows, in this order; None: those of the summary.
+        backbones: None: those of the summary. Others have columns that say "not run".
+        ks: of columns for both splits, run or not; None: those of the summary.
         footnotes: sentences to add below, for instance what a set row knows.
 
     Raises:
-        InputError: the summary has no row of this gallery, or more than one suite.
+        InputError: the summary has more than one suite, or no row of this gallery while `backbones` or `ks` is None.
     """
     here = summary[summary["gallery"] == gallery]
-    if here["suite"].nunique() != 1:
+    planned = backbones is not None and ks is not None
+    if here["suite"].nunique() != 1 and not (planned and here.empty):
         suites = ", ".join(map(str, here["suite"].unique())) or "none"
         raise InputError(f"A table shows one suite on one gallery; the {gallery} gallery has: {suites}.")
     methods = list(here["method"].unique()) if methods is None else list(methods)
     columns = [(("", "method"), [Cell(method) for method in methods])]
-    for backbone, part in here.groupby("backbone", sort=False):
-        for (split, k), cells in part.groupby(["split", "k"], sort=False):
+    for backbone in here["backbone"].unique() if backbones is None else backbones:
+        part = here[here["backbone"] == backbone]
+        places = part[["split", "k"]].drop_duplicates().itertuples(index=False) if ks is None else product(SPLITS, ks)
+        for split, k in places:
+            cells = part[(part["split"] == split) & (part["k"] == k)]
             stars = _stars(comparison, backbone, split, k, gallery)
             columns.append(((backbone, f"{split} K={k}"), _accuracies(cells, stars, methods)))
         for name, (heading, write) in BUDGETS.items():
             if name in part:
-                known = part.drop_duplicates("method").set_index("method")[name]
+                known = part.drop_duplicates("method").set_index("method")[name].astype(float)  # None: NaN
                 texts = [write(known[method]) if method in known.index else NOT_RUN for method in methods]
                 columns.append(((backbone, heading), [Cell(text) for text in texts]))
     rows = [list(row) for row in zip(*(cells for _, cells in columns), strict=True)]
@@ -176,6 +187,40 @@ def to_latex(table: Table) -> str:
     return "\n".join([*body, *(f"\\par{{\\footnotesize {_tex(note)}}}" for note in table.notes)]) + "\n"
 
 
+def to_html(table: Table, *, caption: str = "", colours: Mapping[str, str] | None = None) -> str:
+    """A table element and the notes as paragraphs below, all text escaped; what was not run has a class of its own.
+
+    Args:
+        caption: of the table, "" for none.
+        colours: "#rrggbb" by the text of a row's first cell, for a mark before it.
+    """
+    groups = [(name, len(list(same))) for name, same in groupby(column[0] for column in table.columns[1:])]
+    first = escape(table.columns[0][1])
+    over = "".join(f'<th colspan="{width}" scope="colgroup">{escape(name)}</th>' for name, width in groups)
+    under = "".join(f'<th scope="col">{escape(heading)}</th>' for _, heading in table.columns[1:])
+    head = f'<tr><th rowspan="2" scope="col">{first}</th>{over}</tr><tr>{under}</tr>'
+    body = "".join(f"<tr>{_row_head(row[0], colours)}{''.join(map(_html_cell, row[1:]))}</tr>" for row in table.rows)
+    title = f"<caption>{escape(caption)}</caption>" if caption else ""
+    notes = "".join(f"<p>{escape(note)}</p>" for note in table.notes)
+    # Scrolling must be possible with the keyboard as well, hence the tabindex.
+    return (
+        f'<div class="results"><div class="results-scroll" tabindex="0" role="region" '
+        f'aria-label="{escape(caption or "Results")}"><table>{title}<thead>{head}</thead><tbody>{body}</tbody>'
+        f"</table></div>{notes}</div>"
+    )
+
+
+def _row_head(cell: Cell, colours: Mapping[str, str] | None) -> str:
+    colour = (colours or {}).get(cell.text)
+    mark = f'<span class="mark" style="background:{escape(colour)}"></span>' if colour else ""
+    return f'<th scope="row">{mark}{escape(cell.text)}</th>'
+
+
+def _html_cell(cell: Cell) -> str:
+    text = f"<b>{escape(cell.text)}</b>" if cell.bold else escape(cell.text)
+    return f'<td class="absent">{text}</td>' if cell.text == NOT_RUN else f"<td>{text}</td>"
+
+
 def _tex(text: str) -> str:
     special = {"\\": r"\textbackslash{}", "^": r"\textasciicircum{}", "~": r"\textasciitilde{}"}
     special |= {"±": r"$\pm$", "<": r"$<$", ">": r"$>$", **{mark: f"\\{mark}" for mark in "&%$#_{}"}}
@@ -207,6 +252,8 @@ def _accuracies(cells: pd.DataFrame, stars: set[str], methods: list[str]) -> lis
 
 def _rules(summary: pd.DataFrame, comparison: pd.DataFrame | None, gallery: str) -> list[str]:
     """What the numbers, bold and * mean."""
+    if summary.empty:
+        return ["k-NN accuracy in %; nothing has run yet."]
     fewest, most = summary["n_seeds"].min(), summary["n_seeds"].max()
     seeds = f"{most} seed{'s' if most > 1 else ''}" if fewest == most else f"{fewest} to {most} seeds"
     spread = " ± standard deviation" if most > 1 else ""

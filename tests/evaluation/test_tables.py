@@ -3,6 +3,7 @@
 import csv
 import io
 import math
+from xml.etree import ElementTree
 
 import pandas as pd
 import pytest
@@ -12,11 +13,13 @@ from metalora.errors import InputError
 from metalora.evaluation.statistics import SEEDS_ONLY
 from metalora.evaluation.tables import (
     Cell,
+    Table,
     build_table,
     format_count,
     format_percent,
     format_time,
     to_csv,
+    to_html,
     to_latex,
     to_markdown,
     to_terminal,
@@ -91,6 +94,12 @@ def test_equal_numbers_are_equally_bold(summary):
     assert [row[1].bold for row in table.rows] == [True, True]
 
 
+def test_a_budget_that_nobody_has_is_not_applicable(summary):
+    assert [row[5].text for row in build_table(summary.assign(ms_per_step=None), None, METHODS).rows] == [
+        *("not run", "n/a", "n/a")
+    ]
+
+
 def test_a_failed_mean_is_not_bold(summary):
     summary.loc[1, ["mean", "std"]] = math.nan
     table = build_table(summary)
@@ -159,6 +168,41 @@ def test_latex(table):
     assert lines[7:9] == [r"\bottomrule", r"\end{tabular}"]
     assert r"accuracy in \%" in lines[9] and r"lora\_x on net" in lines[10] and "p $<$ 0.05" in lines[10]
     assert lines[11] == r"\par{\footnotesize Sets of 8 \& no labels.}"
+
+
+def test_columns_stand_before_anything_ran(summary):
+    planned = {"backbones": ["net", "mixer"], "ks": [5, 10]}
+    table = build_table(summary, None, METHODS, **planned)
+    assert table.header[1:5] == ["net seen K=5", "net seen K=10", "net unseen K=5", "net unseen K=10"]
+    assert [row[2].text for row in table.rows] == ["not run"] * 3 and table.rows[1][1].text == "50.0 ± 1.0"
+    assert {cell.text for row in table.rows for cell in row[8:]} == {"not run"}
+    empty = build_table(summary[:0], None, METHODS, **planned)
+    assert empty.header == table.header and {cell.text for row in empty.rows for cell in row[1:]} == {"not run"}
+    assert empty.notes == ["k-NN accuracy in %; nothing has run yet."]
+    with pytest.raises(InputError, match="has: none"):
+        build_table(summary[:0], None, METHODS, ks=[5])
+
+
+def test_html(table):
+    found = ElementTree.fromstring(to_html(table, caption="Measured & kept", colours={"lora_x": "#0072B2"}))
+    assert found.find(".//caption").text == "Measured & kept"
+    over, under = found.findall(".//thead/tr")
+    assert [(th.text, th.get("colspan")) for th in over] == [("method", None), ("net", "5")]
+    assert [th.text for th in under] == ["seen K=5", "unseen K=5", "static", "generator", "ms/step"]
+    rows = [["".join(cell.itertext()) for cell in row] for row in found.findall(".//tbody/tr")]
+    assert rows == [[cell.text for cell in row] for row in table.rows]
+    assert [bold.text for bold in found.findall(".//b")] == ["55.0", "63.2 ± 1.4*"]
+    assert len(found.findall(".//td[@class='absent']")) == 6
+    assert [mark.get("style") for mark in found.findall(".//span")] == ["background:#0072B2"]
+    assert [note.text for note in found.findall("p")] == table.notes
+
+
+def test_html_escapes_everything():
+    evil = "<img src=x onerror='a'>\"&"
+    table = Table([("", evil), (evil, evil)], [[Cell(evil), Cell(evil, True)]], [evil])
+    html = to_html(table, caption=evil, colours={evil: '"><img>'})
+    assert "<img" not in html and html.count("&lt;img src=x") == 8
+    assert ElementTree.fromstring(html).find(".//b").text == evil
 
 
 def test_numbers():

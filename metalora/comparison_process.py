@@ -1,0 +1,123 @@
+"""A comparison in a process of its own, which ends with whoever watches it: `python -m metalora compare`.
+
+A training cannot be interrupted from another thread, and worker processes would stay behind in the app. So the app runs
+the very command that it shows, follows the files of the cells, and ends the whole group of processes when nobody looks.
+"""
+
+import os
+import shlex
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import metalora
+from metalora.cli.comparing import OPTIONS
+from metalora.cli.options import SUITE_OPTIONS, TRAINING_OPTIONS, without
+from metalora.cli.writing import _options as words_of
+from metalora.errors import InputError
+from metalora.evaluation.comparison import CELLS, ComparisonConfig
+from metalora.failures import reason_of_exit
+from metalora.results import adopt_bundled, cells_of, missing_cells
+
+LOG = "log.txt"
+SECONDS, PATIENCE = 1.0, 10.0  # between looks; until processes that were asked to end are killed
+
+
+@dataclass(frozen=True)
+class Stage:
+    """How a comparison stands: trainings that are done, and seconds left once one of them was timed here."""
+
+    done: int
+    total: int
+    seconds_left: float | None = None
+
+
+def as_compare_command(config: ComparisonConfig) -> str:
+    """`python -m metalora compare …` with every option that is not at its default."""
+    own = OPTIONS | {"method": replace(OPTIONS["method"], field="methods")}
+    training = without(TRAINING_OPTIONS, "set_size", "seed", "validate_every")
+    parts = ((config, own), (config.suite, SUITE_OPTIONS), (config.training, training))
+    return shlex.join(["python", "-m", "metalora", "compare", *(word for part in parts for word in words_of(*part))])
+
+
+def stage(config: ComparisonConfig, folder: Path) -> Stage:
+    """How a comparison that does not tune stands, with bundled trainings."""
+    total = len(cells_of(config))
+    return Stage(total - len(missing_cells(config, folder)), total)
+
+
+def run_apart(config: ComparisonConfig, folder: Path) -> Iterator[Stage]:
+    """Run the cells that `folder` lacks in processes of their own, yielding every second.
+
+    Closing the generator ends them at once; cells that are finished are kept, and the next call goes on from there.
+
+    Raises:
+        InputError: the comparison failed; the sentence says why.
+    """
+    now = first = stage(config, folder)
+    yield now
+    if now.done == now.total:
+        return
+    (folder / CELLS).mkdir(parents=True, exist_ok=True)  # by which the command knows its folder
+    adopt_bundled(config, folder)
+    began, process = time.monotonic(), _launch(config, folder)
+    try:
+        while process.poll() is None:
+            yield now
+            _wait(process)
+            now = _timed(stage(config, folder), first, began)
+    finally:
+        _end(process)
+    if process.returncode:
+        log = (folder / LOG).read_text(encoding="utf-8", errors="replace")
+        raise InputError(reason_of_exit(process.returncode, log, folder))
+    yield now
+
+
+def _launch(config: ComparisonConfig, folder: Path) -> subprocess.Popen:
+    package = str(Path(metalora.__file__).parents[1])
+    paths = os.pathsep.join([package, *filter(None, [os.environ.get("PYTHONPATH")])])
+    words = shlex.split(as_compare_command(config))[1:]
+    with (folder / LOG).open("wb") as log:
+        return subprocess.Popen(
+            [sys.executable, *words, "--out", str(folder)],
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            env={**os.environ, "PYTHONPATH": paths},
+            start_new_session=True,
+        )
+
+
+def _wait(process: subprocess.Popen) -> None:
+    try:
+        process.wait(SECONDS)
+    except subprocess.TimeoutExpired:
+        return
+
+
+def _timed(now: Stage, first: Stage, began: float) -> Stage:
+    ran = now.done - first.done
+    pace = (time.monotonic() - began) / ran if ran else None
+    return now if pace is None else replace(now, seconds_left=pace * (now.total - now.done))
+
+
+def _end(process: subprocess.Popen) -> None:
+    """End a process and all that it started, without waiting for it: this may be called in an event loop."""
+    if process.poll() is not None:
+        return
+    os.killpg(process.pid, signal.SIGTERM)  # it began a session, hence a group, of this number
+    threading.Thread(target=_make_sure, args=(process,), daemon=True).start()
+
+
+def _make_sure(process: subprocess.Popen) -> None:
+    try:
+        process.wait(PATIENCE)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()

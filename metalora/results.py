@@ -1,0 +1,253 @@
+"""Results of comparisons to look at: the bundled ones, a visitor's own, and the paper's for reference.
+
+assets/results/NAME/comparison.json   as `python -m metalora compare --out …` writes it
+
+A visitor's own comparison goes on from what is bundled: trainings of the same settings are taken over, not run again.
+"""
+
+import functools
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import plotly.graph_objects as go
+
+from metalora.arms import CONTROLS, DEFAULT, arm
+from metalora.backbones import ASSETS, BUNDLED
+from metalora.errors import InputError
+from metalora.evaluation.cells import CellConfig, SuiteConfig
+from metalora.evaluation.comparison import RESULTS, Comparison, ComparisonConfig, cell_file, read_comparison, with_rate
+from metalora.evaluation.tables import Cell, Table, to_csv, to_latex, to_markdown
+from metalora.figures.comparison import budget_scatter, task_heatmap
+from metalora.figures.palette import Theme, arm_style, notice
+from metalora.methods import choices
+from metalora.states import write_text
+
+FOLDER = ASSETS / "results"
+ARMS = (*DEFAULT, *CONTROLS)
+MOST_SEEDS, MOST_STEPS = 10, 1000  # of a comparison that somebody runs from the app
+PRIMARY = "pooled"  # of the suites that can be run from the app
+NO_TASKS = "Accuracies of single tasks were not kept with these results: run rows of your own to see theirs."
+NOTHING = "Nothing has run yet: the rows fill as trainings end."
+
+WRITERS = {"csv": to_csv, "md": to_markdown, "tex": to_latex}
+PAPER_CAPTION = "Table I of arXiv 2504.00460: k-NN accuracy in %, as printed there"
+_PAPER = {
+    "Original": (67.04, 61.36, 58.27, 60.83),
+    "LoRA": (67.85, 62.02, 59.16, 61.22),
+    "Multi-LoRA": (72.11, 68.57, 63.74, 65.49),
+    "Meta-LoRA CP": (71.07, 71.29, 70.32, 72.52),
+    "Meta-LoRA TR": (73.24, 71.26, 71.75, 73.87),
+}
+_PAPER_STARS = {73.24, 71.75, 73.87}
+
+
+def bundled_results() -> list[str]:
+    """Names of the bundled results."""
+    return sorted(file.parent.name for file in FOLDER.glob(f"*/{RESULTS}"))
+
+
+@functools.lru_cache(4)
+def load_bundled(name: str) -> Comparison:
+    """A bundled result.
+
+    Raises:
+        InputError: there is none of that name.
+    """
+    known = bundled_results()
+    if name not in known:
+        raise InputError(f"There are no bundled results {name!r}: use {choices(str(name), known)}.")
+    return load_comparison(FOLDER / name / RESULTS)
+
+
+def compare_rows(name: str = "digits-default") -> list[dict[str, Any]]:
+    """Rows of a bundled comparison: k-NN accuracy of each method on seen and unseen tasks, with its budget.
+
+    Args:
+        name: of the results, such as "digits-default".
+
+    Returns:
+        A dict per method, backbone, split ("seen", "unseen"), gallery ("pooled", "within") and k: "accuracy" (0 to 1,
+        mean over seeds), "std" (None for one seed), "n_seeds", "static_parameters", "generator_parameters",
+        "ms_per_step" and more.
+
+    Raises:
+        InputError: there are no results of that name.
+    """
+    return load_bundled(name).to_dict()["rows"]
+
+
+def load_comparison(file: Path) -> Comparison:
+    """A comparison.json; one without accuracies of single tasks or confusions has empty frames there.
+
+    Raises:
+        InputError: the file is missing, or is no comparison.
+    """
+    try:
+        found = json.loads(file.read_text(encoding="utf-8"))
+        frames = [pd.DataFrame(found.get(name, [])) for name in ("seeds", "tasks", "confusion", "trials")]
+        config, primary, notes = ComparisonConfig.from_dict(found["config"]), found["primary"], found["notes"]
+        gains = pd.DataFrame(found["gains"]) if found.get("gains") else None
+    except (OSError, ValueError, KeyError, AttributeError) as error:
+        raise InputError(f"{file} is no result of a comparison ({error}): run it again.") from error
+    return Comparison(config, *frames, primary, tuple(notes), kept_gains=gains)
+
+
+def own_config(backbones: list[str], methods: list[str], seeds: float, steps: float) -> ComparisonConfig:
+    """Settings of a comparison on the digits that a visitor may run.
+
+    Raises:
+        InputError: nothing is chosen, it is not known, or it is too much.
+    """
+    strange = [name for name in backbones if name not in BUNDLED]
+    if strange:
+        raise InputError(f"{strange[0]!r} is no bundled backbone: use {choices(strange[0], BUNDLED)}.")
+    limits = {"seeds": (seeds, MOST_SEEDS), "steps": (steps, MOST_STEPS)}
+    for name, (value, most) in limits.items():
+        if not isinstance(value, int | float) or not 1 <= value <= most or value != int(value):
+            raise InputError(f"The number of {name} is {value}: use a whole number from 1 to {most:,}.")
+    ordered = [name for name in ARMS if name in methods] + [name for name in methods if name not in ARMS]
+    base = ComparisonConfig()
+    return replace(
+        base,
+        suite=SuiteConfig("digits"),
+        backbones=tuple(name for name in BUNDLED if name in backbones),
+        methods=tuple(ordered),
+        seeds=int(seeds),
+        training=replace(base.training, steps=int(steps)),
+    )
+
+
+def own_comparison(config: ComparisonConfig, folder: Path) -> Comparison:
+    """What there is of a visitor's comparison: trainings that ran in `folder`, and those that are bundled."""
+    known = bundled_cells(config)
+    words = f"{len(known)} trainings of these are bundled: their time per step was measured on another machine."
+    return read_comparison(config, folder, PRIMARY, [words] if known else [], partial=True, known=known)
+
+
+def bundled_cells(config: ComparisonConfig) -> dict[str, dict[str, Any]]:
+    """Bundled results of cells of `config`, by their keys."""
+    wanted = {cell.key for cell in cells_of(config)}
+    same = [found for found in map(load_bundled, bundled_results()) if found.config.suite == config.suite]
+    return {cell.key: result for found in same for cell, result in as_cells(found) if cell.key in wanted}
+
+
+def missing_cells(config: ComparisonConfig, folder: Path) -> list[CellConfig]:
+    """Cells of `config` that are neither in `folder` nor bundled."""
+    known = bundled_cells(config)
+    return [cell for cell in cells_of(config) if cell.key not in known and not cell_file(folder, cell).exists()]
+
+
+def adopt_bundled(config: ComparisonConfig, folder: Path) -> None:
+    """Put bundled results of cells of `config` into `folder`, so that they need not run again."""
+    known = bundled_cells(config)
+    for cell in cells_of(config):
+        if cell.key in known and not cell_file(folder, cell).exists():
+            write_text(cell_file(folder, cell), json.dumps(known[cell.key]) + "\n")
+
+
+def cells_of(config: ComparisonConfig) -> list[CellConfig]:
+    """The cells of a comparison that does not tune, all seeds."""
+    return [cell for seed in range(config.seeds) for cell in config.cells(seed, config.training.rate)]
+
+
+def as_cells(comparison: Comparison) -> Iterator[tuple[CellConfig, dict[str, Any]]]:
+    """The cells that a comparison amounts to, as `run_cell` returns them."""
+    frames = {name: getattr(comparison, name) for name in ("rows", "tasks", "confusion")}
+    for cell in cells_of(comparison.config):
+        own = {name: _of_cell(frame, cell) for name, frame in frames.items()}
+        if {row["method"] for row in own["rows"]} == set(cell.arms):
+            chosen = with_rate(cell, {(cell.backbone, cell.arms[0]): own["rows"][0]["rate"]})
+            yield chosen, {"cell": chosen.to_dict(), **own}
+
+
+def _of_cell(frame: pd.DataFrame, cell: CellConfig) -> list[dict[str, Any]]:
+    if frame.empty:
+        return []
+    here = frame["method"].isin(cell.arms) & (frame["backbone"] == cell.backbone)
+    here &= frame["seed"] == cell.training.seed
+    return json.loads(frame[here].to_json(orient="records", double_precision=10))
+
+
+def scatter(comparison: Comparison, split: str, gallery: str, k: int, theme: Theme = "light") -> go.Figure:
+    """Accuracy against budget, or a figure that says why there is none."""
+    if comparison.rows.empty:
+        return notice(NOTHING, theme)
+    return budget_scatter(comparison.summary, split=split, gallery=gallery, k=k, theme=theme)
+
+
+def heatmap(
+    comparison: Comparison, backbone: str, split: str, gallery: str, k: int, theme: Theme = "light"
+) -> tuple[go.Figure | None, str]:
+    """Accuracy of every row on every task, and what is left out, in words; None and why there is no figure.
+
+    Rows of bundled results may lack single tasks although they ran: those are left out, since "not run" would be wrong.
+    """
+    if comparison.tasks.empty:
+        return None, NOTHING if comparison.rows.empty else NO_TASKS
+    ran, kept = (_methods(frame, backbone) for frame in (comparison.rows, comparison.tasks))
+    names = [row.name for row in comparison.config.arms]
+    shown = [name for name in names if name in kept or name not in ran]
+    left_out = [name for name in names if name not in shown]
+    words = f"Left out, since their single tasks were not kept: {', '.join(left_out)}." if left_out else ""
+    if backbone not in comparison.config.backbones:
+        return None, f"{backbone} is not among these results: choose another backbone of the tasks."
+    if not kept:
+        return None, NO_TASKS if ran else NOTHING
+    figure = task_heatmap(
+        comparison.tasks, backbone=backbone, split=split, gallery=gallery, k=k, methods=shown, theme=theme
+    )
+    return figure, words
+
+
+def _methods(frame: pd.DataFrame, backbone: str) -> set[str]:
+    return set(frame.loc[frame["backbone"] == backbone, "method"])
+
+
+def marks(comparison: Comparison) -> dict[str, str]:
+    """The colour of every row, "#rrggbb" by its name."""
+    return {row.name: arm_style(row.name).colour for row in comparison.config.arms}
+
+
+def paper_table() -> Table:
+    """The paper's Table I; its data sets, ranks and splits are unpublished."""
+    columns = [("", "method"), *((net, f"K={k}") for net in ("ResNet", "Mixer") for k in (5, 10))]
+    best = [max(column) for column in zip(*_PAPER.values(), strict=True)]
+    rows = [
+        [Cell(name), *(_printed(value, top) for value, top in zip(values, best, strict=True))]
+        for name, values in _PAPER.items()
+    ]
+    notes = [
+        "*: as printed. Data sets, ranks and splits are unpublished, so these numbers cannot be held against "
+        "measured ones; what is tested here is their order."
+    ]
+    return Table(columns, rows, notes)
+
+
+def _printed(value: float, best: float) -> Cell:
+    return Cell(f"{value:.2f}{'*' if value in _PAPER_STARS else ''}", bold=value == best)
+
+
+def title(name: str) -> str:
+    """A bundled result in a menu."""
+    config = load_bundled(name).config
+    rows, seeds = len(config.arms), f"{config.seeds} seed{'s' if config.seeds > 1 else ''}"
+    return f"{config.suite.name}: {rows} rows, {seeds}, {config.training.steps} steps (bundled)"
+
+
+def label(name: str) -> str:
+    """A row in a menu: its title and its name."""
+    return f"{arm(name).title} ({name})"
+
+
+def write_tables(comparison: Comparison, table: Table, folder: Path) -> dict[str, Path]:
+    """Write a table and its numbers into `folder`; the files by suffix: csv, md, tex, json."""
+    texts = {suffix: write(table) for suffix, write in WRITERS.items()}
+    texts["json"] = json.dumps(comparison.to_dict(), indent=1) + "\n"
+    files = {suffix: folder / f"comparison.{suffix}" for suffix in texts}
+    for suffix, text in texts.items():
+        write_text(files[suffix], text)
+    return files

@@ -1,0 +1,112 @@
+"""Endpoints for programs: start a run, ask how it stands, stop it; read measured results.
+
+Whose run it is, is checked at every call.
+"""
+
+import hashlib
+from dataclasses import replace
+from typing import Any
+
+import gradio as gr
+
+from metalora.config import AdapterConfig
+from metalora.evaluation.cells import SuiteConfig
+from metalora.results import compare_rows
+from metalora.run_log import read_events
+from metalora.runs import RunConfig
+from metalora.training import TrainingConfig
+from pages.context import Context
+from pages.words import telling
+
+START = (
+    "Train an adapter; returns {run, visitor, status} at once. Keep the visitor's id to ask for the run from another "
+    "session; within one session it can be left out."
+)
+STATUS = (
+    "How a run of yours stands: state, step, steps, seconds_left, reason, metrics, place, and its validations so far."
+)
+COMPARE = "Rows of a bundled comparison: method, backbone, split, gallery, k, accuracy, standard deviation, budgets."
+STOP = "Stop a run of yours after the step at hand; what is trained is kept."
+
+
+def run_endpoints(context: Context) -> None:
+    """Register `/start_run`, `/run_status`, `/stop_run`, `/compare`; nothing of them is seen on the page."""
+    laboratory = context.laboratory
+
+    @telling
+    def start_run(
+        method: str,
+        backbone: str,
+        rank: int,
+        suite: str,
+        steps: int,
+        batch: int,
+        rate: float,
+        seed: int,
+        max_queries: int,
+        visitor: str,
+        request: gr.Request,
+    ) -> dict[str, Any]:
+        training = TrainingConfig(steps=steps, batch=batch, rate=rate, seed=seed, validate_every=max(1, steps // 10))
+        config = RunConfig(backbone, SuiteConfig(suite, max_queries=max_queries), AdapterConfig(method, rank=rank, seed=seed), training)
+        owner = _owner(visitor, request)
+        run = laboratory.workspace.prepare_run(owner, config)
+        for status in laboratory.backend.start(
+            owner, run
+        ):  # once; on ZeroGPU, where a run lives in its event, to its end
+            last = status.to_dict()
+        return {"run": run, "visitor": owner, "status": last}
+
+    @telling
+    def run_status(run: str, visitor: str, request: gr.Request) -> dict[str, Any]:
+        owner = _owner(visitor, request)
+        status = laboratory.backend.status(owner, run).to_dict()
+        events = read_events(laboratory.workspace.run_folder(owner, run))
+        validations = events[["step", "validation"]].dropna().to_dict("records")
+        return {**status, "validations": validations}
+
+    @telling
+    def stop_run(run: str, visitor: str, request: gr.Request) -> dict[str, Any]:
+        return laboratory.backend.stop(_owner(visitor, request), run).to_dict()
+
+    visitor = ("text", "", "Your visitor's id, from start_run; left out: this session's")
+    of_run = (("text", "", "Id of the run"), visitor)
+    default = replace(RunConfig(), training=TrainingConfig())
+    settings = (
+        ("text", default.adapter.method, "Method"),
+        ("text", default.backbone, "Backbone, bundled or of timm"),
+        ("whole", default.adapter.rank, "Rank R"),
+        ("text", default.suite.name, "Suite: digits, cifar10, or upload:ID"),
+        ("whole", default.training.steps, "Steps"),
+        ("whole", default.training.batch, "Images of a step"),
+        ("number", default.training.rate, "Learning rate"),
+        ("whole", default.training.seed, "Random seed"),
+        ("whole", 500, "The most query images of a side"),
+        visitor,
+    )
+    endpoints = (
+        (start_run, "start_run", settings, START),
+        (run_status, "run_status", of_run, STATUS),
+        (stop_run, "stop_run", of_run, STOP),
+        (telling(compare_rows), "compare", (("text", "digits-default", "Name of the results"),), COMPARE),
+    )
+    for function, name, fields, text in endpoints:
+        gr.Button(visible=False).click(
+            function,
+            [_field(*field) for field in fields],
+            gr.JSON(label="Result", visible=False),
+            api_name=name,
+            api_description=text,
+            concurrency_limit=None,
+        )
+
+
+def _field(kind: str, value: Any, label: str) -> gr.Textbox | gr.Number:
+    if kind == "text":
+        return gr.Textbox(value, label=label, visible=False)
+    return gr.Number(value, label=label, precision=0 if kind == "whole" else None, visible=False)
+
+
+def _owner(visitor: str, request: gr.Request) -> str:
+    """The token of whoever calls: their own, or one that only their session leads to."""
+    return visitor or hashlib.sha256(f"session {request.session_hash}".encode()).hexdigest()[:32]

@@ -1,0 +1,112 @@
+"""Compare: choose rows, run the trainings that are missing, watch them, stop."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import gradio as gr
+
+from metalora.arms import CONTROLS, DEFAULT
+from metalora.backbones import BUNDLED
+from metalora.comparison_process import Stage, run_apart, stage
+from metalora.errors import InputError
+from metalora.loop import clock
+from metalora.results import MOST_SEEDS, MOST_STEPS, label, own_config
+from pages.context import PRIVATE, QUIET, Context
+from pages.words import Sentence
+
+OWN_SUITE = "digits"
+# Not COMPUTE: a comparison takes minutes, in processes of its own; looking at pictures must not wait for it.
+COMPARISON = {"concurrency_id": "comparison", "concurrency_limit": 1}
+RESTING = "Nothing is running: Stop has nothing to do."
+STOPPED = "Nothing is running: trainings that ended are kept, Run goes on with the others."
+ALL_THERE = "All trainings of these rows are there: tick more rows or raise the seeds to run some."
+
+
+def fields_to_run() -> dict[str, Any]:
+    """The controls of a comparison, by name."""
+    suites = [("Digits: 12 tasks, 3 of them unseen; nothing to download", OWN_SUITE)]
+    fields = {
+        "suite": gr.Radio(suites, value=OWN_SUITE, label="Suite"),
+        "methods": gr.CheckboxGroup([(label(name), name) for name in DEFAULT], value=list(DEFAULT), label="Methods"),
+        "controls": gr.CheckboxGroup(
+            [(label(name), name) for name in CONTROLS],
+            value=list(CONTROLS),
+            label="Controls",
+            info="Constant: one learned core for all images. Shuffled: cores of other test images.",
+        ),
+    }
+    with gr.Row():
+        fields["backbones"] = gr.CheckboxGroup(list(BUNDLED), value=list(BUNDLED), label="Backbones", min_width=200)
+        fields["seeds"] = gr.Number(
+            1, label="Seeds", precision=0, minimum=1, maximum=MOST_SEEDS, info="Stars need 6.", min_width=120
+        )
+        fields["steps"] = gr.Number(
+            120,
+            label="Steps",
+            precision=0,
+            minimum=1,
+            maximum=MOST_STEPS,
+            info="Of each training; bundled ones have 120.",
+            min_width=120,
+        )
+    return fields
+
+
+def run_missing(context: Context, fields: dict[str, Any]) -> gr.Number:
+    """Lay out and wire Run and Stop; a number that changes whenever a training has ended."""
+    ready, status, error = Sentence(kind="status"), Sentence(RESTING), Sentence(kind="error")
+    with gr.Row():
+        run = gr.Button("Run what is missing", variant="primary", min_width=160)
+        stop = gr.Button("Stop", min_width=100)
+    ended = gr.Number(0, visible="hidden", show_label=False)
+    inputs = [context.visitor, *fields.values()]
+
+    def config_and_folder(token: str, *values: Any) -> tuple[Any, Any]:
+        given = dict(zip(fields, values, strict=True))
+        config = own_config(given["backbones"], [*given["methods"], *given["controls"]], given["seeds"], given["steps"])
+        return config, context.laboratory.workspace.comparison_folder(token, given["suite"])
+
+    def consider(token: str | None, *values: Any) -> list[Any]:
+        try:
+            now = stage(*config_and_folder(token or "", *values))
+        except InputError as problem:
+            return ["", str(problem)]
+        return [_say_ready(now), ""]
+
+    watched = [field.change for field in fields.values()]
+    gr.on([context.load, *watched], consider, inputs, [ready, error], trigger_mode="always_last", **QUIET)
+
+    def work(token: str, *values: Any) -> Iterator[list[Any]]:
+        before = -1
+        try:
+            for now in run_apart(*config_and_folder(token, *values)):
+                yield ["", _say_running(now), "", now.done if now.done != before else gr.skip()]
+                before = now.done
+        except InputError as problem:
+            yield [gr.skip(), RESTING, str(problem), gr.skip()]
+            return
+        yield [ALL_THERE, RESTING, "", gr.skip()]
+
+    outputs = [ready, status, error, ended]
+    working = run.click(work, inputs, outputs, show_progress="hidden", trigger_mode="once", **COMPARISON, **PRIVATE)
+    # Told in a second step: a last word of the event that was cancelled may still be on its way.
+    stop.click(None, None, None, cancels=working, **QUIET).then(
+        lambda token, *values: [*consider(token, *values), STOPPED], inputs, [ready, error, status], **QUIET
+    )
+    return ended
+
+
+def _say_ready(now: Stage) -> str:
+    missing = now.total - now.done
+    if not missing:
+        return ALL_THERE
+    return (
+        f"{now.done} of {now.total} trainings are there, {missing} to run; what ends is kept, Stop loses one at most."
+    )
+
+
+def _say_running(now: Stage) -> str:
+    progress = f"Running: {now.done} of {now.total} trainings are there"
+    if now.seconds_left is None:
+        return f"{progress}; the time left is known after the first."
+    return f"{progress}, about {clock(now.seconds_left)} left (minutes:seconds)."

@@ -1,0 +1,57 @@
+"""An embedding as files: a page that needs no server, and a table."""
+
+from typing import Any
+
+import gradio as gr
+
+from metalora.charts import Chart
+from metalora.errors import InputError
+from metalora.figures.pages import as_page
+from pages.context import PRIVATE, Context
+from pages.words import telling
+
+WHAT = {"html": "Export HTML", "csv": "Export CSV"}
+NOTHING = "There is nothing to export yet: wait until the projection is there."
+
+
+def exports(context: Context, shown: gr.State, colour: gr.Radio, draw: Any) -> None:
+    """Lay out a button for each kind of file.
+
+    Args:
+        shown: the `Chart` on the screen.
+        draw: a chart and its colour → figures, one for each of its frames.
+    """
+
+    @telling
+    def write(token: str, made: Chart | None, colour: str, kind: str) -> str:
+        if made is None:
+            raise InputError(NOTHING)
+        folder = context.laboratory.workspace.folder(token)
+        folder.mkdir(parents=True, exist_ok=True)
+        path = folder / f"embedding.{kind}"
+        if kind == "csv":
+            made.table().to_csv(path, index=False)
+        else:
+            lines = [f"{made.projection.words}.", "Distances on a UMAP are not metric."]
+            path.write_text(as_page(draw(made, colour), made.frames, lines), encoding="utf-8")
+        return str(path)
+
+    with gr.Row():
+        for kind, words in WHAT.items():
+            button = gr.Button(words, size="sm", min_width=120, scale=0)
+            # A download needs its file before it is clicked: written on demand, then clicked by the page.
+            file = gr.DownloadButton(visible="hidden", elem_id=f"embedding-{kind}")
+            event = button.click(
+                lambda token, made, colour, kind=kind: write(token, made, colour, kind),
+                [context.visitor, shown, colour],
+                file,
+                queue=False,
+                **PRIVATE,
+            )
+            event.success(None, None, None, js=_CLICK % kind)
+
+
+_CLICK = """() => { setTimeout(() => {
+  const file = document.querySelector('#embedding-%s');
+  (file.matches('a, button') ? file : file.querySelector('a, button')).click();
+}, 100); }"""

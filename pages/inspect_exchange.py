@@ -1,0 +1,74 @@
+"""Inspect, last part: a picture with another one's core, or with one in between."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import gradio as gr
+
+from metalora.errors import InputError
+from metalora.looking import Look, exchange, told
+from pages.context import COMPUTE, PRIVATE, Context
+from pages.words import Sentence
+
+READ = (
+    "Share 1 is a swap: the picture is embedded with the donor's core. Between 0 and 1 the core is blended on the "
+    "straight line from its own to the donor's. Distance: 0 is the same place, 2 the opposite one."
+)
+WAITING = "Exchanging waits until the pictures have been looked at."
+
+
+@dataclass(frozen=True)
+class Panel:
+    """What the tab needs of this part.
+
+    Attributes:
+        controls: what `reset` sets, after new pictures.
+        exchange: the event's function, from `inputs` to `outputs`.
+    """
+
+    controls: list[Any]
+    reset: Callable[[Look], list[Any]]
+    exchange: Callable[..., list[Any]]
+    inputs: list[Any]
+    outputs: list[Any]
+
+
+def exchange_panel(context: Context, seen: gr.State) -> Panel:
+    """Lay out the controls and wire them."""
+    gr.Markdown("### Swap and blend cores")
+    with gr.Row():
+        receiver = gr.Dropdown([], label="Picture", interactive=False, min_width=180)
+        donor = gr.Dropdown([], label="Core from", interactive=False, min_width=180)
+        share = gr.Slider(0, 1, 1, step=0.05, label="Share of that core", interactive=False, min_width=220)
+    why, result = Sentence(WAITING), Sentence(kind="status")
+    place = gr.HTML(label="Place after the exchange")
+    gr.Markdown(READ, elem_classes="caption")
+    inputs, outputs = [context.visitor, seen, receiver, donor, share], [result, place]
+
+    def reset(found: Look) -> list[Any]:
+        able = not found.fixed
+        choices = [(name, i) for i, name in enumerate(found.names)]
+        places = [gr.update(choices=choices, value=i, interactive=able) for i in (0, min(1, len(choices) - 1))]
+        return [*places, gr.update(interactive=able), found.fixed]
+
+    def give(token: str, found: Look | None, receiver: int | None, donor: int | None, share: float) -> list[Any]:
+        if found is None or found.fixed or receiver is None or donor is None:
+            return ["", ""]
+        try:
+            given, table = exchange(context.laboratory, token, found, receiver, donor, share)
+        except InputError as problem:
+            return [str(problem), ""]
+        return [told(found, receiver, donor, share, given), table]
+
+    gr.on(
+        [receiver.input, donor.input, share.change],
+        give,
+        inputs,
+        outputs,
+        trigger_mode="always_last",
+        show_progress="hidden",
+        **COMPUTE,
+        **PRIVATE,
+    )
+    return Panel([receiver, donor, share, why], reset, give, inputs, outputs)

@@ -1,0 +1,26 @@
+"""Where runs are carried out: by workers, or inside their events on a Space that lends a GPU to one event at a time."""
+
+import os
+from pathlib import Path
+
+from metalora.estimates import estimate
+from metalora.in_event import InEvent
+from metalora.run_queue import RunQueue
+from metalora.run_status import Backend
+from metalora.runs import open_run
+from metalora.workspace import Workspace
+
+LONGEST = 120  # seconds of a GPU that one event asks for; a longer run stops there and is resumed
+
+
+def backend(workspace: Workspace) -> Backend:
+    """Workers everywhere but on ZeroGPU, where a process of its own would get no GPU."""
+    if not os.environ.get("SPACES_ZERO_GPU"):
+        return RunQueue(workspace)
+    import spaces
+
+    return InEvent(workspace, spaces.GPU(duration=_seconds))
+
+
+def _seconds(folder: Path) -> int:
+    return min(LONGEST, round(estimate(open_run(folder).config)))

@@ -1,0 +1,76 @@
+"""A running app and a real Chromium; a page whose console must stay clean and whose requests stay here."""
+
+import os
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, Page, expect, sync_playwright
+
+ROOT = Path(__file__).parents[2]
+SHOTS = Path(os.environ.get("METALORA_SCREENSHOTS", ROOT / "build" / "screenshots"))
+PATIENCE = 120  # seconds, for machines that have other things to do
+# Remarks of graphics drivers, and of the chart library in Gradio.
+HARMLESS = re.compile(r"GL Driver|Vega-Lite|WebGL")
+
+
+@pytest.fixture(scope="session")
+def browser():
+    path = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome")
+    assert path, "There is no Chromium: install it (Debian: apt-get install chromium) or name it in CHROMIUM."
+    expect.set_options(timeout=1000 * PATIENCE)
+    with sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(
+            executable_path=path, args=["--no-sandbox", "--disable-background-networking"]
+        )
+        yield chromium
+        chromium.close()
+
+
+@pytest.fixture
+def visit(app, browser: Browser):
+    """Opens the app as a new visitor: visit(width=1280, theme="light") → page. Consoles are checked at the end."""
+    contexts, complaints = [], []
+
+    def new(width: int = 1280, theme: str = "light") -> Page:
+        context = browser.new_context(viewport={"width": width, "height": 1000}, accept_downloads=True)
+        contexts.append(context)
+        page = context.new_page()
+        page.set_default_timeout(1000 * PATIENCE)
+        page.on("console", lambda message: note(message.type, message.text))
+        page.on("pageerror", lambda error: complaints.append(str(error)))
+        page.on("request", lambda request: leave(request.url))
+        page.goto(f"{app}/?__theme={theme}")
+        expect(page.get_by_role("tab", name="Configure")).to_be_visible()
+        return page
+
+    def note(kind: str, text: str) -> None:
+        if kind in ("error", "warning") and not HARMLESS.search(text):
+            complaints.append(f"{kind}: {text}")
+
+    def leave(url: str) -> None:
+        if not url.startswith((app, "data:", "blob:")):
+            complaints.append(f"request to {url}")
+
+    yield new
+    for context in contexts:
+        context.close()
+    assert not complaints
+
+
+@pytest.fixture
+def page(visit):
+    """One visitor's page at 1280 pixels, in light mode."""
+    return visit()
+
+
+@pytest.fixture(scope="session")
+def open_tab():
+    """open_tab(page, "Inspect") shows a tab."""
+
+    def show(page: Page, title: str) -> None:
+        page.get_by_role("tab", name=title, exact=True).click()
+        expect(page.get_by_role("tab", name=title, exact=True)).to_have_attribute("aria-selected", "true")
+
+    return show

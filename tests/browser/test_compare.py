@@ -1,0 +1,71 @@
+"""Compare, as a person uses it: look at what is bundled, run a row that is missing, stop, go on."""
+
+import re
+
+from playwright.sync_api import expect
+
+from metalora.arms import CONTROLS, DEFAULT
+
+
+def table(page):
+    return page.locator(".results table").first
+
+
+def row(page, name):
+    return table(page).locator("tbody tr").filter(has=page.get_by_text(name, exact=True))
+
+
+def sentence(page, text):
+    return page.locator("p.sentence", has_text=text).first
+
+
+def only_one_quick_row(page):
+    """LoRA alone, on one backbone, two steps."""
+    names = [f"({name})" for name in (*DEFAULT, *CONTROLS) if name != "lora"]
+    for name in (*names, "mixer_nano"):
+        page.locator("label", has_text=name).get_by_role("checkbox").uncheck()
+        page.wait_for_timeout(300)  # a group of boxes loses clicks that follow each other faster than a person's
+    page.get_by_label("Steps", exact=True).last.fill("2")
+
+
+def test_bundled_results_fill_the_first_screen(page, open_tab):
+    open_tab(page, "Compare")
+    expect(row(page, "metalora-tr").locator("td").first).to_have_text(re.compile(r"^\d\d\.\d"))
+    expect(page.get_by_text("n too small for stars: fewer than 6 seeds.")).to_be_visible()
+    expect(page.locator(".cm-content", has_text="python -m metalora compare").first).to_be_visible()
+    expect(page.locator(".plot-area .main-svg").first).to_be_visible()
+    paper = page.locator(".paper table")
+    expect(paper).to_contain_text("73.24*")
+    expect(table(page)).not_to_contain_text("73.24")
+    with page.expect_download() as download:
+        page.get_by_role("button", name="Download CSV").click()
+    assert download.value.path().read_text().startswith("method,resnet20 seen K=5")
+
+
+def test_own_rows_say_not_run_until_they_are(page, open_tab):
+    open_tab(page, "Compare")
+    page.get_by_label("Own rows: those ticked below").check()
+    cells = row(page, "metalora-tr-constant").locator("td")
+    expect(cells.first).to_have_text("not run")
+    expect(cells.filter(has_text=re.compile(r"^0(\.0)?$"))).to_have_count(0)
+    expect(page.get_by_text("Stars wait until every training is there")).to_be_visible()
+    page.get_by_label("Seeds", exact=True).fill("11")
+    expect(page.locator(".sentence.error", has_text="from 1 to 10").first).to_be_visible()
+
+
+def test_a_missing_row_is_run_and_stays(page, open_tab):
+    open_tab(page, "Compare")
+    only_one_quick_row(page)
+    expect(sentence(page, "0 of 1 trainings are there, 1 to run")).to_be_visible()
+    expect(row(page, "lora").locator("td").first).to_have_text("not run")
+    run, stop = (page.get_by_role("button", name=name, exact=True) for name in ("Run what is missing", "Stop"))
+    run.click()
+    expect(sentence(page, "Running: 0 of 1")).to_be_visible()
+    stop.last.click()
+    expect(sentence(page, "Nothing is running: trainings that ended are kept")).to_be_visible()
+    run.click()
+    expect(row(page, "lora").locator("td").first).to_have_text(re.compile(r"^\d+\.\d$"))
+    page.reload()
+    open_tab(page, "Compare")
+    expect(page.get_by_label("Steps", exact=True).last).to_have_value("2")
+    expect(sentence(page, "All trainings of these rows are there")).to_be_visible()

@@ -1,0 +1,46 @@
+"""Configure, as a person uses it."""
+
+from playwright.sync_api import expect
+
+
+def test_the_first_screen_is_full(page):
+    expect(page.get_by_text("21 layers adapted: 58.3 k static parameters and 25.5 k in the generator")).to_be_visible()
+    expect(page.locator(".diagram svg")).to_be_visible()
+    expect(page.get_by_text("python -m metalora train --rank 3")).to_be_visible()
+    expect(page.get_by_text("layer1.0.conv1").first).to_be_visible()
+    expect().to_be_visible()
+
+
+def test_a_smaller_size_another_method_and_backbone_change_budget_and_command(page):
+    expect(page.get_by_text("58.3 k static")).to_be_visible()
+    page.get_by_label("Tiny").click()
+    expect(page.get_by_text("25.9 k static")).to_be_visible()
+    page.get_by_label("LoRA", exact=True).click()
+    expect(page.get_by_label("Rank R")).to_have_value("4")
+    expect(page.get_by_text("python -m metalora train --method lora --hidden 16")).to_be_visible()
+    expect(page.get_by_text("in the generator")).to_be_hidden()
+
+
+def test_a_rank_too_large_is_a_sentence(page):
+    expect(page.locator(".diagram svg")).to_be_visible()
+    page.get_by_label("Rank R").fill("99")
+    expect(page.locator(".sentence.error", has_text="rank (99)")).to_be_visible()
+    page.get_by_label("Rank R").fill("2")
+    expect(page.get_by_text("--rank 2")).to_be_visible()
+    expect(page.locator(".sentence.error", has_text="rank (99)")).to_be_hidden()
+
+
+def test_layers_by_expression_are_listed_live(page):
+    page.get_by_label("by expression").click()
+    page.get_by_label("Regular expression over layer names").fill("layer3.*conv1")
+    expect(page.get_by_text("3 layers adapted")).to_be_visible()
+    page.get_by_label("Regular expression over layer names").fill("layer9")
+    expect(page.locator(".sentence.error", has_text="layer9")).to_be_visible()
+
+
+def test_settings_survive_a_reload(page):
+    page.get_by_label("Meta-LoRA CP").click()
+    expect(page.get_by_text("--method metalora-cp")).to_be_visible()
+    page.reload()
+    expect(page.get_by_label("Meta-LoRA CP")).to_be_checked()
+    expect(page.get_by_text("--method metalora-cp")).to_be_visible()

@@ -1,0 +1,98 @@
+"""Inspect, as a person uses it."""
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from playwright.sync_api import expect
+
+EXAMPLES = sorted((Path(__file__).parents[2] / "assets" / "examples").glob("*.png"))
+
+
+@pytest.fixture
+def inspect(page, open_tab):
+    open_tab(page, "Inspect")
+    expect(page.get_by_text("4 pictures, a core for each")).to_be_visible()
+    return page
+
+
+def upload(page, *files):
+    page.locator("input[type=file][multiple]").set_input_files(list(files))
+
+
+def choose(page, label, option):
+    page.get_by_label(label, exact=True).click()
+    page.get_by_role("option", name=option).click()
+
+
+def test_the_first_screen_is_full(inspect):
+    for label in ("Fingerprints", "Strength of each", "Core of the chosen", "Cosine similarity", "codes"):
+        expect(inspect.locator(f'.plot-area[aria-label*="{label}"] .main-svg').first).to_be_visible()
+    expect(inspect.locator(".places").first.locator("tbody tr")).to_have_count(len(EXAMPLES))
+    expect(inspect.get_by_text("with 100 % of the core of 2.")).to_be_visible()
+
+
+def test_ones_own_pictures_are_looked_at_and_an_unreadable_one_is_named(inspect, tmp_path):
+    photo, broken = tmp_path / "photo.jpg", tmp_path / "broken.png"
+    noise = np.random.default_rng(0).integers(0, 255, (300, 400, 3), dtype=np.uint8)
+    Image.fromarray(noise).save(photo)
+    broken.write_text("words")
+    upload(inspect, photo, EXAMPLES[0], broken)
+    expect(inspect.get_by_text("2 pictures, a core for each")).to_be_visible()
+    expect(inspect.locator(".sentence.error", has_text="broken.png")).to_be_visible()
+    expect(inspect.locator(".places").first.locator("tbody th").first).to_contain_text("1. photo.jpg")
+
+
+def test_too_many_pictures_are_a_sentence(inspect, tmp_path):
+    many = [tmp_path / f"{i}.png" for i in range(17)]
+    for path in many:
+        Image.new("RGB", (8, 8)).save(path)
+    upload(inspect, *many)
+    expect(inspect.locator(".sentence.error", has_text="give 16 pictures at most")).to_be_visible()
+
+
+def test_swap_and_blend_move_the_picture(inspect):
+    said = inspect.locator(".sentence.status", has_text="moves by")
+    place = inspect.locator(".places").last
+    expect(said).to_contain_text("1. ")
+    before = place.inner_html()
+    choose(inspect, "Core from", "3.")
+    expect(said).to_contain_text("100 % of the core of 3.")
+    assert place.inner_html() != before
+    swapped = said.inner_text()
+    inspect.get_by_label("number input for Share of that core").fill("0.5")
+    inspect.get_by_label("number input for Share of that core").press("Enter")
+    expect(said).to_contain_text("50 % of the core of 3.")
+    assert said.inner_text() != swapped
+
+
+def test_pooled_pictures_share_a_core_and_cannot_swap(inspect):
+    inspect.get_by_label("Pool: one core for all pictures").check()
+    expect(inspect.get_by_text("one core for all of them")).to_be_visible()
+    expect(inspect.get_by_text("switch pooling off to exchange cores")).to_be_visible()
+
+
+def test_a_static_method_says_that_it_has_one_adapter(inspect):
+    choose(inspect, "Adapter", re.compile("^LoRA on resnet20"))
+    expect(inspect.get_by_text("LoRA has one adapter for every image: its strengths are constant")).to_be_visible()
+    expect(inspect.get_by_text("there is no core to exchange")).to_be_visible()
+    expect(inspect.locator('.plot-area[aria-label*="Fingerprints"]')).to_have_count(0)
+    expect(inspect.locator('.plot-area[aria-label*="Strength of each"] .main-svg').first).to_be_visible()
+
+
+def test_cores_are_downloaded(inspect):
+    for kind, name in (("CSV", "cores.csv"), ("npz", "cores.npz")):
+        with inspect.expect_download() as download:
+            inspect.get_by_role("button", name=f"Download {kind}").click()
+        assert download.value.suggested_filename == name
+        assert Path(download.value.path()).stat().st_size > 1000
+
+
+def test_a_narrow_screen_shows_all_without_scrolling_sideways(visit, open_tab):
+    page = visit(width=400, theme="dark")
+    page.get_by_role("button", name="Toggle Sidebar").click()  # open, it covers a narrow page
+    open_tab(page, "Inspect")
+    expect(page.get_by_text("4 pictures, a core for each")).to_be_visible()
+    assert page.evaluate("document.documentElement.scrollWidth") <= 400

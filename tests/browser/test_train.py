@@ -1,0 +1,56 @@
+"""Train, as a person uses it: start, watch, reload, stop, resume; and nobody else sees it."""
+
+import re
+
+from playwright.sync_api import expect
+
+PROGRESS = re.compile(r"Running: step [1-9]\d* of 40")
+
+
+def short_run(page, open_tab):
+    """A run of few steps, so that it can be watched to its end."""
+    page.get_by_label("Tiny").click()
+    expect(page.get_by_text("25.9 k static")).to_be_visible()
+    open_tab(page, "Train")
+    for label, value in (("Steps", "40"), ("Batch", "16"), ("Validate every", "20")):
+        page.get_by_label(label, exact=True).fill(value)
+    page.get_by_role("button", name="Sizes and precision").click()
+    page.get_by_label("The most query images of a side").fill("60")
+    page.get_by_label(re.compile("^Training pictures")).fill("30")
+
+
+def sentence(page, text):
+    return page.locator("p.sentence.status", has_text=text).first
+
+
+def test_a_run_outlives_a_reload_and_is_stopped_resumed_and_taken_home(page, visit, open_tab):
+    short_run(page, open_tab)
+    page.get_by_role("button", name="Start").click()
+    expect(sentence(page, PROGRESS)).to_be_visible()
+    page.reload()
+    open_tab(page, "Train")
+    expect(sentence(page, PROGRESS)).to_be_visible()
+    expect(page.get_by_label("Steps", exact=True)).to_have_value("40")
+    page.get_by_role("button", name="Stop").click()
+    expect(sentence(page, "Stopped: step")).to_be_visible()
+    expect(page.get_by_role("button", name="Stop")).to_be_disabled()
+    other = visit()
+    open_tab(other, "Train")
+    expect(sentence(other, "No run yet")).to_be_visible()
+    page.get_by_role("button", name="Resume").click()
+    expect(sentence(page, "Finished: step 40 of 40.")).to_be_visible()
+    with page.expect_download() as download:
+        page.get_by_role("button", name="Download adapter").click()
+    assert download.value.suggested_filename == "adapter.zip"
+
+
+def test_bad_settings_are_sentences(page, open_tab):
+    open_tab(page, "Train")
+    page.get_by_label("Set size", exact=True).fill("7")
+    expect(page.locator(".sentence.error", has_text="does not divide into sets of 7")).to_be_visible()
+    page.get_by_label("Set size", exact=True).fill("1")
+    expect(page.locator(".sentence.error", has_text="does not divide")).to_be_hidden()
+    page.get_by_label("My own pictures").click()
+    expect(page.locator(".sentence.error", has_text="upload a zip archive")).to_be_visible()
+    page.get_by_role("button", name="Start").click()
+    expect(page.get_by_text("Please check")).to_be_visible()

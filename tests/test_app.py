@@ -1,0 +1,122 @@
+"""The app's endpoints for runs, whom they serve, and what a Space needs; through gradio's own client."""
+
+import re
+import time
+from pathlib import Path
+
+import pytest
+from gradio_client import Client
+from gradio_client.exceptions import AppError
+from packaging.requirements import Requirement
+from packaging.version import Version
+
+ROOT = Path(__file__).parents[1]
+SHORT = {"method": "metalora-cp", "rank": 2, "steps": 3, "batch": 8, "max_queries": 40}
+
+
+def client(app):
+    return Client(app, verbose=False)
+
+
+def finished(asked, run, **who):
+    """The status of a run at its end."""
+    until = time.monotonic() + 300
+    while time.monotonic() < until:
+        status = asked.predict(run=run, api_name="/run_status", **who)
+        if status["state"] in ("finished", "failed", "stopped"):
+            return status
+        time.sleep(1)
+    raise AssertionError(f"The run does not end: {status}")
+
+
+def test_a_run_is_started_watched_and_belongs_to_its_session(app):
+    mine, other = client(app), client(app)
+    started = mine.predict(**SHORT, api_name="/start_run")
+    assert started["status"]["state"] in ("queued", "running")
+    with pytest.raises(AppError, match="no such run of yours"):
+        other.predict(run=started["run"], api_name="/run_status")
+    with pytest.raises(AppError, match="no such run of yours"):
+        other.predict(run=started["run"], api_name="/stop_run")
+    status = finished(mine, started["run"])
+    assert status["state"] == "finished" and status["step"] == 3
+    assert [row["step"] for row in status["validations"]] == [1, 2, 3]
+    # Whoever holds the visitor's id is that visitor, in any session.
+    assert other.predict(run=started["run"], visitor=started["visitor"], api_name="/run_status")["state"] == "finished"
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"method": "lorra"}, "Unknown method"),
+        ({"backbone": "resnet2000"}, "Unknown backbone"),
+        ({"suite": "folder:/etc"}, "zip archive"),
+        ({"steps": 0}, "steps is 0"),
+        ({"visitor": "../../etc"}, "visitor's id"),
+    ],
+)
+def test_bad_requests_are_sentences(app, settings, said):
+    asked = client(app)
+    try:
+        started = asked.predict(**SHORT | settings, api_name="/start_run")
+    except AppError as error:
+        assert re.search(said, str(error))
+    else:  # what only the worker finds out is the run's reason
+        status = finished(asked, started["run"])
+        assert status["state"] == "failed" and re.search(said, status["reason"])
+
+
+def test_run_ids_lead_nowhere_else(app):
+    for run in ("../../../etc", "/etc/passwd", "", "20260101-000000-000000-0123456789abcdef"):
+        with pytest.raises(AppError, match="no such run"):
+            client(app).predict(run=run, api_name="/run_status")
+
+
+def test_only_the_endpoints_are_public(app):
+    named = client(app).view_api(return_format="dict")["named_endpoints"]
+    assert set(named) == {"/inspect_images", "/embed", "/start_run", "/run_status", "/stop_run", "/compare"}
+    assert all(entry["description"] for entry in named.values())
+
+
+def front_matter():
+    text = (ROOT / "README.md").read_text(encoding="utf-8").split("---")[1]
+    return dict(line.split(": ", 1) for line in text.strip().splitlines() if ": " in line)
+
+
+def test_the_space_gets_a_gradio_that_is_required_here():
+    required = {Requirement(line).name: Requirement(line) for line in (ROOT / "requirements.txt").read_text().split()}
+    assert Version(front_matter()["sdk_version"]) in required["gradio"].specifier
+    assert Version("2.11.0") in required["torch"].specifier  # of ZeroGPU
+    assert (ROOT / front_matter()["app_file"]).exists()
+    assert len(front_matter()["short_description"]) <= 60
+
+
+def test_without_zerogpu_runs_are_carried_out_by_workers(tmp_path, monkeypatch):
+    from metalora.run_queue import RunQueue
+    from metalora.workspace import Workspace
+    from pages.space import backend
+
+    monkeypatch.delenv("SPACES_ZERO_GPU", raising=False)
+    found = backend(Workspace(tmp_path))
+    assert isinstance(found, RunQueue) and found.outlives_page
+    found.close()
+
+
+def test_on_zerogpu_a_run_lives_in_its_event(tmp_path, monkeypatch):
+    import sys
+    from types import SimpleNamespace
+
+    from metalora.in_event import InEvent
+    from metalora.workspace import Workspace
+    from pages.space import LONGEST, backend
+
+    asked = []
+
+    def gpu(duration):
+        asked.append(duration)
+        return lambda function: function
+
+    monkeypatch.setenv("SPACES_ZERO_GPU", "1")
+    monkeypatch.setitem(sys.modules, "spaces", SimpleNamespace(GPU=gpu))
+    found = backend(Workspace(tmp_path))
+    assert isinstance(found, InEvent) and not found.outlives_page
+    assert callable(asked[0]) and LONGEST > 0

@@ -1,0 +1,149 @@
+"""A comparison in processes of its own: what it yields, what it leaves, and that it ends with whoever watches it."""
+
+import os
+import shlex
+import sys
+import time
+
+import pytest
+from typer.testing import CliRunner
+
+from metalora import comparison_process
+from metalora.cli import app
+from metalora.comparison_process import Stage, as_compare_command, run_apart, stage
+from metalora.errors import InputError
+from metalora.evaluation.cells import SuiteConfig
+from metalora.evaluation.comparison import ComparisonConfig, cell_file
+from metalora.results import cells_of, own_config
+from metalora.states import write_text
+from metalora.training import TrainingConfig
+
+CONFIG = own_config(["resnet20"], ["metalora-tr-constant", "lora"], 2, 7)
+# What a stand-in for `python -m metalora` does; argv[1] is a file to write.
+WRITES = "import pathlib, sys, time; time.sleep(.3); pathlib.Path(sys.argv[1]).write_text('{}'); time.sleep(.3)"
+SPAWNS = """
+import pathlib, subprocess, sys, time
+child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+pathlib.Path(sys.argv[1]).write_text(str(child.pid))
+time.sleep(60)
+"""
+
+
+@pytest.fixture
+def stand_in(monkeypatch, tmp_path):
+    """Makes the command a small program instead, with a file as its argument."""
+    monkeypatch.setattr(comparison_process, "SECONDS", 0.1)
+    popen = comparison_process.subprocess.Popen
+    started = []
+
+    def use(program, file):
+        def launch(words, **settings):
+            started.append((words, popen([sys.executable, "-c", program, str(file)], **settings)))
+            return started[-1][1]
+
+        monkeypatch.setattr(comparison_process.subprocess, "Popen", launch)
+        return started
+
+    return use
+
+
+def gone(pid):
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return True
+    with open(f"/proc/{pid}/stat") as file:  # an orphan that init has not collected yet is as good as gone
+        return file.read().rpartition(")")[2].split()[0] == "Z"
+
+
+def until(condition, seconds=20):
+    end = time.monotonic() + seconds
+    while not condition() and time.monotonic() < end:
+        time.sleep(0.05)
+    return condition()
+
+
+def test_the_command_says_what_is_not_at_its_default():
+    assert as_compare_command(ComparisonConfig()) == "python -m metalora compare"
+    config = ComparisonConfig(
+        suite=SuiteConfig("digits", max_queries=60),
+        backbones=("resnet20",),
+        methods=("original", "metalora-tr@8"),
+        seeds=2,
+        ks=(1, 3),
+        controls=True,
+        training=TrainingConfig(steps=2, rate=1e-3),
+    )
+    command = as_compare_command(config)
+    assert command.split(" --")[1:] == [
+        *("method original", "method metalora-tr@8", "controls", "backbone resnet20", "seeds 2", "k 1", "k 3"),
+        *("max-queries 60", "steps 2", "rate 0.001"),
+    ]
+
+
+def test_the_command_line_reads_its_own_command_back(monkeypatch):
+    read = []
+
+    def check(config, progress):
+        read.append(config)
+        raise InputError("Enough.")
+
+    monkeypatch.setattr("metalora.evaluation.checks.check_comparison", check)
+    CliRunner().invoke(app, shlex.split(as_compare_command(CONFIG))[3:])
+    assert read == [CONFIG]
+
+
+def test_progress_counts_cells_and_knows_the_time_left(stand_in, tmp_path):
+    cells = cells_of(CONFIG)
+    write_text(cell_file(tmp_path, cells[0]), "{}")
+    started = stand_in(WRITES, cell_file(tmp_path, cells[1]))
+    stages = list(run_apart(CONFIG, tmp_path))
+    assert stages[0] == Stage(1, 4) and stages[-1].done == 2
+    assert 0 < stages[-1].seconds_left < 60
+    words = started[0][0]
+    assert words[:4] == [sys.executable, "-m", "metalora", "compare"] and words[-2:] == ["--out", str(tmp_path)]
+
+
+def test_nothing_is_started_when_nothing_is_missing(stand_in, tmp_path):
+    for cell in cells_of(CONFIG):
+        write_text(cell_file(tmp_path, cell), "{}")
+    started = stand_in(WRITES, tmp_path / "x")
+    assert list(run_apart(CONFIG, tmp_path)) == [Stage(4, 4)] and not started
+
+
+def test_closing_ends_the_process_and_what_it_started(stand_in, tmp_path):
+    told = tmp_path / "pid"
+    started = stand_in(SPAWNS, told)
+    stages = run_apart(CONFIG, tmp_path)
+    for _ in stages:
+        if told.exists() and told.read_text():
+            break
+    before = time.monotonic()
+    stages.close()
+    assert time.monotonic() - before < 1  # nobody has to wait for the end
+    process, child = started[0][1], int(told.read_text())
+    assert until(lambda: process.poll() is not None) and until(lambda: gone(child))
+
+
+def test_what_does_not_end_when_asked_is_killed(stand_in, tmp_path, monkeypatch):
+    monkeypatch.setattr(comparison_process, "PATIENCE", 0.2)
+    told = tmp_path / "deaf"
+    deaf = f"import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN)\n{SPAWNS}"
+    started = stand_in(deaf, told)
+    stages = run_apart(CONFIG, tmp_path)
+    for _ in stages:
+        if told.exists() and told.read_text():
+            break
+    stages.close()
+    assert until(lambda: started[0][1].poll() == -9)
+
+
+def test_a_failure_is_told_in_a_sentence(stand_in, tmp_path):
+    stand_in("print('Error: The disk is odd: free some.'); raise SystemExit(2)", "")
+    with pytest.raises(InputError, match=r"^The disk is odd: free some.$"):
+        list(run_apart(CONFIG, tmp_path))
+
+
+def test_bundled_trainings_count(tmp_path):
+    config = own_config(["resnet20"], ["lora", "metalora-tr-constant"], 1, 120)
+    assert stage(config, tmp_path) == Stage(1, 2)

@@ -16,9 +16,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import metalora
-from metalora.cli.comparing import OPTIONS
-from metalora.cli.options import SUITE_OPTIONS, TRAINING_OPTIONS, without
-from metalora.cli.writing import _options as words_of
 from metalora.errors import InputError
 from metalora.evaluation.comparison import CELLS, ComparisonConfig
 from metalora.failures import reason_of_exit
@@ -37,24 +34,19 @@ class Stage:
     seconds_left: float | None = None
 
 
-def as_compare_command(config: ComparisonConfig) -> str:
-    """`python -m metalora compare …` with every option that is not at its default."""
-    own = OPTIONS | {"method": replace(OPTIONS["method"], field="methods")}
-    training = without(TRAINING_OPTIONS, "set_size", "seed", "validate_every")
-    parts = ((config, own), (config.suite, SUITE_OPTIONS), (config.training, training))
-    return shlex.join(["python", "-m", "metalora", "compare", *(word for part in parts for word in words_of(*part))])
-
-
 def stage(config: ComparisonConfig, folder: Path) -> Stage:
     """How a comparison that does not tune stands, with bundled trainings."""
     total = len(cells_of(config))
     return Stage(total - len(missing_cells(config, folder)), total)
 
 
-def run_apart(config: ComparisonConfig, folder: Path) -> Iterator[Stage]:
+def run_apart(config: ComparisonConfig, folder: Path, command: str) -> Iterator[Stage]:
     """Run the cells that `folder` lacks in processes of their own, yielding every second.
 
     Closing the generator ends them at once; cells that are finished are kept, and the next call goes on from there.
+
+    Args:
+        command: `python -m metalora compare …` of this configuration, without a folder.
 
     Raises:
         InputError: the comparison failed; the sentence says why.
@@ -65,9 +57,10 @@ def run_apart(config: ComparisonConfig, folder: Path) -> Iterator[Stage]:
         return
     (folder / CELLS).mkdir(parents=True, exist_ok=True)  # by which the command knows its folder
     adopt_bundled(config, folder)
-    began, process = time.monotonic(), _launch(config, folder)
+    began, process = time.monotonic(), _launch(command, folder)
     try:
-        while process.poll() is None:
+        # Once every cell is there nobody waits for the command's own table.
+        while process.poll() is None and now.done < now.total:
             yield now
             _wait(process)
             now = _timed(stage(config, folder), first, began)
@@ -79,10 +72,10 @@ def run_apart(config: ComparisonConfig, folder: Path) -> Iterator[Stage]:
     yield now
 
 
-def _launch(config: ComparisonConfig, folder: Path) -> subprocess.Popen:
+def _launch(command: str, folder: Path) -> subprocess.Popen:
     package = str(Path(metalora.__file__).parents[1])
     paths = os.pathsep.join([package, *filter(None, [os.environ.get("PYTHONPATH")])])
-    words = shlex.split(as_compare_command(config))[1:]
+    words = shlex.split(command)[1:]
     with (folder / LOG).open("wb") as log:
         return subprocess.Popen(
             [sys.executable, *words, "--out", str(folder)],

@@ -4,6 +4,7 @@ import functools
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 
 import pandas as pd
@@ -25,6 +26,7 @@ from metalora.suites.base import Suite
 from metalora.workspace import Workspace
 
 RUN = "run:"  # begins the name of an adapter that a visitor trained
+KEPT = timedelta(days=30)  # of uploads and runs that nobody touches
 OPEN = 6  # adapters that stay in memory
 DEFAULT = "resnet20/metalora-tr"
 NO_ADAPTER = "This run has no adapter yet: wait until it is finished, or stop it."
@@ -59,6 +61,7 @@ class Laboratory:
 
     def __init__(self, root: str | Path, backend: Callable[[Workspace], Backend] = RunQueue):
         self.workspace = Workspace(root)
+        self.workspace.prune(KEPT)
         self.backend = backend(self.workspace)
 
     def welcome(self, token: str | None) -> str:
@@ -129,6 +132,8 @@ class Laboratory:
     @functools.lru_cache(OPEN)  # noqa: B019 - one laboratory for each app
     def _bundled(self, name: str) -> OpenAdapter:
         folder = bundled_folder(name)
+        if not (folder / WEIGHTS).exists():
+            raise InputError(f"The adapter {name} is not here: make it with `python -m metalora bundle {name}`.")
         config = RunConfig.from_dict(read_card(folder)["settings"])
         gallery = load_gallery(folder / GALLERY, self._suite(config.suite, config.training.seed))
         return OpenAdapter(config, load(folder), gallery, read_planes(folder))

@@ -48,7 +48,9 @@ def run_endpoints(context: Context) -> None:
         request: gr.Request,
     ) -> dict[str, Any]:
         training = TrainingConfig(steps=steps, batch=batch, rate=rate, seed=seed, validate_every=max(1, steps // 10))
-        config = RunConfig(backbone, SuiteConfig(suite, max_queries=max_queries), AdapterConfig(method, rank=rank, seed=seed), training)
+        config = RunConfig(
+            backbone, SuiteConfig(suite, max_queries=max_queries), AdapterConfig(method, rank=rank, seed=seed), training
+        )
         owner = _owner(visitor, request)
         run = laboratory.workspace.prepare_run(owner, config)
         for status in laboratory.backend.start(

@@ -6,7 +6,7 @@ from typing import Any
 import gradio as gr
 
 from metalora.backbones import BUNDLED
-from metalora.comparison_process import as_compare_command
+from metalora.cli.writing import as_compare_command
 from metalora.errors import InputError
 from metalora.evaluation.comparison import Comparison
 from metalora.evaluation.tables import to_html

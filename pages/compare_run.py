@@ -7,6 +7,7 @@ import gradio as gr
 
 from metalora.arms import CONTROLS, DEFAULT
 from metalora.backbones import BUNDLED
+from metalora.cli.writing import as_compare_command
 from metalora.comparison_process import Stage, run_apart, stage
 from metalora.errors import InputError
 from metalora.loop import clock
@@ -79,7 +80,8 @@ def run_missing(context: Context, fields: dict[str, Any]) -> gr.Number:
     def work(token: str, *values: Any) -> Iterator[list[Any]]:
         before = -1
         try:
-            for now in run_apart(*config_and_folder(token, *values)):
+            config, folder = config_and_folder(token, *values)
+            for now in run_apart(config, folder, as_compare_command(config)):
                 yield ["", _say_running(now), "", now.done if now.done != before else gr.skip()]
                 before = now.done
         except InputError as problem:

@@ -14,6 +14,8 @@ from pages.context import QUIET, Context
 from pages.words import Sentence
 
 PAPER = "https://arxiv.org/abs/2504.00460"
+# On a narrow screen the open sidebar lies over the tabs.
+NARROW = "() => { if (innerWidth < 700) document.querySelector('.sidebar.open .toggle-button')?.click(); }"
 SECONDS = 2  # between looks at the active run
 
 
@@ -40,6 +42,7 @@ def shell(laboratory: Laboratory, demo: gr.Blocks) -> Context:
         token = laboratory.welcome(token)
         return [token, menu(laboratory, token, run_id), 1]
 
+    demo.load(None, js=NARROW)
     demo.load(welcome, [visitor, chosen], [visitor, run, started], **QUIET)
     run.change(lambda run_id: run_id, run, chosen, **QUIET)
     gr.on(

@@ -106,3 +106,24 @@ def test_a_page_stands_alone_and_shows_names_as_text(pair):
     assert "<img src=x>" not in page and "<script>alert" not in page
     assert page.count('class="plotly-graph-div"') == 2
     assert "<script src" not in page and len(page) > 3_000_000
+
+
+def test_aligned_planes_belong_to_their_adapters_in_order(pair, monkeypatch):
+    asked = []
+
+    def align(features, neighbours):
+        asked.append(([len(one) for one in features], neighbours))
+        return [np.full((30, 2), side, np.float32) for side in range(len(features))]
+
+    monkeypatch.setattr("metalora.charts.align", align)
+    made = chart(["a", "b"], pair, Projection(neighbours=9, aligned=True))
+    assert asked == [([30, 30], 9)] and made.same and not made.before
+    assert [frame[["x", "y"]].to_numpy().mean() for frame in made.frames] == [0, 1]
+    for frame, alone in zip(made.frames, chart(["a", "b"], pair, PCA).frames, strict=True):
+        assert frame["predicted"].equals(alone["predicted"])
+
+
+def test_captions_claim_no_setting_that_was_not_used():
+    assert Projection("cores", "pca", neighbours=7).words.startswith("PCA of generated cores: the two directions")
+    assert Projection(neighbours=7, min_dist=0.25).words.endswith("7 neighbours, min_dist 0.25")
+    assert Projection(min_dist=0.5, aligned=True).words.endswith("15 neighbours, min_dist 0.1")

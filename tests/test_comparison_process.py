@@ -10,7 +10,8 @@ from typer.testing import CliRunner
 
 from metalora import comparison_process
 from metalora.cli import app
-from metalora.comparison_process import Stage, as_compare_command, run_apart, stage
+from metalora.cli.writing import as_compare_command
+from metalora.comparison_process import Stage, run_apart, stage
 from metalora.errors import InputError
 from metalora.evaluation.cells import SuiteConfig
 from metalora.evaluation.comparison import ComparisonConfig, cell_file
@@ -97,24 +98,33 @@ def test_progress_counts_cells_and_knows_the_time_left(stand_in, tmp_path):
     cells = cells_of(CONFIG)
     write_text(cell_file(tmp_path, cells[0]), "{}")
     started = stand_in(WRITES, cell_file(tmp_path, cells[1]))
-    stages = list(run_apart(CONFIG, tmp_path))
+    stages = list(run_apart(CONFIG, tmp_path, as_compare_command(CONFIG)))
     assert stages[0] == Stage(1, 4) and stages[-1].done == 2
     assert 0 < stages[-1].seconds_left < 60
     words = started[0][0]
     assert words[:4] == [sys.executable, "-m", "metalora", "compare"] and words[-2:] == ["--out", str(tmp_path)]
 
 
+def test_it_ends_with_the_last_cell(stand_in, tmp_path):
+    cells = cells_of(CONFIG)
+    for cell in cells[:-1]:
+        write_text(cell_file(tmp_path, cell), "{}")
+    started = stand_in(f"{WRITES}; time.sleep(60)", cell_file(tmp_path, cells[-1]))
+    assert list(run_apart(CONFIG, tmp_path))[-1] == Stage(4, 4, 0)
+    assert until(lambda: started[0][1].poll() is not None)
+
+
 def test_nothing_is_started_when_nothing_is_missing(stand_in, tmp_path):
     for cell in cells_of(CONFIG):
         write_text(cell_file(tmp_path, cell), "{}")
     started = stand_in(WRITES, tmp_path / "x")
-    assert list(run_apart(CONFIG, tmp_path)) == [Stage(4, 4)] and not started
+    assert list(run_apart(CONFIG, tmp_path, as_compare_command(CONFIG))) == [Stage(4, 4)] and not started
 
 
 def test_closing_ends_the_process_and_what_it_started(stand_in, tmp_path):
     told = tmp_path / "pid"
     started = stand_in(SPAWNS, told)
-    stages = run_apart(CONFIG, tmp_path)
+    stages = run_apart(CONFIG, tmp_path, as_compare_command(CONFIG))
     for _ in stages:
         if told.exists() and told.read_text():
             break
@@ -130,7 +140,7 @@ def test_what_does_not_end_when_asked_is_killed(stand_in, tmp_path, monkeypatch)
     told = tmp_path / "deaf"
     deaf = f"import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN)\n{SPAWNS}"
     started = stand_in(deaf, told)
-    stages = run_apart(CONFIG, tmp_path)
+    stages = run_apart(CONFIG, tmp_path, as_compare_command(CONFIG))
     for _ in stages:
         if told.exists() and told.read_text():
             break
@@ -141,7 +151,7 @@ def test_what_does_not_end_when_asked_is_killed(stand_in, tmp_path, monkeypatch)
 def test_a_failure_is_told_in_a_sentence(stand_in, tmp_path):
     stand_in("print('Error: The disk is odd: free some.'); raise SystemExit(2)", "")
     with pytest.raises(InputError, match=r"^The disk is odd: free some.$"):
-        list(run_apart(CONFIG, tmp_path))
+        list(run_apart(CONFIG, tmp_path, as_compare_command(CONFIG)))
 
 
 def test_bundled_trainings_count(tmp_path):

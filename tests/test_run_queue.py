@@ -90,6 +90,7 @@ def submitted(queue, visitor, count=1):
 
 def test_visitors_take_turns(workspace, make_queue, scribe, monkeypatch):
     monkeypatch.setattr("metalora.run_queue.joblib.cpu_count", lambda: 3)
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     queue = make_queue(command=scribe)
     many, one, late = (workspace.new_visitor() for _ in range(3))
     first, second, third = submitted(queue, many, 3)

@@ -3,11 +3,13 @@
 import json
 import shlex
 from collections.abc import Mapping
-from dataclasses import asdict, fields
+from dataclasses import asdict, fields, replace
 from typing import Any
 
-from metalora.cli.options import ADAPTER_OPTIONS, SUITE_OPTIONS, TRAINING_OPTIONS, Option
+from metalora.cli.comparing import OPTIONS
+from metalora.cli.options import ADAPTER_OPTIONS, SUITE_OPTIONS, TRAINING_OPTIONS, Option, without
 from metalora.config import AdapterConfig
+from metalora.evaluation.comparison import ComparisonConfig
 from metalora.runs import RunConfig
 
 
@@ -20,6 +22,14 @@ def as_command(config: RunConfig) -> str:
     for settings, options in groups:
         words += _options(settings, options)
     return shlex.join(words)
+
+
+def as_compare_command(config: ComparisonConfig) -> str:
+    """`python -m metalora compare …` with every option that is not at its default."""
+    own = OPTIONS | {"method": replace(OPTIONS["method"], field="methods")}
+    training = without(TRAINING_OPTIONS, "set_size", "seed", "validate_every")
+    parts = ((config, own), (config.suite, SUITE_OPTIONS), (config.training, training))
+    return shlex.join(["python", "-m", "metalora", "compare", *(word for part in parts for word in _options(*part))])
 
 
 def _options(settings: Any, options: Mapping[str, Option]) -> list[str]:

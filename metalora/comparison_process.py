@@ -66,7 +66,7 @@ def run_apart(config: ComparisonConfig, folder: Path, command: str) -> Iterator[
             now = _timed(stage(config, folder), first, began)
     finally:
         _end(process)
-    if process.returncode:
+    if process.returncode and now.done < now.total:
         log = (folder / LOG).read_text(encoding="utf-8", errors="replace")
         raise InputError(reason_of_exit(process.returncode, log, folder))
     yield now

@@ -102,9 +102,7 @@ def _say_ready(now: Stage) -> str:
     missing = now.total - now.done
     if not missing:
         return ALL_THERE
-    return (
-        f"{now.done} of {now.total} trainings are there, {missing} to run; what ends is kept, Stop loses one at most."
-    )
+    return f"{now.done} of {now.total} trainings are there, {missing} to run; what ends is kept, also by Stop."
 
 
 def _say_running(now: Stage) -> str:

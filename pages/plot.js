@@ -57,6 +57,10 @@ function narrow(themed) { // a legend beside the points would leave them no room
   themed.margin = {...themed.margin, t: 34};
   if (themed.title) themed.title = {...themed.title, font: {...themed.title.font, size: 14}}; // the modebar stands beside it
   if (area.clientWidth > WIDE) return;
+  if (themed.title) { // below the modebar
+    themed.margin.t = 60;
+    Object.assign(themed.title, {yref: 'paper', y: 1, yanchor: 'bottom', pad: {b: 6}});
+  }
   themed.legend = {...themed.legend, orientation: 'h', x: 0, y: -0.08, yanchor: 'top', font: {size: 11}};
 }
 

@@ -110,7 +110,7 @@ def test_it_ends_with_the_last_cell(stand_in, tmp_path):
     for cell in cells[:-1]:
         write_text(cell_file(tmp_path, cell), "{}")
     started = stand_in(f"{WRITES}; time.sleep(60)", cell_file(tmp_path, cells[-1]))
-    assert list(run_apart(CONFIG, tmp_path))[-1] == Stage(4, 4, 0)
+    assert list(run_apart(CONFIG, tmp_path, as_compare_command(CONFIG)))[-1] == Stage(4, 4, 0)
     assert until(lambda: started[0][1].poll() is not None)
 
 

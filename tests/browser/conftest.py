@@ -74,3 +74,10 @@ def open_tab():
         expect(page.get_by_role("tab", name=title, exact=True)).to_have_attribute("aria-selected", "true")
 
     return show
+
+
+@pytest.fixture(scope="session")
+def screenshots():
+    """Folder for pictures that a person looks at after the tests."""
+    SHOTS.mkdir(parents=True, exist_ok=True)
+    return SHOTS

@@ -1,0 +1,47 @@
+"""Every tab in both modes: a screenshot for a person to look at, and what axe finds; and at 400 pixels."""
+
+import re
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import expect
+
+# What is on a tab once it is full.
+FULL = {
+    "Configure": ".diagram svg",
+    "Train": "p.sentence.status >> text=on this machine",
+    "Inspect": ".plot-area .main-svg",
+    "Embeddings": ".plot-area .main-svg",
+    "Compare": "table >> text=metalora-tr",
+    "About": "text=How to cite >> visible=true",
+}
+GRAVE = ("serious", "critical")
+
+
+def fill(page, open_tab, title):
+    open_tab(page, title)
+    expect(page.locator(FULL[title]).locator("visible=true").first).to_be_visible()
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_tabs_look_right_and_axe_finds_nothing_grave(visit, open_tab, screenshots, theme):
+    page, found = visit(theme=theme), []
+    for title in FULL:
+        fill(page, open_tab, title)
+        page.screenshot(path=screenshots / f"{title.lower()}-{theme}.png", full_page=True)
+        violations = Axe().run(page).response["violations"]
+        found += [
+            f"{title}: {violation['id']}: {node['html'][:150]}"
+            for violation in violations
+            if violation["impact"] in GRAVE
+            for node in violation["nodes"][:3]
+        ]
+    assert not found, "\n".join(found)
+
+
+def test_nothing_is_wider_than_a_narrow_screen(visit, screenshots):
+    page = visit(width=400)
+    expect(page.locator(FULL["Configure"]).first).to_be_visible()
+    expect(page.locator(".sidebar")).not_to_have_class(re.compile(r"\bopen\b"))
+    page.screenshot(path=screenshots / "configure-400.png", full_page=True)
+    assert page.evaluate("document.documentElement.scrollWidth") <= 400

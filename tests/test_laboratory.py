@@ -1,0 +1,80 @@
+"""What an app works with, and whom it belongs to."""
+
+import zipfile
+
+import pytest
+
+from metalora.config import AdapterConfig
+from metalora.errors import InputError
+from metalora.evaluation.cells import SuiteConfig
+from metalora.in_event import InEvent
+from metalora.laboratory import DEFAULT, RUN, Laboratory
+from metalora.runs import RunConfig
+from metalora.training import TrainingConfig
+
+
+@pytest.fixture(scope="module")
+def laboratory(tmp_path_factory):
+    return Laboratory(tmp_path_factory.mktemp("laboratory"), InEvent)
+
+
+@pytest.fixture(scope="module")
+def trained(laboratory):
+    """(visitor, run) of a run of three steps."""
+    visitor = laboratory.welcome(None)
+    suite = SuiteConfig("digits", max_queries=20, train_pictures=10)
+    config = RunConfig(
+        "resnet20", suite, AdapterConfig("metalora-cp", rank=2), TrainingConfig(steps=3, batch=8, device="cpu")
+    )
+    run = laboratory.workspace.prepare_run(visitor, config)
+    statuses = list(laboratory.backend.start(visitor, run))
+    assert statuses[-1].state == "finished", statuses[-1].reason
+    return visitor, run
+
+
+def test_a_token_is_kept_and_anything_else_gets_a_new_one(laboratory):
+    token = laboratory.welcome(None)
+    assert laboratory.welcome(token) == token
+    assert laboratory.welcome("../x") not in ("../x", token)
+
+
+def test_a_run_of_ones_own_is_opened_like_a_bundled_adapter(laboratory, trained):
+    visitor, run = trained
+    names = list(laboratory.adapters(visitor))
+    assert DEFAULT in names and names[-1] == f"{RUN}{run}"
+    opened = laboratory.open(visitor, f"{RUN}{run}")
+    assert opened.title == "Meta-LoRA CP on resnet20" and not opened.planes
+    opened.gallery.check_adapter(opened.model)
+    assert laboratory.open(visitor, f"{RUN}{run}") is opened
+    assert laboratory.open(visitor).planes
+    rows = laboratory.result(visitor, run)
+    assert set(rows["tasks"]) == {"seen", "unseen"} and rows["accuracy in %"].str.match(r"\d+\.\d").all()
+    with zipfile.ZipFile(laboratory.packed(visitor, run)) as archive:
+        assert {"config.json", "adapter.safetensors"} <= set(archive.namelist())
+
+
+def test_nobody_else_sees_it(laboratory, trained):
+    _, run = trained
+    other = laboratory.welcome(None)
+    assert not laboratory.runs(other) and f"{RUN}{run}" not in laboratory.adapters(other)
+    for ask in (laboratory.config, laboratory.trained, laboratory.packed, laboratory.result):
+        with pytest.raises(InputError, match="no such run of yours"):
+            ask(other, run)
+    with pytest.raises(InputError, match="no such run of yours"):
+        laboratory.open(other, f"{RUN}{run}")
+
+
+def test_a_run_without_an_adapter_says_so(laboratory):
+    visitor = laboratory.welcome(None)
+    run = laboratory.workspace.prepare_run(visitor, RunConfig())
+    with pytest.raises(InputError, match="no adapter yet"):
+        laboratory.open(visitor, f"{RUN}{run}")
+    with pytest.raises(InputError, match="no adapter yet"):
+        laboratory.packed(visitor, run)
+
+
+def test_a_bundled_adapter_that_is_missing_says_how_it_is_made(laboratory, tmp_path, monkeypatch):
+    monkeypatch.setattr("metalora.bundled.FOLDER", tmp_path)
+    with pytest.raises(InputError, match="python -m metalora bundle mixer_nano/lora"):
+        laboratory.open(laboratory.welcome(None), "mixer_nano/lora")
+    assert not laboratory.adapters(laboratory.welcome(None))

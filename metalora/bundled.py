@@ -12,7 +12,6 @@ assets/adapters/BACKBONE-METHOD/
 import json
 import shutil
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -20,6 +19,7 @@ import torch
 from metalora.atlas import SPACES, space
 from metalora.backbones import ASSETS, BUNDLED
 from metalora.errors import InputError
+from metalora.evaluation.cells import SuiteConfig
 from metalora.execution import ADAPTER, Run
 from metalora.gallery import build_gallery
 from metalora.loop import Progress
@@ -31,7 +31,7 @@ from metalora.states import read_tensors, write_tensors, write_text
 from metalora.storage import load
 
 FOLDER, CARD, GALLERY, PLANES = ASSETS / "adapters", "card.json", "gallery.safetensors", "planes.safetensors"
-PRESET = PRESETS["Default"]
+MAX_QUERIES = 500
 GALLERY_IMAGES = 900
 NAMES = tuple(f"{backbone}/{name}" for backbone in BUNDLED for name in METHODS if METHODS[name].format is not None)
 
@@ -48,10 +48,11 @@ def bundled_folder(name: str) -> Path:
 
 
 def run_config(name: str) -> RunConfig:
-    """Settings with which a bundled adapter is trained."""
+    """Settings with which a bundled adapter is trained: digits, steps and rate at their defaults."""
     bundled_folder(name)
     backbone, method = name.split("/")
-    return replace(RunConfig(backbone), adapter=PRESET.adapter(method), training=PRESET.training())
+    suite = SuiteConfig(max_queries=MAX_QUERIES)
+    return RunConfig(backbone, suite, PRESETS["Default"].adapter(method))
 
 
 def make(name: str, work: Path, out: Path | None = None) -> Iterator[Progress]:

@@ -108,7 +108,8 @@ def own_config(backbones: list[str], methods: list[str], seeds: float, steps: fl
     limits = {"seeds": (seeds, MOST_SEEDS), "steps": (steps, MOST_STEPS)}
     for name, (value, most) in limits.items():
         if not isinstance(value, int | float) or not 1 <= value <= most or value != int(value):
-            raise InputError(f"The number of {name} is {value}: use a whole number from 1 to {most:,}.")
+            told = "empty" if value is None else value
+            raise InputError(f"The number of {name} is {told}: use a whole number from 1 to {most:,}.")
     ordered = [name for name in ARMS if name in methods] + [name for name in methods if name not in ARMS]
     base = ComparisonConfig()
     return replace(

@@ -36,18 +36,17 @@ def fields_to_run() -> dict[str, Any]:
             info="Constant: one learned core for all images. Shuffled: cores of other test images.",
         ),
     }
+    # No bounds here: own_config tells them in a sentence, where a component would fail its events.
     with gr.Row():
         fields["backbones"] = gr.CheckboxGroup(list(BUNDLED), value=list(BUNDLED), label="Backbones", min_width=200)
         fields["seeds"] = gr.Number(
-            1, label="Seeds", precision=0, minimum=1, maximum=MOST_SEEDS, info="Stars need 6.", min_width=120
+            1, label="Seeds", precision=0, info=f"Up to {MOST_SEEDS}; stars need 6.", min_width=120
         )
         fields["steps"] = gr.Number(
             120,
             label="Steps",
             precision=0,
-            minimum=1,
-            maximum=MOST_STEPS,
-            info="Of each training; bundled ones have 120.",
+            info=f"Of each training, up to {MOST_STEPS:,}; bundled ones have 120.",
             min_width=120,
         )
     return fields

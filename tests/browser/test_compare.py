@@ -11,6 +11,12 @@ def table(page):
     return page.locator(".results table").first
 
 
+def show(page, open_tab):
+    """The tab, once its start is over: until then what the browser kept may still arrive in the fields."""
+    open_tab(page, "Compare")
+    expect(row(page, "metalora-tr").locator("td").first).not_to_be_empty()
+
+
 def row(page, name):
     return table(page).locator("tbody tr").filter(has=page.get_by_text(name, exact=True))
 
@@ -29,7 +35,7 @@ def only_one_quick_row(page):
 
 
 def test_bundled_results_fill_the_first_screen(page, open_tab):
-    open_tab(page, "Compare")
+    show(page, open_tab)
     expect(row(page, "metalora-tr").locator("td").first).to_have_text(re.compile(r"^\d\d\.\d"))
     expect(page.get_by_text("n too small for stars: fewer than 6 seeds.")).to_be_visible()
     expect(page.locator(".cm-content", has_text="python -m metalora compare").first).to_be_visible()
@@ -43,18 +49,21 @@ def test_bundled_results_fill_the_first_screen(page, open_tab):
 
 
 def test_own_rows_say_not_run_until_they_are(page, open_tab):
-    open_tab(page, "Compare")
+    show(page, open_tab)
     page.get_by_label("Own rows: those ticked below").check()
     cells = row(page, "metalora-tr-constant").locator("td")
     expect(cells.first).to_have_text("not run")
     expect(cells.filter(has_text=re.compile(r"^0(\.0)?$"))).to_have_count(0)
     expect(page.get_by_text("Stars wait until every training is there")).to_be_visible()
-    page.get_by_label("Seeds", exact=True).fill("11")
-    expect(page.locator(".sentence.error", has_text="from 1 to 10").first).to_be_visible()
+    for label, value in (("Seeds", "11"), ("Seeds", ""), ("Steps", "0")):
+        page.get_by_label(label, exact=True).last.fill(value)
+        told = f"The number of {label.lower()} is {value or 'empty'}: use a whole number"
+        expect(page.locator(".sentence.error", has_text=told).first).to_be_visible()
+        page.get_by_label(label, exact=True).last.fill("2")
 
 
 def test_a_missing_row_is_run_and_stays(page, open_tab):
-    open_tab(page, "Compare")
+    show(page, open_tab)
     only_one_quick_row(page)
     expect(sentence(page, "0 of 1 trainings are there, 1 to run")).to_be_visible()
     expect(row(page, "lora").locator("td").first).to_have_text("not run")
@@ -64,6 +73,7 @@ def test_a_missing_row_is_run_and_stays(page, open_tab):
     stop.last.click()
     expect(sentence(page, "Nothing is running: trainings that ended are kept")).to_be_visible()
     run.click()
+    expect(sentence(page, "Running: 0 of 1")).to_be_visible()
     expect(row(page, "lora").locator("td").first).to_have_text(re.compile(r"^\d+\.\d$"))
     page.reload()
     open_tab(page, "Compare")

@@ -21,7 +21,7 @@ from metalora.evaluation.comparison import CELLS, ComparisonConfig
 from metalora.failures import reason_of_exit
 from metalora.results import adopt_bundled, cells_of, missing_cells
 
-LOG = "log.txt"
+LOG, STOP = "log.txt", "stop"
 SECONDS, PATIENCE = 1.0, 10.0  # between looks; until processes that were asked to end are killed
 
 
@@ -40,10 +40,22 @@ def stage(config: ComparisonConfig, folder: Path) -> Stage:
     return Stage(total - len(missing_cells(config, folder)), total)
 
 
+def ask_to_stop(folder: Path) -> None:
+    """Leave word for whoever runs a comparison in `folder`, or waits for their turn to."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / STOP).touch()
+
+
+def allow(folder: Path) -> None:
+    """Take back `ask_to_stop`."""
+    (folder / STOP).unlink(missing_ok=True)
+
+
 def run_apart(config: ComparisonConfig, folder: Path, command: str) -> Iterator[Stage]:
     """Run the cells that `folder` lacks in processes of their own, yielding every second.
 
-    Closing the generator ends them at once; cells that are finished are kept, and the next call goes on from there.
+    It ends with the last cell, or soon after `ask_to_stop`; closing the generator ends it at once. Cells that are
+    finished are kept, and the next call goes on from there.
 
     Args:
         command: `python -m metalora compare …` of this configuration, without a folder.
@@ -53,20 +65,20 @@ def run_apart(config: ComparisonConfig, folder: Path, command: str) -> Iterator[
     """
     now = first = stage(config, folder)
     yield now
-    if now.done == now.total:
+    if now.done == now.total or (folder / STOP).exists():
         return
     (folder / CELLS).mkdir(parents=True, exist_ok=True)  # by which the command knows its folder
     adopt_bundled(config, folder)
     began, process = time.monotonic(), _launch(command, folder)
     try:
         # Once every cell is there nobody waits for the command's own table.
-        while process.poll() is None and now.done < now.total:
+        while process.poll() is None and now.done < now.total and not (folder / STOP).exists():
             yield now
             _wait(process)
             now = _timed(stage(config, folder), first, began)
     finally:
         _end(process)
-    if process.returncode and now.done < now.total:
+    if process.returncode and now.done < now.total and not (folder / STOP).exists():
         log = (folder / LOG).read_text(encoding="utf-8", errors="replace")
         raise InputError(reason_of_exit(process.returncode, log, folder))
     yield now

@@ -1,6 +1,7 @@
 """Compare: choose rows, run the trainings that are missing, watch them, stop."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import gradio as gr
@@ -8,17 +9,18 @@ import gradio as gr
 from metalora.arms import CONTROLS, DEFAULT
 from metalora.backbones import BUNDLED
 from metalora.cli.writing import as_compare_command
-from metalora.comparison_process import Stage, run_apart, stage
+from metalora.comparison_process import Stage, allow, ask_to_stop, run_apart, stage
 from metalora.errors import InputError
 from metalora.loop import clock
 from metalora.results import MOST_SEEDS, MOST_STEPS, label, own_config
 from pages.context import PRIVATE, QUIET, Context
-from pages.words import Sentence
+from pages.words import Sentence, telling
 
 OWN_SUITE = "digits"
 # Not COMPUTE: a comparison takes minutes, in processes of its own; looking at pictures must not wait for it.
 COMPARISON = {"concurrency_id": "comparison", "concurrency_limit": 1}
 RESTING = "Nothing is running: Stop has nothing to do."
+WAITING = "Waiting for its turn: one comparison runs at a time."
 STOPPED = "Nothing is running: trainings that ended are kept, Run goes on with the others."
 ALL_THERE = "All trainings of these rows are there: tick more rows or raise the seeds to run some."
 
@@ -86,14 +88,21 @@ def run_missing(context: Context, fields: dict[str, Any]) -> gr.Number:
         except InputError as problem:
             yield [gr.skip(), RESTING, str(problem), gr.skip()]
             return
-        yield [ALL_THERE, RESTING, "", gr.skip()]
+        yield [_say_ready(now), RESTING if now.done == now.total else STOPPED, "", gr.skip()]
 
-    outputs = [ready, status, error, ended]
-    working = run.click(work, inputs, outputs, show_progress="hidden", trigger_mode="once", **COMPARISON, **PRIVATE)
-    # Told in a second step: a last word of the event that was cancelled may still be on its way.
-    stop.click(None, None, None, cancels=working, **QUIET).then(
-        lambda token, *values: [*consider(token, *values), STOPPED], inputs, [ready, error, status], **QUIET
-    )
+    def word(leave: Callable[[Path], None], say: Callable[[], Any]) -> Callable[[str, str], Any]:
+        def left(token: str, suite: str) -> Any:
+            leave(context.laboratory.workspace.comparison_folder(token, suite))
+            return say()
+
+        return telling(left)
+
+    # Stop is a word in the folder, as for runs: a cancelled event may still send what it said before, and its button
+    # ignores clicks for a while.
+    mine, outputs = [context.visitor, fields["suite"]], [ready, status, error, ended]
+    begun = run.click(word(allow, lambda: WAITING), mine, status, **QUIET)
+    begun.then(work, inputs, outputs, show_progress="hidden", **COMPARISON, **PRIVATE)
+    stop.click(word(ask_to_stop, gr.skip), mine, status, **QUIET)
     return ended
 
 

@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 from metalora import comparison_process
 from metalora.cli import app
 from metalora.cli.writing import as_compare_command
-from metalora.comparison_process import Stage, run_apart, stage
+from metalora.comparison_process import Stage, allow, ask_to_stop, run_apart, stage
 from metalora.errors import InputError
 from metalora.evaluation.cells import SuiteConfig
 from metalora.evaluation.comparison import ComparisonConfig, cell_file
@@ -133,6 +133,20 @@ def test_closing_ends_the_process_and_what_it_started(stand_in, tmp_path):
     assert time.monotonic() - before < 1  # nobody has to wait for the end
     process, child = started[0][1], int(told.read_text())
     assert until(lambda: process.poll() is not None) and until(lambda: gone(child))
+
+
+def test_it_stops_when_asked_and_goes_on_when_allowed(stand_in, tmp_path):
+    started = stand_in(SPAWNS, tmp_path / "pid")
+    stages = run_apart(CONFIG, tmp_path, as_compare_command(CONFIG))
+    assert [next(stages), next(stages)] == [Stage(0, 4)] * 2
+    ask_to_stop(tmp_path)
+    assert len(list(stages)) <= 2 and until(lambda: started[0][1].poll() is not None)
+    assert list(run_apart(CONFIG, tmp_path, "")) == [Stage(0, 4)] and len(started) == 1  # one that waited stops too
+    allow(tmp_path)
+    again = run_apart(CONFIG, tmp_path, as_compare_command(CONFIG))
+    assert [next(again), next(again)] == [Stage(0, 4)] * 2 and len(started) == 2
+    again.close()
+    assert until(lambda: started[1][1].poll() is not None)
 
 
 def test_what_does_not_end_when_asked_is_killed(stand_in, tmp_path, monkeypatch):

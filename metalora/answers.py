@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from metalora.device import pick_device
 from metalora.errors import InputError
 from metalora.evaluation.embedding import Protocol
 from metalora.examination import examine
@@ -22,9 +23,8 @@ def inspected(laboratory: Laboratory, visitor: str, name: str, files: Sequence[s
         InputError: as `look`, or a file cannot be used.
     """
     opened, pictures = _all_of(laboratory, visitor, name, files)
-    found = examine(
-        opened.model, opened.gallery, pictures.images(), pictures.known["name"], k=voters(opened.gallery)
-    ).to_dict()
+    model, gallery = opened.model.to(pick_device()), opened.gallery
+    found = examine(model, gallery, pictures.images(), pictures.known["name"], k=voters(gallery)).to_dict()
     wanted = ("name", "cores", "strength", "neighbours")
     images = [{key: image[key] for key in wanted} for image in found["images"]]
     return {"adapter": name or DEFAULT, "images": images, "similarity": found["similarity"]}

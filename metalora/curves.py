@@ -2,8 +2,15 @@
 
 import pandas as pd
 
+from metalora.figures.palette import HUES
+
 MOST = 300  # points of a curve
-KINDS = {"accuracy": "training (head, on the batch)", "validation": "validation (k-NN, seen tasks)"}
+KINDS = {
+    "accuracy": "training (head, on the batch)",
+    "validation": "validation (k-NN, seen tasks)",
+    "original": "original backbone (k-NN, seen tasks)",
+}
+COLORS = dict(zip(KINDS.values(), (HUES["lora"], HUES["metalora-tr"], HUES["original"]), strict=True))
 
 
 def losses(events: pd.DataFrame, most: int = MOST) -> pd.DataFrame:
@@ -12,9 +19,12 @@ def losses(events: pd.DataFrame, most: int = MOST) -> pd.DataFrame:
 
 
 def accuracies(events: pd.DataFrame, most: int = MOST) -> pd.DataFrame:
-    """Columns "step", "accuracy" in per cent and "curve", a row per point: training and validation."""
+    """Columns "step", "accuracy" in per cent and "curve", a row per point: training, validation, and the level of
+    the original backbone from the first step to the last."""
+    ends = events["step"].isin([events["step"].min(), events["step"].max()])
+    levels = events.assign(original=events["original"].ffill().where(ends))
     parts = [
-        _thinned(events[["step", name]].dropna(), most).rename(columns={name: "accuracy"}).assign(curve=curve)
+        _thinned(levels[["step", name]].dropna(), most).rename(columns={name: "accuracy"}).assign(curve=curve)
         for name, curve in KINDS.items()
     ]
     found = pd.concat([part for part in parts if len(part)] or parts[:1], ignore_index=True)

@@ -1,16 +1,19 @@
 """Where and in which precision to compute."""
 
 import contextlib
+import os
 
 import torch
 
 from metalora.errors import InputError
 
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+AUTO = "METALORA_DEVICE"  # environment: what "auto" means to this process
 
 
 def pick_device(name: str = "auto") -> torch.device:
-    """The device called `name`; "auto" takes cuda, then mps, then cpu.
+    """The device called `name`; "auto" is what the environment says in METALORA_DEVICE, else cuda, mps or cpu, the
+    first that is here.
 
     Raises:
         InputError: the device does not exist here, or the name is none.
@@ -20,6 +23,7 @@ def pick_device(name: str = "auto") -> torch.device:
         "mps": torch.backends.mps.is_available(),
         "cpu": True,
     }
+    name = os.environ.get(AUTO, name) if name == "auto" else name
     if name == "auto":
         return torch.device(next(kind for kind, here in present.items() if here))
     try:

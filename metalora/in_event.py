@@ -1,15 +1,19 @@
-"""Runs trained inside the event that starts them, for machines that lend a GPU to one event at a time (ZeroGPU).
+"""Runs and short work inside the event that asks for them, for machines that lend a GPU to one event (ZeroGPU).
 
 There a decorator forks for each call: the child trains, yields plain values and cannot change the parent's memory. So
 what lasts goes through the run's folder. A run ends with its page, at its last checkpoint, and can be resumed.
 """
 
 import contextlib
+import functools
+import os
 import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+from metalora.device import AUTO
 from metalora.errors import InputError
 from metalora.run_log import LOG
 from metalora.run_status import RunStatus, run_status
@@ -27,6 +31,7 @@ def execute_here(folder: Path) -> Iterator[RunStatus]:
     Raises:
         InputError: there is no run, or another process trains it.
     """
+    os.environ.pop(AUTO, None)  # the parent has no GPU to pick, this process may have
     run = open_run(folder)
     try:
         with contextlib.closing(run.execute()) as events:
@@ -47,13 +52,19 @@ class InEvent:
     """The back end of runs that live in an event, see `run_status.Backend`.
 
     Args:
-        decorate: what lends the GPU, such as `spaces.GPU(duration=…)`; it takes a generator function of one path.
+        decorate: what lends the GPU to a run, such as `spaces.GPU(duration=…)`; for a generator function of a path.
+        decorate_short: the same for a function that returns.
     """
 
     outlives_page = False
 
-    def __init__(self, workspace: Workspace, decorate: Callable[[Execute], Execute] = lambda function: function):
-        self.workspace, self._execute = workspace, decorate(execute_here)
+    def __init__(
+        self,
+        workspace: Workspace,
+        decorate: Callable[[Execute], Execute] = lambda function: function,
+        decorate_short: Callable[[Callable], Callable] = lambda function: function,
+    ):
+        self.workspace, self._execute, self._decorate_short = workspace, decorate(execute_here), decorate_short
 
     def start(self, visitor: str, run_id: str) -> Iterator[RunStatus]:
         """Train the run, yielding how it stands; closing the generator stops it.
@@ -72,6 +83,30 @@ class InEvent:
             yield run_status(folder)
         finally:
             self._end(folder)
+
+    def lend(self, function: Callable) -> Callable:
+        """See `run_status.Backend`; an `InputError` of the function stays one.
+
+        Lenders make their own errors of exceptions in a child, without their text: so a sentence travels as a value.
+        """
+
+        def there(*arguments: Any) -> tuple[Any, str | None]:
+            os.environ.pop(AUTO, None)
+            try:
+                return function(*arguments), None
+            except InputError as problem:
+                return None, str(problem)
+
+        lent = self._decorate_short(there)
+
+        @functools.wraps(function)
+        def here(*arguments: Any) -> Any:
+            result, problem = lent(*arguments)
+            if problem:
+                raise InputError(problem)
+            return result
+
+        return here
 
     def _end(self, folder: Path) -> None:
         """Whoever still trains it is told to stop; one that is gone is recorded."""

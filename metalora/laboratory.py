@@ -64,6 +64,10 @@ class Laboratory:
         self.workspace.prune(KEPT)
         self.backend = backend(self.workspace)
 
+    def lend(self, function: Callable) -> Callable:
+        """`function(self, …)` without its first argument, carried out where the back end computes."""
+        return self.backend.lend(functools.partial(function, self))
+
     def welcome(self, token: str | None) -> str:
         """The visitor's token: theirs, or a new one where they have none."""
         try:

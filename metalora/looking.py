@@ -7,6 +7,7 @@ from pathlib import Path
 from torch import Tensor
 
 from metalora.backbones import ASSETS
+from metalora.device import pick_device
 from metalora.errors import InputError
 from metalora.examination import Examination, Exchange, blend, examine
 from metalora.gallery import Gallery
@@ -134,7 +135,7 @@ def read_files(files: Sequence[str | Path], size: int) -> Pictures:
 
 
 def look(
-    laboratory: Laboratory, visitor: str, name: str, files: Sequence[str | Path], *, pool: bool = False
+    laboratory: Laboratory, visitor: str, name: str, files: Sequence[str | Path], pool: bool = False
 ) -> tuple[Look, str]:
     """Look at pictures under an adapter; and their table of neighbours, as HTML.
 
@@ -147,7 +148,7 @@ def look(
         InputError: no such adapter, or as `read_files`.
     """
     opened = laboratory.open(visitor, name)
-    model, gallery = opened.model, opened.gallery
+    model, gallery = opened.model.to(pick_device()), opened.gallery
     pictures = read_files(files, model.backbone.image_size)
     pool, images = pool and model.config.generates, pictures.images()
     found = examine(model, gallery, images, pictures.known["name"], pool=pool, k=voters(gallery))

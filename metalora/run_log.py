@@ -16,7 +16,7 @@ from metalora.loop import Progress
 from metalora.states import write_text
 
 EVENTS, LOG = "events.jsonl", "log.txt"
-COLUMNS = ("step", "loss", "accuracy", "validation", "images_per_second", "seconds_left")
+COLUMNS = ("step", "loss", "accuracy", "validation", "original", "images_per_second", "seconds_left")
 MOST_OPEN = 32  # runs whose steps are kept in memory
 TAIL = 16_384  # bytes: more than a step's line or a screen of log
 
@@ -63,8 +63,8 @@ def _append(log: Any, line: str, file: Path) -> None:
 
 
 def read_events(folder: Path) -> pd.DataFrame:
-    """A row per step: "step", "loss", "accuracy", "validation" (NaN where not measured), a "rate_…" for each
-    parameter group, "images_per_second" and "seconds_left". Empty before the first step.
+    """A row per step: "step", "loss", "accuracy", "validation" and "original" (NaN where not measured), a "rate_…"
+    for each parameter group, "images_per_second" and "seconds_left". Empty before the first step.
 
     Only what was appended since the last call is read, so that a page may ask again and again.
     """
@@ -121,7 +121,7 @@ def _frame(events: list[dict[str, Any]]) -> pd.DataFrame:
         for event in events
     ]
     frame = pd.DataFrame(rows, dtype=float)
-    names = [*COLUMNS[:4], *(name for name in frame.columns if name not in COLUMNS), *COLUMNS[4:]]
+    names = [*COLUMNS[:5], *(name for name in frame.columns if name not in COLUMNS), *COLUMNS[5:]]
     return frame.reindex(columns=names).astype({"step": int})
 
 

@@ -1,6 +1,6 @@
 """How a run stands, read from its folder; and what carries runs out: one interface for every back end."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -68,3 +68,6 @@ class Backend(Protocol):
 
     def status(self, visitor: str, run_id: str) -> RunStatus:
         """How a run stands."""
+
+    def lend(self, function: Callable) -> Callable:
+        """The same function, carried out where this back end computes; what it is given and returns is picklable."""

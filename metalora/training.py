@@ -60,7 +60,8 @@ def fit(
 
     Yields a `Progress` after every step; its metrics are "loss", "accuracy" (of the head, on the batch)
     and, where validated, "validation" (k-NN accuracy at K = 5 on validation images of seen tasks).
-    The last one is always validated.
+    The last one is always validated. Where others are, the first has "original" too: the validation before any
+    step, when every update is zero.
 
     Args:
         checkpoint: file to resume from when it exists, and to write while training.
@@ -89,6 +90,7 @@ def fit(
     trained = [parameter for group in optimizer.param_groups for parameter in group["params"]]
 
     def step(i: int) -> dict[str, float]:
+        original = {"original": validate(model, suite, protocol)} if i == 0 and config.validate_every else {}
         model.train()
         batch = suite.batch(config.batch, generator(config.seed, i), config.set_size)
         labels = column[batch.labels.to(device)]
@@ -101,7 +103,7 @@ def fit(
         nn.utils.clip_grad_norm_(trained, config.clip)
         optimizer.step()
         schedule.step()
-        metrics = {"loss": loss.item(), "accuracy": (logits.argmax(1) == labels).float().mean().item()}
+        metrics = {"loss": loss.item(), "accuracy": (logits.argmax(1) == labels).float().mean().item(), **original}
         last = i + 1 == config.steps
         if last or (config.validate_every and (i + 1) % config.validate_every == 0):
             metrics["validation"] = validate(model, suite, protocol)

@@ -20,15 +20,15 @@ EMBED = f"Embeddings of up to {MOST} pictures, each with its own adapter: {{adap
 
 def endpoints(context: Context) -> None:
     """Register `/inspect_images` and `/embed`; nothing of them is seen on the page."""
-    laboratory = context.laboratory
+    look, encode = context.laboratory.lend(inspected), context.laboratory.lend(embedded)
 
     @telling
     def inspect_images(files: list[str], adapter: str = DEFAULT, visitor: str = "") -> dict[str, Any]:
-        return inspected(laboratory, visitor, adapter, files)
+        return look(visitor, adapter, files)
 
     @telling
     def embed(files: list[str], adapter: str = DEFAULT, visitor: str = "") -> dict[str, Any]:
-        return embedded(laboratory, visitor, adapter, files)
+        return encode(visitor, adapter, files)
 
     for function, description in ((inspect_images, INSPECT), (embed, EMBED)):
         inputs = [

@@ -33,7 +33,7 @@ NO_CORES = "This method generates nothing, so there is no fingerprint, no core a
 
 def build(context: Context) -> None:
     """Lay out the tab and wire its events."""
-    laboratory = context.laboratory
+    laboratory, lent = context.laboratory, context.laboratory.lend(look)
     with gr.Row():
         with gr.Column(scale=2, min_width=320):
             adapter = gr.Dropdown(_bundled(laboratory), value=DEFAULT, label="Adapter", interactive=True)
@@ -69,7 +69,10 @@ def build(context: Context) -> None:
     def examine(token: str, name: str, files: list[str] | None, pool: bool, drawn: str | None) -> list[Any]:
         """Everything that is shown of the pictures; what went wrong leaves the earlier ones in place."""
         try:
-            found, table = look(laboratory, token, name, files or EXAMPLES, pool=pool)
+            if files:
+                found, table = lent(token, name, files, pool)
+            else:  # examples spend nobody's minutes of a lent GPU
+                found, table = look(laboratory, token, name, EXAMPLES, pool)
             written = keep(laboratory, token, found)
         except InputError as problem:
             return [gr.skip(), gr.skip(), str(problem), *[gr.skip()] * (len(outputs) - 3)]

@@ -48,6 +48,7 @@ function layout(swap) {
   themed.modebar = {...(themed.modebar || {}), color: swap[INK], bgcolor: 'rgba(0,0,0,0)'};
   delete themed.width;
   delete themed.height;
+  if (themed.coloraxis) themed.coloraxis = slim(themed.coloraxis);
   if (state.cards) narrow(themed);
   if (state.morph) hold(themed);
   return themed;
@@ -62,6 +63,11 @@ function narrow(themed) { // a legend beside the points would leave them no room
     Object.assign(themed.title, {yref: 'paper', y: 1, yanchor: 'bottom', pad: {b: 6}});
   }
   themed.legend = {...themed.legend, orientation: 'h', x: 0, y: -0.08, yanchor: 'top', font: {size: 11}};
+}
+
+function slim(part) { // on a narrow screen a colour bar leaves the cells their room
+  if (!part.colorbar || area.clientWidth > WIDE) return part;
+  return {...part, colorbar: {...part.colorbar, thickness: 12, title: {...part.colorbar.title, side: 'right'}}};
 }
 
 function hold(themed) { // axes that stay while the points move
@@ -100,12 +106,13 @@ function marks(swap) { // the chosen point and its neighbours, above the others
 }
 
 function traces(swap) {
-  return [...state.figure.data.map((trace) => inked(moved(trace), swap, false)), ...marks(swap)];
+  return [...state.figure.data.map((trace) => slim(inked(moved(trace), swap, false))), ...marks(swap)];
 }
 
 function draw() {
   if (!state.figure) return;
-  const swap = colours();
+  const swap = colours(), height = (state.figure.layout || {}).height;
+  area.style.height = height ? `${height}px` : ''; // the figure's own, or the component's
   const config = {displaylogo: false, showSendToCloud: false, responsive: true, displayModeBar: state.cards ? true : 'hover', ...(state.config || {})};
   if (state.cards) config.modeBarButtonsToRemove = ['select2d', 'autoScale2d'];
   Plotly.react(area, traces(swap), layout(swap), config).then(listen);

@@ -1,8 +1,9 @@
-"""Where runs are carried out: by workers, or inside their events on a Space that lends a GPU to one event at a time."""
+"""Where the app computes: here and in workers, or inside events on a Space that lends a GPU to one event at a time."""
 
 import os
 from pathlib import Path
 
+from metalora.device import AUTO
 from metalora.estimates import estimate
 from metalora.in_event import InEvent
 from metalora.run_queue import RunQueue
@@ -11,6 +12,7 @@ from metalora.runs import open_run
 from metalora.workspace import Workspace
 
 LONGEST = 120  # seconds of a GPU that one event asks for; a longer run stops there and is resumed
+SHORT = 30  # seconds that looking at pictures asks for: the start of a process, a gallery, a few pictures
 
 
 def backend(workspace: Workspace) -> Backend:
@@ -19,7 +21,8 @@ def backend(workspace: Workspace) -> Backend:
         return RunQueue(workspace)
     import spaces
 
-    return InEvent(workspace, spaces.GPU(duration=_seconds))
+    os.environ.setdefault(AUTO, "cpu")  # of this process: its events' children have the GPU
+    return InEvent(workspace, spaces.GPU(duration=_seconds), spaces.GPU(duration=SHORT))
 
 
 def _seconds(folder: Path) -> int:

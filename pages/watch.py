@@ -4,7 +4,7 @@ from typing import Any
 
 import gradio as gr
 
-from metalora.curves import accuracies, losses
+from metalora.curves import COLORS, accuracies, losses
 from metalora.errors import InputError
 from metalora.laboratory import Laboratory
 from metalora.run_log import read_events, read_log
@@ -37,6 +37,7 @@ def watch(context: Context) -> None:
         x="step",
         y="accuracy",
         color="curve",
+        color_map=COLORS,
         title="Accuracy",
         y_title="accuracy in %",
         x_title="step",
@@ -46,7 +47,7 @@ def watch(context: Context) -> None:
     loss = gr.LinePlot(x="step", y="loss", title="Cross-entropy", y_title="loss in nats", x_title="step", height=200)
     gr.Markdown(
         "Training accuracy is of the linear head (discarded afterwards) on the batch at hand; validation is k-NN "
-        "(K = 5) on held-out pictures of seen tasks.",
+        "(K = 5) on held-out pictures of seen tasks, and the grey level is the original backbone's.",
         elem_classes="caption",
     )
     result = gr.Dataframe(label="Result: k-NN accuracy", interactive=False, visible=False)

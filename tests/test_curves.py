@@ -9,7 +9,9 @@ from metalora.curves import KINDS, accuracies, losses
 def events(count):
     steps = np.arange(1, count + 1)
     validation = np.where(steps % 10 == 0, 0.5, np.nan)
-    return pd.DataFrame({"step": steps, "loss": 1 / steps, "accuracy": steps / count, "validation": validation})
+    original = np.where(steps == 1, 0.3, np.nan)
+    columns = {"loss": 1 / steps, "accuracy": steps / count, "validation": validation, "original": original}
+    return pd.DataFrame({"step": steps, **columns})
 
 
 def test_short_curves_are_kept_as_they_are():
@@ -18,6 +20,8 @@ def test_short_curves_are_kept_as_they_are():
     both = accuracies(events(20))
     assert both[both["curve"] == KINDS["validation"]]["step"].tolist() == [10, 20]
     assert both["accuracy"].max() == 100
+    level = both[both["curve"] == KINDS["original"]]
+    assert level["step"].tolist() == [1, 20] and np.allclose(level["accuracy"], 30)
 
 
 def test_long_curves_are_means_of_neighbours_and_keep_their_end():

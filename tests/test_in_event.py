@@ -1,6 +1,7 @@
 """Runs inside an event: in this process, and in a child that a stand-in for `@spaces.GPU` forks."""
 
 import multiprocessing
+import os
 import warnings
 
 import pytest
@@ -8,9 +9,12 @@ import torch
 
 import metalora
 from metalora.config import AdapterConfig
+from metalora.device import AUTO
 from metalora.errors import InputError
 from metalora.evaluation.cells import SuiteConfig
 from metalora.in_event import InEvent, execute_here
+from metalora.laboratory import Laboratory
+from metalora.looking import EXAMPLES, look
 from metalora.run_log import read_log
 from metalora.runs import RunConfig, open_run
 from metalora.training import TrainingConfig
@@ -154,3 +158,48 @@ def test_what_is_not_to_be_started_is_refused(workspace, visitor):
     with pytest.raises(InputError, match="being trained already"):
         next(backend.start(visitor, run))
     assert backend.status(visitor, run).state == "running"
+
+
+def forking_short(function):
+    """As `forking`, for a function that returns; what it raises loses its text, as with ZeroGPU."""
+
+    def child(queue, received, arguments):
+        torch.set_num_threads(1)
+        try:
+            queue.put((function(*arguments), None))
+        except Exception as error:
+            queue.put((None, type(error).__name__))
+        received.wait()  # tensors are handed over by a living process
+
+    def call(*arguments):
+        context = multiprocessing.get_context("fork")
+        queue, received = context.SimpleQueue(), context.Event()
+        process = context.Process(target=child, args=(queue, received, arguments))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)
+            process.start()
+        result, error = queue.get()
+        received.set()
+        process.join()
+        if error:
+            raise RuntimeError(error)
+        return result
+
+    return call
+
+
+@forks
+def test_inspection_is_lent_a_device_that_the_parent_lacks(tmp_path, monkeypatch):
+    monkeypatch.setenv(AUTO, "cpu")
+    laboratory = Laboratory(tmp_path, lambda workspace: InEvent(workspace, forking, forking_short))
+    lent = laboratory.lend(lambda laboratory, name: (os.environ.get(AUTO), laboratory.open("", name).title))
+    assert lent("resnet20/metalora-tr") == (None, "Meta-LoRA TR on resnet20")
+    assert os.environ[AUTO] == "cpu"
+
+    visitor = laboratory.welcome(None)
+    found, table = laboratory.lend(look)(visitor, "resnet20/metalora-cp", EXAMPLES, False)
+    here, same = look(laboratory, visitor, "resnet20/metalora-cp", EXAMPLES, False)
+    assert table == same
+    torch.testing.assert_close(found.examination.after, here.examination.after)
+    with pytest.raises(InputError, match="There are no pictures"):
+        laboratory.lend(look)(visitor, "resnet20/metalora-cp", [], False)

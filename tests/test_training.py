@@ -13,7 +13,7 @@ from metalora.evaluation.scoring import accuracy, predict
 from metalora.states import generator
 from metalora.suites.base import Suite
 from metalora.suites.shifts import unchanged
-from metalora.training import TrainingConfig, fit
+from metalora.training import TrainingConfig, fit, validate
 
 QUICK = TrainingConfig(steps=6, batch=32, device="cpu")
 
@@ -44,6 +44,16 @@ def test_every_method_learns_and_leaves_the_backbone_alone(digits, method):
     assert set(events[0].rates) == {"adapters", "head"} | ({"mapping"} if method.startswith("meta") else set())
     for name, value in model.frozen.state_dict().items():
         assert torch.equal(value, frozen[name])
+
+
+def test_a_run_that_validates_begins_with_the_original_backbone(digits):
+    model = small()
+    first, *rest = fit(model, digits, replace(QUICK, validate_every=3))
+    with model.disabled():
+        expected = validate(model, digits, Protocol(device="cpu"))
+    assert first.metrics["original"] == expected
+    assert not any("original" in event.metrics for event in rest)
+    assert "original" not in next(fit(small(), digits, QUICK)).metrics
 
 
 def test_the_same_seed_gives_the_same_weights_and_another_seed_others(digits):

@@ -14,6 +14,7 @@ from metalora.inspection import Inspection
 ACROSS = 4  # panels side by side
 LEGIBLE = 16  # layers whose names fit below a strip
 SHORT = 14  # letters of a name that fit above a panel or a point
+PANEL, GAP, TOP, BOTTOM = 150, 48, 30, 60  # pixels: a panel, between two, above and below all
 
 
 def core_values(inspection: Inspection, layer: str, *, theme: Theme = "light") -> go.Figure:
@@ -25,28 +26,36 @@ def core_values(inspection: Inspection, layer: str, *, theme: Theme = "light") -
     if inspection.cores is None:
         raise InputError("This method has no core to show: choose metalora-cp or metalora-tr.")
     core = inspection.cores[layer].float().numpy()
-    count, across = len(core), min(ACROSS, len(core))
-    down = -(-count // across)
-    titles = [label(name, SHORT) for name in inspection.names]
-    gaps = {"horizontal_spacing": 0.2 / across / ACROSS, "vertical_spacing": 0.35 / down}
-    figure = make_subplots(down, across, subplot_titles=titles, shared_xaxes="all", shared_yaxes="all", **gaps)
-    for i, own in enumerate(core):
-        draw = _bars if core.ndim == 2 else _cells
-        figure.add_trace(draw(own), row=i // across + 1, col=i % across + 1)
+    names = [label(name, SHORT) for name in inspection.names]
     limit = float(np.abs(core).max()) or 1.0
     steps = [*range(1, core.shape[-1] + 1)] if core.shape[-1] <= 9 else None
-    figure.update_xaxes(tickvals=steps, showgrid=False, zeroline=False)
     if core.ndim == 2:
-        axes, symbol = ("rank index r", "c[r]"), "c"
+        figure, draw, symbol = _panels(names, "rank index r", "c[r]", theme), _bars, "c"
         figure.update_yaxes(range=[-1.05 * limit, 1.05 * limit])
     else:
-        axes, symbol = ("column r0", "row r2"), "C"
+        figure, draw, symbol = _panels(names, "column r0", "row r2", theme), _cells, "C"
         figure.update_yaxes(tickvals=steps, showgrid=False, zeroline=False, autorange="reversed")
-    figure.update_annotations(font_size=11)
-    figure.update_xaxes(title_text=axes[0], row=down)
-    figure.update_yaxes(title_text=axes[1], col=1)
+    figure.update_xaxes(tickvals=steps, showgrid=False, zeroline=False)
+    for i, own in enumerate(core):
+        figure.add_trace(draw(own), row=i // ACROSS + 1, col=i % ACROSS + 1)
     scale = {"cmin": -limit, "cmax": limit, "colorscale": SIGNED, "colorbar": {"title": {"text": symbol}}}
-    return figure.update_layout(**layout(theme), coloraxis=scale, showlegend=False, height=80 + 170 * down)
+    return figure.update_layout(coloraxis=scale)
+
+
+def _panels(names: list[str], x: str, y: str, theme: Theme) -> go.Figure:
+    """Empty panels of one scale, `ACROSS` in a row, so high that each is as high as in one row.
+
+    One title an axis for all of them: side by side they would run into each other on a narrow screen.
+    """
+    down = -(-len(names) // ACROSS)
+    plane = PANEL * down + GAP * (down - 1)
+    across = min(ACROSS, len(names))
+    gaps = {"horizontal_spacing": 0.2 / across / ACROSS, "vertical_spacing": GAP / plane}
+    shared = {"shared_xaxes": "all", "shared_yaxes": "all", "x_title": x, "y_title": y}
+    figure = make_subplots(down, across, subplot_titles=names, **shared, **gaps)
+    figure.update_annotations(font_size=11)
+    figure.update_layout(**layout(theme), showlegend=False, height=plane + TOP + BOTTOM)
+    return figure.update_layout(margin={"l": 60, "t": TOP, "b": BOTTOM})
 
 
 def _bars(core: np.ndarray) -> go.Bar:

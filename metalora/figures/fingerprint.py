@@ -16,6 +16,7 @@ from metalora.figures.palette import MAGNITUDE, SIGNED, Theme, label, layout
 from metalora.inspection import Inspection
 
 PICTURE = 0.12  # share of the width
+GAP = 7  # pixels between two strips
 
 
 def fingerprint(
@@ -47,7 +48,9 @@ def fingerprint(
     values, words = _differences(inspection.cores, reference)
     limit = np.nanmax(np.abs(values)) or 1.0
     strength = inspection.strength.to_numpy()
-    figure = make_subplots(2 * count, 1, shared_xaxes=True, vertical_spacing=0.015, row_heights=[5, 1] * count)
+    height = 60 + 110 * count
+    gaps = {"vertical_spacing": GAP / height, "row_heights": [5, 1] * count}
+    figure = make_subplots(2 * count, 1, shared_xaxes=True, **gaps)
     for row in range(count):
         core = {"z": values[row, ::-1], "zmin": -limit, "zmax": limit, "colorscale": SIGNED}
         core["hovertemplate"] = f"%{{x}}<br>{words} %{{z:.3f}}<extra></extra>"
@@ -61,7 +64,7 @@ def fingerprint(
     figure.update_yaxes(showticklabels=False, ticks="", showgrid=False, zeroline=False)
     figure.update_xaxes(showticklabels=False, ticks="", showgrid=False, domain=[PICTURE + 0.02, 1])
     figure.update_xaxes(title_text="adapted layers, shallow to deep", row=2 * count, col=1)
-    figure.update_layout(**layout(theme), title=None if title is None else label(title, 80), height=60 + 110 * count)
+    figure.update_layout(**layout(theme), title=None if title is None else label(title, 80), height=height)
     figure.update_layout(margin={"l": 20, "r": 20, "t": 50 if title else 15, "b": 45})
     return figure.update_layout(width=900, autosize=False) if theme == "print" else figure
 

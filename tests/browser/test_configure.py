@@ -8,7 +8,6 @@ def test_the_first_screen_is_full(page):
     expect(page.locator(".diagram svg")).to_be_visible()
     expect(page.get_by_text("python -m metalora train --rank 3")).to_be_visible()
     expect(page.get_by_text("layer1.0.conv1").first).to_be_visible()
-    expect().to_be_visible()
 
 
 def test_a_smaller_size_another_method_and_backbone_change_budget_and_command(page):

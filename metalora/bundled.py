@@ -12,6 +12,7 @@ assets/adapters/BACKBONE-METHOD/
 import json
 import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -48,11 +49,12 @@ def bundled_folder(name: str) -> Path:
 
 
 def run_config(name: str) -> RunConfig:
-    """Settings with which a bundled adapter is trained: digits, steps and rate at their defaults."""
+    """Settings with which a bundled adapter is trained: the preset Default, on digits."""
     bundled_folder(name)
     backbone, method = name.split("/")
     suite = SuiteConfig(max_queries=MAX_QUERIES)
-    return RunConfig(backbone, suite, PRESETS["Default"].adapter(method))
+    preset = PRESETS["Default"]
+    return RunConfig(backbone, suite, preset.adapter(method), replace(preset.training(), validate_every=0))
 
 
 def make(name: str, work: Path, out: Path | None = None) -> Iterator[Progress]:

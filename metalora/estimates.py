@@ -24,6 +24,7 @@ from metalora.suites.splits import SHARES
 from metalora.training import TrainingConfig, fit
 
 WARM, TIMED, LONGEST = 1, 3, 4.0  # steps before the clock, steps on it; seconds after which no further one is begun
+LARGEST = 64  # images of a step that is timed; of larger batches the time grows in proportion
 START = 6.0  # seconds in which a fresh worker imports torch and timm on two cores
 OWN_SIZE = {"digits": 16}  # pixels; other suites have 32
 PICTURES = {"digits": 1_797}
@@ -39,17 +40,28 @@ def estimate(config: RunConfig) -> float:
     """
     step, image = _pace(_key(config))
     training = config.training
-    validations = 1 + (training.steps // training.validate_every if training.validate_every else 0)
+    step *= training.batch / _measured(training).batch
+    # One at the end; those on the way begin with one before the first step.
+    validations = 1 + (1 + training.steps // training.validate_every if training.validate_every else 0)
     validation, query, gallery = _sizes(config)
     images = validations * (validation + gallery) + SPLITS * (query + gallery) + validation + gallery
     return START + training.steps * step + images * image
 
 
+def _measured(training: TrainingConfig) -> TrainingConfig:
+    """The settings whose steps are timed: of a large batch a part, which is enough to know the pace."""
+    if training.batch <= LARGEST:
+        return training
+    set_size = min(training.set_size, LARGEST)
+    return replace(training, set_size=set_size, batch=LARGEST - LARGEST % set_size)
+
+
 def _key(config: RunConfig) -> str:
     """The settings on which the pace depends, as text."""
     suite = replace(config.suite, name="", data="", image_size=_size(config), hold_out=(), max_queries=1)
-    training = replace(config.training, steps=WARM + TIMED + 1, rate=1e-4, mapping_rate=1.0, validate_every=0, seed=0)
-    return json.dumps(replace(config, suite=suite, training=training).to_dict(), sort_keys=True)
+    fixed = {"steps": WARM + TIMED + 1, "rate": 1e-4, "mapping_rate": 1.0, "validate_every": 0, "seed": 0}
+    training, adapter = replace(_measured(config.training), **fixed), replace(config.adapter, seed=0)
+    return json.dumps(replace(config, suite=suite, adapter=adapter, training=training).to_dict(), sort_keys=True)
 
 
 def _size(config: RunConfig) -> int:

@@ -123,6 +123,11 @@ def serve(workspace: Path, log: Path):
     raise RuntimeError(f"The app does not answer:\n{log.read_text()}")
 
 
+@pytest.fixture(scope="session", name="serve")
+def serving():
+    return serve
+
+
 @pytest.fixture(scope="session")
 def app(tmp_path_factory):
     """Address of a running app."""

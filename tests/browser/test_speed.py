@@ -1,0 +1,121 @@
+"""How fast the app is on this machine, against what two cores should reach.
+
+    bash tests/run.sh -m slow -n 0 -s tests/browser/test_speed.py
+
+prints each figure beside its limit; on an idle machine, for they are wall-clock times.
+"""
+
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+import torch
+from playwright.sync_api import expect
+
+from metalora.plan import PRESETS
+from metalora.projection import project, warm_up
+from metalora.run_log import read_events
+
+pytestmark = pytest.mark.slow
+EXAMPLES = sorted((Path(__file__).parents[2] / "assets" / "examples").glob("*.png"))
+
+
+@pytest.fixture
+def within(capsys):
+    """within(what, seconds, limit, unit) prints a figure and fails where it is over its limit."""
+
+    def tell(what, value, limit, unit="s"):
+        with capsys.disabled():
+            print(f"\n{what}: {value:.2g} {unit} (at most {limit:g})")
+        assert value <= limit, what
+
+    return tell
+
+
+def test_a_first_page_within_twelve_seconds(browser, serve, tmp_path, within):
+    started = time.monotonic()
+    process, address = serve(tmp_path / "workspace", tmp_path / "app.log")
+    page = browser.new_page()
+    page.goto(address)
+    expect(page.locator(".diagram svg")).to_be_visible()
+    taken = time.monotonic() - started
+    page.close()
+    process.terminate()
+    process.wait(30)
+    within("first usable page after `python app.py`", taken, 12)
+
+
+def look_at(page, files, count):
+    """Seconds from giving pictures to their fingerprints."""
+    area = page.locator('.plot-area[aria-label*="Fingerprints"]')
+    started = time.monotonic()
+    page.locator("input[type=file][multiple]").set_input_files(files)
+    expect(page.locator("p.sentence.status", has_text=f"{count} pictures, a core for each")).to_be_visible()
+    expect(area.locator(".main-svg").first).to_be_visible()
+    return time.monotonic() - started
+
+
+def test_inspect_within_two_seconds_then_half_a_second(visit, open_tab, within):
+    page = visit()
+    open_tab(page, "Inspect")
+    expect(page.get_by_text("4 pictures, a core for each")).to_be_visible()
+    page.wait_for_timeout(3000)  # the exchange that follows a look is over
+    first = look_at(page, EXAMPLES[:3], 3)
+    page.wait_for_timeout(3000)
+    page.get_by_role("button", name="Clear").first.click()
+    expect(page.get_by_text("4 pictures, a core for each")).to_be_visible()
+    page.wait_for_timeout(3000)
+    later = look_at(page, EXAMPLES[:2], 2)
+    within("first look at own pictures", first, 2)
+    within("later look at own pictures", later, 0.5)
+
+
+def test_umap_of_two_thousand_points_within_five_seconds(within):
+    warm_up()
+    features = torch.randn(2000, 64, generator=torch.Generator().manual_seed(0))
+    started = time.monotonic()
+    project(features)
+    within("UMAP of 2,000 points, once warm", time.monotonic() - started, 5)
+
+
+def test_the_smallest_size_gains_visibly_within_a_minute(browser, serve, tmp_path, open_tab, within):
+    workspace = tmp_path / "workspace"
+    process, address = serve(workspace, tmp_path / "app.log")
+    page = browser.new_page()
+    page.goto(address)
+    page.get_by_label("Tiny").click()
+    expect(page.get_by_text("25.9 k static")).to_be_visible()
+    open_tab(page, "Train")
+    expect(page.get_by_label("Steps", exact=True)).to_have_value(str(PRESETS["Tiny"].steps))
+    started = time.monotonic()
+    page.get_by_role("button", name="Start").click()
+    expect(page.locator("p.sentence.status", has_text="Finished: step").first).to_be_visible()
+    taken = time.monotonic() - started
+    page.close()
+    process.terminate()
+    process.wait(30)
+    (log,) = workspace.rglob("events.jsonl")
+    events = read_events(log.parent)
+    gain = 100 * (events["validation"].iloc[-1] - events["original"].iloc[0])
+    within("Tiny preset, from Start to Finished", taken, 60)
+    within("its loss against the original backbone on validation", -gain, -5, "points")
+
+
+def test_watching_costs_little_and_an_idle_app_is_small(browser, serve, tmp_path, within):
+    process, address = serve(tmp_path / "workspace", tmp_path / "app.log")
+    page = browser.new_page()
+    page.goto(address)
+    page.get_by_role("tab", name="Train", exact=True).click()
+    expect(page.get_by_text("No run yet").first).to_be_visible()
+    page.wait_for_timeout(60_000)  # numba has compiled what UMAP needs, the examples have been looked at
+    app = psutil.Process(process.pid)
+    before = sum(app.cpu_times()[:2])
+    page.wait_for_timeout(60_000)
+    used = sum(app.cpu_times()[:2]) - before
+    memory = app.memory_info().rss / 2**30
+    page.close()
+    process.terminate()
+    process.wait(30)
+    within("a page that watches (30 polls a minute)", 100 * used / 60, 2, "% of a core")
+    within("memory of the idle app", memory, 1.5, "GiB")

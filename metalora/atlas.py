@@ -1,7 +1,5 @@
 """A gallery laid on a plane: its points with all that is known of them, and their pictures on one sheet."""
 
-import base64
-import io
 import math
 from collections.abc import Mapping
 from typing import Any
@@ -22,6 +20,7 @@ from metalora.figures.palette import SIGNED
 from metalora.gallery import Gallery
 from metalora.model import AdaptedModel
 from metalora.projection import project
+from metalora.thumbnails import as_url, image_url
 
 SPACES = {"adapted": "features, adapted", "original": "features, original backbone", "cores": "generated cores"}
 K = 5  # neighbours that say whether a point is classified rightly
@@ -125,8 +124,7 @@ def sheet(gallery: Gallery) -> Mapping[str, Any]:
     images = gallery.pictures.images().clamp(0, 1)
     columns = math.ceil(math.sqrt(len(images)))
     grid = make_grid(images, nrow=columns, padding=0)
-    pixels = (grid * 255).round().byte().permute(1, 2, 0).numpy()
-    return {"sprite": as_url(Image.fromarray(pixels)), "columns": columns, "tile": images.shape[-1]}
+    return {"sprite": image_url(grid), "columns": columns, "tile": images.shape[-1]}
 
 
 def strips(cores: Cores) -> Mapping[str, Any]:
@@ -158,10 +156,3 @@ def _palette() -> bytes:
     """RGB of every level, and of the one that is transparent."""
     colours = sample_colorscale(SIGNED, np.linspace(0, 1, LEVELS).tolist(), colortype="tuple")
     return bytes(round(255 * part) for colour in [*colours, (0, 0, 0)] for part in colour)
-
-
-def as_url(image: Image.Image, **settings: Any) -> str:
-    """A picture as the data URL of a PNG; `settings` go to Pillow's `save`."""
-    file = io.BytesIO()
-    image.save(file, "PNG", **settings)
-    return f"data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}"

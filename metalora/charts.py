@@ -1,21 +1,22 @@
 """Galleries of one or two adapters on planes, side by side or aligned, as a page shows them."""
 
 import functools
-from collections.abc import Sequence
+import weakref
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from torch import Tensor
-from torchvision.transforms.functional import to_pil_image
 
-from metalora.atlas import SPACES, K, as_url, describe, generated, points, sheet, space, strips
+from metalora.atlas import SPACES, K, describe, generated, points, sheet, space, strips
 from metalora.errors import InputError
 from metalora.evaluation.tables import format_percent
 from metalora.gallery import Gallery, content_hash
 from metalora.laboratory import OpenAdapter
 from metalora.projection import align, neighbours, selection
+from metalora.thumbnails import image_url
 
 NEAREST = 10  # neighbours of a chosen picture
 
@@ -103,14 +104,31 @@ def same_pictures(a: Gallery, b: Gallery) -> bool:
     return len(a) == len(b) and (a is b or content_hash(a) == content_hash(b))
 
 
-@functools.lru_cache(16)  # a change of mind is answered at once
+def _remembered(most: int) -> Callable[[Callable], Callable]:
+    """`functools.lru_cache` that keeps results, but not in memory the adapters, which the laboratory bounds."""
+
+    def decorate(function: Callable) -> Callable:
+        @functools.lru_cache(most)
+        def known(*arguments: Any) -> Any:
+            return function(*(one() if isinstance(one, weakref.ref) else one for one in arguments))
+
+        @functools.wraps(function)
+        def call(*arguments: Any) -> Any:
+            return known(*(weakref.ref(one) if isinstance(one, OpenAdapter) else one for one in arguments))
+
+        return call
+
+    return decorate
+
+
+@_remembered(16)  # a change of mind is answered at once
 def _frame(opened: OpenAdapter, projection: Projection) -> pd.DataFrame:
     settings = {name: getattr(projection, name) for name in ("method", "neighbours", "min_dist")}
     plane = _plane(opened, projection)
     return points(opened.model, opened.gallery, projection.space, **settings, plane=plane)
 
 
-@functools.lru_cache(4)
+@_remembered(4)
 def _aligned(a: OpenAdapter, b: OpenAdapter, projection: Projection) -> tuple[pd.DataFrame, ...]:
     features = [space(one.model, one.gallery, projection.space) for one in (a, b)]
     planes = align(features, neighbours=projection.neighbours)
@@ -124,7 +142,7 @@ def _plane(opened: OpenAdapter, projection: Projection) -> Tensor | None:
     return opened.planes.get(projection.space) if projection == default else None
 
 
-@functools.lru_cache(8)
+@_remembered(8)
 def pictures(opened: OpenAdapter) -> dict[str, Any]:
     """A gallery's pictures for hover cards: `atlas.sheet`, and "strips" of the adapters where they are generated."""
     cores = generated(opened.model, opened.gallery)
@@ -191,15 +209,13 @@ def neighbourhood(opened: OpenAdapter, made: Chart, side: int, row: int) -> tupl
     """
     found = nearest(opened, made.projection, row)
     rows = found["index"].tolist()
-    images = opened.gallery.suite.sides[opened.gallery.side][opened.gallery.rows[rows]].images().clamp(0, 1)
+    images = opened.gallery.suite.sides[opened.gallery.side][opened.gallery.rows[rows]].images()
     known = made.frames[side].iloc[rows]
     tiles = []
     for place, (image, name, label, task) in enumerate(
         zip(images, known["name"], known["label"], known["task"], strict=True)
     ):
         similarity = "this picture" if place == 0 else f"{place}: cosine {found['similarity'][place]:.2f}"
-        tiles.append(
-            {"picture": as_url(to_pil_image(image)), "name": name, "lines": [similarity, f"class {label}", task]}
-        )
+        tiles.append({"picture": image_url(image), "name": name, "lines": [similarity, f"class {label}", task]})
     heading = f"{made.titles[side]}: nearest in {SPACES[made.projection.space]}"
     return rows[1:], {"heading": heading, "tiles": tiles}

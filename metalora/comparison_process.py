@@ -15,10 +15,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import metalora
 from metalora.errors import InputError
 from metalora.evaluation.comparison import CELLS, ComparisonConfig
 from metalora.failures import reason_of_exit
+from metalora.processes import launch
 from metalora.results import adopt_bundled, cells_of, missing_cells
 
 LOG, STOP = "log.txt", "stop"
@@ -69,7 +69,8 @@ def run_apart(config: ComparisonConfig, folder: Path, command: str) -> Iterator[
         return
     (folder / CELLS).mkdir(parents=True, exist_ok=True)  # by which the command knows its folder
     adopt_bundled(config, folder)
-    began, process = time.monotonic(), _launch(command, folder)
+    words = [sys.executable, *shlex.split(command)[1:], "--out", str(folder)]
+    began, process = time.monotonic(), launch(words, folder / LOG)
     try:
         # Once every cell is there nobody waits for the command's own table.
         while process.poll() is None and now.done < now.total and not (folder / STOP).exists():
@@ -82,21 +83,6 @@ def run_apart(config: ComparisonConfig, folder: Path, command: str) -> Iterator[
         log = (folder / LOG).read_text(encoding="utf-8", errors="replace")
         raise InputError(reason_of_exit(process.returncode, log, folder))
     yield now
-
-
-def _launch(command: str, folder: Path) -> subprocess.Popen:
-    package = str(Path(metalora.__file__).parents[1])
-    paths = os.pathsep.join([package, *filter(None, [os.environ.get("PYTHONPATH")])])
-    words = shlex.split(command)[1:]
-    with (folder / LOG).open("wb") as log:
-        return subprocess.Popen(
-            [sys.executable, *words, "--out", str(folder)],
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=subprocess.STDOUT,
-            env={**os.environ, "PYTHONPATH": paths},
-            start_new_session=True,
-        )
 
 
 def _wait(process: subprocess.Popen) -> None:

@@ -15,13 +15,19 @@ SAID = "Error: "  # how the command line begins the sentence that it leaves with
 
 def reason_of(error: BaseException) -> str:
     """A sentence for what ended a training."""
-    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
-        return NO_MEMORY
-    if isinstance(error, RuntimeError) and "can't allocate memory" in str(error):  # torch on a CPU
+    if out_of_memory(error):
         return NO_MEMORY
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         return FULL_DISK
     return str(error) or type(error).__name__
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether an error means that memory ran out, told without loading torch."""
+    # torch.OutOfMemoryError on accelerators; on a CPU torch raises a plain RuntimeError.
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return True
+    return isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
 
 
 def reason_of_exit(code: int | None, log: str, folder: Path) -> str:

@@ -1,5 +1,6 @@
 """What was generated, as files: a CSV table for spreadsheets, an npz of arrays for programs."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -17,15 +18,25 @@ def write_inspection(inspection: Inspection, folder: Path) -> tuple[Path, Path]:
     Raises:
         InputError: the disk refuses.
     """
-    arrays = _arrays(inspection)
+    table = tidy(inspection).to_csv(index=False, lineterminator="\n")
+    write_whole(text_file(folder / CSV, table), arrays_file(folder / NPZ, inspection))
+    return folder / CSV, folder / NPZ
 
-    def write(path: Path) -> None:
-        with path.open("wb") as file:
+
+def arrays_file(path: Path, inspection: Inspection) -> tuple[Path, Callable[[Path], None]]:
+    """What was generated at `path`, an npz, for `write_whole`: "names", "layers", "strength" (N, layers), and of a
+    method that generates "similarity" (N, N) and "cores/LAYER" (N, R) or (N, R, R)."""
+    arrays = {"names": np.array(inspection.names), "layers": np.array(list(inspection.strength))}
+    arrays["strength"] = inspection.strength.to_numpy()
+    if inspection.cores is not None:
+        arrays["similarity"] = inspection.similarity.numpy()
+        arrays |= {f"cores/{name}": core.numpy() for name, core in inspection.cores.items()}
+
+    def write(temporary: Path) -> None:
+        with temporary.open("wb") as file:  # savez would add a suffix to a name
             np.savez_compressed(file, **arrays)
 
-    table = tidy(inspection).to_csv(index=False, lineterminator="\n")
-    write_whole(text_file(folder / CSV, table), (folder / NPZ, write))
-    return folder / CSV, folder / NPZ
+    return path, write
 
 
 def tidy(inspection: Inspection) -> pd.DataFrame:
@@ -49,12 +60,3 @@ def _numbered(values: np.ndarray) -> pd.DataFrame:
     found = dict(zip(("image", "row", "column"), places, strict=False))
     frame = pd.DataFrame({**found, "value": values.astype(float).ravel()})
     return frame.reindex(columns=["image", "row", "column", "value"]).astype({"row": "Int64", "column": "Int64"})
-
-
-def _arrays(inspection: Inspection) -> dict[str, np.ndarray]:
-    arrays = {"names": np.array(inspection.names), "layers": np.array(list(inspection.strength))}
-    arrays["strength"] = inspection.strength.to_numpy()
-    if inspection.cores is not None:
-        arrays["similarity"] = inspection.similarity.numpy()
-        arrays |= {f"cores/{name}": core.numpy() for name, core in inspection.cores.items()}
-    return arrays

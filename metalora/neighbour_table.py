@@ -1,28 +1,13 @@
 """Where pictures lie in a gallery, as HTML tables with small pictures; all text is escaped."""
 
-import base64
-import io
 from html import escape
 
 import pandas as pd
-from PIL import Image
 from torch import Tensor
-from torchvision.transforms.v2.functional import to_pil_image
 
 from metalora.examination import Examination, Exchange
 from metalora.gallery import Gallery
-
-SIDE = 48  # pixels of a small picture; shown smaller, for dense screens
-
-
-def thumbnail(image: Tensor, side: int = SIDE) -> str:
-    """A picture, float RGB in [0, 1] of shape (3, H, W), as a data URL of a square PNG."""
-    picture = to_pil_image(image.clamp(0, 1).cpu())
-    # Few pixels are shown as what they are, many are averaged.
-    way = Image.Resampling.NEAREST if max(picture.size) <= side else Image.Resampling.BILINEAR
-    file = io.BytesIO()
-    picture.resize((side, side), way).save(file, "PNG")
-    return f"data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}"
+from metalora.thumbnails import thumbnail
 
 
 def neighbour_table(found: Examination, images: Tensor, gallery: Gallery) -> str:

@@ -1,10 +1,31 @@
-"""Processes, known by number and start time, since a system gives the number of a dead one to another."""
+"""Processes: started, and known by number and start time, since a system gives the number of a dead one to another."""
 
 import os
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+
+def launch(command: Sequence[str], log: Path, **defaults: str) -> subprocess.Popen:
+    """Start a process that finds this package, prints to `log` and outlives this one, in a session of its own.
+
+    Args:
+        defaults: environment variables, where they are not set.
+
+    Raises:
+        OSError: the system refuses.
+    """
+    paths = [str(Path(__file__).parents[1]), *filter(None, [os.environ.get("PYTHONPATH")])]
+    with log.open("wb") as file:
+        return subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=file,
+            stderr=subprocess.STDOUT,
+            env={**defaults, **os.environ, "PYTHONPATH": os.pathsep.join(paths)},
+            start_new_session=True,
+        )
 
 
 def process(pid: int | None = None) -> dict[str, Any]:

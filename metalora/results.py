@@ -125,7 +125,8 @@ def own_config(backbones: list[str], methods: list[str], seeds: float, steps: fl
 def own_comparison(config: ComparisonConfig, folder: Path) -> Comparison:
     """What there is of a visitor's comparison: trainings that ran in `folder`, and those that are bundled."""
     known = bundled_cells(config)
-    words = f"{len(known)} trainings of these are bundled: their time per step was measured on another machine."
+    count = "One training of these is" if len(known) == 1 else f"{len(known)} trainings of these are"
+    words = f"{count} bundled: time per step was measured on another machine."
     return read_comparison(config, folder, PRIMARY, [words] if known else [], partial=True, known=known)
 
 

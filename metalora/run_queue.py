@@ -5,7 +5,6 @@ that starts again finds both. Workers are sessions of their own and outlive the 
 """
 
 import contextlib
-import os
 import signal
 import subprocess
 import sys
@@ -17,9 +16,9 @@ from pathlib import Path
 
 import joblib
 
-import metalora
 from metalora.errors import InputError
 from metalora.failures import reason_of, reason_of_exit
+from metalora.processes import launch
 from metalora.run_log import LOG, read_log
 from metalora.run_status import RunStatus, run_status
 from metalora.runs import open_run
@@ -201,25 +200,11 @@ class RunQueue:
                 if open_run(folder).status != "queued":  # started from the command line meanwhile
                     return job
             try:
-                job.process = self._launch(folder)
+                cores = max(1, joblib.cpu_count() // self.workers)
+                job.process = launch(self.command(folder), folder / LOG, OMP_NUM_THREADS=str(cores))
             except OSError as error:
                 self._reasons[folder] = reason_of(error)
             return job
-
-    def _launch(self, folder: Path) -> subprocess.Popen:
-        package = str(Path(metalora.__file__).parents[1])
-        paths = [package, *filter(None, [os.environ.get("PYTHONPATH")])]
-        cores = max(1, joblib.cpu_count() // self.workers)
-        environment = {"OMP_NUM_THREADS": str(cores), **os.environ, "PYTHONPATH": os.pathsep.join(paths)}
-        with (folder / LOG).open("wb") as log:
-            return subprocess.Popen(
-                self.command(folder),
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                env=environment,
-                start_new_session=True,
-            )
 
     def _look_after(self, job: _Job) -> None:
         """Wait for a worker's end and make sure that it is recorded."""

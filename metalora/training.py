@@ -32,8 +32,8 @@ class TrainingConfig:
         InputError: a value with which nothing can be trained.
     """
 
-    steps: int = 120
-    batch: int = 32
+    steps: int = 80
+    batch: int = 64
     rate: float = 3e-3  # of adapters and head
     mapping_rate: float = 1.0  # the mapping net's rate, as a multiple of `rate`
     set_size: int = 1  # images of one task that share a core

@@ -12,6 +12,7 @@ from metalora.projection import warm_up
 from pages import about, compare, configure, embeddings, inspect, train
 from pages.api import endpoints
 from pages.api_runs import run_endpoints
+from pages.context import PRIVATE
 from pages.plot import PLOTLY_JS
 from pages.shell import shell
 from pages.space import backend
@@ -33,10 +34,11 @@ def build(laboratory: Laboratory) -> gr.Blocks:
     gr.set_static_paths([str(PLOTLY_JS)])
     with gr.Blocks(title="MetaLoRA", delete_cache=(600, 3600), analytics_enabled=False) as demo:
         context = shell(laboratory, demo)
-        with gr.Tabs():
+        with gr.Tabs(overflow_behavior="wrap"):
             for title, page in TABS.items():
-                with gr.Tab(title, id=title.lower()):
+                with gr.Tab(title, id=title.lower()) as tab:
                     page.build(context)
+                tab.select(lambda title=title: title, None, context.tab, show_progress="hidden", **PRIVATE)
         endpoints(context)
         run_endpoints(context)
     return demo.queue(max_size=16)

@@ -13,10 +13,12 @@ from metalora.comparison_process import Stage, allow, ask_to_stop, run_apart, st
 from metalora.errors import InputError
 from metalora.loop import clock
 from metalora.results import MOST_SEEDS, MOST_STEPS, label, own_config
+from metalora.training import TrainingConfig
 from pages.context import PRIVATE, QUIET, Context
 from pages.words import Sentence, telling
 
 OWN_SUITE = "digits"
+STEPS = TrainingConfig().steps
 # Not COMPUTE: a comparison takes minutes, in processes of its own; looking at pictures must not wait for it.
 COMPARISON = {"concurrency_id": "comparison", "concurrency_limit": 1}
 RESTING = "Nothing is running: Stop has nothing to do."
@@ -45,10 +47,10 @@ def fields_to_run() -> dict[str, Any]:
             1, label="Seeds", precision=0, info=f"Up to {MOST_SEEDS}; stars need 6.", min_width=120
         )
         fields["steps"] = gr.Number(
-            120,
+            STEPS,
             label="Steps",
             precision=0,
-            info=f"Of each training, up to {MOST_STEPS:,}; bundled ones have 120.",
+            info=f"Of each training, up to {MOST_STEPS:,}; bundled ones have {STEPS}.",
             min_width=120,
         )
     return fields

@@ -13,9 +13,11 @@ from metalora.methods import METHODS
 from metalora.plan import KINDS, PRESETS, Plan, only_kind, plan
 from metalora.runs import RunConfig
 from pages.context import PRIVATE, QUIET, Context
-from pages.words import Sentence, remember
+from pages.words import Sentence, remember, whole
 
 ALL, EXPRESSION = "all layers", "by expression"
+# Larger ones would fill the server's memory before anything could be said about them.
+MOST = {"rank": 10_000, "hidden": 4_096, "code": 4_096, "branches": 64}
 
 
 def build(context: Context) -> None:
@@ -42,6 +44,8 @@ def build(context: Context) -> None:
     def describe(known: dict[str, Any], drawn: str | None, *values: Any) -> list[Any]:
         given = dict(zip(fields, values, strict=True))
         try:
+            for name, most in MOST.items():
+                whole(fields[name].label, given[name], 1, most)
             config = _run_config(known, given)
             planned = plan(config.backbone, config.adapter)
         except InputError as problem:
@@ -99,7 +103,7 @@ def _fields() -> dict[str, Any]:
             info="Bundled, or any timm name, such as resnet18.a1_in1k.",
         ),
         "method": gr.Radio(methods, value="metalora-tr", label="Method"),
-        "rank": gr.Number(default.rank, label="Rank R", precision=0, minimum=1, info="Of each branch in Multi-LoRA."),
+        "rank": gr.Number(default.rank, label="Rank R", info="Of each branch in Multi-LoRA."),
     }
     with gr.Accordion("Layers", open=True):
         found["kind"] = gr.Radio([ALL, *KINDS, EXPRESSION], value=ALL, label="Adapted layers")
@@ -113,12 +117,12 @@ def _fields() -> dict[str, Any]:
             label="Extractor",
             info="Whose features the core is read from: the frozen backbone, its first stage, or another one.",
         )
-        found["hidden"] = gr.Number(default.hidden, label="Mapping net, hidden width", precision=0, minimum=1)
-        found["code"] = gr.Number(default.code, label="Mapping net, code", precision=0, minimum=1)
+        found["hidden"] = gr.Number(default.hidden, label="Mapping net, hidden width")
+        found["code"] = gr.Number(default.code, label="Mapping net, code")
     with gr.Accordion("Scale and dropout", open=False):
         found["alpha"] = gr.Number(None, label="Alpha", info="The update's scale is alpha / R; empty: scale 1.")
-        found["branches"] = gr.Number(default.branches, label="Branches of Multi-LoRA", precision=0, minimum=1)
-        found["dropout"] = gr.Slider(0, 0.9, 0, step=0.05, label="Dropout on the adapter's input")
+        found["branches"] = gr.Number(default.branches, label="Branches of Multi-LoRA")
+        found["dropout"] = gr.Number(0, label="Dropout on the adapter's input", info="A share.", step=0.05)
     return found
 
 

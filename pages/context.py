@@ -18,6 +18,7 @@ class Context:
         run: id of the active run, chosen in the sidebar; None without one.
         settings: `RunConfig.to_dict` of the configuration at hand, written by Configure and Train.
         size: name of the preset that was chosen, None after a change by hand; Train follows it.
+        tab: title of the tab that is shown; its `change` tells of another one.
         adapters: counts the times that the visitor's adapters may have changed; its `change` says so.
         timer: ticks while the page is visible.
     """
@@ -28,6 +29,7 @@ class Context:
     run: gr.Dropdown
     settings: gr.State
     size: gr.State
+    tab: gr.State
     adapters: gr.Number
     timer: gr.Timer
 

@@ -19,6 +19,8 @@ from pages.words import Sentence
 COLOURS = {"class": "label", "task": "task", "right or wrong": "correct"}
 METHODS = [("UMAP", "umap"), ("PCA", "pca")]
 NONE = ("none", "")
+NEAR = "What near and far are measured in."
+FEATURES = "adapted"  # the space where an adapter has no cores
 AT_ONCE = ("second", "space", "method", "aligned")
 READ = """Each point is a picture of the gallery; a colour is a class, a task, or whether its five nearest others name
 its class. **Distances on a UMAP are not metric**: gaps, sizes and densities of clusters mean little, so neighbours and
@@ -40,23 +42,25 @@ def build(context: Context) -> None:
     neighbourhood(context, shown, (first, second))
     exports(context, shown, fields["colour"], figures)
     project = list(fields.values())
-    outputs = [status, error, first, beside, second, shown]
+    outputs = [status, error, first, beside, second, shown, fields["space"]]
 
     def draw(token: str, before: Chart | None, *values: Any) -> Iterator[list[Any]]:
         given = dict(zip(fields, values, strict=True))
         colour, names = given.pop("colour"), [name for name in (given.pop("first"), given.pop("second")) if name]
         given["aligned"] = given["aligned"] and len(names) == 2 and given["method"] == "umap"  # else it is disabled
-        projection = Projection(**given)
-        yield ["Reading the adapter and its gallery.", "", *[gr.skip()] * 4]
+        yield ["Reading the adapter and its gallery.", "", *[gr.skip()] * 5]
         try:
             opened = [context.laboratory.open(token, name) for name in names]
-            yield [duration(opened, projection), "", *[gr.skip()] * 4]
+            static = [one.title for one in opened if not one.model.config.generates]
+            impossible = bool(static) and given["space"] == "cores"
+            projection = Projection(**{**given, **({"space": FEATURES} if impossible else {})})
+            yield [duration(opened, projection), "", *[gr.skip()] * 4, _spaces(static, impossible)]
             made = chart(names, opened, projection)
         except InputError as problem:
-            yield ["" if before is None else _done(before), str(problem), *[gr.skip()] * 4]
+            yield ["" if before is None else _done(before), str(problem), *[gr.skip()] * 5]
             return
         known = [_cards(*pair) for pair in zip(opened, made.frames, strict=True)]
-        yield [_done(made), "", *_drawn(made, colour, known), made]
+        yield [_done(made), "", *_drawn(made, colour, known), made, gr.skip()]
 
     context.load(
         draw, [context.visitor, shown, *project], outputs, concurrency_limit=2, show_progress="hidden", **PRIVATE
@@ -84,7 +88,7 @@ def _fields() -> dict[str, Any]:
         found["first"] = gr.Dropdown([DEFAULT], value=DEFAULT, label="Adapter", min_width=240)
         found["second"] = gr.Dropdown([NONE], value="", label="Second adapter, side by side", min_width=240)
         found["space"] = gr.Radio(
-            [(words, name) for name, words in SPACES.items()], value="adapted", label="Space", min_width=320
+            [(words, name) for name, words in SPACES.items()], value="adapted", label="Space", info=NEAR, min_width=320
         )
     with gr.Row():
         found["method"] = gr.Radio(METHODS, value="umap", label="Projection", min_width=140)
@@ -103,6 +107,19 @@ def _fields() -> dict[str, Any]:
         )
         found["colour"] = gr.Radio(list(COLOURS), value="class", label="Colour", min_width=220)
     return found
+
+
+def _spaces(static: list[str], impossible: bool) -> Any:
+    """The spaces to choose from. One radio button cannot be disabled alone, so cores go where an adapter has none.
+
+    Args:
+        static: titles of adapters that generate nothing.
+        impossible: cores were chosen all the same.
+    """
+    choices = [(words, name) for name, words in SPACES.items() if name != "cores" or not static]
+    why = f"No generated cores to choose: {static[0]} has none." if static else NEAR
+    # A value is given only to replace one: the person may have clicked meanwhile.
+    return gr.update(choices=choices, info=why, **({"value": FEATURES} if impossible else {}))
 
 
 def _limits(fields: dict[str, Any]) -> None:
@@ -161,15 +178,19 @@ def figures(made: Chart, colour: str) -> list[Any]:
     return [embedding(frame, classes=own, title=title, **settings) for frame, own, title in shown]
 
 
+def _visible(made: Chart, colour: str) -> list[Any]:
+    """Scatters of the screen: aligned adapters share the first one's, which then has neither's title."""
+    drawn = figures(made, colour)
+    return [drawn[0].update_layout(title=None)] if made.projection.aligned else drawn
+
+
 def _drawn(made: Chart, colour: str, known: list[dict[str, Any]]) -> list[Any]:
     """First plot, whether there is a second one, and that."""
     values = [
         {"figure": figure, "cards": own, "marks": marks(), "morph": None}
-        for figure, own in zip(figures(made, colour), known, strict=True)
+        for figure, own in zip(_visible(made, colour), known, strict=False)
     ]
     if made.projection.aligned:
-        values = values[:1]
-        values[0]["figure"].update_layout(title=None)
         values[0]["morph"] = morph(made.frames[1][["x", "y"]].to_numpy().tolist(), *made.titles)
     two = len(values) == 2
     return [values[0], gr.update(visible=two), values[1] if two else None]
@@ -178,8 +199,5 @@ def _drawn(made: Chart, colour: str, known: list[dict[str, Any]]) -> list[Any]:
 def _recolour(made: Chart | None, colour: str) -> list[Any]:
     if made is None:
         return [gr.skip(), gr.skip()]
-    values = [{"figure": figure} for figure in figures(made, colour)]
-    if made.projection.aligned:
-        values = values[:1]
-        values[0]["figure"].update_layout(title=None)
+    values = [{"figure": figure} for figure in _visible(made, colour)]
     return [values[0], values[1] if len(values) == 2 else gr.skip()]

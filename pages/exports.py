@@ -1,12 +1,12 @@
-"""An embedding as files: a page that needs no server, and a table."""
+"""Buttons that export an embedding: as a page that needs no server, and as a table."""
 
 from typing import Any
 
 import gradio as gr
 
+from metalora.chart_files import write_page, write_table
 from metalora.charts import Chart
 from metalora.errors import InputError
-from metalora.figures.pages import as_page
 from pages.context import PRIVATE, Context
 from pages.words import telling
 
@@ -27,14 +27,7 @@ def exports(context: Context, shown: gr.State, colour: gr.Radio, draw: Any) -> N
         if made is None:
             raise InputError(NOTHING)
         folder = context.laboratory.workspace.folder(token)
-        folder.mkdir(parents=True, exist_ok=True)
-        path = folder / f"embedding.{kind}"
-        if kind == "csv":
-            made.table().to_csv(path, index=False)
-        else:
-            lines = [f"{made.projection.words}.", "Distances on a UMAP are not metric."]
-            path.write_text(as_page(draw(made, colour), made.frames, lines), encoding="utf-8")
-        return str(path)
+        return str(write_table(made, folder) if kind == "csv" else write_page(made, draw(made, colour), folder))
 
     with gr.Row():
         for kind, words in WHAT.items():

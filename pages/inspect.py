@@ -9,7 +9,7 @@ from metalora.figures import codes, core_values, fingerprint, similarities, stre
 from metalora.laboratory import DEFAULT, RUN, Laboratory
 from metalora.looking import EXAMPLES, MOST, Look, keep, look
 from pages.context import COMPUTE, PRIVATE, QUIET, Context
-from pages.inspect_exchange import exchange_panel
+from pages.inspect_exchange import FORGOTTEN, exchange_panel
 from pages.plot import Plot
 from pages.words import Sentence
 
@@ -36,7 +36,9 @@ def build(context: Context) -> None:
     laboratory, lent = context.laboratory, context.laboratory.lend(look)
     with gr.Row():
         with gr.Column(scale=2, min_width=320):
-            adapter = gr.Dropdown(_bundled(laboratory), value=DEFAULT, label="Adapter", interactive=True)
+            adapter = gr.Dropdown(
+                _bundled(laboratory), value=DEFAULT, label="Adapter", interactive=True, allow_custom_value=True
+            )
             files = gr.File(file_count="multiple", label=f"Your pictures, up to {MOST}; none: examples", height=160)
             pool = gr.Checkbox(label="Pool: one core for all pictures", info=_pool_info(True))
             status = Sentence("Looking at the example pictures …", kind="status")
@@ -50,13 +52,13 @@ def build(context: Context) -> None:
         with gr.Column(scale=3, min_width=320):
             none = Sentence(NO_CORES, visible=False)
             with gr.Column(min_width=320) as emblem:
-                prints = Plot(label="Fingerprints: the whole adapter of each picture", height=480)
+                prints = Plot(label="Fingerprints: the whole adapter of each picture", height=500)
                 _caption(READ_FINGERPRINT)
     gr.Markdown("### Nearest gallery pictures, before and after adaptation")
     places = gr.HTML(label="Nearest gallery pictures")
     _caption(READ_PLACES)
     gr.Markdown("### Strength of the updates")
-    strips = Plot(label="Strength of each layer's update", height=300)
+    strips = Plot(label="Strength of each layer's update", height=246)
     _caption(READ_STRENGTHS)
     with gr.Column(min_width=320) as generated:
         layer, cores, alike, spread = _closer()
@@ -102,24 +104,35 @@ def build(context: Context) -> None:
         **COMPUTE,
         **PRIVATE,
     ).then(panel.exchange, panel.inputs, panel.outputs, show_progress="hidden", **COMPUTE, **PRIVATE)
-    layer.input(lambda seen, name: core_values(seen.numbered, name), [seen, layer], cores, **QUIET)
+    layer.input(_core, [seen, layer], [cores, error], **QUIET)
     _menu(context, adapter)
 
 
 def _closer() -> list[Any]:
     """One layer's cores, how alike the pictures' cores are, and their codes."""
     gr.Markdown("### What was generated")
-    layer = gr.Dropdown([], label="Layer", interactive=True)
-    cores = Plot(label="Core of the chosen layer, for each picture", height=380)
+    # Custom values, so that a server which was restarted and knows no choices any more can say so.
+    layer = gr.Dropdown([], label="Layer", interactive=True, allow_custom_value=True)
+    cores = Plot(label="Core of the chosen layer, for each picture", height=240)
     _caption(READ_CORES)
     with gr.Row():
         with gr.Column(min_width=320):
-            alike = Plot(label="Cosine similarity between the pictures' cores", height=380)
+            alike = Plot(label="Cosine similarity between the pictures' cores", height=316)
             _caption(READ_SIMILARITIES)
         with gr.Column(min_width=320):
-            spread = Plot(label="The pictures' codes", height=380)
+            spread = Plot(label="The pictures' codes", height=320)
             _caption(READ_CODES)
     return [layer, cores, alike, spread]
+
+
+def _core(seen: Look | None, layer: str) -> list[Any]:
+    """One layer's cores, or a sentence."""
+    if seen is None:
+        return [gr.skip(), FORGOTTEN]
+    try:
+        return [core_values(seen.numbered, layer), ""]
+    except InputError as problem:
+        return [gr.skip(), str(problem)]
 
 
 def _figures(found: Look, layer: str) -> list[Any]:

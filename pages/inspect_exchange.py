@@ -7,7 +7,7 @@ from typing import Any
 import gradio as gr
 
 from metalora.errors import InputError
-from metalora.looking import Look, exchange, told
+from metalora.looking import MOST, Look, exchange, told
 from pages.context import COMPUTE, PRIVATE, Context
 from pages.words import Sentence
 
@@ -15,6 +15,7 @@ READ = (
     "Share 1 is a swap: the picture is embedded with the donor's core. Between 0 and 1 the core is blended on the "
     "straight line from its own to the donor's. Distance: 0 is the same place, 2 the opposite one."
 )
+FORGOTTEN = "Inspect the pictures again, by reloading the page: the app was restarted and has forgotten them."
 WAITING = "Exchanging waits until the pictures have been looked at."
 
 
@@ -38,8 +39,10 @@ def exchange_panel(context: Context, seen: gr.State) -> Panel:
     """Lay out the controls and wire them."""
     gr.Markdown("### Swap and blend cores")
     with gr.Row():
-        receiver = gr.Dropdown([], label="Picture", interactive=False, min_width=180)
-        donor = gr.Dropdown([], label="Core from", interactive=False, min_width=180)
+        # All places at once: a server that was restarted must know what the page still shows.
+        places = [(f"{i + 1}.", i) for i in range(MOST)]
+        receiver = gr.Dropdown(places, value=None, label="Picture", interactive=False, min_width=180)
+        donor = gr.Dropdown(places, value=None, label="Core from", interactive=False, min_width=180)
         share = gr.Slider(0, 1, 1, step=0.05, label="Share of that core", interactive=False, min_width=220)
     why, result = Sentence(WAITING), Sentence(kind="status")
     place = gr.HTML(label="Place after the exchange")
@@ -61,9 +64,12 @@ def exchange_panel(context: Context, seen: gr.State) -> Panel:
             return [str(problem), ""]
         return [told(found, receiver, donor, share, given), table]
 
+    def asked(token: str, found: Look | None, *chosen: Any) -> list[Any]:
+        return [FORGOTTEN, ""] if found is None else give(token, found, *chosen)
+
     gr.on(
         [receiver.input, donor.input, share.change],
-        give,
+        asked,
         inputs,
         outputs,
         trigger_mode="always_last",

@@ -14,8 +14,8 @@ from pages.context import QUIET, Context
 from pages.words import Sentence
 
 PAPER = "https://arxiv.org/abs/2504.00460"
-# On a narrow screen the open sidebar lies over the tabs.
-NARROW = "() => { if (innerWidth < 700) document.querySelector('.sidebar.open .toggle-button')?.click(); }"
+# On a screen that Gradio holds for a narrow one the open sidebar lies over everything.
+NARROW = "() => { if (innerWidth <= 768) document.querySelector('.sidebar.open .toggle-button')?.click(); }"
 SECONDS = 2  # between looks at the active run
 
 
@@ -31,12 +31,16 @@ def shell(laboratory: Laboratory, demo: gr.Blocks) -> Context:
     with gr.Sidebar(width=280):
         gr.Markdown("# MetaLoRA")
         gr.Markdown("Adapters whose core is generated for each image: configure, train, look, compare.")
-        run = gr.Dropdown([], value=None, label="Active run", info="The run of all tabs.", interactive=True)
+        # Custom values, because a server that was restarted knows no choices until the page is loaded again.
+        run = gr.Dropdown(
+            [], value=None, label="Active run", info="The run of all tabs.", interactive=True, allow_custom_value=True
+        )
         status = Sentence("No run yet: start one in Train.", kind="status")
         seed = Sentence()
         gr.Markdown(f"Computing on **{pick_device()}**.")
         gr.Markdown(f"How to cite: see About. [Paper]({PAPER})")
-    context = Context(laboratory, started.change, visitor, run, settings, gr.State("Default"), adapters, timer)
+    size, tab = gr.State("Default"), gr.State("Configure")
+    context = Context(laboratory, started.change, visitor, run, settings, size, tab, adapters, timer)
 
     def welcome(token: str | None, run_id: str | None) -> list[Any]:
         token = laboratory.welcome(token)

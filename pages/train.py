@@ -18,7 +18,7 @@ from metalora.suites.sources import check_archive
 from pages.context import PRIVATE, QUIET, Context
 from pages.shell import menu
 from pages.watch import watch
-from pages.words import Sentence, remember, telling
+from pages.words import Sentence, remember, telling, whole
 
 OWN = "own"
 SUITES = [
@@ -28,6 +28,16 @@ SUITES = [
 ]
 UPLOADED = "upload:"
 OF_SUITE = ("train_pictures", "max_queries")
+BOUNDS = {
+    "steps": (1, 1_000_000),
+    "batch": (1, 4_096),
+    "set_size": (1, 4_096),
+    "validate_every": (0, 1_000_000),
+    "seed": (0, 2**32 - 1),
+    "max_queries": (1, 1_000_000),
+    "train_pictures": (1, 1_000_000),
+}
+ESTIMATING = "Estimating the time on this machine …"
 
 
 def build(context: Context) -> None:
@@ -52,6 +62,7 @@ def build(context: Context) -> None:
 
     def configured(known: dict[str, Any], suite: str, upload_id: str, *values: Any) -> RunConfig:
         given = dict(zip(fields, values, strict=True))
+        _check(given, {name: field.label for name, field in fields.items()})
         if suite == OWN and not upload_id:
             raise InputError("There are no pictures yet: upload a zip archive, or choose another suite.")
         config = RunConfig.from_dict(known)
@@ -64,27 +75,45 @@ def build(context: Context) -> None:
             training=replace(config.training, **given),
         )
 
-    def consider(token: str, known: dict[str, Any], *values: Any) -> list[Any]:
-        """Take the choices over and say how long that takes."""
+    def take(known: dict[str, Any], *values: Any) -> list[Any]:
+        """Take the choices over."""
         title, kept = _title(RunConfig.from_dict(known)), [values[0], *values[2:]]
         try:
             config = configured(known, *values)
-            seconds = estimate(laboratory.workspace.resolve(token, config))
         except InputError as problem:
-            return [gr.skip(), kept, title, "", str(problem)]
-        return [config.to_dict(), kept, title, f"About {clock(seconds)} on this machine (minutes:seconds).", ""]
+            return [gr.skip(), kept, title, str(problem)]
+        return [config.to_dict(), kept, title, ""]
 
-    considering = {
-        "fn": consider,
-        "inputs": [context.visitor, context.settings, *inputs],
-        "outputs": [context.settings, form, adapter, cost, error],
-        "trigger_mode": "always_last",
-        "show_progress": "hidden",
-        "concurrency_id": "estimate",
-        **PRIVATE,
+    def weigh(token: str, tab: str, known: dict[str, Any], *values: Any) -> Iterator[Any]:
+        """Say how long that takes, which costs seconds of training: only where somebody looks."""
+        if tab != "Train":
+            yield gr.skip()
+            return
+        try:
+            config = laboratory.workspace.resolve(token, configured(known, *values))
+        except InputError:  # told by `take`
+            yield ""
+            return
+        yield ESTIMATING
+        yield _cost(config)
+
+    quietly = {"trigger_mode": "always_last", "show_progress": "hidden", **PRIVATE}
+    taking = {
+        "fn": take,
+        "inputs": [context.settings, *inputs],
+        "outputs": [context.settings, form, adapter, error],
+        **quietly,
     }
-    gr.on([context.settings.change, *(field.change for field in inputs)], **considering)
-    remember(context, form, [suite, *fields.values()]).then(**considering)
+    gr.on([context.settings.change, *(field.change for field in inputs)], **taking)
+    remember(context, form, [suite, *fields.values()]).then(**taking)
+    gr.on(
+        [context.tab.change, context.settings.change, suite.input, upload.change, *(f.input for f in fields.values())],
+        weigh,
+        [context.visitor, context.tab, context.settings, *inputs],
+        cost,
+        concurrency_id="estimate",
+        **quietly,
+    )
 
     @telling
     def prepare(token: str, *values: Any) -> Any:
@@ -109,32 +138,40 @@ def _fields() -> dict[str, Any]:
     default = PRESETS["Default"].training()
     found: dict[str, Any] = {}
     with gr.Row():
-        found["steps"] = gr.Number(default.steps, label="Steps", precision=0, minimum=1, min_width=100)
-        found["batch"] = gr.Number(default.batch, label="Batch", precision=0, minimum=1, info="images", min_width=100)
+        found["steps"] = gr.Number(default.steps, label="Steps", min_width=100)
+        found["batch"] = gr.Number(default.batch, label="Batch", info="images", min_width=100)
         found["rate"] = gr.Number(default.rate, label="Learning rate", min_width=100)
     with gr.Row():
-        found["seed"] = gr.Number(0, label="Random seed", precision=0, min_width=100)
-        found["set_size"] = gr.Number(
-            1, label="Set size", precision=0, minimum=1, info="images of one core", min_width=100
-        )
+        found["seed"] = gr.Number(0, label="Random seed", min_width=100)
+        found["set_size"] = gr.Number(1, label="Set size", info="images of one core", min_width=100)
         found["validate_every"] = gr.Number(
-            default.validate_every,
-            label="Validate every",
-            precision=0,
-            minimum=0,
-            info="steps; 0: at the end",
-            min_width=100,
+            default.validate_every, label="Validate every", info="steps; 0: at the end", min_width=100
         )
     with gr.Accordion("Sizes and precision", open=False):
         found["train_pictures"] = gr.Number(
             None,
             label="Training pictures of each class (of each task, in own pictures)",
             info="Empty: all.",
-            precision=0,
         )
-        found["max_queries"] = gr.Number(500, label="The most query images of a side", precision=0, minimum=1)
+        found["max_queries"] = gr.Number(500, label="The most query images of a side")
         found["precision"] = gr.Radio(["float32", "bfloat16"], value="float32", label="Precision")
     return found
+
+
+def _check(given: dict[str, Any], labels: dict[str, str]) -> None:
+    """What a person typed, before anything is made of it."""
+    for name, bounds in BOUNDS.items():
+        if name != "train_pictures" or given[name] is not None:
+            whole(labels[name], given[name], *bounds)
+    if given["rate"] is None:
+        raise InputError("The learning rate is empty: use a number between 0 and 1, such as 0.003.")
+
+
+def _cost(config: RunConfig) -> str:
+    try:
+        return f"About {clock(estimate(config))} on this machine (minutes:seconds)."
+    except InputError as problem:
+        return str(problem)
 
 
 def _title(config: RunConfig) -> str:

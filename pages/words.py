@@ -46,6 +46,18 @@ def remember(context: Context, form: gr.BrowserState, fields: list[Any]) -> Any:
     return context.load(restore, form, fields, **QUIET)
 
 
+def whole(name: str, value: Any, least: int, most: int) -> int:
+    """A whole number as a person typed it; fields have no bounds of their own, which would answer with an error.
+
+    Raises:
+        InputError: it is empty, no whole number, or out of bounds.
+    """
+    if not isinstance(value, int) or not least <= value <= most:
+        told = "empty" if value is None else f"{value:,}"
+        raise InputError(f"{name} is {told}: use a whole number from {least} to {most:,}.")
+    return value
+
+
 def telling(function: Callable[..., Any]) -> Callable[..., Any]:
     """Show what a person can cause as a message on the page (for API callers: as the error)."""
     if inspect.isgeneratorfunction(function):

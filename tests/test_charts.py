@@ -1,11 +1,16 @@
 """Charts: planes of one or two adapters, what a picture's neighbours and a lasso say, and the files."""
 
+import gc
+import weakref
+
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
 import metalora
 from metalora.atlas import space
+from metalora.chart_files import write_page, write_table
 from metalora.charts import Projection, chart, judged, lines, neighbourhood, pictures, same_pictures
 from metalora.errors import InputError
 from metalora.evaluation.embedding import Protocol
@@ -106,6 +111,28 @@ def test_a_page_stands_alone_and_shows_names_as_text(pair):
     assert "<img src=x>" not in page and "<script>alert" not in page
     assert page.count('class="plotly-graph-div"') == 2
     assert "<script src" not in page and len(page) > 3_000_000
+
+
+def test_files_hold_the_chart_and_say_how_far_distances_count(pair, tmp_path):
+    made = chart(["a", "b"], pair, PCA)
+    table = pd.read_csv(write_table(made, tmp_path / "new"), dtype={"label": str, "predicted": str})
+    assert table["adapter"].tolist() == ["a"] * 30 + ["b"] * 30
+    np.testing.assert_allclose(table["x"], made.table()["x"], rtol=1e-6)
+    page = write_page(made, [embedding(frame) for frame in made.frames], tmp_path).read_text(encoding="utf-8")
+    assert PCA.words in page and "not metric" not in page
+    near = chart(["a"], pair[:1], Projection())
+    assert "not metric" in write_page(near, [embedding(near.frames[0])], tmp_path).read_text(encoding="utf-8")
+
+
+def test_a_chart_is_remembered_but_its_adapter_is_not_kept(open_adapter):
+    opened = open_adapter("metalora-cp")
+    made = chart(["a"], [opened], PCA)
+    cards = pictures(opened)
+    assert chart(["a"], [opened], PCA).frames[0] is made.frames[0] and pictures(opened) is cards
+    gone = weakref.ref(opened)
+    del opened
+    gc.collect()
+    assert gone() is None and len(made.frames[0]) == 30
 
 
 def test_aligned_planes_belong_to_their_adapters_in_order(pair, monkeypatch):

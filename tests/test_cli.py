@@ -427,6 +427,11 @@ def test_other_errors_keep_their_traceback(monkeypatch, pictures, static, tmp_pa
         run("embed", pictures / "dog", "--adapter", static, "--out", tmp_path / "e.npz")
 
 
+def test_a_bundled_adapter_that_does_not_exist_is_refused_before_anything_is_made(tmp_path):
+    assert "resnet20/lora" in refused("bundle", "resnet20/lorra", "--work", tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_usage_errors_leave_with_2():
     assert "No such option" in run("compare", "--methods", "lora", code=2).stderr
     assert "--out" in run("fold", "--adapter", "x", code=2).stderr

@@ -19,6 +19,7 @@ from metalora.results import cells_of, own_config
 from metalora.states import write_text
 from metalora.training import TrainingConfig
 
+STEPS = TrainingConfig().steps
 CONFIG = own_config(["resnet20"], ["metalora-tr-constant", "lora"], 2, 7)
 # What a stand-in for `python -m metalora` does; argv[1] is a file to write.
 WRITES = "import pathlib, sys, time; time.sleep(.3); pathlib.Path(sys.argv[1]).write_text('{}'); time.sleep(.3)"
@@ -169,5 +170,5 @@ def test_a_failure_is_told_in_a_sentence(stand_in, tmp_path):
 
 
 def test_bundled_trainings_count(tmp_path):
-    config = own_config(["resnet20"], ["lora", "metalora-tr-constant"], 1, 120)
+    config = own_config(["resnet20"], ["lora", "metalora-tr-constant"], 1, STEPS)
     assert stage(config, tmp_path) == Stage(1, 2)

@@ -1,20 +1,18 @@
 """Tables of neighbours: a row per picture, pictures as data URLs, and nobody's text as HTML."""
 
-import base64
-import io
 from dataclasses import replace
 from html.parser import HTMLParser
 
 import pandas as pd
 import pytest
 import torch
-from PIL import Image
 
 from metalora.examination import Examination, Exchange
 from metalora.gallery import Gallery
 from metalora.inspection import Inspection
-from metalora.neighbour_table import SIDE, exchange_table, neighbour_table, thumbnail
+from metalora.neighbour_table import exchange_table, neighbour_table
 from metalora.suites import load_suite
+from metalora.thumbnails import thumbnail
 
 NASTY = '<img src=x onerror="alert(1)">'
 
@@ -33,12 +31,6 @@ class Reader(HTMLParser):
 
     def handle_data(self, data):
         self.words.append(data)
-
-
-def opened(url):
-    head, data = url.split(",")
-    assert head == "data:image/png;base64"
-    return Image.open(io.BytesIO(base64.b64decode(data)))
 
 
 @pytest.fixture(scope="module")
@@ -62,23 +54,6 @@ def found(gallery):
 @pytest.fixture
 def images():
     return torch.rand(2, 3, 8, 8, generator=torch.Generator().manual_seed(1))
-
-
-def test_a_thumbnail_is_a_square_png_of_the_picture():
-    image = torch.zeros(3, 10, 20)
-    image[0, :, :10] = 1.4  # beyond what can be shown
-    picture = opened(thumbnail(image))
-    assert picture.size == (SIDE, SIDE) and picture.format == "PNG"
-    assert picture.getpixel((2, 5)) == (255, 0, 0) and picture.getpixel((SIDE - 2, 5)) == (0, 0, 0)
-
-
-def test_few_pixels_stay_sharp_and_many_are_averaged():
-    def colours(side):
-        board = (torch.arange(side)[:, None] + torch.arange(side)) % 2
-        return {colour for _, colour in opened(thumbnail(board.float().expand(3, -1, -1))).getcolors()}
-
-    assert colours(8) == {(0, 0, 0), (255, 255, 255)}
-    assert len(colours(4 * SIDE)) > 0 and colours(4 * SIDE).isdisjoint({(0, 0, 0), (255, 255, 255)})
 
 
 def test_a_row_per_picture_with_neighbours_before_and_after(found, images, gallery):

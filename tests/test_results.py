@@ -31,6 +31,7 @@ from metalora.results import (
 )
 from metalora.training import TrainingConfig
 
+STEPS = TrainingConfig().steps
 QUICK = ComparisonConfig(
     suite=SuiteConfig(max_queries=60, image_size=8),
     backbones=("resnet20",),
@@ -118,15 +119,17 @@ def load_folder():
 
 
 def test_a_visitor_goes_on_from_what_is_bundled(tmp_path):
-    config = own_config(["resnet20"], ["metalora-tr-constant", "original", "lora"], 1, 120)
+    config = own_config(["resnet20"], ["metalora-tr-constant", "original", "lora"], 1, STEPS)
     assert config.methods == ("original", "lora", "metalora-tr-constant")
     assert [cell.arms for cell in missing_cells(config, tmp_path)] == [("metalora-tr-constant",)]
     own = own_comparison(config, tmp_path)
     assert not list(tmp_path.iterdir())  # a look writes nothing
     assert own.missing == 1 and own.gains is None
     assert "2 trainings of these are bundled" in own.table().notes[-1]
+    alone = own_comparison(replace(config, methods=("lora",)), tmp_path)
+    assert alone.table().notes[-1].startswith("One training of these is bundled")
     texts = [[cell.text for cell in row] for row in own.table().rows]
-    assert texts[2] == ["metalora-tr-constant", *[NOT_RUN] * 7]
+    assert texts[2] == ["metalora-tr-constant", *[NOT_RUN] * 8]
     bundled = {row[0].text: [cell.text for cell in row[:5]] for row in load_bundled("digits-default").table().rows}
     assert texts[0][:5] == bundled["original"] and texts[1][:5] == bundled["lora"]
     adopt_bundled(config, tmp_path)
@@ -138,7 +141,7 @@ def test_nothing_run_is_said_in_words(tmp_path):
     config = own_config(["mixer_nano"], ["metalora-cp-constant"], 2, 7)
     own = own_comparison(config, tmp_path)
     assert own.missing == 2
-    assert [cell.text for cell in own.table().rows[0][1:]] == [NOT_RUN] * 7
+    assert [cell.text for cell in own.table().rows[0][1:]] == [NOT_RUN] * 8
     assert words(scatter(own, "unseen", "pooled", 5)) == [NOTHING]
     assert heatmap(own, "mixer_nano", "unseen", "pooled", 5) == (None, NOTHING)
 
@@ -156,12 +159,12 @@ def test_rows_that_ran_without_single_tasks_are_left_out_by_name(written):
 @pytest.mark.parametrize(
     ("given", "match"),
     [
-        ((["resnet99"], ["lora"], 1, 120), "no bundled backbone"),
-        (([], ["lora"], 1, 120), "at least one"),
-        ((["resnet20"], [], 1, 120), "at least one"),
-        ((["resnet20"], ["<b>"], 1, 120), "Unknown method"),
-        ((["resnet20"], ["lora"], MOST_SEEDS + 1, 120), "number of seeds"),
-        ((["resnet20"], ["lora"], None, 120), "number of seeds"),
+        ((["resnet99"], ["lora"], 1, STEPS), "no bundled backbone"),
+        (([], ["lora"], 1, STEPS), "at least one"),
+        ((["resnet20"], [], 1, STEPS), "at least one"),
+        ((["resnet20"], ["<b>"], 1, STEPS), "Unknown method"),
+        ((["resnet20"], ["lora"], MOST_SEEDS + 1, STEPS), "number of seeds"),
+        ((["resnet20"], ["lora"], None, STEPS), "number of seeds"),
         ((["resnet20"], ["lora"], 1, 0), "number of steps"),
         ((["resnet20"], ["lora"], 1, 1.5), "number of steps"),
         ((["resnet20"], ["lora"], 1, float("nan")), "number of steps"),

@@ -5,12 +5,13 @@ from typing import Annotated
 
 import typer
 
-from metalora.cli.messages import Bar, told
+from metalora.cli.messages import Bar
+from metalora.cli.options import verb
 
 
 def register(app: typer.Typer) -> None:
     """Add the verbs of this module."""
-    app.command("bundle")(bundle)
+    verb(app, "bundle", bundle)
 
 
 def bundle(
@@ -23,12 +24,11 @@ def bundle(
     """Train the bundled adapters and embed their galleries, one after the other."""
     from metalora.bundled import NAMES, bundled_folder, make
 
-    with told():
-        chosen = names or NAMES
-        for name in chosen:
-            bundled_folder(name)
-        for name in chosen:
-            with Bar(f"Making {name}") as bar:
-                for event in make(name, work, out):
-                    bar.tell(event.step, event.steps)
-            typer.echo(f"{name} is made.")
+    chosen = names or NAMES
+    for name in chosen:
+        bundled_folder(name)
+    for name in chosen:
+        with Bar(f"Making {name}") as bar:
+            for event in make(name, work, out):
+                bar.tell(event.step, event.steps)
+        typer.echo(f"{name} is made.")

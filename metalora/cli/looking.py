@@ -28,6 +28,8 @@ def inspect(
     from metalora.device import pick_device
     from metalora.figures import draw, fingerprint
     from metalora.inspection import inspect_images
+    from metalora.inspection_files import arrays_file
+    from metalora.states import write_whole
 
     out = checked_file(out, ".npz") if out else None
     model = load_adapter(adapter, given)
@@ -38,7 +40,7 @@ def inspect(
     if figure:
         draw(fingerprint(found, images), figure)
     if out:
-        _write_inspection(out, found)
+        write_whole(arrays_file(out, found))
     write_json(given.get("json"), {"adapter": str(adapter), **found.to_dict()})
     _tell_inspection(found)
 
@@ -53,24 +55,6 @@ def _tell_inspection(found: Any) -> None:
     if found.similarity is not None and not found.constant:
         rows = [(name, *row) for name, row in zip(names, found.similarity.tolist(), strict=True)]
         tell_table("Cosine similarity of the images' cores", ("", *names), rows)
-
-
-def _write_inspection(out: Path, found: Any) -> None:
-    import numpy as np
-
-    from metalora.states import write_whole
-
-    arrays = {"names": np.array(found.names), "layers": np.array(list(found.strength))}
-    arrays["strength"] = found.strength.to_numpy()
-    if found.cores is not None:
-        arrays["similarity"] = found.similarity.numpy()
-        arrays |= {f"cores/{name}": core.numpy() for name, core in found.cores.items()}
-
-    def write(path: Path) -> None:
-        with path.open("wb") as file:
-            np.savez_compressed(file, **arrays)
-
-    write_whole((out, write))
 
 
 def fold(

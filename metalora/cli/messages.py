@@ -16,6 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from metalora.errors import InputError
+from metalora.failures import out_of_memory
 
 SECONDS_BETWEEN_LINES = 10  # where progress goes to a file
 MOST_NAMED = 5
@@ -35,7 +36,7 @@ def told() -> Iterator[None]:
         except KeyboardInterrupt as error:
             raise leave("Stopped.", 1) from error
         except (MemoryError, RuntimeError) as error:
-            if not _out_of_memory(error):
+            if not out_of_memory(error):
                 raise
             raise leave(NO_MEMORY, 1) from error
 
@@ -44,14 +45,6 @@ def leave(sentence: str, code: int) -> typer.Exit:
     """Say why and how to leave; to be raised."""
     typer.echo(f"Error: {sentence}" if code == 2 or sentence is NO_MEMORY else sentence, err=True)
     return typer.Exit(code)
-
-
-def _out_of_memory(error: BaseException) -> bool:
-    # torch.OutOfMemoryError on accelerators; on a CPU torch raises a plain RuntimeError.
-    said = str(error)
-    return (
-        isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError" or "can't allocate memory" in said
-    )
 
 
 class Bar:

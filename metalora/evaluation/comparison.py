@@ -143,7 +143,7 @@ class Comparison:
     def summary(self) -> pd.DataFrame:
         """Means over seeds, see `summarise`."""
         if self.rows.empty:
-            budgets = ["static_parameters", "generator_parameters", "ms_per_step"]
+            budgets = ["static_parameters", "generator_parameters", "generator_flops", "ms_per_step"]
             return pd.DataFrame(columns=[*CELL, "mean", "std", "n_seeds", *budgets])
         return summarise(self.rows)
 
@@ -171,7 +171,7 @@ class Comparison:
         # Whole results have the columns that they have: a suite without unseen tasks has none for them.
         planned = {"backbones": self.config.backbones, "ks": self.config.ks} if self.missing else {}
         return build_table(
-            self.summary.drop(columns=["generator_flops"], errors="ignore"),
+            self.summary,
             self.gains if gallery == self.primary else None,
             [row.name for row in self.config.arms],
             gallery=gallery,

@@ -22,7 +22,7 @@ from rich.text import Text
 from metalora.errors import InputError
 from metalora.evaluation.statistics import SEEDS_FOR_A_STAR, SEEDS_ONLY
 
-NOT_RUN = "not run"
+NOT_RUN, NOT_APPLICABLE = "not run", "not applicable"
 SPLITS = ("seen", "unseen")
 
 
@@ -52,9 +52,9 @@ class Table:
 
 
 def format_count(n: float) -> str:
-    """A count in short: 999, "12.3 k", "1.2 M", G, T; "n/a" for NaN."""
+    """A count in short: 999, "12.3 k", "1.2 M", G, T; "not applicable" for NaN."""
     if math.isnan(n):
-        return "n/a"
+        return NOT_APPLICABLE
     for unit in ("", " k", " M", " G", " T"):
         digits = 1 if unit else 0
         # Compare what will be printed, so that 999,960 is 1.0 M and not 1000.0 k.
@@ -65,16 +65,22 @@ def format_count(n: float) -> str:
 
 
 def format_percent(fraction: float, spread: float = math.nan) -> str:
-    """A fraction as per cent with one decimal, "63.2" or "63.2 ± 1.4", the sign left to the heading; "n/a" for NaN."""
+    """A fraction as per cent with one decimal, "63.2" or "63.2 ± 1.4", the sign left to the heading.
+
+    "not applicable" for NaN.
+    """
     if math.isnan(fraction):
-        return "n/a"
+        return NOT_APPLICABLE
     return f"{100 * fraction:.1f}" if math.isnan(spread) else f"{100 * fraction:.1f} ± {100 * spread:.1f}"
 
 
 def format_time(ms: float) -> str:
-    """Milliseconds with two significant figures, without exponent, the unit left to the heading; "n/a" for NaN."""
+    """Milliseconds with two significant figures, without exponent, the unit left to the heading.
+
+    "not applicable" for NaN.
+    """
     if math.isnan(ms):
-        return "n/a"
+        return NOT_APPLICABLE
     ms = float(f"{ms:.1e}")
     digits = max(0, 1 - math.floor(math.log10(abs(ms)))) if ms else 0
     return f"{ms:.{digits}f}"
@@ -84,7 +90,7 @@ def format_time(ms: float) -> str:
 BUDGETS = {
     "static_parameters": ("static", format_count),
     "generator_parameters": ("generator", format_count),
-    "extractor_flops": ("extractor FLOPs", format_count),
+    "generator_flops": ("generator FLOPs", format_count),
     "ms_per_step": ("ms/step", format_time),
 }
 
@@ -144,7 +150,8 @@ def to_terminal(table: Table, console: Console) -> None:
         )
         for i in own:
             heading = Text(table.columns[i][1].replace(" ", "\n"))  # a word a line: columns stay narrow
-            printed.add_column(heading, justify="right" if i else "left", no_wrap=True)
+            whole = all(row[i].text != NOT_APPLICABLE for row in table.rows)  # numbers are never cut or broken
+            printed.add_column(heading, justify="right" if i else "left", no_wrap=whole)
         for row in table.rows:
             printed.add_row(*(Text(row[i].text, style="bold" if row[i].bold else "") for i in own))
         console.print(printed)
@@ -259,6 +266,8 @@ def _rules(summary: pd.DataFrame, comparison: pd.DataFrame | None, gallery: str)
     spread = " ± standard deviation" if most > 1 else ""
     suite = summary["suite"].iloc[0]
     notes = [f"k-NN accuracy in %, mean{spread} over {seeds}; {suite}, {gallery} gallery. Bold: best of its column."]
+    if "generator_flops" in summary:
+        notes.append("Generator FLOPs: of one image's cores, the extractor included.")
     if comparison is None or comparison.empty:
         return notes
     few = comparison["star"] == "n too small"

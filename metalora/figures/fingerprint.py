@@ -1,12 +1,8 @@
 """The fingerprint: the whole adapter of each picture in one glance."""
 
-import base64
-import io
-
 import numpy as np
 import plotly.graph_objects as go
 import torch
-from PIL import Image
 from plotly.subplots import make_subplots
 from torch import Tensor
 
@@ -14,8 +10,9 @@ from metalora.cores import Cores
 from metalora.errors import InputError
 from metalora.figures.palette import MAGNITUDE, SIGNED, Theme, label, layout
 from metalora.inspection import Inspection
+from metalora.thumbnails import thumbnail
 
-PICTURE = 0.12  # share of the width
+PICTURE, SIDE = 0.12, 128  # share of the width; pixels
 GAP = 7  # pixels between two strips
 
 
@@ -95,12 +92,4 @@ def _add_picture(figure: go.Figure, row: int, image: Tensor) -> None:
     """Left of its row of cells."""
     bottom, top = figure.layout[f"yaxis{2 * row + 1}" if row else "yaxis"].domain
     place = {"xref": "paper", "yref": "paper", "x": 0, "y": top, "xanchor": "left"}
-    figure.add_layout_image(source=_as_url(image), **place, sizex=PICTURE, sizey=top - bottom, sizing="contain")
-
-
-def _as_url(image: Tensor) -> str:
-    """A picture as a data URL, enlarged without smoothing."""
-    pixels = (image.clamp(0, 1) * 255).round().byte().permute(1, 2, 0).cpu().numpy()
-    file = io.BytesIO()
-    Image.fromarray(pixels).resize((128, 128), Image.Resampling.NEAREST).save(file, "PNG")
-    return f"data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}"
+    figure.add_layout_image(source=thumbnail(image, SIDE), **place, sizex=PICTURE, sizey=top - bottom, sizing="contain")

@@ -125,15 +125,18 @@ def test_pca_needs_no_neighbours_and_says_so(page, open_tab):
     assert drawn(area)["places"] != before
 
 
-def test_what_a_method_does_not_generate_is_a_sentence(page, open_tab):
+def test_what_a_method_does_not_generate_cannot_be_chosen_and_says_so(page, open_tab):
     opened(page, open_tab)
-    choose(page, ADAPTER, "LoRA on resnet20 (bundled)")
-    expect(plot(page).locator(".gtitle")).to_have_text(re.compile("^LoRA on resnet20"))
     page.get_by_label("generated cores").click()
-    expect(page.locator(".sentence.error", has_text="generates no cores")).to_be_visible()
-    page.get_by_label("features, original backbone").click()
-    expect(status(page, "UMAP of features, original backbone")).to_be_visible()
-    expect(page.locator(".sentence.error", has_text="generates no cores")).to_be_hidden()
+    expect(status(page, "UMAP of generated cores")).to_be_visible()
+    choose(page, ADAPTER, "Multi-LoRA on resnet20 (bundled)")
+    expect(plot(page).locator(".gtitle")).to_have_text(re.compile("^Multi-LoRA on resnet20"))
+    expect(page.get_by_text("No generated cores to choose: Multi-LoRA on resnet20 has none.")).to_be_visible()
+    expect(page.get_by_label("generated cores")).to_have_count(0)
+    expect(page.get_by_label("features, adapted")).to_be_checked()
+    expect(status(page, "UMAP of features, adapted")).to_be_visible()
+    choose(page, ADAPTER, "Meta-LoRA TR on resnet20 (bundled)")
+    expect(page.get_by_label("generated cores")).to_be_visible()
 
 
 def test_two_adapters_side_by_side_then_one_morphs_into_the_other(page, open_tab):

@@ -96,14 +96,21 @@ def test_equal_numbers_are_equally_bold(summary):
 
 def test_a_budget_that_nobody_has_is_not_applicable(summary):
     assert [row[5].text for row in build_table(summary.assign(ms_per_step=None), None, METHODS).rows] == [
-        *("not run", "n/a", "n/a")
+        *("not run", "not applicable", "not applicable")
     ]
+
+
+def test_what_generation_costs_has_a_column_and_a_note(summary):
+    table = build_table(summary.assign(generator_flops=[0, 20_500_000, 0, 0]), None, METHODS)
+    assert table.header[5] == "net generator FLOPs"
+    assert [row[5].text for row in table.rows] == ["not run", "0", "20.5 M"]
+    assert any("extractor included" in note for note in table.notes)
 
 
 def test_a_failed_mean_is_not_bold(summary):
     summary.loc[1, ["mean", "std"]] = math.nan
     table = build_table(summary)
-    assert [row[1] for row in table.rows] == [Cell("50.0 ± 1.0", True), Cell("n/a")]
+    assert [row[1] for row in table.rows] == [Cell("50.0 ± 1.0", True), Cell("not applicable")]
 
 
 def test_backbones_have_columns_of_their_own(summary):
@@ -128,6 +135,18 @@ def test_terminal(table):
     assert "lora_x" in printed and "metalora-tr@8" in printed and "not run" in printed
     assert "\x1b[1m63.2 ± 1.4*" in printed and "\x1b[1m50.0" not in printed and "50.0 ± 1.0" in printed
     assert "Holm-corrected" in printed
+
+
+def test_a_whole_table_with_budgets_fits_120_columns(summary):
+    base = summary.iloc[:2].assign(generator_flops=20_500_000, std=0.0123)
+    base["method"] = ["lora", "metalora-tr-shuffled@8"]
+    base.loc[0, "ms_per_step"] = math.nan
+    whole = pd.concat([base.assign(split=split, k=k) for split in ("seen", "unseen") for k in (5, 10)])
+    out = io.StringIO()
+    to_terminal(build_table(whole), Console(file=out, width=120))
+    printed = out.getvalue()
+    assert "…" not in printed and printed.count("63.2 ± 1.2") == 4 and "generator" in printed
+    assert "applicable" in printed and "metalora-tr-shuffled@8" in printed
 
 
 def test_terminal_splits_by_backbone(summary):
@@ -215,4 +234,4 @@ def test_numbers():
         "63.2 ± 1.4",
         "100.0",
     )
-    assert {write(math.nan) for write in (format_count, format_percent, format_time)} == {"n/a"}
+    assert {write(math.nan) for write in (format_count, format_percent, format_time)} == {"not applicable"}

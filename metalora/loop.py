@@ -8,7 +8,7 @@ batches that it would have seen.
 import json
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -50,17 +50,17 @@ def clock(seconds: float) -> str:
 WARMUP_SHARE, WARMUP_STEPS = 0.05, 20
 
 
-def scheduled(optimizer: Optimizer, factors: Sequence[float]) -> LambdaLR:
-    """A schedule of the optimiser's own rates times `factors`, one for each step; zero afterwards."""
-    return LambdaLR(optimizer, lambda step: factors[step] if step < len(factors) else 0.0)
-
-
-def one_cycle(steps: int) -> list[float]:
-    """Factors of a linear warm-up over 5 % of the steps, then half a cosine down to zero.
+def warmup_cosine(optimizer: Optimizer, *cycles: int) -> LambdaLR:
+    """Linear warm-up over 5 % of the steps, then half a cosine down to zero; once for each of `cycles`, in steps.
 
     Short runs warm up for 20 steps (a third of the run at most): Adam's first steps, taken at full rate
     before it knows the gradients' scale, throw the features away.
     """
+    factors = [factor for steps in cycles for factor in _one_cycle(steps)]
+    return LambdaLR(optimizer, lambda step: factors[step] if step < len(factors) else 0.0)
+
+
+def _one_cycle(steps: int) -> list[float]:
     rise = max(1, round(WARMUP_SHARE * steps), min(WARMUP_STEPS, steps // 3))
     fall = max(1, steps - rise)
     return [

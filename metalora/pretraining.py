@@ -2,8 +2,8 @@
 
 Recipes after He et al. 1512.03385 (SGD, crops, flips) for the ResNet, with AdamW for the Mixer; both in cycles with
 a warm restart between (1608.03983), with CutMix (1905.04899) and Cutout (1708.04552), without which they learn the
-training pictures by heart; the ResNet ends with an average of weights (1803.05407). Rotations and changes of colour
-would help too, but they are the shifts that the laboratory measures, so no backbone is taught them.
+training pictures by heart. Rotations and changes of colour would help too, but they are the shifts that the
+laboratory measures, so no backbone is taught them.
 """
 
 import json
@@ -14,32 +14,23 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import pad
-from torch.optim.swa_utils import AveragedModel, update_bn
 from torchvision.transforms.v2 import CutMix
 
 from metalora.backbones import BUNDLED
 from metalora.device import autocast, pick_device
 from metalora.errors import InputError
-from metalora.loop import Progress, one_cycle, run_loop, scheduled
+from metalora.loop import Progress, run_loop, warmup_cosine
 from metalora.states import generator, write_tensors, write_text
 from metalora.suites.class_folders import HELD_OUT_PER_CLASS, held_out, read_side
-
-STATISTICS = 10_000  # training images for the BatchNorm statistics of averaged weights
 
 
 @dataclass(frozen=True)
 class Cycle:
-    """From a warm restart to a learning rate of zero; or at a constant rate, and averaged."""
+    """From a warm restart to a learning rate of zero."""
 
     epochs: int
     cutmix: float  # share of batches
     cutout: int = 0  # side of the square cut out of each image of the other batches, in pixels
-    constant: float | None = None  # learning rate of a last cycle whose weights at the ends of epochs are averaged
-
-    def factors(self, per_epoch: int, rate: float) -> list[float]:
-        """Of the learning rate `rate`, for every step."""
-        steps = self.epochs * per_epoch
-        return one_cycle(steps) if self.constant is None else [self.constant / rate] * steps
 
 
 @dataclass(frozen=True)
@@ -55,9 +46,7 @@ class Recipe:
 
 
 RECIPES = {
-    "resnet20": Recipe(
-        "SGD", 0.2, 5e-4, 128, 0.0, (Cycle(100, 0.5), Cycle(90, 0.5, cutout=12), Cycle(20, 0.5, 12, constant=0.03))
-    ),
+    "resnet20": Recipe("SGD", 0.2, 5e-4, 128, 0.0, (Cycle(100, 0.5), Cycle(90, 0.5, cutout=12))),
     "mixer_nano": Recipe("AdamW", 3e-3, 0.05, 256, 0.1, (Cycle(45, 0.5), Cycle(60, 0.5, cutout=8))),
 }
 
@@ -136,10 +125,7 @@ class Pretraining:
         cycles = [cycle for cycle in recipe.cycles for _ in range(cycle.epochs)]  # of each epoch
         steps = len(cycles) * per_epoch
         optimizer = getattr(torch.optim, recipe.optimizer)(self._groups(), lr=recipe.rate, **self._momentum())
-        schedule = scheduled(
-            optimizer, [factor for cycle in recipe.cycles for factor in cycle.factors(per_epoch, recipe.rate)]
-        )
-        average = AveragedModel(self.net) if cycles[-1].constant is not None else None
+        schedule = warmup_cosine(optimizer, *(cycle.epochs * per_epoch for cycle in recipe.cycles))
         criterion = nn.CrossEntropyLoss(label_smoothing=recipe.label_smoothing)
         cutmix = CutMix(num_classes=len(self.classes))
 
@@ -165,25 +151,12 @@ class Pretraining:
             schedule.step()
             metrics = {"loss": loss.item()}
             if position == per_epoch - 1:
-                if cycles[epoch].constant is not None:
-                    average.update_parameters(self.net)
                 metrics["validation"] = self.accuracy("validation")
             return metrics
 
         parts = {"net": self.net, "optimizer": optimizer, "schedule": schedule}
-        parts |= {"average": average} if average is not None else {}
         identity = {"pretrain": self.name, "seed": self.seed, "recipe": asdict(recipe)}
         yield from run_loop(step, steps, recipe.batch, optimizer, parts, identity, checkpoint=checkpoint, every=60)
-        if average is not None:
-            self._adopt(average)
-
-    def _adopt(self, average: AveragedModel) -> None:
-        """Go on with the averaged weights, whose BatchNorm statistics nobody has seen yet."""
-        images, _ = self.sides["train"]
-        rng = generator(self.seed, -1)
-        chosen = images[torch.randperm(len(images), generator=rng)[:STATISTICS]]
-        update_bn((self._prepare(crop_and_flip(part, rng)) for part in chosen.split(500)), average)
-        self.net.load_state_dict(average.module.state_dict())
 
     def _groups(self) -> list[dict]:
         # Norms and biases take no weight decay.

@@ -16,7 +16,7 @@ from metalora.device import autocast, pick_device
 from metalora.errors import InputError
 from metalora.evaluation.embedding import Protocol, embed
 from metalora.evaluation.scoring import accuracy, predict
-from metalora.loop import Progress, one_cycle, run_loop, scheduled
+from metalora.loop import Progress, run_loop, warmup_cosine
 from metalora.model import AdaptedModel
 from metalora.states import generator
 from metalora.suites.base import Suite
@@ -79,7 +79,7 @@ def fit(
     _standardise(model, suite, config, device)
     head = _head(model, len(classes), config).to(device)
     optimizer = torch.optim.AdamW(_groups(model, head, config), lr=config.rate, weight_decay=0.0)
-    schedule = scheduled(optimizer, one_cycle(config.steps))
+    schedule = warmup_cosine(optimizer, config.steps)
     protocol = Protocol(
         set_size=config.set_size,
         seed=config.seed,

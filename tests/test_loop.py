@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from metalora.errors import InputError
-from metalora.loop import one_cycle, run_loop, scheduled
+from metalora.loop import run_loop, warmup_cosine
 from metalora.states import generator
 
 
@@ -14,7 +14,7 @@ def make(seed=0):
     torch.manual_seed(seed)
     net = nn.Linear(3, 1)
     optimizer = torch.optim.AdamW(net.parameters(), lr=0.1)
-    schedule = scheduled(optimizer, one_cycle(20))
+    schedule = warmup_cosine(optimizer, 20)
 
     def step(i):
         x = torch.randn(8, 3, generator=generator(seed, i))
@@ -43,7 +43,7 @@ def test_progress_counts_down_to_the_end():
 
 def rates(*cycles):
     optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=1.0)
-    schedule = scheduled(optimizer, [factor for steps in cycles for factor in one_cycle(steps)])
+    schedule = warmup_cosine(optimizer, *cycles)
     found = []
     for _ in range(sum(cycles)):
         found.append(optimizer.param_groups[0]["lr"])

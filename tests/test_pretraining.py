@@ -1,7 +1,6 @@
 """Pretraining of the bundled backbones, on made-up pictures."""
 
 import json
-from dataclasses import replace
 
 import pytest
 import torch
@@ -10,7 +9,7 @@ from PIL import Image
 import metalora.backbones
 from metalora.backbones import load_backbone
 from metalora.errors import InputError
-from metalora.pretraining import RECIPES, Cycle, Pretraining, crop_and_flip, cut_out
+from metalora.pretraining import Pretraining, crop_and_flip, cut_out
 from metalora.states import generator
 from metalora.suites import class_folders
 
@@ -74,34 +73,19 @@ def test_cut_out_greys_a_square_somewhere_in_each_image():
     assert len({tuple(image.flatten().nonzero()[0].tolist()) for image in out[:, 0]}) > 50
 
 
-@pytest.mark.parametrize("name", ["resnet20", "mixer_nano"])
-def test_a_run_resumes_in_its_last_cycle(pictures, tmp_path, name):
+def test_a_run_resumes_in_its_second_cycle(pictures, tmp_path):
     def trained(checkpoint, leave_at=None):
-        run = Pretraining(name, pictures, epochs=1, device="cpu")
+        run = Pretraining("mixer_nano", pictures, epochs=1, device="cpu")
         for event in run.fit(checkpoint):
             if event.step == leave_at:
                 break
         return run.net.state_dict(), event
 
     whole, last = trained(None)
-    assert last.step == last.steps
-    trained(tmp_path / "run.ckpt", leave_at=last.steps - 1)
+    assert last.steps == 2 and last.step == 2
+    trained(tmp_path / "run.ckpt", leave_at=1)
     resumed, _ = trained(tmp_path / "run.ckpt")
     assert all(torch.equal(whole[key], resumed[key]) for key in whole)
-
-
-def test_a_last_cycle_at_a_constant_rate_is_averaged(pictures, monkeypatch):
-    cycles = (Cycle(1, 0.0), Cycle(3, 0.0, constant=0.01))
-    monkeypatch.setitem(RECIPES, "resnet20", replace(RECIPES["resnet20"], cycles=cycles))
-    run = Pretraining("resnet20", pictures, device="cpu")
-    per_epoch, ends, rates = len(run.sides["train"][0]) // 128, [], []
-    for event in run.fit():
-        rates.append(event.rates["all"])
-        if event.step % per_epoch == 0:
-            ends.append(run.net.conv1.weight.detach().clone())
-    assert len(ends) == 4 and torch.allclose(run.net.conv1.weight, torch.stack(ends[1:]).mean(0), atol=1e-6)
-    assert rates[-2 * per_epoch :] == pytest.approx([0.01] * (2 * per_epoch - 1) + [0.0])
-    assert run.net.bn1.running_mean.abs().sum() > 0
 
 
 @pytest.mark.parametrize(("arguments", "said"), [({"name": "resnet50"}, "only resnet20"), ({"epochs": 0}, "0 epochs")])

@@ -142,21 +142,34 @@ def build_table(
 
 
 def to_terminal(table: Table, console: Console) -> None:
-    """Print the table, a part for each backbone, and its notes."""
+    """Print the table, a part for each backbone, and its notes; where both do not fit, budgets below accuracies."""
+    budgets = {heading for heading, _ in BUDGETS.values()}
     for backbone in dict.fromkeys(backbone for backbone, _ in table.columns[1:]):
         own = [i for i, (group, _) in enumerate(table.columns) if group in ("", backbone)]
-        printed = RichTable(
-            box=SIMPLE_HEAD, padding=(0, 1, 0, 0), title=Text(backbone, style="bold"), title_justify="left"
-        )
-        for i in own:
-            heading = Text(table.columns[i][1].replace(" ", "\n"))  # a word a line: columns stay narrow
-            whole = all(row[i].text != NOT_APPLICABLE for row in table.rows)  # numbers are never cut or broken
-            printed.add_column(heading, justify="right" if i else "left", no_wrap=whole)
-        for row in table.rows:
-            printed.add_row(*(Text(row[i].text, style="bold" if row[i].bold else "") for i in own))
-        console.print(printed)
+        parts = [own]
+        if _width(_printed(table, own, backbone), console) > console.width:
+            cost = [i for i in own if table.columns[i][1] in budgets]
+            parts = [[i for i in own if i not in cost], [own[0], *cost]]
+        for part in parts:
+            console.print(_printed(table, part, backbone))
     for note in table.notes:
         console.print(Text(note, style="dim"))
+
+
+def _printed(table: Table, columns: Sequence[int], title: str) -> RichTable:
+    printed = RichTable(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), title=Text(title, style="bold"), title_justify="left")
+    for i in columns:
+        # A word a line: columns stay narrow. Numbers are never cut or broken.
+        printed.add_column(Text(table.columns[i][1].replace(" ", "\n")), justify="right" if i else "left", no_wrap=True)
+    for row in table.rows:
+        texts = {i: row[i].text.replace(" ", "\n") if row[i].text == NOT_APPLICABLE else row[i].text for i in columns}
+        printed.add_row(*(Text(texts[i], style="bold" if row[i].bold else "") for i in columns))
+    return printed
+
+
+def _width(printed: RichTable, console: Console) -> int:
+    """Columns of a terminal that it takes."""
+    return console.measure(printed, options=console.options.update(width=1000, max_width=1000)).maximum
 
 
 def to_csv(table: Table) -> str:

@@ -235,3 +235,14 @@ def test_numbers():
         "100.0",
     )
     assert {write(math.nan) for write in (format_count, format_percent, format_time)} == {"not applicable"}
+
+
+def test_a_narrow_terminal_has_budgets_below_accuracies(summary):
+    base = summary.iloc[:2].assign(generator_flops=20_500_000, ms_per_step=[math.nan, 12.0])
+    both = pd.concat([base.assign(split=split, k=k) for split in ("seen", "unseen") for k in (5, 10)])
+    for width, tables in ((120, 1), (80, 2)):
+        out = io.StringIO()
+        to_terminal(build_table(both), Console(file=out, width=width))
+        printed = out.getvalue()
+        assert "ms/step" in printed and "FLOPs" in printed and printed.count("20.5 M") == 2 and "…" not in printed
+        assert printed.count("method") == tables

@@ -41,8 +41,8 @@ def estimate(config: RunConfig) -> float:
     step, image = _pace(_key(config))
     training = config.training
     step *= training.batch / _measured(training).batch
-    # One at the end; those on the way begin with one before the first step.
-    validations = 1 + (1 + training.steps // training.validate_every if training.validate_every else 0)
+    # One at the end; on the way one before the first step, then where they are due.
+    validations = 1 + (1 + (training.steps - 1) // training.validate_every if training.validate_every else 0)
     validation, query, gallery = _sizes(config)
     images = validations * (validation + gallery) + SPLITS * (query + gallery) + validation + gallery
     return START + training.steps * step + images * image

@@ -46,7 +46,9 @@ def neighbourhood(context: Context, shown: gr.State, plots: tuple[Plot, Plot]) -
         tiles: list[Any] = [None, None]
         ringed: list[Any] = [{"marks": marks()}, {"marks": marks()}]
         if made is None or chosen is None:
-            return [*tiles, *ringed]
+            # A new chart comes without rings. Nothing else may be sent: a tab that was not looked at yet keeps the
+            # last message only, and that has to be the chart.
+            return [*tiles, gr.skip(), gr.skip()]
         own, row = map(int, chosen.split(":"))
         for side in (0, 1) if made.same else (own,):
             opened = context.laboratory.open(token, made.names[side])

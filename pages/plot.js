@@ -116,8 +116,6 @@ function draw() {
   const config = {displaylogo: false, showSendToCloud: false, responsive: true, displayModeBar: state.cards ? true : 'hover', ...(state.config || {})};
   if (state.cards) config.modeBarButtonsToRemove = ['select2d', 'autoScale2d'];
   Plotly.react(area, traces(swap), layout(swap), config).then(listen);
-  area.setAttribute('role', 'group');
-  area.setAttribute('aria-label', props.title || '');
 }
 
 function receive() {

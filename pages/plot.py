@@ -6,6 +6,7 @@ the installed plotly package.
 """
 
 import json
+from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from plotly.graph_objects import Figure
 
 PLOTLY_JS = Path(plotly.__file__).parent / "package_data" / "plotly.min.js"
 FRAME = (
-    '<figure class="plot"><div class="plot-area"></div>'
+    '<figure class="plot"><div class="plot-area" role="group" aria-label="LABEL"></div>'
     '<label class="plot-morph" hidden><span class="from"></span>'
     '<input type="range" min="0" max="100" value="0" aria-label="From the first adapter to the second">'
     '<span class="to"></span></label>'
@@ -35,12 +36,11 @@ class Plot(gr.HTML):
         super().__init__(
             value=value,
             label=label,
-            html_template=FRAME,
+            html_template=FRAME.replace("LABEL", escape(label)),
             css_template=f".plot-area {{ height: {height}px; }}",
             js_on_load=SCRIPT.read_text(encoding="utf-8"),
             head=f'<script src="/gradio_api/file={PLOTLY_JS}"></script>',
             apply_default_css=False,
-            title=label,
             **settings,
         )
 

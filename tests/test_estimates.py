@@ -1,5 +1,6 @@
 """The estimate: measured once for a network and its sizes, extrapolated for everything else."""
 
+import json
 from dataclasses import replace
 
 import pytest
@@ -59,6 +60,19 @@ def test_evaluation_counts_what_is_embedded(paces):
 def test_what_changes_the_pace_is_measured_anew(paces, change):
     estimate(CONFIG), estimate(changed(**change))
     assert len(set(paces)) == 2
+
+
+def test_another_random_seed_costs_no_measurement(paces):
+    estimate(CONFIG), estimate(replace(changed(seed=7), adapter=replace(CONFIG.adapter, seed=7)))
+    assert len(set(paces)) == 1
+
+
+def test_of_a_large_batch_a_part_is_timed(paces):
+    small, large = (estimate(changed(batch=batch, set_size=4)) for batch in (64, 4096))
+    assert len(set(paces)) == 1
+    assert large - small == pytest.approx(10 * 2.0 * (4096 / 64 - 1))
+    estimate(changed(batch=4096, set_size=4096))
+    assert all(RunConfig.from_dict(json.loads(key)).training.batch <= 64 for key in paces)
 
 
 def test_pictures_of_ones_own_are_counted(paces, tmp_path):

@@ -118,6 +118,22 @@ def test_core_values_are_bars_or_cells_on_one_scale(cp, tr):
         assert words(figure)[:3] == ["image 1", "image 2", "image 3"]
 
 
+@pytest.mark.parametrize("method", ["metalora-cp", "metalora-tr"])
+def test_panels_and_fingerprints_stay_as_high_when_pictures_are_many(method):
+    few, many = inspected(method, 1), inspected(method, 16)
+
+    def pixels(figure, axis):
+        margin = figure.layout.margin
+        bottom, top = figure.layout[axis].domain
+        return (top - bottom) * (figure.layout.height - margin.t - margin.b)
+
+    panels = [figures.core_values(found, LAYER) for found, _ in (few, many)]
+    assert pixels(panels[1], "yaxis") == pytest.approx(pixels(panels[0], "yaxis"))
+    assert len([text for text in words(panels[1]) if text.startswith(("rank", "column"))]) == 1
+    prints = [fingerprint(*shown) for shown in (few, many)]
+    assert pixels(prints[1], "yaxis") == pytest.approx(pixels(prints[0], "yaxis"), rel=0.25)
+
+
 def test_names_from_outside_are_never_markup(tr):
     found = dataclasses.replace(tr[0], names=('<a href="x">', "b" * 99, "b" * 99))
     for figure in (figures.core_values(found, LAYER), figures.strengths(found), figures.similarities(found)):

@@ -15,13 +15,6 @@ PATIENCE = 120  # seconds, for machines that have other things to do
 HARMLESS = re.compile(r"GL Driver|Vega-Lite|WebGL|^Method not implemented\.$")
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """A browser needs minutes: these run with `bash tests/run.sh -m slow`."""
-    for item in items:
-        if Path(__file__).parent in item.path.parents:
-            item.add_marker(pytest.mark.slow)
-
-
 @pytest.fixture(scope="session")
 def browser():
     path = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome")

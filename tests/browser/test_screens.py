@@ -43,5 +43,6 @@ def test_nothing_is_wider_than_a_narrow_screen(visit, screenshots):
     page = visit(width=400)
     expect(page.locator(FULL["Configure"]).first).to_be_visible()
     expect(page.locator(".sidebar")).not_to_have_class(re.compile(r"\bopen\b"))
+    expect(page.get_by_role("tab")).to_contain_text([*FULL])  # none in a menu
     page.screenshot(path=screenshots / "configure-400.png", full_page=True)
     assert page.evaluate("document.documentElement.scrollWidth") <= 400

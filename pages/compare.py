@@ -67,7 +67,7 @@ def build(context: Context) -> None:
     left_out = Sentence()
     tasks = Plot(label="Accuracy of every task", height=560, visible=False)
     theme = gr.Textbox("light", visible="hidden", show_label=False)
-    form = gr.BrowserState([], storage_key="metalora-compare", secret="metalora")
+    form = context.forms["compare"]
     inputs = [context.visitor, theme, *view.values(), *fields.values()]
     outputs = [form, error, table, *downloads, command, budget, tasks, left_out]
 

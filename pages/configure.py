@@ -37,7 +37,7 @@ def build(context: Context) -> None:
                     python = gr.Code(language="python", label="Python", interactive=False, wrap_lines=True)
                 with gr.Tab("JSON"):
                     settings = gr.Code(language="json", label="JSON", interactive=False)
-    form = gr.BrowserState({}, storage_key="metalora-configure", secret="metalora")
+    form = context.forms["configure"]
     inputs = list(fields.values())
     outputs = [form, error, headline, note, layer, diagram, table, command, python, settings, context.settings]
 
@@ -120,7 +120,7 @@ def _fields() -> dict[str, Any]:
         found["hidden"] = gr.Number(default.hidden, label="Mapping net, hidden width")
         found["code"] = gr.Number(default.code, label="Mapping net, code")
     with gr.Accordion("Scale and dropout", open=False):
-        found["alpha"] = gr.Number(None, label="Alpha", info="The update's scale is alpha / R; empty: scale 1.")
+        found["alpha"] = gr.Number(0, label="Alpha", info="The update's scale is alpha / R; 0: scale 1.")
         found["branches"] = gr.Number(default.branches, label="Branches of Multi-LoRA")
         found["dropout"] = gr.Number(0, label="Dropout on the adapter's input", info="A share.", step=0.05)
     return found
@@ -135,6 +135,8 @@ def _run_config(known: dict[str, Any], given: dict[str, Any]) -> RunConfig:
         chosen = only_kind(given["backbone"], kind)
     names = ("method", "rank", "extractor", "hidden", "code", "alpha", "branches", "dropout")
     adapter = {name: given[name] for name in names}
+    # Gradio shows 0 where a number has no value.
+    adapter |= {"alpha": adapter["alpha"] or None, "dropout": adapter["dropout"] or 0}
     before = RunConfig.from_dict(known) if known else RunConfig()
     config = AdapterConfig(**adapter, **chosen, seed=before.training.seed)
     return RunConfig(given["backbone"], before.suite, config, before.training, before.ks)

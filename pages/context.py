@@ -19,6 +19,7 @@ class Context:
         settings: `RunConfig.to_dict` of the configuration at hand, written by Configure and Train.
         size: name of the preset that was chosen, None after a change by hand; Train follows it.
         tab: title of the tab that is shown; its `change` tells of another one.
+        forms: what the fields of some tabs held last, by the name of the tab.
         adapters: counts the times that the visitor's adapters may have changed; its `change` says so.
         timer: ticks while the page is visible.
     """
@@ -30,6 +31,7 @@ class Context:
     settings: gr.State
     size: gr.State
     tab: gr.State
+    forms: dict[str, gr.BrowserState]
     adapters: gr.Number
     timer: gr.Timer
 

@@ -52,13 +52,13 @@ def build(context: Context) -> None:
         with gr.Column(scale=3, min_width=320):
             none = Sentence(NO_CORES, visible=False)
             with gr.Column(min_width=320) as emblem:
-                prints = Plot(label="Fingerprints: the whole adapter of each picture", height=500)
+                prints = Plot(label="Fingerprints: the whole adapter of each picture", height=500, follows=True)
                 _caption(READ_FINGERPRINT)
     gr.Markdown("### Nearest gallery pictures, before and after adaptation")
     places = gr.HTML(label="Nearest gallery pictures")
     _caption(READ_PLACES)
     gr.Markdown("### Strength of the updates")
-    strips = Plot(label="Strength of each layer's update", height=246)
+    strips = Plot(label="Strength of each layer's update", height=246, follows=True)
     _caption(READ_STRENGTHS)
     with gr.Column(min_width=320) as generated:
         layer, cores, alike, spread = _closer()
@@ -113,14 +113,14 @@ def _closer() -> list[Any]:
     gr.Markdown("### What was generated")
     # Custom values, so that a server which was restarted and knows no choices any more can say so.
     layer = gr.Dropdown([], label="Layer", interactive=True, allow_custom_value=True)
-    cores = Plot(label="Core of the chosen layer, for each picture", height=240)
+    cores = Plot(label="Core of the chosen layer, for each picture", height=240, follows=True)
     _caption(READ_CORES)
     with gr.Row():
         with gr.Column(min_width=320):
-            alike = Plot(label="Cosine similarity between the pictures' cores", height=316)
+            alike = Plot(label="Cosine similarity between the pictures' cores", height=316, follows=True)
             _caption(READ_SIMILARITIES)
         with gr.Column(min_width=320):
-            spread = Plot(label="The pictures' codes", height=320)
+            spread = Plot(label="The pictures' codes", height=320, follows=True)
             _caption(READ_CODES)
     return [layer, cores, alike, spread]
 

@@ -13,6 +13,7 @@ const INK = '#333333', GRID = '#e3e3e3';
 const WIDE = 640; // pixels from which on a legend stands beside the points
 let state = {}; // figure, cards, marks, morph, as they came last
 let places = []; // row → [x, y]
+let wide = true; // as it was drawn last
 
 function plain(values) { // plotly.py sends arrays in base64
   if (!values || !values.bdata) return values;
@@ -62,7 +63,7 @@ function narrow(themed) { // a legend beside the points would leave them no room
     themed.margin.t = 60;
     Object.assign(themed.title, {yref: 'paper', y: 1, yanchor: 'bottom', pad: {b: 6}});
   }
-  themed.legend = {...themed.legend, orientation: 'h', x: 0, y: -0.08, yanchor: 'top', font: {size: 11}};
+  themed.legend = {...themed.legend, orientation: 'h', x: 0, y: -0.2, yanchor: 'top', font: {size: 11}};
 }
 
 function slim(part) { // on a narrow screen a colour bar leaves the cells their room
@@ -111,8 +112,9 @@ function traces(swap) {
 
 function draw() {
   if (!state.figure) return;
-  const swap = colours(), height = (state.figure.layout || {}).height;
-  area.style.height = height ? `${height}px` : ''; // the figure's own, or the component's
+  wide = area.clientWidth > WIDE;
+  const swap = colours(), {height} = state.figure.layout || {};
+  area.style.height = props.follows && height ? `${height}px` : '';
   const config = {displaylogo: false, showSendToCloud: false, responsive: true, displayModeBar: state.cards ? true : 'hover', ...(state.config || {})};
   if (state.cards) config.modeBarButtonsToRemove = ['select2d', 'autoScale2d'];
   Plotly.react(area, traces(swap), layout(swap), config).then(listen);
@@ -215,10 +217,15 @@ range.addEventListener('input', () => { // at most once for each frame of the sc
 });
 whenReady();
 watch('value', whenReady);
-let wide = area.clientWidth > WIDE;
+let later;
+function refit() { // plotly follows the window by itself, but not the sidebar
+  const drawn = area._fullLayout && area._fullLayout.width;
+  if (!state.figure || !drawn || !area.clientWidth || Math.abs(drawn - area.clientWidth) <= 1) return;
+  if (area.clientWidth > WIDE !== wide) draw();
+  Plotly.Plots.resize(area);
+}
 new ResizeObserver(() => {
-  if (!window.Plotly || !area.clientWidth || wide === area.clientWidth > WIDE) return;
-  wide = !wide;
-  draw();
+  clearTimeout(later);
+  later = setTimeout(refit, 100);
 }).observe(area);
 new MutationObserver(() => { if (window.Plotly) draw(); }).observe(document.body, {attributes: true, attributeFilter: ['class']});

@@ -26,13 +26,15 @@ SCRIPT = Path(__file__).parent / "plot.js"
 
 
 class Plot(gr.HTML):
-    """A plotly figure.
+    """A plotly figure, `height` pixels high; with `follows` so is the empty box only, and figures bring their own.
 
     Events: `point` when a point is clicked, with its row; `lasso` when points are selected, with their rows; none
     when the selection is cleared. Rows are the first entry of the points' customdata.
     """
 
-    def __init__(self, value: Figure | None = None, *, label: str, height: int = 420, **settings: Any):
+    def __init__(
+        self, value: Figure | None = None, *, label: str, height: int = 420, follows: bool = False, **settings: Any
+    ):
         super().__init__(
             value=value,
             label=label,
@@ -41,6 +43,7 @@ class Plot(gr.HTML):
             js_on_load=SCRIPT.read_text(encoding="utf-8"),
             head=f'<script src="/gradio_api/file={PLOTLY_JS}"></script>',
             apply_default_css=False,
+            follows=follows,
             **settings,
         )
 

@@ -16,14 +16,13 @@ from pages.words import Sentence
 PAPER = "https://arxiv.org/abs/2504.00460"
 # On a screen that Gradio holds for a narrow one the open sidebar lies over everything.
 NARROW = "() => { if (innerWidth <= 768) document.querySelector('.sidebar.open .toggle-button')?.click(); }"
+FORMS = ("configure", "train", "compare")  # tabs whose fields are kept
 SECONDS = 2  # between looks at the active run
 
 
 def shell(laboratory: Laboratory, demo: gr.Blocks) -> Context:
     """The sidebar; what the tabs share."""
-    # The secret of a BrowserState protects nothing (it is in the page); a fixed one outlives a restart.
-    visitor = gr.BrowserState(None, storage_key="metalora-visitor", secret="metalora")
-    chosen = gr.BrowserState(None, storage_key="metalora-run", secret="metalora")
+    visitor, chosen, *forms = map(_kept, ("visitor", "run", *FORMS))
     # A gr.State tells its change for queued events only; these are written by helpers that do not queue.
     started, adapters = (gr.Number(0, visible="hidden", show_label=False) for _ in range(2))
     settings = gr.State(RunConfig().to_dict())
@@ -39,8 +38,8 @@ def shell(laboratory: Laboratory, demo: gr.Blocks) -> Context:
         seed = Sentence()
         gr.Markdown(f"Computing on **{pick_device()}**.")
         gr.Markdown(f"How to cite: see About. [Paper]({PAPER})")
-    size, tab = gr.State("Default"), gr.State("Configure")
-    context = Context(laboratory, started.change, visitor, run, settings, size, tab, adapters, timer)
+    size, tab, kept = gr.State("Default"), gr.State("Configure"), dict(zip(FORMS, forms, strict=True))
+    context = Context(laboratory, started.change, visitor, run, settings, size, tab, kept, adapters, timer)
 
     def welcome(token: str | None, run_id: str | None) -> list[Any]:
         token = laboratory.welcome(token)
@@ -57,6 +56,12 @@ def shell(laboratory: Laboratory, demo: gr.Blocks) -> Context:
         **QUIET,
     )
     return context
+
+
+def _kept(name: str) -> gr.BrowserState:
+    """Something that the visitor's browser keeps. Outside the tabs: one that is not shown yet gives nothing back."""
+    # The secret protects nothing (it is in the page); a fixed one outlives a restart.
+    return gr.BrowserState(None, storage_key=f"metalora-{name}", secret="metalora")
 
 
 def menu(laboratory: Laboratory, token: str, run_id: str | None) -> Any:

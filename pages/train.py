@@ -35,7 +35,7 @@ BOUNDS = {
     "validate_every": (0, 1_000_000),
     "seed": (0, 2**32 - 1),
     "max_queries": (1, 1_000_000),
-    "train_pictures": (1, 1_000_000),
+    "train_pictures": (0, 1_000_000),
 }
 ESTIMATING = "Estimating the time on this machine …"
 
@@ -43,7 +43,7 @@ ESTIMATING = "Estimating the time on this machine …"
 def build(context: Context) -> None:
     """Lay out the tab and wire its events."""
     laboratory = context.laboratory
-    form = gr.BrowserState({}, storage_key="metalora-train", secret="metalora")
+    form = context.forms["train"]
     with gr.Row():
         with gr.Column(scale=2, min_width=320):
             adapter = Sentence(kind="status")
@@ -66,7 +66,7 @@ def build(context: Context) -> None:
         if suite == OWN and not upload_id:
             raise InputError("There are no pictures yet: upload a zip archive, or choose another suite.")
         config = RunConfig.from_dict(known)
-        chosen = {name: given.pop(name) for name in OF_SUITE}
+        chosen = {name: given.pop(name) or None for name in OF_SUITE}
         name = f"{UPLOADED}{upload_id}" if suite == OWN else suite
         return replace(
             config,
@@ -149,9 +149,9 @@ def _fields() -> dict[str, Any]:
         )
     with gr.Accordion("Sizes and precision", open=False):
         found["train_pictures"] = gr.Number(
-            None,
+            0,  # Gradio shows 0 where a number has no value
             label="Training pictures of each class (of each task, in own pictures)",
-            info="Empty: all.",
+            info="0: all.",
         )
         found["max_queries"] = gr.Number(500, label="The most query images of a side")
         found["precision"] = gr.Radio(["float32", "bfloat16"], value="float32", label="Precision")
@@ -161,8 +161,7 @@ def _fields() -> dict[str, Any]:
 def _check(given: dict[str, Any], labels: dict[str, str]) -> None:
     """What a person typed, before anything is made of it."""
     for name, bounds in BOUNDS.items():
-        if name != "train_pictures" or given[name] is not None:
-            whole(labels[name], given[name], *bounds)
+        whole(labels[name], given[name], *bounds)
     if given["rate"] is None:
         raise InputError("The learning rate is empty: use a number between 0 and 1, such as 0.003.")
 

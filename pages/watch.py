@@ -28,7 +28,7 @@ WHY = {
 def watch(context: Context) -> None:
     """Lay out what is seen of the active run, and wire its events."""
     laboratory = context.laboratory
-    status, reason = Sentence("No run yet: choose a suite and press Start.", kind="status"), Sentence()
+    status, reason = Sentence("No run yet: choose a suite and press Start.", kind="status"), Sentence(WHY[""])
     with gr.Row():
         small = {"size": "sm", "interactive": False, "min_width": 80}
         buttons = {name: gr.Button(name.capitalize(), **small) for name in BUTTONS[:3]}

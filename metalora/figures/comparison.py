@@ -47,7 +47,7 @@ def budget_scatter(
         trace.showlegend = trace.legendgroup not in shown
         shown.add(trace.legendgroup)
     figure.update_xaxes(title_text="trained parameters", tickformat="~s", rangemode="tozero")
-    title = f"k-NN accuracy, {split} tasks, K = {here['k'].iloc[0]} (%)"
+    title = f"accuracy, {split}, K = {here['k'].iloc[0]} (%)"
     figure.update_yaxes(title_text=title, col=1)
     return figure.update_layout(**layout(theme), height=420, legend={"orientation": "h", "y": -0.22, "yanchor": "top"})
 

@@ -82,7 +82,7 @@ def strengths(inspection: Inspection, *, theme: Theme = "light") -> go.Figure:
             zmin=0,
             zmax=float(shown.to_numpy().max()) or 1.0,
             colorscale=MAGNITUDE,
-            colorbar={"title": {"text": "‖ΔW‖ / ‖W‖"}},
+            colorbar={"title": {"text": "‖ΔW‖ / ‖W‖", "side": "right"}},
             hovertemplate="%{x}<br>‖ΔW‖ / ‖W‖ = %{z:.3f}<extra></extra>",
             ygap=1,
         )

@@ -43,3 +43,21 @@ def test_settings_survive_a_reload(page):
     page.reload()
     expect(page.get_by_label("Meta-LoRA CP")).to_be_checked()
     expect(page.get_by_text("--method metalora-cp")).to_be_visible()
+
+
+def test_what_is_opened_is_no_error_and_what_is_mistyped_is_a_sentence(page):
+    expect(page.get_by_text("58.3 k static")).to_be_visible()
+    page.get_by_role("button", name="Scale and dropout").click()
+    error = page.locator(".sentence.error")
+    for label, value, said in (
+        ("Alpha", "-2", "alpha is -2: use a positive number"),
+        ("Branches of Multi-LoRA", "1.5", "is 1.5: use a whole number"),
+        ("Dropout on the adapter's input", "1.5", "dropout is 1.5: use a share"),
+    ):
+        field = page.get_by_label(label, exact=True)
+        usual = field.input_value()
+        field.fill(value)
+        expect(error.filter(has_text=said)).to_be_visible()
+        field.fill(usual)
+        expect(error.filter(has_text=said)).to_be_hidden()
+        expect(error.locator("visible=true")).to_have_count(0)

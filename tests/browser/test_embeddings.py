@@ -174,13 +174,10 @@ def test_an_embedding_goes_home_as_a_page_and_as_a_table(page, open_tab):
 
 
 def test_a_narrow_dark_page_is_whole_and_legible(visit, open_tab):
-    page = visit(theme="dark")
+    page = visit(width=400, theme="dark")
     area = opened(page, open_tab)
     page.get_by_label("task", exact=True).click()  # long names in the legend
     expect(area.locator(".legendtext", has_text="rotate").first).to_be_visible()
-    page.set_viewport_size({"width": 400, "height": 900})  # only now: narrow pages keep their tabs in a menu
-    expect(page.get_by_label(SECOND, exact=True)).to_be_visible()
-    page.wait_for_function("area => area.clientWidth < 400", arg=area.element_handle())
     page.wait_for_function("area => area._fullLayout.xaxis._length > 200", arg=area.element_handle())
     assert page.evaluate("document.documentElement.scrollWidth") <= 400
     ink = area.locator(".xtitle").evaluate("title => getComputedStyle(title).fill")

@@ -1,6 +1,7 @@
 """Inspect, as a person uses it."""
 
 import re
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -51,6 +52,26 @@ def test_too_many_pictures_are_a_sentence(inspect, tmp_path):
         Image.new("RGB", (8, 8)).save(path)
     upload(inspect, *many)
     expect(inspect.locator(".sentence.error", has_text="give 16 pictures at most")).to_be_visible()
+
+
+def test_figures_grow_with_the_number_of_pictures_and_follow_the_width(inspect, tmp_path):
+    area = inspect.locator('.plot-area[aria-label*="Fingerprints"]')
+    box = "area => [area.clientHeight, area._fullLayout.height, area.clientWidth - area._fullLayout.width]"
+    expect(area.locator(".main-svg").first).to_be_visible()
+    high, drawn, _ = area.evaluate(box)
+    assert high == drawn == 500  # as the empty box: nothing jumps
+    many = [tmp_path / f"{i}.png" for i in range(16)]
+    for path in many:
+        shutil.copy(EXAMPLES[0], path)
+    upload(inspect, *many)
+    expect(inspect.get_by_text("16 pictures, a core for each")).to_be_visible()
+    expect(area).to_have_css("height", "1820px")
+    wide = area.evaluate("area => area.clientWidth")
+    inspect.get_by_role("button", name="Toggle Sidebar").click()
+    inspect.wait_for_function("wide => document.querySelector('.plot-area').clientWidth > wide + 50", arg=wide)
+    inspect.wait_for_timeout(1000)  # for the sidebar's slide to end
+    high, drawn, beside = area.evaluate(box)
+    assert high == drawn == 1820 and abs(beside) < 2
 
 
 def test_swap_and_blend_move_the_picture(inspect):

@@ -53,4 +53,4 @@ def test_bad_settings_are_sentences(page, open_tab):
     page.get_by_label("My own pictures").click()
     expect(page.locator(".sentence.error", has_text="upload a zip archive")).to_be_visible()
     page.get_by_role("button", name="Start").click()
-    expect(page.get_by_text("Please check")).to_be_visible()
+    expect(page.get_by_test_id("toast-body")).to_contain_text("upload a zip archive")

@@ -2,15 +2,12 @@
 
 import pandas as pd
 
-from metalora.figures.palette import HUES
-
 MOST = 300  # points of a curve
 KINDS = {
     "accuracy": "training (head, on the batch)",
     "validation": "validation (k-NN, seen tasks)",
     "original": "original backbone (k-NN, seen tasks)",
 }
-COLORS = dict(zip(KINDS.values(), (HUES["lora"], HUES["metalora-tr"], HUES["original"]), strict=True))
 
 
 def losses(events: pd.DataFrame, most: int = MOST) -> pd.DataFrame:

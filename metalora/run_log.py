@@ -85,7 +85,7 @@ class EventLog:
 
     def _forget(self, inode: int | None) -> None:
         self.inode, self.offset = inode, 0
-        self.frame = _frame([])
+        self.frame = NO_EVENTS
 
     def read(self) -> pd.DataFrame:
         """All steps so far, see `read_events`."""
@@ -123,6 +123,9 @@ def _frame(events: list[dict[str, Any]]) -> pd.DataFrame:
     frame = pd.DataFrame(rows, dtype=float)
     names = [*COLUMNS[:5], *(name for name in frame.columns if name not in COLUMNS), *COLUMNS[5:]]
     return frame.reindex(columns=names).astype({"step": int})
+
+
+NO_EVENTS = _frame([])  # of a run without steps
 
 
 def last_event(folder: Path) -> dict[str, Any] | None:

@@ -4,15 +4,17 @@ from typing import Any
 
 import gradio as gr
 
-from metalora.curves import COLORS, accuracies, losses
 from metalora.errors import InputError
+from metalora.figures import training_curves
 from metalora.laboratory import Laboratory
-from metalora.run_log import read_events, read_log
+from metalora.run_log import NO_EVENTS, read_events, read_log
 from metalora.run_status import RunStatus
 from pages.context import PRIVATE, QUIET, Context
+from pages.plot import Plot
 from pages.shell import menu, say
 from pages.words import Sentence, telling
 
+EMPTY = training_curves(NO_EVENTS, "original")
 BUTTONS = ("stop", "resume", "delete", "download")
 WHY = {
     "": "Stop, resume, delete and download wait for a run.",
@@ -33,33 +35,23 @@ def watch(context: Context) -> None:
         small = {"size": "sm", "interactive": False, "min_width": 80}
         buttons = {name: gr.Button(name.capitalize(), **small) for name in BUTTONS[:3]}
         buttons["download"] = gr.DownloadButton("Download adapter", **small)
-    accuracy = gr.LinePlot(
-        x="step",
-        y="accuracy",
-        color="curve",
-        color_map=COLORS,
-        title="Accuracy",
-        y_title="accuracy in %",
-        x_title="step",
-        height=240,
-        y_lim=[0, 100],
-    )
-    loss = gr.LinePlot(x="step", y="loss", title="Cross-entropy", y_title="loss in nats", x_title="step", height=200)
+    curves = Plot(EMPTY, label="Accuracy and loss by step", height=440)
     gr.Markdown(
         "Training accuracy is of the linear head (discarded afterwards) on the batch at hand; validation is k-NN "
-        "(K = 5) on held-out pictures of seen tasks, and the grey level is the original backbone's.",
+        "(K = 5) on held-out pictures of seen tasks; the dotted level is the original backbone's.",
         elem_classes="caption",
     )
     result = gr.Dataframe(label="Result: k-NN accuracy", interactive=False, visible=False)
     log = gr.Textbox(label="Log", lines=6, max_lines=6, interactive=False, autoscroll=True)
     seen = gr.State(None)
-    outputs = [status, reason, *buttons.values(), accuracy, loss, result, log, seen]
+    outputs = [status, reason, *buttons.values(), curves, result, log, seen]
 
     def look(token: str | None, run: str | None, before: Any) -> list[Any]:
         try:
             now = laboratory.backend.status(token, run) if token and run else None
         except InputError as error:
-            return [str(error), "", *[gr.update(interactive=False)] * 4, None, None, gr.update(visible=False), "", None]
+            resting = [gr.update(interactive=False)] * len(BUTTONS)
+            return [str(error), "", *resting, EMPTY, gr.update(visible=False), "", None]
         mark = None if now is None else [run, now.state, now.step, now.place]
         if mark == before:
             return [gr.skip()] * len(outputs)
@@ -104,11 +96,11 @@ def _states(now: RunStatus | None) -> list[Any]:
 def _contents(laboratory: Laboratory, token: str | None, run: str | None, now: RunStatus | None) -> list[Any]:
     """Download, curves, result and log."""
     if now is None or token is None or run is None:
-        return [gr.update(interactive=False, value=None), None, None, gr.update(visible=False), ""]
+        return [gr.update(interactive=False, value=None), EMPTY, gr.update(visible=False), ""]
     folder = laboratory.workspace.run_folder(token, run)
-    events = read_events(folder)
+    curves = training_curves(read_events(folder), laboratory.config(token, run).adapter.method)
     ready = now.state in ("stopped", "finished") and laboratory.trained(token, run)
     download = gr.update(interactive=ready, value=str(laboratory.packed(token, run)) if ready else None)
     table = laboratory.result(token, run) if now.state == "finished" else None
     shown = gr.update(value=table, visible=table is not None)
-    return [download, accuracies(events), losses(events), shown, read_log(folder, 12)]
+    return [download, curves, shown, read_log(folder, 12)]

@@ -308,3 +308,14 @@ def test_task_heatmap_of_many_tasks_says_not_run_in_its_legend(tasks):
 def test_task_heatmap_without_results_says_so(tasks):
     assert words(figures.task_heatmap(tasks, methods=["original"])) == ["unseen tasks, pooled gallery: not run"]
     assert words(figures.task_heatmap(tasks, backbone="mixer_nano")) == ["unseen tasks, pooled gallery: not run"]
+
+
+def test_curves_of_a_run_begin_at_the_original_backbone():
+    events = pd.DataFrame({"step": [1, 2, 3], "loss": [2.0, 1.5, 1.0], "accuracy": [0.1, 0.2, 0.4]})
+    events = events.assign(validation=[np.nan, np.nan, 0.6], original=[0.5, np.nan, np.nan])
+    figure = figures.training_curves(events, "metalora-cp")
+    traces = {trace.name.split(" ")[0]: trace for trace in figure.data}
+    assert list(traces["original"].x) == [1, 3] and list(traces["original"].y) == [50, 50]
+    assert list(traces["validation"].y) == [60] and traces["validation"].line.color == HUES["metalora-cp"]
+    assert list(traces["loss"].y) == [2.0, 1.5, 1.0] and traces["loss"].yaxis == "y2"
+    assert all(len(trace.x) == 0 for trace in figures.training_curves(events[:0], "lora").data)

@@ -5,6 +5,7 @@ Themes: "light" and "dark" have no background of their own and fit the width of 
 
 from metalora.figures.comparison import budget_scatter, task_heatmap
 from metalora.figures.cores import codes, core_values, similarities, strengths
+from metalora.figures.curves import training_curves
 from metalora.figures.files import draw
 from metalora.figures.fingerprint import fingerprint
 from metalora.figures.palette import ArmStyle, Theme, arm_style, class_colours
@@ -24,4 +25,5 @@ __all__ = [
     "similarities",
     "strengths",
     "task_heatmap",
+    "training_curves",
 ]

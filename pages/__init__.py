@@ -18,6 +18,8 @@ from pages.shell import shell
 from pages.space import backend
 
 WORKSPACE = "workspace"
+WARM_AFTER = 15  # seconds: compiling UMAP would take a core from the first page
+BETWEEN_LOOKS = 0.02  # seconds between looks into an empty queue; Gradio's 0.001 takes 5 % of a core
 STYLE = Path(__file__).parents[1] / "assets" / "style.css"
 TABS = {
     "Configure": configure,
@@ -41,13 +43,17 @@ def build(laboratory: Laboratory) -> gr.Blocks:
                 tab.select(lambda title=title: title, None, context.tab, show_progress="hidden", **PRIVATE)
         endpoints(context)
         run_endpoints(context)
-    return demo.queue(max_size=16)
+    demo.queue(max_size=16)
+    demo._queue.sleep_when_free = BETWEEN_LOOKS
+    return demo
 
 
 def launch(root: str | Path | None = None, **settings: Any) -> gr.Blocks:
     """Start the app; `settings` go to gradio's `launch`."""
     demo = build(Laboratory(root or os.environ.get("METALORA_WORKSPACE", WORKSPACE), backend))
-    threading.Thread(target=warm_up, daemon=True).start()
+    warming = threading.Timer(WARM_AFTER, warm_up)
+    warming.daemon = True
+    warming.start()
     demo.launch(
         theme=gr.themes.Monochrome(
             primary_hue="orange",

@@ -11,7 +11,7 @@ from metalora.looking import EXAMPLES, MOST, Look, keep, look
 from pages.context import COMPUTE, PRIVATE, QUIET, Context
 from pages.inspect_exchange import FORGOTTEN, exchange_panel
 from pages.plot import Plot
-from pages.words import Sentence
+from pages.words import Sentence, telling
 
 READ_FINGERPRINT = (
     "A block per picture. Cells: what was generated, a column per layer, as the difference from the mean of the "
@@ -66,7 +66,7 @@ def build(context: Context) -> None:
     panel = exchange_panel(context, seen)
     groups = [none, emblem, generated]
     plots = [prints, strips, cores, alike, spread]
-    outputs = [seen, status, error, skipped, pool, places, *groups, *plots, layer, *downloads, *panel.controls]
+    outputs = [seen, status, error, skipped, pool, places, *groups, *plots, layer, *panel.controls]
 
     def examine(token: str, name: str, files: list[str] | None, pool: bool, drawn: str | None) -> list[Any]:
         """Everything that is shown of the pictures; what went wrong leaves the earlier ones in place."""
@@ -75,7 +75,6 @@ def build(context: Context) -> None:
                 found, table = lent(token, name, files, pool)
             else:  # examples spend nobody's minutes of a lent GPU
                 found, table = look(laboratory, token, name, EXAMPLES, pool)
-            written = keep(laboratory, token, found)
         except InputError as problem:
             return [gr.skip(), gr.skip(), str(problem), *[gr.skip()] * (len(outputs) - 3)]
         drawn = drawn if drawn in found.layers else found.strongest
@@ -90,7 +89,6 @@ def build(context: Context) -> None:
             *(gr.update(visible=shown) for shown in (not found.has_cores, found.has_cores, found.has_cores)),
             *_figures(found, drawn),
             gr.update(choices=found.layers, value=drawn),
-            *(gr.update(value=str(path), interactive=True) for path in written),
             *panel.reset(found),
         ]
 
@@ -103,7 +101,9 @@ def build(context: Context) -> None:
         show_progress_on=[status],
         **COMPUTE,
         **PRIVATE,
-    ).then(panel.exchange, panel.inputs, panel.outputs, show_progress="hidden", **COMPUTE, **PRIVATE)
+    ).then(panel.exchange, panel.inputs, panel.outputs, show_progress="hidden", **COMPUTE, **PRIVATE).then(
+        telling(_files(laboratory)), [context.visitor, seen], downloads, show_progress="hidden", **COMPUTE, **PRIVATE
+    )
     layer.input(_core, [seen, layer], [cores, error], **QUIET)
     _menu(context, adapter)
 
@@ -123,6 +123,17 @@ def _closer() -> list[Any]:
             spread = Plot(label="The pictures' codes", height=320, follows=True)
             _caption(READ_CODES)
     return [layer, cores, alike, spread]
+
+
+def _files(laboratory: Laboratory):
+    """What the download buttons give."""
+
+    def written(token: str, found: Look | None) -> list[Any]:
+        if found is None:
+            return [gr.skip(), gr.skip()]
+        return [gr.update(value=str(path), interactive=True) for path in keep(laboratory, token, found)]
+
+    return written
 
 
 def _core(seen: Look | None, layer: str) -> list[Any]:

@@ -5,7 +5,7 @@ for people with red-green blindness.
 """
 
 import colorsys
-import copy
+import functools
 from collections.abc import Iterable
 from dataclasses import dataclass
 from html import escape
@@ -23,6 +23,8 @@ SIGNED, MAGNITUDE = "RdBu", "Viridis"  # diverging around zero; sequential, perc
 INK = {"light": "#333333", "dark": "#e6e6e6", "print": "#333333"}
 GRID = {"light": "#e3e3e3", "dark": "#3a3a3a", "print": "#e3e3e3"}
 FONT = "system-ui, sans-serif"
+TRACES = ("bar", "heatmap", "scatter", "scattergl")  # what the figures here are made of
+DRAWN = ("coloraxis", "colorscale", "font", "hoverlabel", "title", "xaxis", "yaxis")  # parts of a layout
 NEUTRAL = "#8A8A8A"  # what has no class, or is not known
 RIGHT, WRONG = "#0072B2", "#D55E00"
 
@@ -119,12 +121,9 @@ def layout(theme: Theme) -> dict[str, Any]:
     """
     if theme not in INK:
         raise InputError(f"There is no theme {theme!r}: use {', '.join(INK)}.")
-    template = copy.deepcopy(pio.templates["plotly_white"])
-    axis = {"gridcolor": GRID[theme], "zerolinecolor": GRID[theme], "linecolor": GRID[theme], "automargin": True}
     background = "white" if theme == "print" else "rgba(0,0,0,0)"
-    template.layout.update(xaxis=axis, yaxis=axis, paper_bgcolor=background, plot_bgcolor=background)
     return {
-        "template": template,
+        "template": _template(theme, background),
         "autosize": True,
         "paper_bgcolor": background,
         "plot_bgcolor": background,
@@ -132,6 +131,20 @@ def layout(theme: Theme) -> dict[str, Any]:
         "modebar": {"bgcolor": "rgba(0,0,0,0)", "color": NEUTRAL, "activecolor": INK[theme]},
         "margin": {"l": 10, "r": 10, "t": 40, "b": 10},
     }
+
+
+@functools.cache
+def _template(theme: Theme, background: str) -> go.layout.Template:
+    """Plotly's white one, without what it says of traces that are not drawn here: each figure checks it anew."""
+    white = pio.templates["plotly_white"].to_plotly_json()
+    axis = {"gridcolor": GRID[theme], "zerolinecolor": GRID[theme], "linecolor": GRID[theme], "automargin": True}
+    whole = {key: value for key, value in white["layout"].items() if not isinstance(value, dict) or key in DRAWN}
+    for name in ("xaxis", "yaxis"):
+        whole[name] = {**white["layout"][name], **axis}
+    whole |= {"paper_bgcolor": background, "plot_bgcolor": background}
+    return go.layout.Template(
+        layout=whole, data={name: white["data"][name] for name in TRACES if name in white["data"]}
+    )
 
 
 def notice(words: str, theme: Theme) -> go.Figure:

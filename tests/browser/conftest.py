@@ -11,11 +11,9 @@ from playwright.sync_api import Browser, Page, expect, sync_playwright
 ROOT = Path(__file__).parents[2]
 SHOTS = Path(os.environ.get("METALORA_SCREENSHOTS", ROOT / "build" / "screenshots"))
 PATIENCE = 120  # seconds, for machines that have other things to do
-# Remarks of graphics drivers, of the chart library in Gradio (of empty curves too), and of Gradio's own client: after
-# an upload, and when a page is left while it waits for something.
+# Remarks of graphics drivers, and of Gradio's own client: after an upload, and when a page is left while it waits.
 HARMLESS = re.compile(
-    r"GL Driver|Vega-Lite|WebGL|^WARN Infinite extent|^Method not implemented\.$"
-    r"|AbortError: signal is aborted|Connection errored out"
+    r"GL Driver|WebGL|^Method not implemented\.$|AbortError: signal is aborted|Connection errored out"
 )
 
 

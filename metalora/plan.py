@@ -10,7 +10,7 @@ from torch import nn
 
 from metalora.backbones import BUNDLED, Backbone, load_backbone
 from metalora.config import AdapterConfig
-from metalora.errors import InputError
+from metalora.errors import InputError, LayersLeftOut
 from metalora.evaluation.tables import format_count
 from metalora.model import AdaptedModel, adapt
 from metalora.training import TrainingConfig
@@ -104,7 +104,9 @@ def plan(backbone: str, config: AdapterConfig) -> Plan:
         for name, layer in model.layers.items()
     }
     layers = pd.DataFrame.from_dict(rows, orient="index").rename_axis("layer")
-    return Plan(model, layers, budget, tuple(str(warning.message) for warning in caught))
+    # Other threads warn in the meantime, of other things.
+    notes = tuple(str(warning.message) for warning in caught if issubclass(warning.category, LayersLeftOut))
+    return Plan(model, layers, budget, notes)
 
 
 def layer_names(backbone: str) -> list[str]:

@@ -9,7 +9,7 @@ from timm.layers import Conv2dSame
 from torch import nn
 
 from metalora.config import AdapterConfig
-from metalora.errors import InputError
+from metalora.errors import InputError, LayersLeftOut
 from metalora.formats import TR, largest_rank
 from metalora.methods import choices, method
 
@@ -138,4 +138,4 @@ def _too_large(rank: int, largest: int, name: str, config: AdapterConfig) -> str
 def _warn(left_out: dict[str, str]) -> None:
     for reason in sorted(set(left_out.values()) - {STEM}):  # the stem was asked for
         names = [name for name, why in left_out.items() if why == reason]
-        warnings.warn(f"Not adapted, since {reason}: {', '.join(names)}.", stacklevel=4)
+        warnings.warn(f"Not adapted, since {reason}: {', '.join(names)}.", LayersLeftOut, stacklevel=4)

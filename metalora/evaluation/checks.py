@@ -5,6 +5,7 @@ from collections.abc import Callable
 
 from metalora.backbones import image_size_for, load_backbone
 from metalora.device import autocast, pick_device
+from metalora.errors import LayersLeftOut
 from metalora.evaluation.cells import equal_budget
 from metalora.evaluation.comparison import ComparisonConfig
 from metalora.evaluation.scoring import check_galleries
@@ -39,5 +40,6 @@ def check_comparison(
             adapt(backbone, cell.adapter, download=config.download)
             if cell.equal_budget:
                 adapt(backbone, equal_budget(backbone, cell.adapter))
-        notes += [f"{cell.arms[0]} on {cell.backbone}: {warning.message}" for warning in told]
+        left_out = [warning.message for warning in told if issubclass(warning.category, LayersLeftOut)]
+        notes += [f"{cell.arms[0]} on {cell.backbone}: {words}" for words in left_out]
     return suite, notes

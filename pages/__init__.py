@@ -19,7 +19,7 @@ from pages.space import backend
 
 WORKSPACE = "workspace"
 WARM_AFTER = 15  # seconds: compiling UMAP would take a core from the first page
-BETWEEN_LOOKS = 0.02  # seconds between looks into an empty queue; Gradio's 0.001 takes 5 % of a core
+BETWEEN_LOOKS = 0.05  # seconds between looks into an empty queue; Gradio's 0.001 takes 5 % of a core
 STYLE = Path(__file__).parents[1] / "assets" / "style.css"
 TABS = {
     "Configure": configure,

@@ -19,7 +19,7 @@ from pages.space import backend
 
 WORKSPACE = "workspace"
 WARM_AFTER = 15  # seconds: compiling UMAP would take a core from the first page
-BETWEEN_LOOKS = 0.05  # seconds between looks into an empty queue; Gradio's 0.001 takes 5 % of a core
+BETWEEN_LOOKS = 0.05, 0.1  # seconds between looks for events and for progress; Gradio's 1 and 10 ms take 5 % of a core
 STYLE = Path(__file__).parents[1] / "assets" / "style.css"
 TABS = {
     "Configure": configure,
@@ -44,7 +44,7 @@ def build(laboratory: Laboratory) -> gr.Blocks:
         endpoints(context)
         run_endpoints(context)
     demo.queue(max_size=16)
-    demo._queue.sleep_when_free = BETWEEN_LOOKS
+    demo._queue.sleep_when_free, demo._queue.progress_update_sleep_when_free = BETWEEN_LOOKS
     return demo
 
 

@@ -18,34 +18,20 @@ from pathlib import Path
 import torch
 
 from metalora.atlas import SPACES, space
-from metalora.backbones import ASSETS, BUNDLED
-from metalora.errors import InputError
+from metalora.bundled_names import FOLDER, bundled_folder
 from metalora.evaluation.cells import SuiteConfig
 from metalora.execution import ADAPTER, Run
 from metalora.gallery import build_gallery
 from metalora.loop import Progress
-from metalora.methods import METHODS, choices
 from metalora.plan import PRESETS
 from metalora.projection import project
 from metalora.runs import RunConfig, create_run
 from metalora.states import read_tensors, write_tensors, write_text
 from metalora.storage import load
 
-FOLDER, CARD, GALLERY, PLANES = ASSETS / "adapters", "card.json", "gallery.safetensors", "planes.safetensors"
+CARD, GALLERY, PLANES = "card.json", "gallery.safetensors", "planes.safetensors"
 MAX_QUERIES = 500
 GALLERY_IMAGES = 900
-NAMES = tuple(f"{backbone}/{name}" for backbone in BUNDLED for name in METHODS if METHODS[name].format is not None)
-
-
-def bundled_folder(name: str) -> Path:
-    """Folder of the bundled adapter "BACKBONE/METHOD".
-
-    Raises:
-        InputError: there is none of that name.
-    """
-    if name not in NAMES:
-        raise InputError(f"Unknown adapter {name!r}: use {choices(name, NAMES)}.")
-    return FOLDER / name.replace("/", "-")
 
 
 def run_config(name: str) -> RunConfig:

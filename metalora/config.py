@@ -8,6 +8,7 @@ from typing import Any
 
 from torch import nn
 
+from metalora.bounds import LARGEST_SEED, whole
 from metalora.errors import InputError
 from metalora.formats import MultiLoRA
 from metalora.methods import choices, method
@@ -62,12 +63,10 @@ class AdapterConfig:
             raise InputError(f"rank_pattern is {self.rank_pattern!r}: use a mapping from patterns to ranks.")
         object.__setattr__(self, "rank_pattern", dict(self.rank_pattern))
         _patterns("rank_pattern", self.rank_pattern)
-        if isinstance(self.seed, bool) or not isinstance(self.seed, int):
-            raise InputError(f"seed is {self.seed!r}: use a whole number.")
+        whole("seed", self.seed, 0, LARGEST_SEED)
         ranks = {"rank": self.rank, **{f"rank_pattern[{key!r}]": r for key, r in self.rank_pattern.items()}}
         for name, value in {**ranks, "branches": self.branches, "hidden": self.hidden, "code": self.code}.items():
-            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-                raise InputError(f"{name} is {value!r}: use a whole number of 1 or more.")
+            whole(name, value)
         if self.alpha is not None and not (_is_number(self.alpha) and 0 < self.alpha < float("inf")):
             raise InputError(f"alpha is {self.alpha!r}: use a positive number, or leave it out for scale 1.")
         if not (_is_number(self.dropout) and 0 <= self.dropout < 1):

@@ -61,7 +61,8 @@ def _key(config: RunConfig) -> str:
     suite = replace(config.suite, name="", data="", image_size=_size(config), hold_out=(), max_queries=1)
     fixed = {"steps": WARM + TIMED + 1, "rate": 1e-4, "mapping_rate": 1.0, "validate_every": 0, "seed": 0}
     training, adapter = replace(_measured(config.training), **fixed), replace(config.adapter, seed=0)
-    return json.dumps(replace(config, suite=suite, adapter=adapter, training=training).to_dict(), sort_keys=True)
+    alike = replace(config, suite=suite, adapter=adapter, training=training, start=None)
+    return json.dumps(alike.to_dict(), sort_keys=True)
 
 
 def _size(config: RunConfig) -> int:

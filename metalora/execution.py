@@ -15,15 +15,16 @@ from metalora.backbones import image_size_for, load_backbone
 from metalora.device import pick_device
 from metalora.errors import InputError
 from metalora.evaluation.embedding import Protocol
-from metalora.evaluation.scoring import accuracy, check_galleries, measure
+from metalora.evaluation.scoring import accuracy, check_galleries, embedded_sides, measure, validation_accuracy
 from metalora.failures import reason_of
 from metalora.loop import Progress
 from metalora.model import AdaptedModel, adapt
 from metalora.processes import process
 from metalora.run_log import EVENTS, logged
 from metalora.states import write_text
+from metalora.storage import restore
 from metalora.suites.base import Suite
-from metalora.training import fit, validate
+from metalora.training import fit
 from metalora.version import __version__
 
 if TYPE_CHECKING:
@@ -196,6 +197,8 @@ class Run:
         model = adapt(backbone, config.adapter, download=config.suite.download)
         if not model.layers:
             raise InputError("The original backbone has nothing to train: choose another method.")
+        if config.start is not None:
+            restore(model, config.start)
         self.skipped = suite.skipped
         return suite, model, notes
 
@@ -209,9 +212,10 @@ class Run:
 
 def evaluate(model: AdaptedModel, suite: Suite, protocol: Protocol, ks: tuple[int, ...]) -> dict[str, Any]:
     """Validation and k-NN accuracies on seen and unseen tasks, both galleries, and the budget; plain values."""
+    features = embedded_sides(model, suite, protocol)
     rows = [
         {**place, "accuracy": accuracy(predicted, queries)}
-        for place, queries, predicted in measure(model, suite, protocol, ks)
+        for place, queries, predicted in measure(suite, features, ks)
     ]
     total = model.budget().loc["total"]
     return {
@@ -220,7 +224,7 @@ def evaluate(model: AdaptedModel, suite: Suite, protocol: Protocol, ks: tuple[in
         "method": model.config.method,
         "set_size": protocol.set_size,
         "primary": suite.primary,
-        "validation": validate(model, suite, protocol),
+        "validation": validation_accuracy(suite, features),
         "rows": rows,
         "static_parameters": int(total["adapter_parameters"]),
         "generator_parameters": int(total["generator_parameters"]),

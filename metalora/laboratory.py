@@ -10,7 +10,9 @@ from pathlib import Path
 import pandas as pd
 from torch import Tensor
 
-from metalora.bundled import GALLERY, GALLERY_IMAGES, NAMES, bundled_folder, read_card, read_planes
+from metalora.bundled import GALLERY, GALLERY_IMAGES, read_card, read_planes
+from metalora.bundled_names import NAMES, bundled_folder
+from metalora.config import AdapterConfig
 from metalora.errors import InputError
 from metalora.evaluation.cells import SuiteConfig
 from metalora.evaluation.tables import format_percent
@@ -21,15 +23,13 @@ from metalora.model import AdaptedModel
 from metalora.run_queue import RunQueue
 from metalora.run_status import Backend
 from metalora.runs import RunConfig, open_run
-from metalora.storage import WEIGHTS, load
+from metalora.storage import WEIGHTS, check_start, load, settings_of
 from metalora.suites.base import Suite
-from metalora.workspace import Workspace
+from metalora.workspace import RUN, Workspace
 
-RUN = "run:"  # begins the name of an adapter that a visitor trained
 KEPT = timedelta(days=30)  # of uploads and runs that nobody touches
 OPEN = 6  # adapters that stay in memory
 DEFAULT = "resnet20/metalora-tr"
-NO_ADAPTER = "This run has no adapter yet: wait until it is finished, or stop it."
 
 
 @dataclass(frozen=True, eq=False)
@@ -113,10 +113,8 @@ class Laboratory:
         Raises:
             InputError: there is no such run of this visitor, or it has no adapter yet.
         """
-        folder = self.workspace.run_folder(visitor, run)
-        if not self.trained(visitor, run):
-            raise InputError(NO_ADAPTER)
-        return Path(shutil.make_archive(str(folder / "adapter"), "zip", folder / ADAPTER))
+        adapter = self.workspace.adapter_folder(visitor, f"{RUN}{run}")
+        return Path(shutil.make_archive(str(adapter), "zip", adapter))
 
     def open(self, visitor: str, name: str | None = None) -> OpenAdapter:
         """An adapter by its name in `adapters`.
@@ -127,11 +125,26 @@ class Laboratory:
         name = name or DEFAULT
         if not name.startswith(RUN):
             return self._bundled(name)
-        folder = self.workspace.run_folder(visitor, name.removeprefix(RUN))
-        weights = folder / ADAPTER / WEIGHTS
-        if not weights.exists():
-            raise InputError(NO_ADAPTER)
-        return self._of_run(folder, weights.stat().st_mtime_ns)
+        adapter = self.workspace.adapter_folder(visitor, name)
+        return self._of_run(adapter.parent, (adapter / WEIGHTS).stat().st_mtime_ns)
+
+    def start(self, visitor: str, name: str) -> tuple[str | None, AdapterConfig]:
+        """Backbone and settings of an adapter to go on from.
+
+        Raises:
+            InputError: there is none of that name for this visitor, or it is damaged.
+        """
+        return settings_of(self.workspace.adapter_folder(visitor, name))
+
+    def check_start(self, visitor: str, config: RunConfig) -> None:
+        """See whether a run of these settings can go on from the adapter that it names.
+
+        Raises:
+            InputError: it cannot, or there is none of that name for this visitor.
+        """
+        if config.start:
+            folder = self.workspace.adapter_folder(visitor, config.start)
+            check_start(folder, config.backbone, config.adapter, self.adapters(visitor).get(config.start))
 
     @functools.lru_cache(OPEN)  # noqa: B019 - one laboratory for each app
     def _bundled(self, name: str) -> OpenAdapter:

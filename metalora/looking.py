@@ -13,7 +13,7 @@ from metalora.examination import Examination, Exchange, blend, examine
 from metalora.gallery import Gallery
 from metalora.inspection import Inspection
 from metalora.inspection_files import write_inspection
-from metalora.laboratory import DEFAULT, Laboratory
+from metalora.laboratory import DEFAULT, Laboratory, OpenAdapter
 from metalora.methods import METHODS
 from metalora.neighbour_table import exchange_table, neighbour_table
 from metalora.pictures import Pictures, read_paths
@@ -176,11 +176,25 @@ def exchange(
     """
     if seen.fixed:
         raise InputError(seen.fixed)
+    opened = _reopen(laboratory, visitor, seen)
+    found = blend(opened.model, opened.gallery, seen.images, receiver, receiver, donor, share, k=voters(opened.gallery))
+    return found, exchange_table(seen.examination, seen.images, receiver, found, opened.gallery)
+
+
+def constant_update(laboratory: Laboratory, visitor: str, seen: Look, layer: str) -> Tensor:
+    """ΔW of a layer where one adapter serves every image, (*weight.shape), on the CPU.
+
+    Raises:
+        InputError: it depends on the image, there is no such layer, or the adapter changed since.
+    """
+    return _reopen(laboratory, visitor, seen).model.delta_weight(layer)[0].detach().cpu()
+
+
+def _reopen(laboratory: Laboratory, visitor: str, seen: Look) -> OpenAdapter:
     opened = laboratory.open(visitor, seen.name)
     if opened.gallery.adapter != seen.adapter:
         raise InputError("This adapter was trained further in the meantime: choose it again.")
-    found = blend(opened.model, opened.gallery, seen.images, receiver, receiver, donor, share, k=voters(opened.gallery))
-    return found, exchange_table(seen.examination, seen.images, receiver, found, opened.gallery)
+    return opened
 
 
 def told(seen: Look, receiver: int, donor: int, share: float, found: Exchange) -> str:

@@ -99,6 +99,11 @@ class MappingNet(CoreHead):
         """Whether the width of the features is known."""
         return not isinstance(self.hidden.weight, nn.UninitializedParameter)
 
+    @property
+    def standardised(self) -> bool:
+        """Whether the statistics of features were taken."""
+        return bool((self.feature_std != 1).any())
+
     def materialise(self, features: Tensor) -> None:
         """Learn the width F from features (N, F)."""
         if not self.materialised:

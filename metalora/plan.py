@@ -130,5 +130,17 @@ def only_kind(backbone: str, kind: str) -> dict[str, tuple[str, ...]]:
     return {field: tuple(f"^{re.escape(name)}$" for name in patterns)}
 
 
+def kind_of(backbone: str, config: AdapterConfig) -> str | None:
+    """Which of `KINDS` the settings adapt, the other way round of `only_kind`; None: neither of them alone."""
+    for kind in KINDS:
+        try:
+            wanted = {"targets": None, "exclude": (), **only_kind(backbone, kind)}
+        except InputError:  # it has none of that kind
+            continue
+        if all(getattr(config, name) == patterns for name, patterns in wanted.items()):
+            return kind
+    return None
+
+
 def _untrained(backbone: str) -> Backbone:
     return load_backbone(backbone, pretrained=backbone in BUNDLED)

@@ -17,6 +17,7 @@ import plotly.graph_objects as go
 
 from metalora.arms import CONTROLS, DEFAULT, arm
 from metalora.backbones import ASSETS, BUNDLED
+from metalora.bounds import whole
 from metalora.errors import InputError
 from metalora.evaluation.cells import CellConfig, SuiteConfig
 from metalora.evaluation.comparison import RESULTS, Comparison, ComparisonConfig, cell_file, read_comparison, with_rate
@@ -96,7 +97,7 @@ def load_comparison(file: Path) -> Comparison:
     return Comparison(config, *frames, primary, tuple(notes), kept_gains=gains)
 
 
-def own_config(backbones: list[str], methods: list[str], seeds: float, steps: float) -> ComparisonConfig:
+def own_config(backbones: list[str], methods: list[str], seeds: int, steps: int) -> ComparisonConfig:
     """Settings of a comparison on the digits that a visitor may run.
 
     Raises:
@@ -105,11 +106,8 @@ def own_config(backbones: list[str], methods: list[str], seeds: float, steps: fl
     strange = [name for name in backbones if name not in BUNDLED]
     if strange:
         raise InputError(f"{strange[0]!r} is no bundled backbone: use {choices(strange[0], BUNDLED)}.")
-    limits = {"seeds": (seeds, MOST_SEEDS), "steps": (steps, MOST_STEPS)}
-    for name, (value, most) in limits.items():
-        if not isinstance(value, int | float) or not 1 <= value <= most or value != int(value):
-            told = "empty" if value is None else value
-            raise InputError(f"The number of {name} is {told}: use a whole number from 1 to {most:,}.")
+    whole("seeds", seeds, 1, MOST_SEEDS)
+    whole("steps", steps, 1, MOST_STEPS)
     ordered = [name for name in ARMS if name in methods] + [name for name in methods if name not in ARMS]
     base = ComparisonConfig()
     return replace(
@@ -117,8 +115,8 @@ def own_config(backbones: list[str], methods: list[str], seeds: float, steps: fl
         suite=SuiteConfig("digits"),
         backbones=tuple(name for name in BUNDLED if name in backbones),
         methods=tuple(ordered),
-        seeds=int(seeds),
-        training=replace(base.training, steps=int(steps)),
+        seeds=seeds,
+        training=replace(base.training, steps=steps),
     )
 
 

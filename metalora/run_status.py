@@ -27,6 +27,11 @@ class RunStatus:
         """Whether something is still going to happen by itself."""
         return self.state in ("queued", "running", "stopping")
 
+    @property
+    def share(self) -> float | None:
+        """Of its steps that are done, 0 to 1, where it is on the way or was left there; None otherwise."""
+        return self.step / self.steps if self.step and self.state not in ("new", "finished") else None
+
     def to_dict(self) -> dict[str, Any]:
         """Plain values, ready for JSON."""
         return asdict(self)

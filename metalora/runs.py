@@ -32,13 +32,18 @@ from metalora.training import TrainingConfig
 
 @dataclass(frozen=True)
 class RunConfig:
-    """Settings of a run."""
+    """Settings of a run.
+
+    Attributes:
+        start: saved adapter to go on from, a folder or a bundled name; None: updates begin at zero.
+    """
 
     backbone: str = "resnet20"
     suite: SuiteConfig = field(default_factory=SuiteConfig)
     adapter: AdapterConfig = field(default_factory=AdapterConfig)
     training: TrainingConfig = field(default_factory=TrainingConfig)
     ks: tuple[int, ...] = (5, 10)
+    start: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, ready for JSON."""
@@ -54,6 +59,7 @@ class RunConfig:
             AdapterConfig.from_dict(values["adapter"]),
             TrainingConfig(**values["training"]),
             tuple(values["ks"]),
+            values.get("start"),
         )
 
     @property

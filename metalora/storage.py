@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from metalora.backbones import Backbone, load_backbone
+from metalora.bundled_names import adapter_folder
 from metalora.config import AdapterConfig
 from metalora.errors import InputError
 from metalora.layers import AdaptedLayer
@@ -18,6 +19,7 @@ from metalora.version import __version__
 
 FORMAT_VERSION = 1
 CONFIG, WEIGHTS = "config.json", "adapter.safetensors"
+SHAPELESS = ("alpha", "dropout", "seed")  # settings that trained tensors do not depend on
 
 
 def check_folder(path: Path, owned: tuple[str, ...] = (WEIGHTS,)) -> None:
@@ -53,7 +55,7 @@ def save(model: AdaptedModel, path: Path) -> None:
         },
         "extractor_sha256": extractor_hash(model),
         "adapter": model.config.to_dict(),
-        "tensors": {name: _describe(tensor) for name, tensor in trained.items()},
+        "tensors": _description(trained),
         "example_shape": list(model.example.shape),
     }
     text = json.dumps(config, indent=1) + "\n"
@@ -94,6 +96,7 @@ def load(
     """The adapted model that `AdaptedModel.save` wrote to `path`, in eval mode.
 
     Args:
+        path: the folder, or the name of a bundled adapter, such as "resnet20/metalora-tr".
         backbone: the foreign backbone, which is not saved; for a named one only to save loading it.
         extractor: the extractor, where that was a module.
         download: fetch a timm backbone's weights when they are not on this machine.
@@ -101,11 +104,8 @@ def load(
     Raises:
         InputError: the folder, its version, names, shapes or dtypes do not fit, or another backbone is given.
     """
-    path = Path(path)
-    saved = _read_config(path)
-    tensors, _ = read_tensors(path / WEIGHTS)
-    found = {name: _describe(tensor) for name, tensor in tensors.items()}
-    _compare(saved["tensors"], found, path / WEIGHTS)
+    path = adapter_folder(path)
+    saved, tensors = _read(path)
     settings = dict(saved["adapter"])
     if settings.get("extractor") == "module":
         if extractor is None:
@@ -128,12 +128,72 @@ def load(
         raise InputError(f"{path} was trained on other weights of its backbone: pass the module that it was made from.")
     example = torch.zeros(saved["example_shape"]).to(like)
     model = adapt(wrapped, config, example=example, download=download)
+    _fill(model, saved, tensors, path)
+    return model
+
+
+def restore(model: AdaptedModel, path: str | Path) -> None:
+    """Give `model` the trained part that was saved in `path`, a folder or a bundled name, to go on from there.
+
+    Settings that shape nothing may differ: alpha, dropout and the seed.
+
+    Raises:
+        InputError: the folder does not fit, as in `load`, or was made with other settings or another backbone.
+    """
+    path = adapter_folder(path)
+    saved, tensors = _read(path)
+    check_start(path, model.backbone.name, model.config)
+    if saved["backbone"]["sha256"] != original_hash(model):
+        raise InputError(f"{path} was trained on other weights of its backbone: start at zero.")
+    _fill(model, saved, tensors, path)
+
+
+def check_start(path: str | Path, backbone: str | None, config: AdapterConfig, name: str | None = None) -> None:
+    """See whether an adapter of these settings can go on from the one in `path`.
+
+    Args:
+        name: what the person calls that one; None: its path.
+
+    Raises:
+        InputError: it cannot; the sentence says which setting differs.
+    """
+    name, (trained_on, saved) = name or str(path), settings_of(path)
+    if trained_on != backbone:
+        raise InputError(f"{name} adapts {trained_on or 'a module'}, not {backbone}: set the same, or start at zero.")
+    before, now = saved.to_dict(), config.to_dict()
+    for setting, value in before.items():
+        if setting not in SHAPELESS and now[setting] != value:
+            same = "set the same, or start at zero"
+            raise InputError(f"{name} was made with {setting} {value!r}, not {now[setting]!r}: {same}.")
+
+
+def settings_of(path: str | Path) -> tuple[str | None, AdapterConfig]:
+    """Name of the backbone (None: a module) and adapter settings that `save` wrote to `path`.
+
+    Raises:
+        InputError: there is no adapter, or its settings are damaged.
+    """
+    saved = _read_config(adapter_folder(path))
+    return saved["backbone"]["name"], AdapterConfig.from_dict(saved["adapter"])
+
+
+def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """Settings and tensors, which belong together."""
+    saved = _read_config(path)
+    tensors, _ = read_tensors(path / WEIGHTS)
+    _compare(saved["tensors"], _description(tensors), path / WEIGHTS)
+    return saved, tensors
+
+
+def _fill(model: AdaptedModel, saved: dict[str, Any], tensors: dict[str, Tensor], path: Path) -> None:
     if extractor_hash(model) != saved["extractor_sha256"]:
         raise InputError(f"{path} was trained with other weights of its extractor: pass the one that it was made with.")
-    built = {name: _describe(tensor) for name, tensor in model.trained.state_dict().items()}
-    _compare(built, found, path / WEIGHTS)
+    _compare(_description(model.trained.state_dict()), _description(tensors), path / WEIGHTS)
     model.trained.load_state_dict(tensors)
-    return model
+
+
+def _description(tensors: dict[str, Tensor]) -> dict[str, list]:
+    return {name: _describe(tensor) for name, tensor in tensors.items()}
 
 
 def _read_config(path: Path) -> dict[str, Any]:

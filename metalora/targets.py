@@ -58,9 +58,9 @@ def select_layers(net: nn.Module, config: AdapterConfig, stem: str | None = None
             raise InputError(_too_large(rank, largest, name, config))
         else:
             left_out[name] = f"rank {rank} exceeds its largest, {largest}"
-    _warn(left_out)
     if not ranks:
-        raise InputError(f"No layer is left to adapt: lower the rank ({config.rank}) or widen the targets.")
+        raise InputError(_nothing_left({name: _largest(candidates[name], config) for name in chosen}, config))
+    _warn(left_out)
     return Selection(ranks, left_out)
 
 
@@ -133,6 +133,14 @@ def _too_large(rank: int, largest: int, name: str, config: AdapterConfig) -> str
     if method(config.method).format is TR:
         return f"Rank {rank} needs a width of {rank}², over the smaller side of {name}. Use {largest} or less."
     return f"Rank {rank} exceeds the smaller side, {largest}, of {name}. Use {largest} or less."
+
+
+def _nothing_left(largest: dict[str, int], config: AdapterConfig) -> str:
+    """Why no layer is adapted, given the largest rank of each that was chosen."""
+    if not largest:
+        return "No layer is left to adapt: widen the targets."
+    widest = max(largest, key=largest.__getitem__)  # of no layer is the rank as large as that
+    return _too_large(config.rank, largest[widest], widest, config)
 
 
 def _warn(left_out: dict[str, str]) -> None:

@@ -12,10 +12,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from metalora.bounds import LARGEST_SEED, whole
 from metalora.device import autocast, pick_device
 from metalora.errors import InputError
-from metalora.evaluation.embedding import Protocol, embed
-from metalora.evaluation.scoring import accuracy, predict
+from metalora.evaluation.embedding import Protocol
+from metalora.evaluation.scoring import embedded_sides, validation_accuracy
 from metalora.loop import Progress, run_loop, warmup_cosine
 from metalora.model import AdaptedModel
 from metalora.states import generator
@@ -45,12 +46,14 @@ class TrainingConfig:
 
     def __post_init__(self) -> None:
         for name in ("steps", "batch", "set_size"):
-            if getattr(self, name) < 1:
-                raise InputError(f"{name} is {getattr(self, name)}: use 1 or more.")
+            whole(name, getattr(self, name))
+        whole("validate_every", self.validate_every, 0)
+        whole("seed", self.seed, 0, LARGEST_SEED)
         if self.batch % self.set_size:
             raise InputError(f"A batch of {self.batch} does not divide into sets of {self.set_size}: change either.")
-        if not 0 < self.rate < 1:
-            raise InputError(f"The learning rate is {self.rate:g}: use a number between 0 and 1, such as 0.003.")
+        if not (isinstance(self.rate, int | float) and 0 < self.rate < 1):
+            told = "empty" if self.rate is None else self.rate
+            raise InputError(f"The learning rate is {told}: use a number between 0 and 1, such as 0.003.")
 
 
 def fit(
@@ -60,8 +63,8 @@ def fit(
 
     Yields a `Progress` after every step; its metrics are "loss", "accuracy" (of the head, on the batch)
     and, where validated, "validation" (k-NN accuracy at K = 5 on validation images of seen tasks).
-    The last one is always validated. Where others are, the first has "original" too: the validation before any
-    step, when every update is zero.
+    The last one is always validated. Where others are, the first has "original" too: the same of the original
+    backbone. A model that was trained before goes on from there; the head begins anew.
 
     Args:
         checkpoint: file to resume from when it exists, and to write while training.
@@ -90,7 +93,10 @@ def fit(
     trained = [parameter for group in optimizer.param_groups for parameter in group["params"]]
 
     def step(i: int) -> dict[str, float]:
-        original = {"original": validate(model, suite, protocol)} if i == 0 and config.validate_every else {}
+        original = {}
+        if i == 0 and config.validate_every:
+            with model.disabled():
+                original["original"] = validate(model, suite, protocol)
         model.train()
         batch = suite.batch(config.batch, generator(config.seed, i), config.set_size)
         labels = column[batch.labels.to(device)]
@@ -121,18 +127,16 @@ def fit(
     model.eval()
 
 
-def validate(model: AdaptedModel, suite: Suite, protocol: Protocol, k: int = 5) -> float:
-    """k-NN accuracy of validation images of seen tasks against the seen tasks' gallery."""
-    queries, gallery = suite.sides["validation"], suite.sides["seen gallery"]
-    k = min(k, len(gallery))
-    features, stored = embed(model, queries, protocol), embed(model, gallery, protocol)
-    return accuracy(predict(queries, features, gallery, stored, [k], suite.primary)[k], queries)
+def validate(model: AdaptedModel, suite: Suite, protocol: Protocol) -> float:
+    """k-NN accuracy at K = 5 on validation images of seen tasks, see `validation_accuracy`."""
+    return validation_accuracy(suite, embedded_sides(model, suite, protocol))
 
 
 def _standardise(model: AdaptedModel, suite: Suite, config: TrainingConfig, device: torch.device) -> None:
     sample = suite.batch(min(FEATURE_SAMPLE, len(suite.sides["train"])), generator(config.seed, -1)).images
     model.prepare(sample[:2].to(device))
-    if model.config.generates:
+    # What was trained before has learnt with its own statistics.
+    if model.config.generates and not model.mapping.standardised:
         with autocast(device, config.precision):
             model.standardise(sample.to(device))
 

@@ -20,11 +20,15 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
 
+from metalora.bundled_names import bundled_folder
 from metalora.errors import InputError
-from metalora.execution import SETTINGS, Run
+from metalora.execution import ADAPTER, SETTINGS, Run
+from metalora.limits import check_limits
 from metalora.runs import RunConfig, open_run
+from metalora.storage import WEIGHTS
 
 TOKEN, RUN_ID, UPLOAD_ID = r"[\w-]{32}", r"\d{8}-\d{6}-\d{6}-[0-9a-f]{16}", r"[0-9a-f]{24}"
+RUN = "run:"  # begins the name of an adapter that a visitor trained
 SUITE = r"[a-z][a-z0-9-]{0,39}"
 MOST_UPLOADS = 20  # of a visitor
 MOST_BYTES = 512 * 2**20  # of a visitor's uploads together
@@ -77,12 +81,16 @@ class Workspace:
         """A new run's id; its folder holds the settings, and a copy of the upload that it needs. Nothing starts yet.
 
         Args:
-            config: its suite "upload:ID" is the visitor's upload; "folder:PATH" is refused: paths belong to the server.
+            config: its suite "upload:ID" is the visitor's upload, its start a name as in `adapter_folder`;
+                "folder:PATH" is refused: paths belong to the server.
 
         Raises:
-            InputError: there is no such upload, the visitor has too many runs, or the disk refuses.
+            InputError: there is no such upload, a setting is above `LIMITS`, the visitor has too many runs, or the
+                disk refuses.
         """
+        check_limits(config)
         runs, source = self.folder(visitor) / "runs", self._source(visitor, config)
+        start = self._start(visitor, config)
         with self._lock:
             if len(self.runs(visitor)) >= self.most_runs:
                 raise InputError(f"You have {self.most_runs} runs, which is the most: delete one first.")
@@ -92,17 +100,31 @@ class Workspace:
                 own = folder / "upload" / source.name
                 _fill(own.parent, lambda: _link(source, own))
                 config = _with_pictures(config, own)
+            if start is not None:  # a copy, since the run that it is of may be deleted, or trained further
+                own = folder / "start"
+                _fill(own, lambda: shutil.copytree(start, own, dirs_exist_ok=True))
+                config = replace(config, start=str(own))
             Run(folder, config).record("new")
         return run_id
 
     def resolve(self, visitor: str, config: RunConfig) -> RunConfig:
-        """These settings with the path of the upload in place of "upload:ID", for an estimate or a look at the suite.
+        """These settings with the server's paths in place of names, for an estimate or a look at the suite.
 
         Raises:
             InputError: as `prepare_run`.
         """
+        check_limits(config)
         source = self._source(visitor, config)
+        start = self._start(visitor, config)
+        config = config if start is None else replace(config, start=str(start))
         return config if source is None else _with_pictures(config, source)
+
+    def _start(self, visitor: str, config: RunConfig) -> Path | None:
+        """Where the visitor's adapter lies that a run goes on from; None: it is a bundled one, or there is none."""
+        if config.start is None:
+            return None
+        folder = self.adapter_folder(visitor, config.start)
+        return folder if config.start.startswith(RUN) else None
 
     def _source(self, visitor: str, config: RunConfig) -> Path | None:
         kind, colon, name = config.suite.name.partition(":")
@@ -111,6 +133,19 @@ class Workspace:
         if colon:
             raise InputError("Pictures of your own come as a zip archive: upload it, then choose it.")
         return None
+
+    def adapter_folder(self, visitor: str, name: str) -> Path:
+        """The folder of an adapter: "run:ID" is of the visitor's run, any other name a bundled one's.
+
+        Raises:
+            InputError: there is none of that name, or the run has none yet.
+        """
+        if not name.startswith(RUN):
+            return bundled_folder(name)
+        folder = self.run_folder(visitor, name.removeprefix(RUN)) / ADAPTER
+        if not (folder / WEIGHTS).exists():
+            raise InputError("This run has no adapter yet: wait until it is finished, or stop it.")
+        return folder
 
     def run_folder(self, visitor: str, run_id: str) -> Path:
         """The folder of a visitor's run.

@@ -83,7 +83,7 @@ def run_endpoints(context: Context) -> None:
         ("whole", default.training.batch, "Images of a step"),
         ("number", default.training.rate, "Learning rate"),
         ("whole", default.training.seed, "Random seed"),
-        ("whole", 500, "The most query images of a side"),
+        ("whole", 500, "Max queries: the most images of a side"),
         visitor,
     )
     endpoints = (

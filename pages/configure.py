@@ -1,5 +1,6 @@
 """Configure: which layers get an update, of which format and rank, and what that costs."""
 
+from dataclasses import replace
 from typing import Any
 
 import gradio as gr
@@ -9,15 +10,18 @@ from metalora.cli.writing import as_command, as_json, as_python
 from metalora.config import AdapterConfig
 from metalora.diagram import network
 from metalora.errors import InputError
+from metalora.limits import check_limits
 from metalora.methods import METHODS
-from metalora.plan import KINDS, PRESETS, Plan, only_kind, plan
+from metalora.plan import KINDS, PRESETS, Plan, kind_of, only_kind, plan
 from metalora.runs import RunConfig
+from metalora.workspace import RUN
 from pages.context import PRIVATE, QUIET, Context
-from pages.words import Sentence, remember, whole
+from pages.words import Sentence, remember, telling
 
 ALL, EXPRESSION = "all layers", "by expression"
-# Larger ones would fill the server's memory before anything could be said about them.
-MOST = {"rank": 10_000, "hidden": 4_096, "code": 4_096, "branches": 64}
+ZERO = ("nothing: a new adapter", "")
+OF_ADAPTER = ("method", "rank", "extractor", "hidden", "code", "alpha", "branches", "dropout")
+OWN_START = "adapter"  # what a command line calls the unpacked download of a run
 
 
 def build(context: Context) -> None:
@@ -41,12 +45,12 @@ def build(context: Context) -> None:
     inputs = list(fields.values())
     outputs = [form, error, headline, note, layer, diagram, table, command, python, settings, context.settings]
 
-    def describe(known: dict[str, Any], drawn: str | None, *values: Any) -> list[Any]:
+    def describe(token: str | None, known: dict[str, Any], drawn: str | None, *values: Any) -> list[Any]:
         given = dict(zip(fields, values, strict=True))
         try:
-            for name, most in MOST.items():
-                whole(fields[name].label, given[name], 1, most)
             config = _run_config(known, given)
+            check_limits(config)
+            context.laboratory.check_start(token or "", config)
             planned = plan(config.backbone, config.adapter)
         except InputError as problem:
             return [list(values), str(problem), *[gr.skip()] * (len(outputs) - 2)]
@@ -61,7 +65,7 @@ def build(context: Context) -> None:
 
     describing = {
         "fn": describe,
-        "inputs": [context.settings, layer, *inputs],
+        "inputs": [context.visitor, context.settings, layer, *inputs],
         "outputs": outputs,
         "trigger_mode": "always_last",
         "show_progress": "hidden",
@@ -81,6 +85,7 @@ def build(context: Context) -> None:
     fields["preset"].input(lambda preset: preset, fields["preset"], context.size, **PRIVATE)
     for field in sized:  # a size of one's own is no preset
         field.input(lambda: None, None, fields["preset"], **QUIET)
+    _starts(context, fields)
     fields["kind"].change(
         lambda kind: gr.update(visible=kind == EXPRESSION),
         fields["kind"],
@@ -89,12 +94,48 @@ def build(context: Context) -> None:
     )
 
 
+def _starts(context: Context, fields: dict[str, Any]) -> None:
+    """The adapters that one can go on from; a chosen one brings its settings along."""
+    laboratory, start = context.laboratory, fields["start"]
+    filled = [name for name in fields if name not in ("start", "preset")]
+
+    def known(token: str | None) -> Any:
+        return gr.update(choices=[ZERO, *((title, name) for name, title in laboratory.adapters(token).items())])
+
+    @telling
+    def fill(token: str, name: str) -> list[Any]:
+        if not name:
+            return [gr.skip()] * (len(filled) + 1)
+        backbone, adapter = laboratory.start(token, name)
+        values = {"backbone": backbone, **_layers(backbone, adapter)} | {n: getattr(adapter, n) for n in OF_ADAPTER}
+        return [None, *(values[name] or 0 if name == "alpha" else values[name] for name in filled)]
+
+    gr.on([context.load, context.adapters.change], known, context.visitor, start, **QUIET)
+    chosen = [fields["preset"], *(fields[name] for name in filled)]
+    start.input(fill, [context.visitor, start], chosen, show_progress="hidden", **PRIVATE)
+
+
+def _layers(backbone: str, adapter: AdapterConfig) -> dict[str, Any]:
+    """Which layers are adapted, in the words of the fields."""
+    if adapter.targets is None and not adapter.exclude:
+        return {"kind": ALL, "expression": ""}
+    kind = kind_of(backbone, adapter)
+    return {"kind": kind or EXPRESSION, "expression": "" if kind else "|".join(adapter.targets or ())}
+
+
 def _fields() -> dict[str, Any]:
     """The controls, by name."""
     default = PRESETS["Default"].adapter("metalora-tr")
     methods = [(entry.title, name) for name, entry in METHODS.items() if entry.format is not None]
     found = {
         "preset": gr.Radio(list(PRESETS), value="Default", label="Size", info="Sets rank and mapping net."),
+        "start": gr.Dropdown(
+            [ZERO],
+            value="",
+            label="Start from",
+            info="Or a bundled adapter or a run of yours, to train it further.",
+            allow_custom_value=True,
+        ),
         "backbone": gr.Dropdown(
             list(BUNDLED),
             value="resnet20",
@@ -133,13 +174,12 @@ def _run_config(known: dict[str, Any], given: dict[str, Any]) -> RunConfig:
         chosen = {"targets": (given["expression"] or "",)}
     elif kind in KINDS:
         chosen = only_kind(given["backbone"], kind)
-    names = ("method", "rank", "extractor", "hidden", "code", "alpha", "branches", "dropout")
-    adapter = {name: given[name] for name in names}
+    adapter = {name: given[name] for name in OF_ADAPTER}
     # Gradio shows 0 where a number has no value.
     adapter |= {"alpha": adapter["alpha"] or None, "dropout": adapter["dropout"] or 0}
     before = RunConfig.from_dict(known) if known else RunConfig()
     config = AdapterConfig(**adapter, **chosen, seed=before.training.seed)
-    return RunConfig(given["backbone"], before.suite, config, before.training, before.ks)
+    return RunConfig(given["backbone"], before.suite, config, before.training, before.ks, given["start"] or None)
 
 
 def _drawing(planned: Plan, drawn: str | None) -> list[Any]:
@@ -150,7 +190,9 @@ def _drawing(planned: Plan, drawn: str | None) -> list[Any]:
 
 
 def _texts(planned: Plan, config: RunConfig) -> list[Any]:
-    return [as_command(config), as_python(config), as_json(config), config.to_dict()]
+    # A run of this server has no name elsewhere: there it is what was downloaded of it.
+    written = replace(config, start=OWN_START) if (config.start or "").startswith(RUN) else config
+    return [as_command(written), as_python(written), as_json(written), config.to_dict()]
 
 
 def _sizes(preset: str | None, method: str) -> list[Any]:

@@ -1,13 +1,14 @@
 """Inspect: the adapters that pictures get, and what these do to them."""
 
+from functools import partial
 from typing import Any
 
 import gradio as gr
 
 from metalora.errors import InputError
-from metalora.figures import codes, core_values, fingerprint, similarities, strengths
+from metalora.figures import codes, core_values, fingerprint, similarities, strengths, update_weights
 from metalora.laboratory import DEFAULT, RUN, Laboratory
-from metalora.looking import EXAMPLES, MOST, Look, keep, look
+from metalora.looking import EXAMPLES, MOST, Look, constant_update, keep, look
 from pages.context import COMPUTE, PRIVATE, QUIET, Context
 from pages.inspect_exchange import FORGOTTEN, exchange_panel
 from pages.plot import Plot
@@ -23,6 +24,10 @@ READ_PLACES = (
     "that the adapter was trained on: a picture of anything else gets one of its classes all the same."
 )
 READ_CORES = "The core of one layer for each picture, by its number: bars c[r] in CP, cells C[r2, r0] in TR; one scale."
+READ_UPDATE = (
+    "ΔW of one layer, the same for every image: a row per output channel, a column per input channel (and place in the "
+    "kernel); white is no change of the weight."
+)
 READ_STRENGTHS = (
     "A row per picture, numbered as above, a column per layer: 0 is no update, 1 is one as large as the weight."
 )
@@ -60,13 +65,12 @@ def build(context: Context) -> None:
     gr.Markdown("### Strength of the updates")
     strips = Plot(label="Strength of each layer's update", height=246, follows=True)
     _caption(READ_STRENGTHS)
-    with gr.Column(min_width=320) as generated:
-        layer, cores, alike, spread = _closer()
+    layer, closer, caption, generated, alike, spread = _closer()
     seen = gr.State(None)
     panel = exchange_panel(context, seen)
     groups = [none, emblem, generated]
-    plots = [prints, strips, cores, alike, spread]
-    outputs = [seen, status, error, skipped, pool, places, *groups, *plots, layer, *panel.controls]
+    plots = [prints, strips, alike, spread]
+    outputs = [seen, status, error, skipped, pool, places, *groups, *plots, layer, closer, caption, *panel.controls]
 
     def examine(token: str, name: str, files: list[str] | None, pool: bool, drawn: str | None) -> list[Any]:
         """Everything that is shown of the pictures; what went wrong leaves the earlier ones in place."""
@@ -87,8 +91,10 @@ def build(context: Context) -> None:
             pooling,
             table,
             *(gr.update(visible=shown) for shown in (not found.has_cores, found.has_cores, found.has_cores)),
-            *_figures(found, drawn),
+            *_figures(found),
             gr.update(choices=found.layers, value=drawn),
+            _layer(laboratory, token, found, drawn),
+            READ_CORES if found.has_cores else READ_UPDATE,
             *panel.reset(found),
         ]
 
@@ -104,25 +110,25 @@ def build(context: Context) -> None:
     ).then(panel.exchange, panel.inputs, panel.outputs, show_progress="hidden", **COMPUTE, **PRIVATE).then(
         telling(_files(laboratory)), [context.visitor, seen], downloads, show_progress="hidden", **COMPUTE, **PRIVATE
     )
-    layer.input(_core, [seen, layer], [cores, error], **QUIET)
+    layer.input(partial(_redraw, laboratory), [context.visitor, seen, layer], [closer, error], **QUIET)
     _menu(context, adapter)
 
 
 def _closer() -> list[Any]:
-    """One layer's cores, how alike the pictures' cores are, and their codes."""
-    gr.Markdown("### What was generated")
+    """One layer's cores or update; how alike the pictures' cores are, and their codes."""
+    gr.Markdown("### One layer, closely")
     # Custom values, so that a server which was restarted and knows no choices any more can say so.
     layer = gr.Dropdown([], label="Layer", interactive=True, allow_custom_value=True)
-    cores = Plot(label="Core of the chosen layer, for each picture", height=240, follows=True)
-    _caption(READ_CORES)
-    with gr.Row():
+    closer = Plot(label="Core of the chosen layer for each picture, or its constant update", height=240, follows=True)
+    caption = Sentence(READ_CORES)
+    with gr.Row() as generated:
         with gr.Column(min_width=320):
             alike = Plot(label="Cosine similarity between the pictures' cores", height=316, follows=True)
             _caption(READ_SIMILARITIES)
         with gr.Column(min_width=320):
             spread = Plot(label="The pictures' codes", height=320, follows=True)
             _caption(READ_CODES)
-    return [layer, cores, alike, spread]
+    return [layer, closer, caption, generated, alike, spread]
 
 
 def _files(laboratory: Laboratory):
@@ -136,30 +142,31 @@ def _files(laboratory: Laboratory):
     return written
 
 
-def _core(seen: Look | None, layer: str) -> list[Any]:
-    """One layer's cores, or a sentence."""
-    if seen is None:
+def _layer(laboratory: Laboratory, token: str, found: Look, layer: str) -> Any:
+    """One layer: the cores of the pictures, or the update that is the same for all."""
+    if found.has_cores:
+        return core_values(found.numbered, layer)
+    return update_weights(constant_update(laboratory, token, found, layer))
+
+
+def _redraw(laboratory: Laboratory, token: str, found: Look | None, layer: str) -> list[Any]:
+    """One layer, or a sentence."""
+    if found is None:
         return [gr.skip(), FORGOTTEN]
     try:
-        return [core_values(seen.numbered, layer), ""]
+        return [_layer(laboratory, token, found, layer), ""]
     except InputError as problem:
         return [gr.skip(), str(problem)]
 
 
-def _figures(found: Look, layer: str) -> list[Any]:
-    """Fingerprints, strengths, one layer's cores, similarities, codes."""
+def _figures(found: Look) -> list[Any]:
+    """Fingerprints, strengths, similarities, codes."""
     inspection = found.numbered
     strips = strengths(inspection)
     if not found.has_cores:
-        return [None, strips, None, None, None]
+        return [None, strips, None, None]
     spread = None if inspection.codes is None else codes(inspection.codes, inspection.names)
-    return [
-        fingerprint(inspection, found.images, theme="light"),
-        strips,
-        core_values(inspection, layer),
-        similarities(inspection),
-        spread,
-    ]
+    return [fingerprint(inspection, found.images, theme="light"), strips, similarities(inspection), spread]
 
 
 def _menu(context: Context, adapter: gr.Dropdown) -> None:

@@ -14,29 +14,24 @@ from metalora.loop import clock
 from metalora.methods import METHODS
 from metalora.plan import PRESETS
 from metalora.runs import RunConfig
+from metalora.suites import FIXED_TASKS
+from metalora.suites.layout import folder_tasks
+from metalora.suites.shifts import TEN_SHIFTS
 from metalora.suites.sources import check_archive
 from pages.context import PRIVATE, QUIET, Context
 from pages.shell import menu
 from pages.watch import watch
-from pages.words import Sentence, remember, telling, whole
+from pages.words import Sentence, remember, telling
 
 OWN = "own"
 SUITES = [
     ("Digits: 12 tasks of scikit-learn's digits, nothing to download", "digits"),
     ("CIFAR-10, ten shifts (the server needs its archive in data/)", "cifar10"),
+    ("CIFAR-10, 48 compositions of rotation, channel order and inversion (likewise)", "cifar10-compositions"),
     ("My own pictures (zip)", OWN),
 ]
 UPLOADED = "upload:"
-OF_SUITE = ("train_pictures", "max_queries")
-BOUNDS = {
-    "steps": (1, 1_000_000),
-    "batch": (1, 4_096),
-    "set_size": (1, 4_096),
-    "validate_every": (0, 1_000_000),
-    "seed": (0, 2**32 - 1),
-    "max_queries": (1, 1_000_000),
-    "train_pictures": (0, 1_000_000),
-}
+OF_SUITE = ("image_size", "hold_out", "max_queries", "train_pictures")
 ESTIMATING = "Estimating the time on this machine …"
 
 
@@ -62,11 +57,11 @@ def build(context: Context) -> None:
 
     def configured(known: dict[str, Any], suite: str, upload_id: str, *values: Any) -> RunConfig:
         given = dict(zip(fields, values, strict=True))
-        _check(given, {name: field.label for name, field in fields.items()})
         if suite == OWN and not upload_id:
             raise InputError("There are no pictures yet: upload a zip archive, or choose another suite.")
         config = RunConfig.from_dict(known)
-        chosen = {name: given.pop(name) or None for name in OF_SUITE}
+        chosen = {name: given.pop(name) or None for name in OF_SUITE}  # 0 and nothing: left out
+        chosen["hold_out"] = tuple(chosen["hold_out"] or ())
         name = f"{UPLOADED}{upload_id}" if suite == OWN else suite
         return replace(
             config,
@@ -129,8 +124,11 @@ def build(context: Context) -> None:
     # Where a run lives in its event, this is the event.
     prepared.success(begin, [context.visitor, context.run], concurrency_limit=None, **PRIVATE)
     context.size.change(_sizes, context.size, [fields[name] for name in ("steps", "batch", "validate_every")], **QUIET)
-    suite.change(lambda name: gr.update(visible=name == OWN), suite, archive, **QUIET)
-    archive.upload(telling(_receive(laboratory)), [context.visitor, archive], [upload, found], **PRIVATE)
+    suite.change(_of_suite, suite, [archive, fields["hold_out"]], **QUIET)
+    suite.input(lambda: [], None, fields["hold_out"], **QUIET)  # tasks of another suite
+    archive.upload(
+        telling(_receive(laboratory)), [context.visitor, archive], [upload, found, fields["hold_out"]], **PRIVATE
+    )
 
 
 def _fields() -> dict[str, Any]:
@@ -147,23 +145,40 @@ def _fields() -> dict[str, Any]:
         found["validate_every"] = gr.Number(
             default.validate_every, label="Validate every", info="steps; 0: at the end", min_width=100
         )
-    with gr.Accordion("Sizes and precision", open=False):
-        found["train_pictures"] = gr.Number(
-            0,  # Gradio shows 0 where a number has no value
-            label="Training pictures of each class (of each task, in own pictures)",
-            info="0: all.",
+    with gr.Accordion("Tasks, sizes and precision", open=False):
+        found["hold_out"] = gr.Dropdown(
+            list(FIXED_TASKS["digits"].names),
+            value=[],
+            multiselect=True,
+            allow_custom_value=True,
+            label="Tasks held out",
+            info=_held_out_info("digits"),
         )
-        found["max_queries"] = gr.Number(500, label="The most query images of a side")
+        with gr.Row():  # Gradio shows 0 where a number has no value
+            found["image_size"] = gr.Number(0, label="Image size", info="pixels; 0: the suite's own", min_width=100)
+            found["max_queries"] = gr.Number(500, label="Max queries", info="the most images of a side", min_width=100)
+        found["train_pictures"] = gr.Number(
+            0,
+            label="Train pictures",
+            info="The most of each class (of each task's class, in own pictures); 0: all.",
+        )
         found["precision"] = gr.Radio(["float32", "bfloat16"], value="float32", label="Precision")
     return found
 
 
-def _check(given: dict[str, Any], labels: dict[str, str]) -> None:
-    """What a person typed, before anything is made of it."""
-    for name, bounds in BOUNDS.items():
-        whole(labels[name], given[name], *bounds)
-    if given["rate"] is None:
-        raise InputError("The learning rate is empty: use a number between 0 and 1, such as 0.003.")
+def _of_suite(name: str) -> list[Any]:
+    """Whether an archive is asked for, and the tasks that can be held out."""
+    tasks = FIXED_TASKS[name].names if name in FIXED_TASKS else ()
+    return [gr.update(visible=name == OWN), gr.update(choices=list(tasks), info=_held_out_info(name))]
+
+
+def _held_out_info(name: str) -> str:
+    """What held out means, and what holds without a choice."""
+    if name not in FIXED_TASKS:
+        return "Not trained on, measured at the end. None chosen: no task is."
+    unseen = FIXED_TASKS[name].unseen
+    which = ", ".join(unseen) if len(unseen) < 5 else f"{len(unseen)} of {len(FIXED_TASKS[name].names)}"
+    return f"Not trained on, measured at the end. None chosen: {which}."
 
 
 def _cost(config: RunConfig) -> str:
@@ -175,7 +190,8 @@ def _cost(config: RunConfig) -> str:
 
 def _title(config: RunConfig) -> str:
     adapter = config.adapter
-    return f"{METHODS[adapter.method].title}, rank {adapter.rank}, on {config.backbone} (from Configure)."
+    start = ", which goes on from a trained one" if config.start else ""
+    return f"{METHODS[adapter.method].title}, rank {adapter.rank}, on {config.backbone}{start} (from Configure)."
 
 
 def _sizes(preset: str | None) -> list[Any]:
@@ -189,8 +205,11 @@ def _receive(laboratory: Laboratory):
     """Keep an uploaded archive, after a look at its directory."""
 
     def receive(token: str, file: str) -> list[Any]:
-        count = check_archive(file)
+        pictures = check_archive(file)
         upload = laboratory.workspace.add_upload(token, file, file)
-        return [upload, f"{count:,} pictures received; whether they make a suite shows when the run starts."]
+        tasks = folder_tasks(pictures)
+        kind = f"in {len(tasks)} tasks" if tasks else "in class folders, to which ten shifts are applied"
+        told = f"{len(pictures):,} pictures {kind}; whether they make a suite shows when the run starts."
+        return [upload, told, gr.update(choices=tasks or list(TEN_SHIFTS.names), value=[])]
 
     return receive

@@ -12,10 +12,11 @@ from metalora.run_status import RunStatus
 from pages.context import PRIVATE, QUIET, Context
 from pages.plot import Plot
 from pages.shell import menu, say
-from pages.words import Sentence, telling
+from pages.words import Meter, Sentence, telling
 
 EMPTY = training_curves(NO_EVENTS, "original")
 BUTTONS = ("stop", "resume", "delete", "download")
+ASK = "(token, run) => [token, run, confirm('Delete this run with its adapter? It cannot be brought back.')]"
 WHY = {
     "": "Stop, resume, delete and download wait for a run.",
     "queued": "Resume, delete and download wait until the run is over.",
@@ -30,7 +31,8 @@ WHY = {
 def watch(context: Context) -> None:
     """Lay out what is seen of the active run, and wire its events."""
     laboratory = context.laboratory
-    status, reason = Sentence("No run yet: choose a suite and press Start.", kind="status"), Sentence(WHY[""])
+    status = Sentence("No run yet: choose a suite and press Start.", kind="status")
+    meter, reason = Meter("Steps that are done"), Sentence(WHY[""])
     with gr.Row():
         small = {"size": "sm", "interactive": False, "min_width": 80}
         buttons = {name: gr.Button(name.capitalize(), **small) for name in BUTTONS[:3]}
@@ -44,14 +46,14 @@ def watch(context: Context) -> None:
     result = gr.Dataframe(label="Result: k-NN accuracy", interactive=False, visible=False)
     log = gr.Textbox(label="Log", lines=6, max_lines=6, interactive=False, autoscroll=True)
     seen = gr.State(None)
-    outputs = [status, reason, *buttons.values(), curves, result, log, seen]
+    outputs = [status, meter, reason, *buttons.values(), curves, result, log, seen]
 
     def look(token: str | None, run: str | None, before: Any) -> list[Any]:
         try:
             now = laboratory.backend.status(token, run) if token and run else None
         except InputError as error:
             resting = [gr.update(interactive=False)] * len(BUTTONS)
-            return [str(error), "", *resting, EMPTY, gr.update(visible=False), "", None]
+            return [str(error), "", "", *resting, EMPTY, gr.update(visible=False), "", None]
         mark = None if now is None else [run, now.state, now.step, now.place]
         if mark == before:
             return [gr.skip()] * len(outputs)
@@ -77,20 +79,24 @@ def watch(context: Context) -> None:
     buttons["resume"].click(resume, chosen, status, concurrency_limit=None, **PRIVATE)
 
     @telling
-    def delete(token: str, run: str) -> Any:
+    def delete(token: str, run: str, sure: bool) -> Any:
+        if not sure:
+            return gr.skip()
         laboratory.workspace.delete_run(token, run)
         return menu(laboratory, token, None)
 
-    buttons["delete"].click(delete, chosen, context.run, **PRIVATE)
+    sure = gr.Checkbox(visible="hidden", show_label=False)
+    buttons["delete"].click(delete, [*chosen, sure], context.run, js=ASK, **PRIVATE)
 
 
 def _states(now: RunStatus | None) -> list[Any]:
-    """The sentence, why some buttons rest, and which do not."""
+    """The sentence, the share that is done, why some buttons rest, and which do not."""
     if now is None:
-        return ["No run yet: choose a suite and press Start.", WHY[""], *[gr.update(interactive=False)] * 3]
+        return ["No run yet: choose a suite and press Start.", "", WHY[""], *[gr.update(interactive=False)] * 3]
     over = now.state in ("stopped", "failed", "finished")
     able = {"stop": now.state in ("queued", "running"), "resume": now.state in ("stopped", "failed"), "delete": over}
-    return [say(now), WHY.get(now.state, ""), *(gr.update(interactive=able[name]) for name in BUTTONS[:3])]
+    share = "" if now.share is None else now.share
+    return [say(now), share, WHY.get(now.state, ""), *(gr.update(interactive=able[name]) for name in BUTTONS[:3])]
 
 
 def _contents(laboratory: Laboratory, token: str | None, run: str | None, now: RunStatus | None) -> list[Any]:

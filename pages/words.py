@@ -37,6 +37,31 @@ class Sentence(gr.HTML):
         )
 
 
+_SET_SHARE = """
+const meter = element.querySelector('progress');
+const show = () => {
+  const share = parseFloat(props.value);
+  meter.hidden = Number.isNaN(share);
+  meter.value = share || 0;
+};
+show();
+watch('value', show);
+"""
+
+
+class Meter(gr.HTML):
+    """A bar that shows a share from 0 to 1; hidden while it has none ("")."""
+
+    def __init__(self, label: str, **settings: Any):
+        super().__init__(
+            value="",
+            html_template=f'<progress class="meter" max="1" aria-label="{label}"></progress>',
+            js_on_load=_SET_SHARE,
+            apply_default_css=False,
+            **settings,
+        )
+
+
 def remember(context: Context, form: gr.BrowserState, fields: list[Any]) -> Any:
     """Fill the fields with what the visitor's browser kept of them, at the start of the page; the event."""
 
@@ -44,18 +69,6 @@ def remember(context: Context, form: gr.BrowserState, fields: list[Any]) -> Any:
         return list(kept) if kept and len(kept) == len(fields) else [gr.skip()] * len(fields)
 
     return context.load(restore, form, fields, **QUIET)
-
-
-def whole(name: str, value: Any, least: int, most: int) -> int:
-    """A whole number as a person typed it; fields have no bounds of their own, which would answer with an error.
-
-    Raises:
-        InputError: it is empty, no whole number, or out of bounds.
-    """
-    if not isinstance(value, int) or not least <= value <= most:
-        told = "empty" if value is None else f"{value:,}"
-        raise InputError(f"{name} is {told}: use a whole number from {least} to {most:,}.")
-    return value
 
 
 def telling(function: Callable[..., Any]) -> Callable[..., Any]:

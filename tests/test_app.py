@@ -51,6 +51,8 @@ def test_a_run_is_started_watched_and_belongs_to_its_session(app):
         ({"backbone": "resnet2000"}, "Unknown backbone"),
         ({"suite": "folder:/etc"}, "zip archive"),
         ({"steps": 0}, "steps is 0"),
+        ({"steps": 2_000_000}, "steps is 2,000,000: use a whole number from 0 to 1,000,000"),
+        ({"rate": None}, "learning rate is empty"),
         ({"visitor": "../../etc"}, "visitor's id"),
     ],
 )

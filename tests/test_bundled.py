@@ -2,7 +2,8 @@
 
 import pytest
 
-from metalora.bundled import GALLERY, NAMES, bundled_folder, read_card, read_planes, run_config
+from metalora.bundled import GALLERY, read_card, read_planes, run_config
+from metalora.bundled_names import NAMES, bundled_folder
 from metalora.errors import InputError
 from metalora.gallery import load_gallery
 from metalora.runs import RunConfig

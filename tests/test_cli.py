@@ -123,6 +123,13 @@ def test_train_writes_a_run_that_can_be_loaded(trained):
     assert metalora.load(trained / "adapter").config.targets == ("layer1.0",)
 
 
+def test_a_run_goes_on_from_the_adapter_of_another(trained, tmp_path):
+    run("train", tmp_path / "on", "--start", trained / "adapter", *SMALL, "--steps", "1")
+    assert metalora.load(tmp_path / "on/adapter").config.targets == ("layer1.0",)
+    said = refused("train", tmp_path / "other", "--start", trained / "adapter", *SMALL, "--steps", "1", "--rank", "3")
+    assert "was made with rank 2, not 3" in said and not (tmp_path / "other").exists()
+
+
 def test_a_finished_run_says_so(trained):
     assert "finished" in run("train", trained).output
     assert "finished" in run("train", "--run", trained, *QUICK, "--targets", "layer1.0").output
@@ -305,7 +312,7 @@ BAD = {
     "rank 0": ([*TRAIN, "--rank", "0"], "rank is 0"),
     "rank -1": ([*TRAIN, "--rank", "-1"], "rank is -1"),
     "rank 999": ([*TRAIN, "--rank", "999", "--targets", "layer1"], "Rank 999"),
-    "rank of compare": ([*COMPARE, "--rank", "99"], "rank"),
+    "rank of compare": ([*COMPARE, "--rank", "99"], "lora on resnet20, rank 99: Rank 9801 exceeds"),
     "rank pattern": ([*TRAIN, "--rank-pattern", "layer1"], "is not REGEX=RANK"),
     "rank pattern without a layer": ([*TRAIN, "--rank-pattern", "layer9=2"], "'layer9' matches no layer"),
     "K": ([*TRAIN, "--k", "5000"], "K = 5000 is larger than the gallery"),
@@ -319,9 +326,10 @@ BAD = {
     "device": ([*TRAIN, "--device", "cuda:99"], "no device 'cuda:99'"),
     "device of compare": ([*COMPARE, "--device", "cuda:99"], "no device 'cuda:99'"),
     "precision": ([*COMPARE, "--precision", "int8"], "Unknown precision"),
-    "seeds": ([*COMPARE, "--seeds", "0"], "0 seeds"),
+    "seeds": ([*COMPARE, "--seeds", "0"], "seeds is 0"),
     "jobs": ([*COMPARE, "--jobs", "0"], "--jobs is 0"),
     "steps": ([*TRAIN, "--steps", "0"], "steps is 0"),
+    "start": ([*TRAIN, "--start", "EMPTY/none"], "holds no adapter"),
     "original": ([*TRAIN, "--method", "original"], "nothing to train"),
     "pretrain": (["pretrain", "resnet18", "--data", "EMPTY"], "Unknown backbone 'resnet18'"),
 }

@@ -319,3 +319,16 @@ def test_curves_of_a_run_begin_at_the_original_backbone():
     assert list(traces["validation"].y) == [60] and traces["validation"].line.color == HUES["metalora-cp"]
     assert list(traces["loss"].y) == [2.0, 1.5, 1.0] and traces["loss"].yaxis == "y2"
     assert all(len(trace.x) == 0 for trace in figures.training_curves(events[:0], "lora").data)
+
+
+def test_an_update_is_drawn_as_it_is_or_by_the_largest_of_its_blocks():
+    delta = torch.randn(6, 4, 3, 3, generator=torch.Generator().manual_seed(0)) * 1e-3
+    delta[0, 0, 0, 0] = 0
+    (map_,) = figures.update_weights(delta).data
+    assert values(map_.z) == pytest.approx(delta.flatten(1).numpy(), rel=1e-3)
+    assert map_.zmax == -map_.zmin == pytest.approx(float(delta.abs().max()), rel=1e-3)
+    large = torch.zeros(5, 2000)
+    large[2, 1234], large[2, 1235] = -7.0, 3.0
+    (map_,) = figures.update_weights(large).data
+    assert np.shape(map_.z) == (5, 500) and map_.dx == 4
+    assert values(map_.z)[2][1234 // 4] == -7 and np.abs(values(map_.z)).sum() == 7

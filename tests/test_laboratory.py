@@ -1,8 +1,10 @@
 """What an app works with, and whom it belongs to."""
 
 import zipfile
+from dataclasses import replace
 
 import pytest
+import torch
 
 from metalora.config import AdapterConfig
 from metalora.errors import InputError
@@ -74,7 +76,25 @@ def test_a_run_without_an_adapter_says_so(laboratory):
 
 
 def test_a_bundled_adapter_that_is_missing_says_how_it_is_made(laboratory, tmp_path, monkeypatch):
-    monkeypatch.setattr("metalora.bundled.FOLDER", tmp_path)
+    monkeypatch.setattr("metalora.bundled_names.FOLDER", tmp_path)
     with pytest.raises(InputError, match="python -m metalora bundle mixer_nano/lora"):
         laboratory.open(laboratory.welcome(None), "mixer_nano/lora")
     assert not laboratory.adapters(laboratory.welcome(None))
+
+
+def test_a_run_of_ones_own_can_be_gone_on_from(laboratory, trained):
+    visitor, run = trained
+    name = f"{RUN}{run}"
+    before = laboratory.config(visitor, run)
+    assert laboratory.start(visitor, name) == ("resnet20", before.adapter)
+    config = replace(before, start=name)
+    laboratory.check_start(visitor, config)
+    laboratory.check_start(visitor, before)
+    with pytest.raises(InputError, match=r"Meta-LoRA CP on resnet20, digits was made with rank 2, not 3"):
+        laboratory.check_start(visitor, replace(config, adapter=replace(config.adapter, rank=3)))
+    with pytest.raises(InputError, match="no such run of yours"):
+        laboratory.check_start(laboratory.welcome(None), config)
+    again = laboratory.workspace.prepare_run(visitor, config)
+    assert list(laboratory.backend.start(visitor, again))[-1].state == "finished"
+    ours, theirs = (laboratory.open(visitor, f"{RUN}{one}").model.mapping for one in (again, run))
+    assert torch.equal(ours.feature_mean, theirs.feature_mean)

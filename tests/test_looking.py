@@ -14,7 +14,7 @@ from metalora.errors import InputError
 from metalora.evaluation.embedding import Protocol
 from metalora.gallery import build_gallery
 from metalora.laboratory import OpenAdapter
-from metalora.looking import EXAMPLES, MOST, exchange, keep, look, read_files, told, voters
+from metalora.looking import EXAMPLES, MOST, constant_update, exchange, keep, look, read_files, told, voters
 from metalora.runs import RunConfig
 from metalora.suites import load_suite
 from metalora.training import TrainingConfig
@@ -193,3 +193,14 @@ def test_downloads_lie_in_the_visitors_own_folder(generated, tmp_path):
     assert lab.workspace.runs(visitor) == []
     with pytest.raises(InputError, match="lost its visitor"):
         keep(lab, "../x", found)
+
+
+def test_a_constant_update_is_the_models_own(opened, static):
+    seen, _ = look(laboratory(static), "", "any", EXAMPLES)
+    layer = seen.layers[3]
+    expected = static.model.delta_weight(layer)[0]
+    assert torch.equal(constant_update(laboratory(static), "", seen, layer), expected)
+    with pytest.raises(InputError, match="is not adapted"):
+        constant_update(laboratory(static), "", seen, "nowhere")
+    with pytest.raises(InputError, match="trained further"):
+        constant_update(laboratory(opened("lora", seed=1)), "", seen, layer)

@@ -5,7 +5,7 @@ import pytest
 from metalora.config import AdapterConfig
 from metalora.errors import InputError
 from metalora.model import adapt
-from metalora.plan import PRESETS, only_kind, plan
+from metalora.plan import PRESETS, kind_of, only_kind, plan
 
 
 def test_a_plan_counts_what_the_model_has():
@@ -53,3 +53,16 @@ def test_presets_serve_every_method_at_comparable_budgets(name):
     assert max(static.values()) < 1.25 * min(static.values())
     training = preset.training()
     assert training.steps == preset.steps and 5 <= training.steps // training.validate_every <= 10
+
+
+@pytest.mark.parametrize("kind", ["convolutions", "linear layers"])
+def test_a_kind_is_known_again(kind):
+    assert kind_of("mixer_nano", AdapterConfig("lora", **only_kind("mixer_nano", kind))) == kind
+
+
+def test_all_layers_are_no_kind_where_there_are_two():
+    assert kind_of("mixer_nano", AdapterConfig("lora")) is None
+
+
+def test_other_layers_are_no_kind():
+    assert kind_of("resnet20", AdapterConfig("lora", targets="layer1")) is None

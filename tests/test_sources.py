@@ -37,7 +37,7 @@ def test_a_sound_archive_is_counted_and_read(tmp_path):
     members = {f"task{t}/{c}/{i}.png": png(i) for t in (0, 1) for c in "ab" for i in range(12)}
     members |= {"__MACOSX/task0/a/._0.png": b"x", ".DS_Store": b"x", "inner.zip": b"PK", "notes.txt": b"x"}
     path = pack(tmp_path / "a.zip", members)
-    assert check_archive(path) == 48
+    assert len(check_archive(path)) == 48
     suite = load_suite(f"folder:{path}", image_size=8)
     assert suite.tasks == ("task0", "task1") and not suite.skipped
 
@@ -57,7 +57,7 @@ def test_names_packed_by_old_windows_programs_are_folders(tmp_path):
 )
 def test_limits(tmp_path, limits, said):
     path = pack(tmp_path / "a.zip", {f"a/{i}.png": png() + bytes(i) for i in range(3)})
-    assert check_archive(path, Limits(entries=3)) == 3
+    assert len(check_archive(path, Limits(entries=3))) == 3
     with pytest.raises(InputError, match=said):
         check_archive(path, limits)
 
@@ -161,6 +161,6 @@ def test_a_member_gives_no_more_than_its_header_says(tmp_path, monkeypatch):
         return read(member, count)
 
     monkeypatch.setattr(zipfile.ZipExtFile, "_read1", counted)
-    assert check_archive(path) == 1  # what it declares is within every limit …
+    assert len(check_archive(path)) == 1  # what it declares is within every limit …
     assert skipped(path) == {"a/1.bmp": sources.DAMAGED}  # … and what it hides is not unpacked
     assert max(inflated) <= 101

@@ -11,7 +11,7 @@ import metalora
 from metalora import states
 from metalora.config import AdapterConfig
 from metalora.errors import InputError
-from metalora.storage import CONFIG, WEIGHTS
+from metalora.storage import CONFIG, WEIGHTS, restore, settings_of
 
 
 def flattening(width=5, seed=3):
@@ -215,3 +215,49 @@ def test_a_full_disk_leaves_what_was_there(failing, saved, small_net, images, ra
     assert {path.name: path.read_bytes() for path in saved.iterdir()} == before
     model.save(saved)
     assert metalora.load(saved, small_net).config.rank == 1
+
+
+@pytest.mark.parametrize("method", ["lora", "metalora-cp"])
+def test_a_new_model_goes_on_from_a_saved_one(method, randomise, tmp_path):
+    saved = adapt("resnet20", randomise, method=method)
+    saved.save(tmp_path / "run")
+    fresh = metalora.adapt("resnet20", AdapterConfig(method, rank=2, seed=5, dropout=0.1))
+    images = torch.rand(2, 3, 32, 32)
+    assert not torch.equal(fresh(images), saved(images))
+    restore(fresh, tmp_path / "run")
+    assert torch.equal(fresh(images), saved(images))
+
+
+@pytest.mark.parametrize(
+    ("backbone", "settings", "said"),
+    [
+        ("resnet20", {"rank": 3}, "was made with rank 2, not 3: set the same, or start at zero"),
+        ("resnet20", {"method": "lora"}, "was made with method 'metalora-tr', not 'lora'"),
+        ("resnet20", {"targets": "layer1"}, "was made with targets None"),
+        ("mixer_nano", {}, "adapts resnet20, not mixer_nano"),
+    ],
+)
+def test_other_settings_cannot_go_on_from_it(backbone, settings, said, randomise, tmp_path):
+    adapt("resnet20", randomise).save(tmp_path / "run")
+    model = metalora.adapt(backbone, AdapterConfig(**{"rank": 2, **settings}))
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    with pytest.raises(InputError, match=said):
+        restore(model, tmp_path / "run")
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+
+
+def test_other_weights_of_the_backbone_cannot_go_on_from_it(randomise, tmp_path):
+    adapt("resnet20", randomise).save(tmp_path / "run")
+    other = metalora.adapt(metalora.load_backbone("resnet20", pretrained=False), AdapterConfig(rank=2))
+    with pytest.raises(InputError, match="was trained on other weights of its backbone"):
+        restore(other, tmp_path / "run")
+
+
+def test_a_bundled_adapter_is_known_by_its_name(tmp_path, monkeypatch):
+    backbone, config = settings_of("mixer_nano/metalora-cp")
+    assert (backbone, config.method) == ("mixer_nano", "metalora-cp")
+    assert metalora.load("mixer_nano/metalora-cp").config == config
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mixer_nano" / "metalora-cp").mkdir(parents=True)
+    with pytest.raises(InputError, match="holds no adapter"):  # a folder of one's own comes first
+        metalora.load("mixer_nano/metalora-cp")

@@ -11,7 +11,8 @@ from torchvision.datasets import CIFAR10
 
 from metalora.errors import InputError
 from metalora.states import generator
-from metalora.suites import cifar, load_suite
+from metalora.suites import FIXED_TASKS, cifar, load_suite
+from metalora.suites.layout import folder_tasks
 from metalora.suites.shifts import COMPOSITIONS, DIGITS, TEN_SHIFTS
 from metalora.suites.splits import apportion, at_most, deal
 
@@ -380,3 +381,22 @@ def test_folders_that_give_no_suite(tmp_path):
     write_pictures(tmp_path / "cat", 8)
     with pytest.raises(InputError, match="two are needed"):
         load_suite(f"folder:{tmp_path}")
+
+
+@pytest.mark.parametrize(
+    ("names", "tasks"),
+    [
+        (["cat/1.png", "dog/1.png"], []),
+        (["all/cat/1.png", "all/dog/1.png"], []),
+        (["photo/cat/1.png", "toy/cat/1.png", "toy/dog/2.png", "stray.png"], ["photo", "toy"]),
+        (["set/toy/cat/1.png", "set/photo/cat/1.png"], ["photo", "toy"]),
+    ],
+)
+def test_tasks_are_read_off_the_names_of_pictures(names, tasks):
+    assert folder_tasks(names) == tasks
+
+
+def test_suites_with_fixed_tasks_have_them():
+    suite, listed = load_suite("digits", image_size=8), FIXED_TASKS["digits"]
+    assert suite.tasks == listed.names
+    assert tuple(suite.tasks[task] for task in suite.unseen) == listed.unseen

@@ -56,6 +56,18 @@ def test_a_run_that_validates_begins_with_the_original_backbone(digits):
     assert "original" not in next(fit(small(), digits, QUICK)).metrics
 
 
+def test_what_was_trained_goes_on_with_its_own_statistics_and_level(digits):
+    model, config = small(), replace(QUICK, validate_every=3)
+    list(fit(model, digits, replace(config, steps=20, rate=3e-2)))
+    mean = model.mapping.feature_mean.clone()
+    other = metalora.load_suite("digits", image_size=8, seed=1, max_queries=200)
+    with model.disabled():
+        original = validate(model, other, Protocol(device="cpu"))
+    assert original != validate(model, other, Protocol(device="cpu"))
+    assert next(fit(model, other, config)).metrics["original"] == original
+    assert torch.equal(model.mapping.feature_mean, mean)
+
+
 def test_the_same_seed_gives_the_same_weights_and_another_seed_others(digits):
     runs = []
     for seed in (0, 0, 1):
@@ -115,7 +127,18 @@ def test_the_original_has_nothing_to_train(digits):
 
 @pytest.mark.parametrize(
     ("settings", "said"),
-    [({"steps": 0}, "steps is 0"), ({"rate": 0.0}, "learning rate"), ({"batch": 30, "set_size": 8}, "does not divide")],
+    [
+        ({"steps": 0}, "steps is 0: use a whole number of 1 or more"),
+        ({"steps": 1.5}, r"steps is 1\.5"),
+        ({"batch": None}, "batch is empty"),
+        ({"set_size": 0}, "set_size is 0"),
+        ({"validate_every": -1}, "validate_every is -1: use a whole number of 0 or more"),
+        ({"seed": -1}, "seed is -1"),
+        ({"rate": 0.0}, "learning rate is 0.0: use a number between 0 and 1"),
+        ({"rate": None}, "learning rate is empty"),
+        ({"rate": float("nan")}, "learning rate is nan"),
+        ({"batch": 30, "set_size": 8}, "does not divide"),
+    ],
 )
 def test_settings_that_train_nothing_are_refused(settings, said):
     with pytest.raises(InputError, match=said):

@@ -5,6 +5,7 @@ import os
 import zipfile
 from dataclasses import replace
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 from PIL import Image
@@ -188,3 +189,42 @@ def test_what_nobody_touched_is_pruned(workspace, received):
     assert workspace.runs(visitor) == [fresh, waiting] and upload in workspace.uploads(visitor)
     assert workspace.prune(timedelta(days=-1)) == 2
     assert workspace.runs(visitor) == [waiting] and workspace.uploads(visitor) == {}
+
+
+def test_a_run_goes_on_from_a_copy_of_ones_own_adapter(workspace):
+    visitor, other = workspace.new_visitor(), workspace.new_visitor()
+    first = workspace.prepare_run(visitor, RunConfig())
+    named = RunConfig(start=f"run:{first}")
+    with pytest.raises(InputError, match="no adapter yet"):
+        workspace.prepare_run(visitor, named)
+    saved = workspace.run_folder(visitor, first) / "adapter"
+    saved.mkdir()
+    (saved / "adapter.safetensors").write_bytes(b"weights")
+    assert workspace.resolve(visitor, named).start == str(saved)
+    second = workspace.prepare_run(visitor, named)
+    workspace.delete_run(visitor, first)
+    start = Path(open_run(workspace.run_folder(visitor, second)).config.start)
+    assert start.is_relative_to(workspace.run_folder(visitor, second))
+    assert (start / "adapter.safetensors").read_bytes() == b"weights"
+    for name, said in (
+        (f"run:{second}", "no such run of yours"),
+        ("run:../x", "no such run"),
+        ("/etc", "Unknown adapter"),
+    ):
+        with pytest.raises(InputError, match=said):
+            workspace.prepare_run(other, RunConfig(start=name))
+
+
+def test_a_run_goes_on_from_a_bundled_adapter_by_name(workspace):
+    visitor = workspace.new_visitor()
+    run = workspace.prepare_run(visitor, RunConfig(start="resnet20/lora"))
+    assert open_run(workspace.run_folder(visitor, run)).config.start == "resnet20/lora"
+
+
+def test_more_than_a_server_has_is_refused(workspace):
+    visitor = workspace.new_visitor()
+    config = RunConfig(training=replace(RunConfig().training, steps=10_000_000))
+    for ask in (workspace.prepare_run, workspace.resolve):
+        with pytest.raises(InputError, match="steps is 10,000,000"):
+            ask(visitor, config)
+    assert not workspace.runs(visitor)

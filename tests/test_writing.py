@@ -9,6 +9,7 @@ from metalora.cli.writing import as_command, as_json, as_python
 from metalora.config import AdapterConfig
 from metalora.evaluation.cells import SuiteConfig
 from metalora.runs import RunConfig
+from metalora.storage import settings_of
 from metalora.training import TrainingConfig
 
 CONFIG = RunConfig(
@@ -53,3 +54,18 @@ def test_the_script_makes_the_same_settings():
     assert made[0] == ("mixer_nano", CONFIG.adapter)
     assert made[1][0] == ("digits",) and made[1][1]["seed"] == 7 and made[1][1]["max_queries"] == 60
     assert made[2] == CONFIG.training
+
+
+def test_a_start_is_written_and_read_back(monkeypatch):
+    from typer.testing import CliRunner
+
+    from metalora.cli import app, training
+
+    backbone, adapter = settings_of("mixer_nano/lora")
+    config = RunConfig(backbone, adapter=adapter, start="mixer_nano/lora")
+    read = []
+    monkeypatch.setattr(training, "run_settings", lambda given, build=training.run_settings: read.append(build(given)))
+    for options in (shlex.split(as_command(config))[3:], ["train", "--start", "mixer_nano/lora"]):
+        CliRunner().invoke(app, options)
+    assert read == [config, config]
+    assert "metalora.load('mixer_nano/lora')" in as_python(config)

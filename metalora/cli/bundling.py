@@ -22,7 +22,8 @@ def bundle(
     work: Annotated[Path, typer.Option(help="Folder of the runs, which are resumed.")] = Path("runs/bundle"),
 ) -> None:
     """Train the bundled adapters and embed their galleries, one after the other."""
-    from metalora.bundled import NAMES, bundled_folder, make
+    from metalora.bundled import make
+    from metalora.bundled_names import NAMES, bundled_folder
 
     chosen = names or NAMES
     for name in chosen:

@@ -20,7 +20,7 @@ def register(app: typer.Typer) -> None:
 def embed(
     images: Images = None,
     out: Annotated[Path, typer.Option(help="File to write, .npz; a .csv goes beside it.")] = ...,
-    adapter: Annotated[Path | None, typer.Option(help="Folder of a saved adapter, such as RUN/adapter.")] = None,
+    adapter: Annotated[Path | None, typer.Option(help="Saved adapter: RUN/adapter, or a bundled one.")] = None,
     backbone: Annotated[str | None, typer.Option(help="Or a backbone as it is: bundled, or a timm name.")] = None,
     pool: Pool = False,
     **given: Any,

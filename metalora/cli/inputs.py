@@ -9,7 +9,7 @@ from metalora.cli.messages import Bar, tell_skipped
 from metalora.cli.options import SUITE, SUITE_OPTIONS, Option, Whole, suite_settings
 
 Images = Annotated[list[Path] | None, typer.Argument(help="Pictures, folders or archives of them.", show_default=False)]
-Adapter = Annotated[Path, typer.Option(help="Folder of a saved adapter, such as RUN/adapter.")]
+Adapter = Annotated[Path, typer.Option(help="Saved adapter: RUN/adapter, or a bundled one such as resnet20/lora.")]
 Pool = Annotated[bool, typer.Option("--pool", help="The pictures of a task are one set and share a core.")]
 READING = {
     "image_size": Option(Whole, "Side in pixels at which pictures are read; left out: the backbone's.", SUITE),

@@ -8,7 +8,7 @@ import ast
 import functools
 import inspect
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
@@ -142,13 +142,13 @@ def verb(app: typer.Typer, name: str, function: Callable[..., None], *groups: Ma
     app.command(name)(run)
 
 
-def settings(kind: type[Settings], given: Mapping[str, Any], **fixed: Any) -> Settings:
-    """An instance of the dataclass `kind` from the options that were given."""
+def settings(kind: type[Settings], given: Mapping[str, Any], base: Settings | None = None, **fixed: Any) -> Settings:
+    """An instance of the dataclass `kind` from the options that were given; everything else as in `base`."""
     known = {field.name for field in fields(kind)}
     values = {name: tuple(v) if isinstance(v, list) else v for name, v in given.items() if name in known}
     if "rank_pattern" in values:
         values["rank_pattern"] = dict(_pair(text) for text in values["rank_pattern"])
-    return kind(**{**values, **fixed})
+    return replace(base or kind(), **{**values, **fixed})
 
 
 def suite_settings(given: Mapping[str, Any]) -> Any:

@@ -25,6 +25,7 @@ from metalora.cli.options import (
 
 OPTIONS = {
     "backbone": Option(Text, "Bundled backbone or timm name.", RUN),
+    "start": Option(Text, "Adapter to go on from: RUN/adapter, or a bundled one such as resnet20/metalora-tr.", RUN),
     "k": Option(list[int] | None, "K of k-NN; repeatable.", RUN, "ks"),
 }
 SECONDS_BETWEEN_LOOKS = 1.0  # at a run that another process trains
@@ -67,20 +68,31 @@ def train(
 
 def run_settings(given: dict[str, Any]) -> Any:
     """The `RunConfig` of the options that were given."""
+    from dataclasses import replace
+
     from metalora.config import AdapterConfig
     from metalora.runs import RunConfig
     from metalora.training import TrainingConfig
 
+    base = _start(given["start"]) if "start" in given else RunConfig()
     parts = {
         "suite": suite_settings(given),
-        "adapter": settings(AdapterConfig, given),
+        "adapter": settings(AdapterConfig, given, base.adapter),
         "training": settings(TrainingConfig, given),
     }
-    return settings(RunConfig, {"ks": given["k"]} if "k" in given else {}, **parts, **_backbone(given))
+    own = {name: given[key] for name, key in (("backbone", "backbone"), ("ks", "k")) if key in given}
+    return settings(RunConfig, own, replace(base, **parts))
 
 
-def _backbone(given: dict[str, Any]) -> dict[str, str]:
-    return {"backbone": given["backbone"]} if "backbone" in given else {}
+def _start(name: str) -> Any:
+    """Settings of a run that goes on from a saved adapter."""
+    from metalora.bundled_names import NAMES
+    from metalora.runs import RunConfig
+    from metalora.storage import settings_of
+
+    backbone, adapter = settings_of(name)
+    start = name if name in NAMES else str(Path(name).absolute())
+    return RunConfig(backbone or RunConfig.backbone, adapter=adapter, start=start)
 
 
 def execute(run: Any) -> None:

@@ -18,6 +18,8 @@ def as_command(config: RunConfig) -> str:
     words = ["python", "-m", "metalora", "train"]
     if config.backbone != RunConfig().backbone:
         words += ["--backbone", config.backbone]
+    if config.start is not None:
+        words += ["--start", config.start]
     groups = ((config.adapter, ADAPTER_OPTIONS), (config.suite, SUITE_OPTIONS), (config.training, TRAINING_OPTIONS))
     for settings, options in groups:
         words += _options(settings, options)
@@ -52,6 +54,7 @@ def _options(settings: Any, options: Mapping[str, Option]) -> list[str]:
 def as_python(config: RunConfig) -> str:
     """A script that adapts the backbone and trains it on the suite, with what is not at its default."""
     adapter = _call("metalora.AdapterConfig", config.adapter)
+    model = f"adapt({config.backbone!r}, {adapter})" if config.start is None else f"load({config.start!r})"
     training = _call("metalora.TrainingConfig", config.training)
     suite = asdict(config.suite)
     default = asdict(type(config.suite)())
@@ -60,7 +63,7 @@ def as_python(config: RunConfig) -> str:
         [
             "import metalora",
             "",
-            f"model = metalora.adapt({config.backbone!r}, {adapter})",
+            f"model = metalora.{model}",
             f"suite = metalora.load_suite({config.suite.name!r}{given}, seed={config.training.seed})",
             f"for event in metalora.fit(model, suite, {training}):",
             "    print(event.step, event.metrics)",

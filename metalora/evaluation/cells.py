@@ -21,13 +21,13 @@ from metalora.backbones import image_size_for, load_backbone
 from metalora.config import AdapterConfig
 from metalora.evaluation.embedding import Protocol
 from metalora.evaluation.knn import confusion_by_task, per_task_accuracy
-from metalora.evaluation.scoring import accuracy, measure
+from metalora.evaluation.scoring import accuracy, embedded_sides, measure, validation_accuracy
 from metalora.methods import method
 from metalora.model import AdaptedModel, adapt
 from metalora.suites import load_suite
-from metalora.suites.base import Suite
+from metalora.suites.base import Suite, check_counts
 from metalora.targets import layer_sides
-from metalora.training import TrainingConfig, fit, validate
+from metalora.training import TrainingConfig, fit
 
 REFERENCE = "metalora-tr"  # the method whose total budget the equal-budget row gets
 
@@ -43,6 +43,9 @@ class SuiteConfig:
     max_queries: int = 1500
     train_pictures: int | None = None
     download: bool = False
+
+    def __post_init__(self) -> None:
+        check_counts(self.image_size, self.max_queries, self.train_pictures)
 
     def load(self, seed: int, progress: Callable[[int, int | None], None] | None = None) -> Suite:
         """The suite, its splits drawn from `seed`."""
@@ -141,15 +144,16 @@ def _measure(
         device=training.device,
         precision=training.precision,
     )
+    features = embedded_sides(model, suite, protocol)
     own = {
         "method": arm.name,
         **shared,
         "set_size": arm.set_size or "all",
         "generated": arm.generated,
         "static": arm.static and arm.set_size == 1,
-        "validation": validate(model, suite, protocol),
+        "validation": validation_accuracy(suite, features),
     }
-    for place, queries, predicted in measure(model, suite, protocol, config.ks):
+    for place, queries, predicted in measure(suite, features, config.ks):
         found["rows"].append({**own, **place, "accuracy": accuracy(predicted, queries)})
         confusion = confusion_by_task(
             [suite.tasks[i] for i in queries.tasks.tolist()],

@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 from metalora.backbones import image_size_for, load_backbone
 from metalora.device import autocast, pick_device
-from metalora.errors import LayersLeftOut
+from metalora.errors import InputError, LayersLeftOut
 from metalora.evaluation.cells import equal_budget
 from metalora.evaluation.comparison import ComparisonConfig
 from metalora.evaluation.scoring import check_galleries
@@ -36,10 +36,14 @@ def check_comparison(
             backbone = backbones[cell.backbone] = load_backbone(cell.backbone, image_size=size)
         with warnings.catch_warnings(record=True) as told:
             warnings.simplefilter("always")
-            # The reference is adapted first, so that its extractor is here when the equal budget is counted.
-            adapt(backbone, cell.adapter, download=config.download)
-            if cell.equal_budget:
-                adapt(backbone, equal_budget(backbone, cell.adapter))
+            try:
+                # The reference is adapted first, so that its extractor is here when the equal budget is counted.
+                adapt(backbone, cell.adapter, download=config.download)
+                if cell.equal_budget:
+                    adapt(backbone, equal_budget(backbone, cell.adapter))
+            except InputError as error:  # whose rank follows from the one that was given
+                where = f"{cell.arms[0]} on {cell.backbone}, rank {config.rank}"
+                raise InputError(f"{where}: {error}") from error
         left_out = [warning.message for warning in told if issubclass(warning.category, LayersLeftOut)]
         notes += [f"{cell.arms[0]} on {cell.backbone}: {words}" for words in left_out]
     return suite, notes

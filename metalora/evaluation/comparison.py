@@ -12,6 +12,7 @@ import joblib
 import pandas as pd
 
 from metalora.arms import CONTROLS, DEFAULT, Arm, arm
+from metalora.bounds import whole
 from metalora.config import AdapterConfig
 from metalora.device import pick_device
 from metalora.errors import InputError
@@ -50,8 +51,7 @@ class ComparisonConfig:
     download: bool = False
 
     def __post_init__(self) -> None:
-        if self.seeds < 1:
-            raise InputError(f"{self.seeds} seeds measure nothing: use 1 or more.")
+        whole("seeds", self.seeds)
         if not self.methods or not self.backbones:
             raise InputError("Name at least one method and one backbone.")
         self.arms  # noqa: B018 - unknown names are told at once

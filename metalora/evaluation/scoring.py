@@ -1,6 +1,7 @@
 """k-NN accuracy of embedded examples, on the pooled or the within-task gallery."""
 
-from collections.abc import Iterator, Sequence
+import functools
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from torch import Tensor
@@ -12,6 +13,7 @@ from metalora.model import AdaptedModel
 from metalora.suites.base import Examples, Suite
 
 GALLERIES = ("pooled", "within")
+SideFeatures = Callable[[str], Tensor]
 
 
 def predict(
@@ -34,10 +36,26 @@ def accuracy(predictions: Tensor, queries: Examples) -> float:
     return (predictions == queries.labels).double().mean().item()
 
 
+def embedded_sides(model: AdaptedModel, suite: Suite, protocol: Protocol) -> SideFeatures:
+    """Embeddings of the suite's sides: name → (N, D), computed when a side is first asked for, then kept."""
+    return functools.cache(lambda side: embed(model, suite.sides[side], protocol))
+
+
+def validation_accuracy(suite: Suite, features: SideFeatures, k: int = 5) -> float:
+    """k-NN accuracy of validation images of seen tasks against the seen tasks' gallery."""
+    queries, gallery = suite.sides["validation"], suite.sides["seen gallery"]
+    k = min(k, len(gallery))
+    found = predict(queries, features("validation"), gallery, features("seen gallery"), [k], suite.primary)
+    return accuracy(found[k], queries)
+
+
 def measure(
-    model: AdaptedModel, suite: Suite, protocol: Protocol, ks: Sequence[int]
+    suite: Suite, features: SideFeatures, ks: Sequence[int]
 ) -> Iterator[tuple[dict[str, Any], Examples, Tensor]]:
     """Classify the queries of seen and unseen tasks, on both galleries, for every K.
+
+    Args:
+        features: see `embedded_sides`.
 
     Yields:
         Which it is ("split", "gallery", "k"), the queries, and their predicted labels (Q,).
@@ -46,9 +64,9 @@ def measure(
         if f"{split} query" not in suite.sides:
             continue
         queries, gallery = suite.sides[f"{split} query"], suite.sides[f"{split} gallery"]
-        features, stored = embed(model, queries, protocol), embed(model, gallery, protocol)
+        pair = features(f"{split} query"), features(f"{split} gallery")
         for kind in GALLERIES:
-            for k, predicted in predict(queries, features, gallery, stored, ks, kind).items():
+            for k, predicted in predict(queries, pair[0], gallery, pair[1], ks, kind).items():
                 yield {"split": split, "gallery": kind, "k": k}, queries, predicted
 
 

@@ -10,6 +10,7 @@ from metalora.figures.files import draw
 from metalora.figures.fingerprint import fingerprint
 from metalora.figures.palette import ArmStyle, Theme, arm_style, class_colours
 from metalora.figures.scatter import embedding
+from metalora.figures.update import update_weights
 
 __all__ = [
     "ArmStyle",
@@ -26,4 +27,5 @@ __all__ = [
     "strengths",
     "task_heatmap",
     "training_curves",
+    "update_weights",
 ]

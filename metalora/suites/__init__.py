@@ -10,8 +10,9 @@ from metalora.suites.cifar import cifar10, cifar10_compositions
 from metalora.suites.digits import digits
 from metalora.suites.folder import folder
 from metalora.suites.images import Progress
+from metalora.suites.shifts import COMPOSITIONS, DIGITS, TEN_SHIFTS
 
-__all__ = ["SUITES", "Batch", "Examples", "Suite", "load_suite"]
+__all__ = ["FIXED_TASKS", "SUITES", "Batch", "Examples", "Suite", "load_suite"]
 
 # A name that ends with a colon is followed by a path.
 SUITES: dict[str, Callable[[Options], Suite]] = {
@@ -20,6 +21,9 @@ SUITES: dict[str, Callable[[Options], Suite]] = {
     "cifar10-compositions": cifar10_compositions,
     "folder:": folder,
 }
+
+# The tasks of suites that always have the same.
+FIXED_TASKS = {"digits": DIGITS, "cifar10": TEN_SHIFTS, "cifar10-compositions": COMPOSITIONS}
 
 
 def load_suite(

@@ -10,11 +10,13 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from metalora.bounds import whole
 from metalora.errors import InputError
 from metalora.suites.images import Progress
 
 SEEN_SIDES = ("train", "validation", "seen gallery", "seen query")
 UNSEEN_SIDES = ("unseen gallery", "unseen query")
+IMAGE_SIZES = 8, 1024  # pixels, the least and the most
 
 
 @dataclass(frozen=True)
@@ -31,15 +33,20 @@ class Options:
     progress: Progress | None = None
 
     def __post_init__(self):
-        checks = {
-            "max_queries": self.max_queries >= 1,
-            "train_pictures": self.train_pictures is None or self.train_pictures >= 1,
-            "image_size": self.image_size is None or 8 <= self.image_size <= 1024,
-        }
-        for name, good in checks.items():
-            if not good:
-                allowed = "a number from 8 to 1024" if name == "image_size" else "1 or more"
-                raise InputError(f"{name} is {getattr(self, name)}: use {allowed}.")
+        check_counts(self.image_size, self.max_queries, self.train_pictures)
+
+
+def check_counts(image_size: int | None, max_queries: int, train_pictures: int | None) -> None:
+    """See that these arguments of `load_suite` can be used.
+
+    Raises:
+        InputError: one is no whole number, or out of bounds.
+    """
+    whole("max_queries", max_queries)
+    if train_pictures is not None:
+        whole("train_pictures", train_pictures)
+    if image_size is not None:
+        whole("image_size", image_size, *IMAGE_SIZES)
 
 
 @dataclass(frozen=True, eq=False)

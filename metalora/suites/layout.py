@@ -35,10 +35,7 @@ def read_layout(pictures: ImageSet) -> Layout:
     Raises:
         InputError: the pictures lie in no folders.
     """
-    paths = [name.split("/")[:-1] for name in pictures.names]
-    if len({path[0] for path in paths if path}) == 1 and _mostly(paths, 2):
-        paths = [path[1:] for path in paths]
-    depth = 2 if _mostly(paths, 2) else 1
+    paths, depth = _folders(pictures.names)
     inside = [len(path) >= depth for path in paths]
     if not any(inside):
         raise InputError("The pictures lie in no class folders: sort them into PATH/class or PATH/task/class.")
@@ -46,6 +43,20 @@ def read_layout(pictures: ImageSet) -> Layout:
     tasks = tuple(path[0] if path and depth == 2 else "" for path in paths)
     folders = tuple(path[depth - 1] if len(path) >= depth else "" for path in paths)
     return Layout(replace(pictures, skipped=pictures.skipped + strays), tasks, folders).select(inside)
+
+
+def folder_tasks(names: Sequence[str]) -> list[str]:
+    """Tasks of pictures with these names, sorted; none where they lie in class folders only."""
+    paths, depth = _folders(names)
+    return sorted({path[0] for path in paths if len(path) >= depth}) if depth == 2 else []
+
+
+def _folders(names: Sequence[str]) -> tuple[list[list[str]], int]:
+    """The folders around each picture, and how many of them count: 2 where there are tasks."""
+    paths = [name.split("/")[:-1] for name in names]
+    if len({path[0] for path in paths if path}) == 1 and _mostly(paths, 2):
+        paths = [path[1:] for path in paths]
+    return paths, 2 if _mostly(paths, 2) else 1
 
 
 def _mostly(paths: Sequence[Sequence[str]], depth: int) -> bool:

@@ -53,8 +53,8 @@ class Limits:
 RATIO_FROM = 10 * 2**20  # bytes: small plain bitmaps shrink a lot and harm nobody
 
 
-def check_archive(source: Path, limits: Limits | None = None) -> int:
-    """Refuse a zip archive that is not fit to be read, from its directory alone; the count of its pictures.
+def check_archive(source: Path, limits: Limits | None = None) -> list[str]:
+    """Refuse a zip archive that is not fit to be read, from its directory alone; the names of its pictures.
 
     The sizes that it declares bound what is read later: a member never gives more, whatever it holds.
 
@@ -88,7 +88,7 @@ def check_archive(source: Path, limits: Limits | None = None) -> int:
         raise InputError(f"The pictures have {_megabytes(total)} unpacked: send {_megabytes(limits.total)} at most.")
     if total > max(RATIO_FROM, limits.ratio * Path(source).stat().st_size):
         raise InputError(f"The archive unpacks to over {limits.ratio} times its size: pack PNG or JPEG files.")
-    return len(pictures)
+    return [_zip_name(info) for info in pictures]
 
 
 def _megabytes(count: int) -> str:

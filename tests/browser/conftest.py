@@ -11,10 +11,8 @@ from playwright.sync_api import Browser, Page, expect, sync_playwright
 ROOT = Path(__file__).parents[2]
 SHOTS = Path(os.environ.get("METALORA_SCREENSHOTS", ROOT / "build" / "screenshots"))
 PATIENCE = 120  # seconds, for machines that have other things to do
-# Remarks of graphics drivers, and of Gradio's own client: after an upload, and when a page is left while it waits.
-HARMLESS = re.compile(
-    r"GL Driver|WebGL|^Method not implemented\.$|AbortError: signal is aborted|Connection errored out"
-)
+HARMLESS = re.compile(r"GL Driver|WebGL|^Method not implemented\.$")  # of graphics drivers; of Gradio after an upload
+ABORTED = re.compile(r"AbortError: signal is aborted|Connection errored out")  # of pages that are left while they wait
 
 
 @pytest.fixture(scope="session")
@@ -33,22 +31,28 @@ def browser():
 @pytest.fixture
 def visit(app, browser: Browser):
     """Opens the app as a new visitor: visit(width=1280, theme="light") → page. Consoles are checked at the end."""
-    contexts, complaints = [], []
+    contexts, complaints, aborted = [], [], []
 
     def new(width: int = 1280, theme: str = "light") -> Page:
         context = browser.new_context(viewport={"width": width, "height": 1000}, accept_downloads=True)
         contexts.append(context)
         page = context.new_page()
         page.set_default_timeout(1000 * PATIENCE)
-        page.on("console", lambda message: note(message.type, message.text))
+        arrivals: list[str] = []  # of the page itself; over one where a test reloads it
+        page.on("framenavigated", lambda frame: arrivals.append(frame.url) if frame == page.main_frame else None)
+        page.on("console", lambda message: note(message.type, message.text, arrivals))
         page.on("pageerror", lambda error: complaints.append(str(error)))
         page.on("request", lambda request: leave(request.url))
         page.goto(f"{app}/?__theme={theme}")
         expect(page.get_by_role("tab", name="Configure")).to_be_visible()
         return page
 
-    def note(kind: str, text: str) -> None:
-        if kind in ("error", "warning") and not HARMLESS.search(text):
+    def note(kind: str, text: str, arrivals: list[str]) -> None:
+        if kind not in ("error", "warning") or HARMLESS.search(text):
+            return
+        if ABORTED.search(text):
+            aborted.append((arrivals, f"{kind}: {text}"))
+        else:
             complaints.append(f"{kind}: {text}")
 
     def leave(url: str) -> None:
@@ -58,7 +62,7 @@ def visit(app, browser: Browser):
     yield new
     for context in contexts:
         context.close()
-    assert not complaints
+    assert not [*complaints, *(text for arrivals, text in aborted if len(arrivals) < 2)]
 
 
 @pytest.fixture

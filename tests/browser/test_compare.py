@@ -57,7 +57,7 @@ def test_own_rows_say_not_run_until_they_are(page, open_tab):
     expect(page.get_by_text("Stars wait until every training is there")).to_be_visible()
     for label, value in (("Seeds", "11"), ("Seeds", ""), ("Steps", "0")):
         page.get_by_label(label, exact=True).last.fill(value)
-        told = f"The number of {label.lower()} is {value or 'empty'}: use a whole number"
+        told = f"{label.lower()} is {value or 'empty'}: use a whole number"
         expect(page.locator(".sentence.error", has_text=told).first).to_be_visible()
         page.get_by_label(label, exact=True).last.fill("2")
 

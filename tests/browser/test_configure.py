@@ -23,10 +23,10 @@ def test_a_smaller_size_another_method_and_backbone_change_budget_and_command(pa
 def test_a_rank_too_large_is_a_sentence(page):
     expect(page.locator(".diagram svg")).to_be_visible()
     page.get_by_label("Rank R").fill("99")
-    expect(page.locator(".sentence.error", has_text="rank (99)")).to_be_visible()
+    expect(page.locator(".sentence.error", has_text="Rank 99 needs a width of 99²")).to_be_visible()
     page.get_by_label("Rank R").fill("2")
     expect(page.get_by_text("--rank 2")).to_be_visible()
-    expect(page.locator(".sentence.error", has_text="rank (99)")).to_be_hidden()
+    expect(page.locator(".sentence.error", has_text="Rank 99")).to_be_hidden()
 
 
 def test_layers_by_expression_are_listed_live(page):
@@ -61,3 +61,19 @@ def test_what_is_opened_is_no_error_and_what_is_mistyped_is_a_sentence(page):
         field.fill(usual)
         expect(error.filter(has_text=said)).to_be_hidden()
         expect(error.locator("visible=true")).to_have_count(0)
+
+
+def test_one_goes_on_from_a_trained_adapter_or_is_told_what_differs(page):
+    page.get_by_label("Start from").click()
+    page.get_by_role("option", name="Meta-LoRA CP on mixer_nano (bundled)").click()
+    expect(page.get_by_text("--start mixer_nano/metalora-cp")).to_be_visible()
+    expect(page.get_by_label("Meta-LoRA CP")).to_be_checked()
+    expect(page.get_by_label("Rank R")).to_have_value("9")
+    expect(page.get_by_label("Backbone", exact=True)).to_have_value("mixer_nano")
+    page.get_by_label("Rank R").fill("4")
+    error = page.locator(".sentence.error", has_text="was made with rank 9, not 4: set the same, or start at zero")
+    expect(error).to_be_visible()
+    page.get_by_label("Start from").click()
+    page.get_by_role("option", name="nothing: a new adapter").click()
+    expect(error).to_be_hidden()
+    expect(page.get_by_text("--rank 4")).to_be_visible()

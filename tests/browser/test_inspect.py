@@ -101,6 +101,13 @@ def test_a_static_method_says_that_it_has_one_adapter(inspect):
     expect(inspect.get_by_text("there is no core to exchange")).to_be_visible()
     expect(inspect.locator('.plot-area[aria-label*="Fingerprints"]')).to_have_count(0)
     expect(inspect.locator('.plot-area[aria-label*="Strength of each"] .main-svg').first).to_be_visible()
+    closer = inspect.locator('.plot-area[aria-label*="its constant update"]')
+    expect(inspect.get_by_text("ΔW of one layer, the same for every image")).to_be_visible()
+    expect(closer.locator(".main-svg").first).to_be_visible()
+    choose(inspect, "Layer", "layer3.0.conv1")
+    inspect.wait_for_function("area => area._fullData[0].z.length === 64", arg=closer.element_handle())
+    choose(inspect, "Layer", "layer1.0.conv1")
+    inspect.wait_for_function("area => area._fullData[0].z.length === 16", arg=closer.element_handle())
 
 
 def test_cores_are_downloaded(inspect):

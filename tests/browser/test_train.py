@@ -14,9 +14,9 @@ def short_run(page, open_tab):
     open_tab(page, "Train")
     for label, value in (("Steps", "40"), ("Batch", "16"), ("Validate every", "20")):
         page.get_by_label(label, exact=True).fill(value)
-    page.get_by_role("button", name="Sizes and precision").click()
-    page.get_by_label("The most query images of a side").fill("60")
-    page.get_by_label(re.compile("^Training pictures")).fill("30")
+    page.get_by_role("button", name="Tasks, sizes and precision").click()
+    page.get_by_label("Max queries").fill("60")
+    page.get_by_label("Train pictures").fill("30")
 
 
 def sentence(page, text):
@@ -27,6 +27,7 @@ def test_a_run_outlives_a_reload_and_is_stopped_resumed_and_taken_home(page, vis
     short_run(page, open_tab)
     page.get_by_role("button", name="Start").click()
     expect(sentence(page, PROGRESS)).to_be_visible()
+    expect(page.get_by_role("progressbar", name="Steps that are done")).to_be_visible()
     page.reload()
     open_tab(page, "Train")
     expect(sentence(page, PROGRESS)).to_be_visible()
@@ -42,6 +43,12 @@ def test_a_run_outlives_a_reload_and_is_stopped_resumed_and_taken_home(page, vis
     with page.expect_download() as download:
         page.get_by_role("button", name="Download adapter").click()
     assert download.value.suggested_filename == "adapter.zip"
+    answers = iter([False, True])
+    page.on("dialog", lambda dialog: dialog.accept() if next(answers) else dialog.dismiss())
+    page.get_by_role("button", name="Delete").click()
+    expect(sentence(page, "Finished: step 40 of 40.")).to_be_visible()
+    page.get_by_role("button", name="Delete").click()
+    expect(sentence(page, "No run yet")).to_be_visible()
 
 
 def test_bad_settings_are_sentences(page, open_tab):
@@ -50,7 +57,24 @@ def test_bad_settings_are_sentences(page, open_tab):
     expect(page.locator(".sentence.error", has_text="does not divide into sets of 7")).to_be_visible()
     page.get_by_label("Set size", exact=True).fill("1")
     expect(page.locator(".sentence.error", has_text="does not divide")).to_be_hidden()
+    page.get_by_role("button", name="Tasks, sizes and precision").click()
+    page.get_by_label("Image size").fill("4")
+    expect(page.locator(".sentence.error", has_text="image_size is 4: use a whole number from 8")).to_be_visible()
+    page.get_by_label("Image size").fill("0")
     page.get_by_label("My own pictures").click()
     expect(page.locator(".sentence.error", has_text="upload a zip archive")).to_be_visible()
     page.get_by_role("button", name="Start").click()
     expect(page.get_by_test_id("toast-body")).to_contain_text("upload a zip archive")
+
+
+def test_tasks_are_held_out_by_name(page, open_tab):
+    open_tab(page, "Train")
+    page.get_by_role("button", name="Tasks, sizes and precision").click()
+    expect(page.get_by_text("None chosen: rotate-0+invert+green")).to_be_visible()
+    page.get_by_label("CIFAR-10, 48 compositions").click()
+    expect(page.get_by_text("None chosen: 16 of 48.")).to_be_visible()
+    page.get_by_label("Digits: 12 tasks").click()
+    page.get_by_label("Tasks held out").click()
+    page.get_by_role("option", name="rotate-90+plain+blue").click()
+    open_tab(page, "Configure")
+    expect(page.get_by_text("--hold-out rotate-90+plain+blue")).to_be_visible()

@@ -11,6 +11,7 @@ import gradio as gr
 
 from metalora.config import AdapterConfig
 from metalora.evaluation.cells import SuiteConfig
+from metalora.plan import VALIDATIONS
 from metalora.results import compare_rows
 from metalora.run_log import read_events
 from metalora.runs import RunConfig
@@ -44,18 +45,20 @@ def run_endpoints(context: Context) -> None:
         rate: float,
         seed: int,
         max_queries: int,
+        start: str,
         visitor: str,
         request: gr.Request,
     ) -> dict[str, Any]:
-        training = TrainingConfig(steps=steps, batch=batch, rate=rate, seed=seed, validate_every=max(1, steps // 10))
-        config = RunConfig(
-            backbone, SuiteConfig(suite, max_queries=max_queries), AdapterConfig(method, rank=rank, seed=seed), training
-        )
-        owner = _owner(visitor, request)
+        training = TrainingConfig(steps=steps, batch=batch, rate=rate, seed=seed)
+        training = replace(training, validate_every=max(1, steps // VALIDATIONS))
+        owner, adapter = _owner(visitor, request), AdapterConfig(method, rank=rank, seed=seed)
+        if start:
+            backbone, adapter = laboratory.start(owner, start)
+        suite_config = SuiteConfig(suite, max_queries=max_queries)
+        config = RunConfig(backbone, suite_config, replace(adapter, seed=seed), training, start=start or None)
         run = laboratory.workspace.prepare_run(owner, config)
-        for status in laboratory.backend.start(
-            owner, run
-        ):  # once; on ZeroGPU, where a run lives in its event, to its end
+        # Once; on ZeroGPU, where a run lives in its event, to its end.
+        for status in laboratory.backend.start(owner, run):
             last = status.to_dict()
         return {"run": run, "visitor": owner, "status": last}
 
@@ -84,6 +87,7 @@ def run_endpoints(context: Context) -> None:
         ("number", default.training.rate, "Learning rate"),
         ("whole", default.training.seed, "Random seed"),
         ("whole", 500, "Max queries: the most images of a side"),
+        ("text", "", "Adapter to go on from, as in inspect_images; its method, rank and backbone are taken over"),
         visitor,
     )
     endpoints = (

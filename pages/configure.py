@@ -60,7 +60,8 @@ def build(context: Context) -> None:
             planned.headline,
             " ".join(planned.notes),
             *_drawing(planned, drawn),
-            *_texts(planned, config),
+            *_texts(config),
+            config.to_dict(),
         ]
 
     describing = {
@@ -74,6 +75,10 @@ def build(context: Context) -> None:
     }
     gr.on([*(field.change for field in inputs if field is not fields["preset"]), layer.input], **describing)
     remember(context, form, inputs).then(**describing)
+    # Train changes settings too.
+    context.settings.change(
+        lambda known: _texts(RunConfig.from_dict(known)), context.settings, [command, python, settings], **QUIET
+    )
     sized = [fields["rank"], fields["hidden"]]
     gr.on(
         [fields["preset"].input, fields["method"].input],
@@ -189,10 +194,11 @@ def _drawing(planned: Plan, drawn: str | None) -> list[Any]:
     return [gr.update(choices=names, value=drawn), network(planned.model, drawn), planned.table()]
 
 
-def _texts(planned: Plan, config: RunConfig) -> list[Any]:
+def _texts(config: RunConfig) -> list[Any]:
+    """The settings as a command line, as Python and as JSON."""
     # A run of this server has no name elsewhere: there it is what was downloaded of it.
     written = replace(config, start=OWN_START) if (config.start or "").startswith(RUN) else config
-    return [as_command(written), as_python(written), as_json(written), config.to_dict()]
+    return [as_command(written), as_python(written), as_json(written)]
 
 
 def _sizes(preset: str | None, method: str) -> list[Any]:

@@ -40,6 +40,8 @@ def test_a_run_is_started_watched_and_belongs_to_its_session(app):
     status = finished(mine, started["run"])
     assert status["state"] == "finished" and status["step"] == 3
     assert [row["step"] for row in status["validations"]] == [1, 2, 3]
+    on = mine.predict(**SHORT | {"rank": 9, "start": f"run:{started['run']}"}, api_name="/start_run")
+    assert finished(mine, on["run"])["state"] == "finished"  # of rank 2, as what it goes on from
     # Whoever holds the visitor's id is that visitor, in any session.
     assert other.predict(run=started["run"], visitor=started["visitor"], api_name="/run_status")["state"] == "finished"
 
@@ -52,6 +54,7 @@ def test_a_run_is_started_watched_and_belongs_to_its_session(app):
         ({"suite": "folder:/etc"}, "zip archive"),
         ({"steps": 0}, "steps is 0"),
         ({"steps": 2_000_000}, "steps is 2,000,000: use a whole number from 0 to 1,000,000"),
+        ({"start": "run:nobodys"}, "no such run of yours"),
         ({"rate": None}, "learning rate is empty"),
         ({"visitor": "../../etc"}, "visitor's id"),
     ],

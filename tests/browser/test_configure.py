@@ -76,4 +76,4 @@ def test_one_goes_on_from_a_trained_adapter_or_is_told_what_differs(page):
     page.get_by_label("Start from").click()
     page.get_by_role("option", name="nothing: a new adapter").click()
     expect(error).to_be_hidden()
-    expect(page.get_by_text("--rank 4")).to_be_visible()
+    expect(page.get_by_text("--start")).to_be_hidden()

@@ -14,7 +14,7 @@ from metalora.training import TrainingConfig
 
 CONFIG = RunConfig(
     "mixer_nano",
-    SuiteConfig("digits", max_queries=60, hold_out=("rotate-90+plain", "it's")),
+    SuiteConfig("folder:my pictures", max_queries=60, hold_out=("rotate-90+plain", "it's")),
     AdapterConfig("metalora-cp", rank=5, alpha=2.5, targets=(r"mlp\.fc1$",), rank_pattern={"fc1": 3}, seed=7),
     TrainingConfig(steps=12, rate=1e-3, seed=7),
 )
@@ -52,7 +52,7 @@ def test_the_script_makes_the_same_settings():
     lines = [line for line in script.splitlines() if not line.startswith(("import", "model.save"))]
     exec("\n".join(lines), {"metalora": fake})
     assert made[0] == ("mixer_nano", CONFIG.adapter)
-    assert made[1][0] == ("digits",) and made[1][1]["seed"] == 7 and made[1][1]["max_queries"] == 60
+    assert made[1][0] == ("folder:my pictures",) and made[1][1]["seed"] == 7 and made[1][1]["max_queries"] == 60
     assert made[2] == CONFIG.training
 
 

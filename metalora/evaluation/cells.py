@@ -24,8 +24,9 @@ from metalora.evaluation.knn import confusion_by_task, per_task_accuracy
 from metalora.evaluation.scoring import accuracy, embedded_sides, measure, validation_accuracy
 from metalora.methods import method
 from metalora.model import AdaptedModel, adapt
-from metalora.suites import load_suite
+from metalora.suites import FIXED_TASKS, load_suite
 from metalora.suites.base import Suite, check_counts
+from metalora.suites.splits import held_out_tasks
 from metalora.targets import layer_sides
 from metalora.training import TrainingConfig, fit
 
@@ -46,6 +47,8 @@ class SuiteConfig:
 
     def __post_init__(self) -> None:
         check_counts(self.image_size, self.max_queries, self.train_pictures)
+        if self.name in FIXED_TASKS:  # of other suites the pictures tell
+            held_out_tasks(self.hold_out, FIXED_TASKS[self.name].names)
 
     def load(self, seed: int, progress: Callable[[int, int | None], None] | None = None) -> Suite:
         """The suite, its splits drawn from `seed`."""

@@ -78,3 +78,7 @@ def test_tasks_are_held_out_by_name(page, open_tab):
     page.get_by_role("option", name="rotate-90+plain+blue").click()
     open_tab(page, "Configure")
     expect(page.get_by_text("--hold-out rotate-90+plain+blue")).to_be_visible()
+    open_tab(page, "Train")
+    page.get_by_label("Tasks held out").fill("rotate-45")
+    page.keyboard.press("Enter")
+    expect(page.locator(".sentence.error", has_text="There is no task 'rotate-45' to hold out")).to_be_visible()

@@ -23,6 +23,7 @@ from metalora.config import AdapterConfig
 from metalora.errors import InputError
 from metalora.evaluation.cells import SuiteConfig
 from metalora.evaluation.embedding import Protocol
+from metalora.evaluation.scoring import check_ks
 from metalora.execution import FORMAT_VERSION, SETTINGS, Run
 from metalora.failures import SILENT
 from metalora.processes import is_alive
@@ -44,6 +45,9 @@ class RunConfig:
     training: TrainingConfig = field(default_factory=TrainingConfig)
     ks: tuple[int, ...] = (5, 10)
     start: str | None = None
+
+    def __post_init__(self) -> None:
+        check_ks(self.ks)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, ready for JSON."""

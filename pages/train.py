@@ -32,6 +32,7 @@ SUITES = [
 ]
 UPLOADED = "upload:"
 OF_SUITE = ("image_size", "hold_out", "max_queries", "train_pictures")
+KS = [1, 3, 5, 10, 20]
 ESTIMATING = "Estimating the time on this machine …"
 
 
@@ -61,13 +62,14 @@ def build(context: Context) -> None:
             raise InputError("There are no pictures yet: upload a zip archive, or choose another suite.")
         config = RunConfig.from_dict(known)
         chosen = {name: given.pop(name) or None for name in OF_SUITE}  # 0 and nothing: left out
-        chosen["hold_out"] = tuple(chosen["hold_out"] or ())
+        chosen["hold_out"], ks = tuple(chosen["hold_out"] or ()), tuple(given.pop("ks") or ())
         name = f"{UPLOADED}{upload_id}" if suite == OWN else suite
         return replace(
             config,
             suite=SuiteConfig(name, **chosen),
             adapter=replace(config.adapter, seed=given["seed"]),
             training=replace(config.training, **given),
+            ks=ks,
         )
 
     def take(known: dict[str, Any], *values: Any) -> list[Any]:
@@ -162,6 +164,9 @@ def _fields() -> dict[str, Any]:
             label="Train pictures",
             info="The most of each class (of each task's class, in own pictures); 0: all.",
         )
+        found["ks"] = gr.Dropdown(
+            KS, value=list(RunConfig().ks), multiselect=True, label="K", info="Neighbours that vote in the result."
+        )
         found["precision"] = gr.Radio(["float32", "bfloat16"], value="float32", label="Precision")
     return found
 
@@ -209,7 +214,8 @@ def _receive(laboratory: Laboratory):
         upload = laboratory.workspace.add_upload(token, file, file)
         tasks = folder_tasks(pictures)
         kind = f"in {len(tasks)} tasks" if tasks else "in class folders, to which ten shifts are applied"
-        told = f"{len(pictures):,} pictures {kind}; whether they make a suite shows when the run starts."
+        count = f"{len(pictures):,} picture{'s' if len(pictures) > 1 else ''}"
+        told = f"{count} {kind}; whether they make a suite shows when the run starts."
         return [upload, told, gr.update(choices=tasks or list(TEN_SHIFTS.names), value=[])]
 
     return receive

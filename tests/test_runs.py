@@ -279,3 +279,9 @@ def test_the_command_line_watches_a_run_that_is_trained_elsewhere(finished, tmp_
     done = CliRunner().invoke(cli.app, ["train", "--run", str(folder)])
     assert (done.exit_code, looks) == (code, ["running"])
     assert "Training elsewhere 4/4" in done.stderr and said in done.output
+
+
+@pytest.mark.parametrize(("ks", "said"), [((), "There is no K"), ((5, 0), "K is 0"), ((1.5,), r"K is 1\.5")])
+def test_what_is_no_k_is_refused(ks, said):
+    with pytest.raises(InputError, match=said):
+        RunConfig(ks=ks)

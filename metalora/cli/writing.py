@@ -23,6 +23,8 @@ def as_command(config: RunConfig) -> str:
     groups = ((config.adapter, ADAPTER_OPTIONS), (config.suite, SUITE_OPTIONS), (config.training, TRAINING_OPTIONS))
     for settings, options in groups:
         words += _options(settings, options)
+    if config.ks != RunConfig().ks:
+        words += [word for k in config.ks for word in ("--k", str(k))]
     return shlex.join(words)
 
 

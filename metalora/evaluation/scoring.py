@@ -6,6 +6,7 @@ from typing import Any
 
 from torch import Tensor
 
+from metalora.bounds import whole
 from metalora.errors import InputError
 from metalora.evaluation.embedding import Protocol, embed
 from metalora.evaluation.knn import knn_predict, knn_within
@@ -70,14 +71,25 @@ def measure(
                 yield {"split": split, "gallery": kind, "k": k}, queries, predicted
 
 
+def check_ks(ks: Sequence[int]) -> None:
+    """Refuse what is no K.
+
+    Raises:
+        InputError: there is none, or one is no whole number of 1 or more.
+    """
+    if not ks:
+        raise InputError("There is no K for k-NN: name one or more, such as 5 and 10.")
+    for k in ks:
+        whole("K", k)
+
+
 def check_galleries(suite: Suite, ks: Sequence[int]) -> list[str]:
     """Refuse K that a gallery cannot serve; sentences on those it serves badly.
 
     Raises:
         InputError: K is larger than a gallery, or below 1.
     """
-    if not ks or min(ks) < 1:
-        raise InputError(f"K is {min(ks, default=None)}: use 1 or more.")
+    check_ks(ks)
     notes, k = [], max(ks)
     for side in ("seen gallery", "unseen gallery"):
         if side not in suite.sides:
@@ -88,7 +100,7 @@ def check_galleries(suite: Suite, ks: Sequence[int]) -> list[str]:
             if count < k:
                 raise InputError(
                     f"K = {k} is larger than the gallery of task {suite.tasks[task]!r} ({count} images): "
-                    "use a smaller --k or add pictures."
+                    "use a smaller K or add pictures."
                 )
         smallest = int(gallery.labels.bincount()[gallery.labels.unique()].min())
         if smallest < k:

@@ -1,7 +1,10 @@
 """Train, as a person uses it: start, watch, reload, stop, resume; and nobody else sees it."""
 
+import io
 import re
+import zipfile
 
+from PIL import Image
 from playwright.sync_api import expect
 
 PROGRESS = re.compile(r"Running: step [1-9]\d* of 40")
@@ -65,6 +68,32 @@ def test_bad_settings_are_sentences(page, open_tab):
     expect(page.locator(".sentence.error", has_text="upload a zip archive")).to_be_visible()
     page.get_by_role("button", name="Start").click()
     expect(page.get_by_test_id("toast-body")).to_contain_text("upload a zip archive")
+
+
+def test_ones_own_pictures_make_a_suite_or_say_why_not(page, open_tab, tmp_path):
+    with zipfile.ZipFile(tmp_path / "mine.zip", "w") as archive:
+        for name in (
+            f"{task}/{kind}/{i}.png" for task in ("photo", "toy") for kind in ("cat", "dog") for i in range(12)
+        ):
+            picture = io.BytesIO()
+            Image.new("RGB", (16, 16), (len(name), 9 * int(name[-5]), 90)).save(picture, "PNG")
+            archive.writestr(name, picture.getvalue())
+    (tmp_path / "broken.zip").write_bytes(b"no archive")
+    short_run(page, open_tab)
+    page.get_by_label("My own pictures").click()
+    archives = page.locator('input[type=file][accept=".zip"]')
+    archives.set_input_files(tmp_path / "broken.zip")
+    expect(page.get_by_test_id("toast-body")).to_contain_text("This is not a whole zip archive")
+    page.get_by_label("Clear").locator("visible=true").first.click()
+    archives.set_input_files(tmp_path / "mine.zip")
+    expect(page.get_by_text("48 pictures in 2 tasks")).to_be_visible()
+    page.get_by_label("Tasks held out").click()
+    page.get_by_role("option", name="toy").click()
+    page.get_by_role("button", name="Start").click()
+    expect(sentence(page, "K = 10 is larger than the gallery of task 'photo'")).to_be_visible()
+    page.locator(".token", has_text="10").get_by_role("button").click()
+    page.get_by_role("button", name="Start").click()
+    expect(sentence(page, "Finished: step 40 of 40.")).to_be_visible()
 
 
 def test_tasks_are_held_out_by_name(page, open_tab):

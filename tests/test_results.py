@@ -100,7 +100,7 @@ def test_bundled_results_are_whole():
         assert title(name).startswith(comparison.config.suite.name)
         assert not any(cell.text == NOT_RUN for row in comparison.table().rows for cell in row)
         scatter(comparison, "unseen", "pooled", 5), heatmap(comparison, "resnet20", "unseen", "pooled", 5)
-    with pytest.raises(InputError, match="use digits-default"):
+    with pytest.raises(InputError, match="use cifar10, digits-default"):
         load_bundled("../x")
 
 

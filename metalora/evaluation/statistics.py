@@ -8,9 +8,6 @@ control), static (may be the row that generated methods are held against). More 
 
 import numpy as np
 import pandas as pd
-from scipy import stats
-from statsmodels.stats.multitest import multipletests
-from statsmodels.stats.power import TTestPower
 
 from metalora.errors import InputError
 
@@ -133,11 +130,15 @@ def holm(p: np.ndarray) -> np.ndarray:
     """Holm-corrected p values, same shape (m,). An undefined p stays NaN but counts in the family, as a 1 would."""
     if len(p) == 0:
         return p
+    from statsmodels.stats.multitest import multipletests  # slow to import: the app's first page needs no statistics
+
     return np.where(np.isnan(p), np.nan, multipletests(np.nan_to_num(p, nan=1.0), method="holm")[1])
 
 
 def bootstrap_interval(gains: np.ndarray, *, level: float = 0.95, seed: int = 0) -> tuple[float, float]:
     """Bootstrap interval of the mean of paired gains (n,), n at least 2, resampling seeds."""
+    from scipy import stats
+
     # BCa divides by the spread of the leave-one-out means, zero where all gains are equal; percentiles of
     # the resampled means are then that one gain.
     method = "BCa" if np.ptp(gains) > 0 else "percentile"
@@ -168,6 +169,8 @@ def smallest_detectable_gain(std_of_differences: float, n_seeds: int, alpha: flo
     """
     if n_seeds < 2 or np.isnan(std_of_differences):
         return float("nan")
+    from statsmodels.stats.power import TTestPower
+
     test, settings = TTestPower(), {"nobs": n_seeds, "alpha": alpha, "alternative": "two-sided"}
     effect = float(test.solve_power(power=power, **settings))
     # For two or three seeds and a small alpha the solver may return its last guess: ask whether it holds.
@@ -182,6 +185,8 @@ def _measure(gains: np.ndarray, by_task: np.ndarray | None, split: str, seed: in
         return {**measured, "note": "an accuracy is NaN"}
     if n < 2:
         return {**measured, "note": "one seed"}
+    from scipy import stats
+
     interval = bootstrap_interval(gains, seed=seed) if by_task is None else two_way_interval(by_task, seed=seed)
     measured["low"], measured["high"] = interval
     if np.ptp(gains) == 0:

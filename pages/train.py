@@ -16,7 +16,7 @@ from metalora.plan import PRESETS
 from metalora.runs import RunConfig
 from metalora.suites import FIXED_TASKS
 from metalora.suites.layout import folder_tasks
-from metalora.suites.shifts import TEN_SHIFTS
+from metalora.suites.shifts import TEN_SHIFTS, TaskList
 from metalora.suites.sources import check_archive
 from pages.context import PRIVATE, QUIET, Context
 from pages.shell import menu
@@ -154,7 +154,7 @@ def _fields() -> dict[str, Any]:
             multiselect=True,
             allow_custom_value=True,
             label="Tasks held out",
-            info=_held_out_info("digits"),
+            info=_held_out_info(FIXED_TASKS["digits"]),
         )
         with gr.Row():  # Gradio shows 0 where a number has no value
             found["image_size"] = gr.Number(0, label="Image size", info="pixels; 0: the suite's own", min_width=100)
@@ -173,16 +173,17 @@ def _fields() -> dict[str, Any]:
 
 def _of_suite(name: str) -> list[Any]:
     """Whether an archive is asked for, and the tasks that can be held out."""
-    tasks = FIXED_TASKS[name].names if name in FIXED_TASKS else ()
-    return [gr.update(visible=name == OWN), gr.update(choices=list(tasks), info=_held_out_info(name))]
+    tasks = FIXED_TASKS.get(name)
+    choices = list(tasks.names) if tasks else []
+    return [gr.update(visible=name == OWN), gr.update(choices=choices, info=_held_out_info(tasks))]
 
 
-def _held_out_info(name: str) -> str:
-    """What held out means, and what holds without a choice."""
-    if name not in FIXED_TASKS:
-        return "Not trained on, measured at the end. None chosen: no task is."
-    unseen = FIXED_TASKS[name].unseen
-    which = ", ".join(unseen) if len(unseen) < 5 else f"{len(unseen)} of {len(FIXED_TASKS[name].names)}"
+def _held_out_info(tasks: TaskList | None) -> str:
+    """What held out means, and what holds without a choice; None: tasks that are folders."""
+    which = "no task is"
+    if tasks is not None:
+        few = len(tasks.unseen) < 5
+        which = ", ".join(tasks.unseen) if few else f"{len(tasks.unseen)} of {len(tasks.names)}"
     return f"Not trained on, measured at the end. None chosen: {which}."
 
 
@@ -216,6 +217,7 @@ def _receive(laboratory: Laboratory):
         kind = f"in {len(tasks)} tasks" if tasks else "in class folders, to which ten shifts are applied"
         count = f"{len(pictures):,} picture{'s' if len(pictures) > 1 else ''}"
         told = f"{count} {kind}; whether they make a suite shows when the run starts."
-        return [upload, told, gr.update(choices=tasks or list(TEN_SHIFTS.names), value=[])]
+        info = _held_out_info(None if tasks else TEN_SHIFTS)
+        return [upload, told, gr.update(choices=tasks or list(TEN_SHIFTS.names), value=[], info=info)]
 
     return receive

@@ -94,7 +94,8 @@ def test_a_run_of_ones_own_can_be_gone_on_from(laboratory, trained):
         laboratory.check_start(visitor, replace(config, adapter=replace(config.adapter, rank=3)))
     with pytest.raises(InputError, match="no such run of yours"):
         laboratory.check_start(laboratory.welcome(None), config)
-    again = laboratory.workspace.prepare_run(visitor, config)
+    other = replace(config, training=replace(config.training, seed=1))  # whose own statistics would differ
+    again = laboratory.workspace.prepare_run(visitor, other)
     assert list(laboratory.backend.start(visitor, again))[-1].state == "finished"
     ours, theirs = (laboratory.open(visitor, f"{RUN}{one}").model.mapping for one in (again, run))
     assert torch.equal(ours.feature_mean, theirs.feature_mean)

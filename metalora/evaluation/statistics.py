@@ -8,6 +8,7 @@ control), static (may be the row that generated methods are held against). More 
 
 import numpy as np
 import pandas as pd
+from scipy import stats
 
 from metalora.errors import InputError
 
@@ -137,8 +138,6 @@ def holm(p: np.ndarray) -> np.ndarray:
 
 def bootstrap_interval(gains: np.ndarray, *, level: float = 0.95, seed: int = 0) -> tuple[float, float]:
     """Bootstrap interval of the mean of paired gains (n,), n at least 2, resampling seeds."""
-    from scipy import stats
-
     # BCa divides by the spread of the leave-one-out means, zero where all gains are equal; percentiles of
     # the resampled means are then that one gain.
     method = "BCa" if np.ptp(gains) > 0 else "percentile"
@@ -185,8 +184,6 @@ def _measure(gains: np.ndarray, by_task: np.ndarray | None, split: str, seed: in
         return {**measured, "note": "an accuracy is NaN"}
     if n < 2:
         return {**measured, "note": "one seed"}
-    from scipy import stats
-
     interval = bootstrap_interval(gains, seed=seed) if by_task is None else two_way_interval(by_task, seed=seed)
     measured["low"], measured["high"] = interval
     if np.ptp(gains) == 0:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import timm
+import torch
 from huggingface_hub import try_to_load_from_cache
 from timm.data import resolve_model_data_config
 from timm.models.mlp_mixer import MlpMixer
@@ -21,6 +22,7 @@ from torchvision.transforms import InterpolationMode
 from torchvision.transforms.v2 import Normalize, Resize  # v2 compiles without a graph break
 
 from metalora.errors import InputError
+from metalora.layers import current
 from metalora.states import read_tensors
 
 _HERE = Path(__file__).parent
@@ -40,6 +42,7 @@ class Backbone(nn.Module):
     Attributes:
         name: bundled or timm name; None for a foreign module.
         stages: submodules of `net` whose outputs tell of an image, shallow to deep, and their channels.
+        channels_last: the network gets its images in this memory format, which suits convolutions.
         rows_by_image: layers may see a whole multiple of the batch, with the rows of an image together.
     """
 
@@ -60,12 +63,16 @@ class Backbone(nn.Module):
         self.stages = stages or {}
         self.rows_by_image = rows_by_image
         self.image_size = image_size
+        self.channels_last = False
 
     def forward(self, images: Tensor) -> Tensor:
         if self.name is not None and not (images.is_floating_point() and images.ndim == 4 and images.shape[1] == 3):
             kind = f"{images.dtype} of shape {tuple(images.shape)}".removeprefix("torch.")
             raise InputError(f"{self.name} takes float RGB in [0, 1], (N, 3, H, W), not {kind}: convert the images.")
-        output = self.net(self.preprocess(images))
+        inputs = self.preprocess(images)
+        if self.channels_last and not current.exact:
+            inputs = inputs.contiguous(memory_format=torch.channels_last)
+        output = self.net(inputs)
         if not isinstance(output, Tensor) or output.ndim != 2 or len(output) != len(images):
             shape = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
             raise InputError(f"The backbone gives {shape} for {len(images)} images: make it give embeddings (N, D).")

@@ -6,23 +6,30 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 import torch
-from torch.utils.flop_counter import FlopCounterMode
+from torch.utils.flop_counter import FlopCounterMode, flop_registry
 
 from metalora.errors import InputError
-from metalora.layers import carrying
+from metalora.layers import AdaptedLayer, carrying
 
 if TYPE_CHECKING:
     from metalora.model import AdaptedModel
 
 COLUMNS = ["adapter_parameters", "generator_parameters", "frozen_parameters"]
+# The product that is added in place costs what the other does; torch counts only that.
+IN_PLACE = {torch.ops.aten.baddbmm_: flop_registry[torch.ops.aten.baddbmm].__wrapped__}
 FLOPS = ["adapter_flops", "generator_flops", "frozen_flops"]
 
 
 def count_flops(call: Callable[[], object]) -> int:
     """Floating-point operations of a call, by torch's own counter (a multiply-add counts as two)."""
-    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+    return flops_by_module(call).get("Global", 0)
+
+
+def flops_by_module(call: Callable[[], object]) -> dict[str, int]:
+    """The same by module: path from the class of the module called, such as "Backbone.net.conv1" → operations."""
+    with torch.no_grad(), FlopCounterMode(display=False, custom_mapping=IN_PLACE) as counter:
         call()
-    return counter.get_total_flops()
+    return {path: sum(counts.values()) for path, counts in counter.get_flop_counts().items()}
 
 
 def budget(model: "AdaptedModel") -> pd.DataFrame:
@@ -40,7 +47,7 @@ def budget(model: "AdaptedModel") -> pd.DataFrame:
         raise InputError("Sizes are known after a first batch: call the model once, or give adapt() an example.")
     example = model.example
     rows = {name: dict.fromkeys([*COLUMNS, *FLOPS], 0) | {"note": ""} for name in _names(model)}
-    frozen, total = _layer_flops(model)
+    frozen, total, backbone_flops = _layer_flops(model)
     for name, layer in model.layers.items():
         adapter, core = layer.adapter, math.prod(layer.adapter.format.core_shape)
         rows[name]["adapter_parameters"] = sum(p.numel() for p in adapter.parameters())
@@ -55,8 +62,6 @@ def budget(model: "AdaptedModel") -> pd.DataFrame:
     for name, reason in model.left_out.items():
         left = model.backbone.net.get_submodule(name)
         rows[name] |= {"frozen_parameters": sum(p.numel() for p in left.parameters()), "note": reason}
-    with model.disabled():
-        backbone_flops = count_flops(lambda: model.backbone(example))
     rest = rows["(rest of the backbone)"]
     parameters = sum(p.numel() for p in model.backbone.net.parameters())
     rest["frozen_parameters"] = parameters - sum(row["frozen_parameters"] for row in rows.values())
@@ -85,24 +90,16 @@ def _extractor_flops(model: "AdaptedModel") -> int:
     return 0 if model.config.extractor == "stem" else count_flops(lambda: model.features(model.example))
 
 
-def _layer_flops(model: "AdaptedModel") -> tuple[dict[str, int], dict[str, int]]:
-    """FLOPs of every adapted layer's base alone, and with its update."""
+def _layer_flops(model: "AdaptedModel") -> tuple[dict[str, int], dict[str, int], int]:
+    """FLOPs of every adapted layer's base alone, and with its update; of the whole backbone without updates."""
     cores = model.generate(model.example) if model.generated else None
-    inputs = {}
-
-    def remember(layer: torch.nn.Module, args: tuple, output: torch.Tensor) -> None:
-        inputs.setdefault(layer.name, []).append(args[0])
-
-    hooks = [layer.register_forward_hook(remember) for layer in model.layers.values()]
-    try:
-        with torch.no_grad(), carrying(cores=cores):
-            model.backbone(model.example)
-    finally:
-        for hook in hooks:
-            hook.remove()
-    frozen, total = {}, {}
-    for name, layer in model.layers.items():
-        frozen[name] = sum(count_flops(lambda x=x, layer=layer: layer.base(x)) for x in inputs[name])
-        with carrying(cores=cores):
-            total[name] = sum(count_flops(lambda x=x, layer=layer: layer(x)) for x in inputs[name])
-    return frozen, total
+    with carrying(cores=cores):
+        counts = flops_by_module(lambda: model.backbone(model.example))
+    frozen, total = dict.fromkeys(model.layers, 0), dict.fromkeys(model.layers, 0)
+    # A layer that stands in several places is counted under one of its names.
+    for name, module in model.backbone.named_modules(remove_duplicate=False):
+        if isinstance(module, AdaptedLayer):
+            path = f"{type(model.backbone).__name__}.{name}"
+            total[module.name] += counts.get(path, 0)
+            frozen[module.name] += counts.get(f"{path}.base", 0)
+    return frozen, total, counts.get("Global", 0) - sum(total.values()) + sum(frozen.values())

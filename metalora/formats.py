@@ -102,12 +102,12 @@ class CP(LoRA):
         return torch.einsum("...ir,ro,nr->noi...", A, B, core)
 
     def mix(self, z: Tensor, core: Tensor) -> Tensor:
-        """The core applied to activations z (N, G, L, M), as wide as they came."""
-        return z * core[:, None, None]
+        """The core applied to activations z (N, L, M), as wide as they came."""
+        return z * core[:, None]
 
-    def fold(self, B: Tensor, core: Tensor) -> Tensor:
-        """The core applied to the second layer's weight instead: (N, M, O)."""
-        return core[:, :, None] * B
+    def fold(self, up: Tensor, core: Tensor) -> Tensor:
+        """The core applied to the second layer's weight (M, O) instead: (N, M, O)."""
+        return core[:, :, None] * up
 
 
 @dataclass(frozen=True)
@@ -134,18 +134,19 @@ class TR(LoRA):
     def dense(self, A: Tensor, B: Tensor, core: Tensor) -> Tensor:
         return torch.einsum("a...ib,boc,nca->noi...", A, B, core)
 
+    # The narrow side is (b, a) before the core and (b, c) behind it: mixing is then one product without a copy.
     def down(self, A: Tensor) -> Tensor:
-        return torch.einsum("a...ib->abi...", A).flatten(0, 1)
+        return torch.einsum("a...ib->bai...", A).flatten(0, 1)
 
     def up(self, B: Tensor) -> Tensor:
         return B.transpose(1, 2).flatten(0, 1)
 
     def mix(self, z: Tensor, core: Tensor) -> Tensor:
-        square = z.unflatten(-1, self.core_shape)
-        return torch.einsum("nglab,nca->nglbc", square, core).flatten(-2)
+        rows = z.reshape(len(z), z.shape[1] * self.rank, self.rank)
+        return (rows @ core.mT).reshape(z.shape)
 
-    def fold(self, B: Tensor, core: Tensor) -> Tensor:
-        return torch.einsum("boc,nca->nabo", B, core).flatten(1, 2)
+    def fold(self, up: Tensor, core: Tensor) -> Tensor:
+        return torch.einsum("bco,nca->nbao", up.unflatten(0, self.core_shape), core).flatten(1, 2)
 
 
 Format = LoRA | MultiLoRA | CP | TR

@@ -102,6 +102,7 @@ def _strengths(model: AdaptedModel, name: str, cores: Cores | None) -> list[floa
     # In float64, on the CPU since not every device has that: small differences of large products.
     factors = {key: factor.cpu().double() for key, factor in layer.factors().items()}
     before = kind.down(factors["A"]).flatten(1)
-    behind = kind.up(factors["B"])[None] if cores is None else kind.fold(factors["B"], cores[name].cpu().double())
+    behind = kind.up(factors["B"])
+    behind = behind[None] if cores is None else kind.fold(behind, cores[name].cpu().double())
     squared = ((before @ before.T) * (behind @ behind.mT)).sum((1, 2)).clamp(min=0)
     return (squared.sqrt() / layer.weight.norm().cpu().double().clamp(min=1e-12)).tolist()

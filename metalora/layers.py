@@ -7,6 +7,7 @@ and two threads can run one model. (A ContextVar would break `torch.compile(full
 import contextlib
 import threading
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import torch
 from timm.layers import Conv2dSame
@@ -24,6 +25,7 @@ class _Pass(threading.local):
 
     cores: Cores | None = None
     enabled: bool = True
+    exact: bool = False  # the frozen part as it came, bit for bit
     on_stage: Callable[[str, Tensor], None] | None = None  # told the name and output of every stage
 
 
@@ -35,16 +37,18 @@ def carrying(
     *,
     cores: Cores | None = None,
     enabled: bool | None = None,
+    exact: bool | None = None,
     on_stage: Callable[[str, Tensor], None] | None = None,
 ) -> Iterator[None]:
     """Run a forward pass that carries these; what was carried before comes back at the end."""
-    before = current.cores, current.enabled, current.on_stage
+    before = current.cores, current.enabled, current.exact, current.on_stage
     current.cores, current.on_stage = cores, on_stage
     current.enabled = before[1] if enabled is None else enabled
+    current.exact = before[2] if exact is None else exact
     try:
         yield
     finally:
-        current.cores, current.enabled, current.on_stage = before
+        current.cores, current.enabled, current.exact, current.on_stage = before
 
 
 class Adapter(nn.Module):
@@ -69,26 +73,83 @@ class Adapter(nn.Module):
         """A and B in the format's index order, with every static scale folded in."""
         return self.format.factors(dict(self.named_parameters(recurse=False)), self.scale)
 
-    def contract(self, z: Tensor, B: Tensor, core: Tensor | None) -> Tensor:
-        """From the narrow side to the output, by way of the core.
+    def meet(self, z: Tensor, up: Tensor, core: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Apply the core where that costs less: to the narrow activations, or to the weight behind them.
 
         Args:
-            z: (N, G, L, M): samples, groups of channels, positions, narrow width.
-            B: the static factor.
+            z: (N, L, M): samples, positions, narrow width.
+            up: the second layer's weight, (M, O).
             core: (N, …) or (1, …); None for a static format.
 
         Returns:
-            (N, G, L, O / G).
+            z, and the weight that is left to multiply it with, (N, M, O) or (1, M, O).
         """
         if core is None:
-            weight = self.format.up(B)[None]
-        elif z.shape[2] > B.shape[1]:  # more positions than outputs: the weight is the smaller one to mix
-            weight = self.format.fold(B, core.to(z))
-        else:
-            z, weight = self.format.mix(z, core.to(z)), self.format.up(B)[None]
-        if z.shape[1] == 1:
-            return z @ (weight[0] if len(weight) == 1 else weight[:, None])
-        return z @ weight.unflatten(-1, (z.shape[1], -1)).movedim(2, 1)
+            return z, up[None]
+        if z.shape[1] > up.shape[1]:  # more positions than outputs: the weight is the smaller one to mix
+            return z, self.format.fold(up, core.to(z))
+        return self.format.mix(z, core.to(z)), up[None]
+
+
+class _Narrow(torch.autograd.Function):
+    """x @ weightᵀ as `F.linear` has it, whose own gradient of a narrow weight is ten times as slow on a processor."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor) -> Tensor:
+        ctx.save_for_backward(x, weight)
+        return F.linear(x, weight)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        x, weight = ctx.saved_tensors
+        of_x = gradient @ weight if ctx.needs_input_grad[0] else None
+        return of_x, gradient.mT @ x if ctx.needs_input_grad[1] else None
+
+
+class _AddProduct(torch.autograd.Function):
+    """`out` + z @ weight, written into `out`, which torch.baddbmm would copy where autograd looks."""
+
+    @staticmethod
+    def forward(ctx: Any, out: Tensor, z: Tensor, weight: Tensor) -> Tensor:
+        _rows(out, len(z)).baddbmm_(z, weight.expand(len(z), -1, -1))
+        ctx.mark_dirty(out)
+        ctx.save_for_backward(z, weight)
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        z, weight = ctx.saved_tensors
+        rows = _rows(gradient, len(z))
+        of_z = rows @ weight.mT if ctx.needs_input_grad[1] else None
+        of_weight = None
+        if ctx.needs_input_grad[2]:
+            shared = len(weight) == 1
+            of_weight = (z.flatten(0, 1).mT @ rows.flatten(0, 1))[None] if shared else z.mT @ rows
+        return gradient, of_z, of_weight
+
+
+def _rows(out: Tensor, samples: int) -> Tensor:
+    """Samples, positions, width: (N, L, O) of a convolution's output (N, O, H, W) or a linear layer's (N · L, O)."""
+    return (
+        out.flatten(2).transpose(1, 2)
+        if out.ndim == 4
+        else out.view(samples, len(out) // max(1, samples), out.shape[1])
+    )
+
+
+def add_product(out: Tensor, z: Tensor, weight: Tensor) -> Tensor:
+    """Add z @ weight to a frozen layer's output in one pass; what is returned replaces `out`.
+
+    Args:
+        out: (N, O, H, W), or (N · L, O).
+        z: (N, L, M).
+        weight: (N, M, O) or (1, M, O).
+    """
+    weight = weight.to(z.dtype)
+    if torch.compiler.is_compiling():  # which fuses by itself, and knows no function that writes into its argument
+        product = z @ weight
+        return out + (product.transpose(1, 2) if out.ndim == 4 else product).reshape(out.shape)
+    return _AddProduct.apply(out, z, weight)
 
 
 class AdaptedLayer(nn.Module):
@@ -128,13 +189,16 @@ class AdaptedLayer(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """The frozen layer's output plus the update's."""
-        out = self.base(x)
         if not current.enabled:
-            return out
-        return out + self.update(self.adapter.dropout(x), self._core(len(x)))
+            return self.base(x)
+        return self.add_update(self.base(x), self.adapter.dropout(x), self._core(len(x)), len(x))
 
-    def update(self, x: Tensor, core: Tensor | None) -> Tensor:
-        """What the update adds to the output for input x; `core` (N, …), (1, …) or None."""
+    def add_update(self, out: Tensor, x: Tensor, core: Tensor | None, samples: int) -> Tensor:
+        """`out`, written over, plus what the update gives for the input x of so many samples.
+
+        Args:
+            core: (N, …), (1, …) or None.
+        """
         raise TypeError(f"{type(self).__name__} does not say how it is updated")
 
     def _core(self, rows: int) -> Tensor | None:
@@ -159,14 +223,20 @@ class AdaptedLayer(nn.Module):
 class AdaptedLinear(AdaptedLayer):
     """An adapted `nn.Linear`, for input (N, …, I)."""
 
-    def update(self, x: Tensor, core: Tensor | None) -> Tensor:
-        factors = self.factors()
-        z = F.linear(x, self.adapter.format.down(factors["A"]))
-        if core is None:
-            return z @ self.adapter.format.up(factors["B"])
-        positions = z.reshape(len(z), 1, z.shape[1:-1].numel(), z.shape[-1])
-        out = self.adapter.contract(positions, factors["B"], core)
-        return out.reshape(*z.shape[:-1], out.shape[-1])
+    def forward(self, x: Tensor) -> Tensor:
+        if not current.enabled:
+            return self.base(x)
+        # Flat, for autograd copies what is written into a view, which is what torch makes of more dimensions.
+        rows = x.reshape(x.shape[:-1].numel(), x.shape[-1])
+        out = self.add_update(self.base(rows), self.adapter.dropout(rows), self._core(len(x)), len(x))
+        return out.view(*x.shape[:-1], out.shape[-1])
+
+    def add_update(self, out: Tensor, x: Tensor, core: Tensor | None, samples: int) -> Tensor:
+        factors, format = self.factors(), self.adapter.format
+        narrow = F.linear if torch.compiler.is_compiling() else _Narrow.apply
+        z = narrow(x.to(out.dtype), format.down(factors["A"]).to(out.dtype))
+        z = z.view(samples, len(x) // max(1, samples), z.shape[-1])
+        return add_product(out, *self.adapter.meet(z, format.up(factors["B"]), core))
 
 
 class AdaptedConv2d(AdaptedLayer):
@@ -175,16 +245,19 @@ class AdaptedConv2d(AdaptedLayer):
     In a grouped convolution I is the width of one group and every group's input meets the same A.
     """
 
-    def update(self, x: Tensor, core: Tensor | None) -> Tensor:
+    def add_update(self, out: Tensor, x: Tensor, core: Tensor | None, samples: int) -> Tensor:
         if x.ndim == 3:
-            return self.update(x[None], core)[0]
-        factors, groups = self.factors(), self.base.groups
-        down = self.adapter.format.down(factors["A"])
-        z = self._convolve(x, down.repeat(groups, 1, 1, 1))
-        size = z.shape[-2:]
-        z = z.movedim(1, -1).reshape(len(z), size.numel(), groups, len(down)).transpose(1, 2)
-        out = self.adapter.contract(z, factors["B"], core)
-        return out.transpose(1, 2).flatten(2).unflatten(1, size).movedim(-1, 1)
+            return self.add_update(out[None], x[None], core, 1)[0]
+        factors, format, groups = self.factors(), self.adapter.format, self.base.groups
+        z = self._convolve(x, format.down(factors["A"]).repeat(groups, 1, 1, 1))
+        narrow = z.unflatten(1, (groups, -1)).flatten(3).transpose(2, 3).flatten(1, 2)
+        up = format.up(factors["B"])
+        gain = getattr(self.base, "gain", None)  # of a BatchNorm that is folded into the base
+        narrow, weight = self.adapter.meet(narrow, up if gain is None else up * gain, core)
+        if groups == 1:
+            return add_product(out, narrow, weight)
+        product = narrow.unflatten(1, (groups, -1)) @ weight.unflatten(-1, (groups, -1)).movedim(2, 1)
+        return out + product.transpose(2, 3).reshape(out.shape)
 
     def _convolve(self, x: Tensor, weight: Tensor) -> Tensor:
         """The base's convolution with another weight: its stride, padding, padding mode, dilation and groups."""

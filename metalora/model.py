@@ -4,6 +4,7 @@ import contextlib
 import copy
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import torch
@@ -15,6 +16,7 @@ from metalora.config import AdapterConfig
 from metalora.cores import Cores
 from metalora.errors import InputError
 from metalora.extractor import make_extractor, report_stages, silence_stages
+from metalora.folding import Fold, fold_norms, unfold_norms
 from metalora.layers import ADAPTED, AdaptedLayer, Adapter, carrying, current
 from metalora.mapping import ConstantCore, MappingNet, pool_by_group
 from metalora.methods import method
@@ -54,6 +56,8 @@ class AdaptedModel(nn.Module):
         self.layers: dict[str, AdaptedLayer] = {}
         for index, (name, rank) in enumerate(selection.ranks.items()):
             self._adapt_layer(name, rank, index)
+        self._folds: list[Fold] = []
+        self.register_load_state_dict_post_hook(lambda model, keys: model._refold())
         # One image of the first batch. A buffer follows the model to other devices and precisions.
         self.register_buffer("example", None, persistent=False)
 
@@ -117,12 +121,32 @@ class AdaptedModel(nn.Module):
         # What is learnt here outlives an inference_mode around the first batch.
         with torch.inference_mode(False), torch.no_grad():
             example = images[:1].detach().clone()
+            self._fold_norms(example)
             if self.config.generates:
                 self._learn_width(self.extractor(torch.cat([example] * 2)))
             # Two batch sizes: a leading axis that is not the batch may equal one of them by chance.
             for count in (2, 3):
                 self._try_layers(torch.cat([example] * count))
             self.example = example
+
+    def _fold_norms(self, example: Tensor) -> None:
+        """From here on the frozen part is cheaper, and exact in `disabled()` only."""
+        nets = [self.backbone]
+        if self.config.generates and getattr(self.extractor, "own", None) is not None:
+            nets.append(self.extractor.own)
+        with carrying(enabled=False, exact=True):
+            self._folds = [pair for net in nets for pair in fold_norms(net, example)]
+        for net in nets:
+            net.channels_last = net.name is not None  # a foreign one may rely on the usual layout
+
+    def _refold(self) -> None:
+        for conv, norm in self._folds:
+            conv.take(norm)
+
+    def _apply(self, *args: Any, **kwargs: Any) -> "AdaptedModel":
+        super()._apply(*args, **kwargs)
+        self._refold()  # in the new precision, from the weights themselves
+        return self
 
     def _learn_width(self, features: Tensor) -> None:
         if not self.mapping.materialised:
@@ -242,7 +266,7 @@ class AdaptedModel(nn.Module):
     @contextlib.contextmanager
     def disabled(self) -> Iterator[None]:
         """Inside, this thread gets the original backbone, bit for bit."""
-        with carrying(enabled=False):
+        with carrying(enabled=False, exact=True):
             yield
 
     def delta_weight(self, name: str, cores: Cores | None = None) -> Tensor:
@@ -280,6 +304,7 @@ class AdaptedModel(nn.Module):
             if isinstance(module, AdaptedLayer):
                 net.set_submodule(alias, module.base)
         silence_stages(net, self.backbone.stages)
+        unfold_norms(net)
         for name in self.layers:
             layer = net.get_submodule(name)
             # A new parameter, since a weight may be tied to another layer's.

@@ -15,8 +15,6 @@ from types import ModuleType
 import numpy as np
 import pandas as pd
 import torch
-from sklearn.decomposition import PCA
-from sklearn.metrics.pairwise import cosine_distances
 from torch import Tensor
 
 from metalora.errors import InputError
@@ -86,6 +84,8 @@ def align(features: Sequence[Tensor], *, neighbours: int = 15, seed: int = 0) ->
         raise InputError(f"At most {MOST_ALIGNED} pictures can be aligned, not {counts[0]}: choose fewer.")
     _check_neighbours(neighbours, counts[0])
     same = [{row: row for row in range(counts[0])}] * (len(planes) - 1)
+    from sklearn.metrics.pairwise import cosine_distances
+
     distances = [cosine_distances(plane.numpy()) for plane in planes]
     settings = {**_settings(neighbours, seed), "transform_seed": seed % 2**32, "metric": "precomputed"}
     with _umap() as umap:
@@ -190,6 +190,8 @@ def _settings(neighbours: int, seed: int) -> dict:
 def _principal(points: Tensor, seed: int) -> np.ndarray:
     if points.shape[1] == 1:
         points = torch.nn.functional.pad(points, (0, 1))
+    from sklearn.decomposition import PCA
+
     # scikit-learn fixes the signs. The share of variance that it computes besides is 0 / 0 for equal points.
     with np.errstate(invalid="ignore"):
         return PCA(2, random_state=seed % 2**32).fit_transform(points.numpy())

@@ -73,7 +73,7 @@ class RunConfig:
         return Protocol(
             set_size=training.set_size if self.adapter.generates else 1,
             seed=training.seed,
-            batch=4 * training.batch,
+            batch=2 * training.batch,
             device=training.device,
             precision=training.precision,
         )

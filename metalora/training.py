@@ -57,17 +57,23 @@ class TrainingConfig:
 
 
 def fit(
-    model: AdaptedModel, suite: Suite, config: TrainingConfig | None = None, *, checkpoint: Path | None = None
+    model: AdaptedModel,
+    suite: Suite,
+    config: TrainingConfig | None = None,
+    *,
+    checkpoint: Path | None = None,
+    validate_last: bool = True,
 ) -> Iterator[Progress]:
     """Train the adapters and the mapping net of `model` on the seen tasks of `suite`, in place.
 
     Yields a `Progress` after every step; its metrics are "loss", "accuracy" (of the head, on the batch)
     and, where validated, "validation" (k-NN accuracy at K = 5 on validation images of seen tasks).
-    The last one is always validated. Where others are, the first has "original" too: the same of the original
+    The last one is too. Where others are, the first has "original" too: the same of the original
     backbone. A model that was trained before goes on from there; the head begins anew.
 
     Args:
         checkpoint: file to resume from when it exists, and to write while training.
+        validate_last: validate after the last step even where `config.validate_every` does not say so.
 
     Raises:
         InputError: nothing to train, a checkpoint of another run, or a loss that is not finite.
@@ -86,7 +92,7 @@ def fit(
     protocol = Protocol(
         set_size=config.set_size,
         seed=config.seed,
-        batch=4 * config.batch,
+        batch=2 * config.batch,
         device=config.device,
         precision=config.precision,
     )
@@ -111,7 +117,7 @@ def fit(
         schedule.step()
         metrics = {"loss": loss.item(), "accuracy": (logits.argmax(1) == labels).float().mean().item(), **original}
         last = i + 1 == config.steps
-        if last or (config.validate_every and (i + 1) % config.validate_every == 0):
+        if (last and validate_last) or (config.validate_every and (i + 1) % config.validate_every == 0):
             metrics["validation"] = validate(model, suite, protocol)
         return metrics
 

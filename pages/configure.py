@@ -74,7 +74,8 @@ def build(context: Context) -> None:
         **PRIVATE,
     }
     gr.on([*(field.change for field in inputs if field is not fields["preset"]), layer.input], **describing)
-    remember(context, form, inputs).then(**describing)
+    described = remember(context, form, inputs).then(**describing)
+    described.then(lambda: 1, None, context.settled, **QUIET)
     # Train changes settings too.
     context.settings.change(
         lambda known: _texts(RunConfig.from_dict(known)), context.settings, [command, python, settings], **QUIET

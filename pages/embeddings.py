@@ -62,7 +62,7 @@ def build(context: Context) -> None:
         known = [_cards(*pair) for pair in zip(opened, made.frames, strict=True)]
         yield [_done(made), "", *_drawn(made, colour, known), made, gr.skip()]
 
-    context.load(
+    context.settled.change(
         draw, [context.visitor, shown, *project], outputs, concurrency_limit=2, show_progress="hidden", **PRIVATE
     )
     sliders = [fields["neighbours"], fields["min_dist"]]

@@ -99,7 +99,7 @@ def build(context: Context) -> None:
         ]
 
     gr.on(
-        [context.load, adapter.change, files.change, pool.input],
+        [context.settled.change, adapter.change, files.change, pool.input],
         examine,
         [context.visitor, adapter, files, pool, layer],
         outputs,

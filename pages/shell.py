@@ -24,7 +24,7 @@ def shell(laboratory: Laboratory, demo: gr.Blocks) -> Context:
     """The sidebar; what the tabs share."""
     visitor, chosen, *forms = map(_kept, ("visitor", "run", *FORMS))
     # A gr.State tells its change for queued events only; these are written by helpers that do not queue.
-    started, adapters = (gr.Number(0, visible="hidden", show_label=False) for _ in range(2))
+    started, settled, adapters = (gr.Number(0, visible="hidden", show_label=False) for _ in range(3))
     settings = gr.State(RunConfig().to_dict())
     timer = gr.Timer(SECONDS)
     with gr.Sidebar(width=280):
@@ -39,7 +39,7 @@ def shell(laboratory: Laboratory, demo: gr.Blocks) -> Context:
         gr.Markdown(f"Computing on **{pick_device()}**.")
         gr.Markdown(f"How to cite: see About. [Paper]({PAPER})")
     size, tab, kept = gr.State("Default"), gr.State("Configure"), dict(zip(FORMS, forms, strict=True))
-    context = Context(laboratory, started.change, visitor, run, settings, size, tab, kept, adapters, timer)
+    context = Context(laboratory, started.change, settled, visitor, run, settings, size, tab, kept, adapters, timer)
 
     def welcome(token: str | None, run_id: str | None) -> list[Any]:
         token = laboratory.welcome(token)

@@ -38,9 +38,9 @@ def test_multi_lora_is_a_sum_over_branches():
 @pytest.mark.parametrize("format", [CP(3), TR(2)])
 def test_mixing_activations_and_folding_into_the_weight_agree(format):
     shapes = format.parameter_shapes((), 4, 5)
-    B, z, core = numbers(*shapes["B"]), numbers(2, 3, 7, format.width, seed=1), numbers(2, *format.core_shape, seed=2)
+    B, z, core = numbers(*shapes["B"]), numbers(2, 7, format.width, seed=1), numbers(2, *format.core_shape, seed=2)
     mixed = format.mix(z, core) @ format.up(B)
-    folded = z @ format.fold(B, core)[:, None]
+    folded = z @ format.fold(format.up(B), core)
     torch.testing.assert_close(mixed, folded)
 
 
@@ -51,7 +51,7 @@ def test_down_then_up_is_the_dense_update_without_a_core(format):
     core = format.neutral_core().double()[None] if format.generated else None
     dense = format.dense(A, B, core)[0]
     # In TR the identity keeps, of each pair (a, c) of the ring, only a = c.
-    up = format.fold(B, core)[0] if isinstance(format, TR) else format.up(B)
+    up = format.fold(format.up(B), core)[0] if isinstance(format, TR) else format.up(B)
     torch.testing.assert_close(torch.einsum("mihw,mo->oihw", format.down(A), up), dense)
     assert format.down(A).shape == (format.width, 4, 3, 2)
     assert up.shape == (format.width, 5)

@@ -170,7 +170,8 @@ class _Update(nn.Module):
         self.adapter, self._layer = layer.adapter, (layer,)
 
     def forward(self, x, core):
-        return self._layer[0].update(x, core)
+        layer = self._layer[0]
+        return layer.add_update(layer.base(x), x, core, len(x))
 
 
 @pytest.mark.parametrize("method", ADAPTING)

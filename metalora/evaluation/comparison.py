@@ -327,6 +327,7 @@ def _execute(cells: list[CellConfig], folder: Path, jobs: int | None) -> Iterato
             missing.append(cell)
     if not missing:
         return
+    missing.sort(key=_is_trained, reverse=True)  # short ones last, where they fill a gap
     if jobs is None:
         jobs = joblib.cpu_count() if pick_device(missing[0].training.device).type == "cpu" else 1
     jobs = max(1, min(jobs, len(missing)))

@@ -27,7 +27,7 @@ class Protocol:
     shuffled: bool = False
     standardised: bool = False
     seed: int = 0
-    batch: int = 256
+    batch: int = 128
     device: str = "auto"
     precision: str = "float32"
 

@@ -8,7 +8,7 @@ control), static (may be the row that generated methods are held against). More 
 
 import numpy as np
 import pandas as pd
-from scipy import stats
+import scipy  # its parts are loaded when they are named: the app's first page needs no statistics
 
 from metalora.errors import InputError
 
@@ -142,7 +142,7 @@ def bootstrap_interval(gains: np.ndarray, *, level: float = 0.95, seed: int = 0)
     # the resampled means are then that one gain.
     method = "BCa" if np.ptp(gains) > 0 else "percentile"
     settings = {"n_resamples": RESAMPLES, "confidence_level": level, "rng": np.random.default_rng(seed)}
-    interval = stats.bootstrap((gains,), np.mean, method=method, **settings).confidence_interval
+    interval = scipy.stats.bootstrap((gains,), np.mean, method=method, **settings).confidence_interval
     return float(interval.low), float(interval.high)
 
 
@@ -189,7 +189,7 @@ def _measure(gains: np.ndarray, by_task: np.ndarray | None, split: str, seed: in
     if np.ptp(gains) == 0:
         return {**measured, "note": "all differences equal: no t-test"}
     # The paired t-test is the one-sample test of the differences.
-    measured["p"] = float(stats.ttest_1samp(gains, 0.0).pvalue)
+    measured["p"] = float(scipy.stats.ttest_1samp(gains, 0.0).pvalue)
     measured["effect"] = gains.mean() / gains.std(ddof=1)
     if split == "unseen" and by_task is None:
         measured["note"] = SEEDS_ONLY

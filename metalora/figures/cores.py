@@ -4,7 +4,6 @@ import numpy as np
 import plotly.graph_objects as go
 import torch
 from plotly.subplots import make_subplots
-from sklearn.decomposition import PCA
 from torch import Tensor
 
 from metalora.errors import InputError
@@ -137,6 +136,8 @@ def codes(codes: Tensor, names: list[str] | tuple[str, ...], *, theme: Theme = "
     if torch.allclose(codes, codes[:1]):
         return notice("These pictures share one code.", theme)
     wide = torch.nn.functional.pad(codes, (0, max(0, 2 - codes.shape[1])))  # a code of one number is a line
+    from sklearn.decomposition import PCA  # slow to import: the app's first page needs none
+
     pca = PCA(2)
     points = pca.fit_transform(wide.numpy())
     figure = go.Figure(

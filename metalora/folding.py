@@ -1,0 +1,134 @@
+"""BatchNorm folded into the frozen convolution before it: one pass over the activations less.
+
+A folded convolution keeps its own weight beside the folded one, so that `disabled()` stays exact.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+from torch.utils._pytree import tree_leaves
+
+from metalora.layers import current
+
+
+class FoldedConv2d(nn.Conv2d):
+    """A convolution that does the work of the BatchNorm behind it as well, except in an exact pass.
+
+    Attributes:
+        folded_weight: weight · gain, channels-last; folded_bias: (O).
+        gain: (O), what the BatchNorm multiplies each output with; an update has to be multiplied with it too.
+    """
+
+    @torch.no_grad()
+    def take(self, norm: nn.BatchNorm2d) -> None:
+        """Compute the folded weight from this one's and from `norm`."""
+        wide = torch.promote_types(self.weight.dtype, torch.float32)
+        mean, gain = norm.running_mean.to(wide), (norm.running_var.to(wide) + norm.eps).rsqrt()
+        if norm.weight is not None:
+            gain = gain * norm.weight.to(wide)
+        bias = (0 if self.bias is None else self.bias.to(wide)) - mean
+        bias = bias * gain + (0 if norm.bias is None else norm.bias.to(wide))
+        weight = (self.weight.to(wide) * gain[:, None, None, None]).to(self.weight)
+        values = {"folded_weight": weight.contiguous(memory_format=torch.channels_last), "folded_bias": bias}
+        for name, value in {**values, "gain": gain}.items():
+            self.register_buffer(name, value.to(self.weight), persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if current.exact:
+            return super().forward(x)
+        return self._conv_forward(x, self.folded_weight, self.folded_bias)
+
+
+class FoldedBatchNorm2d(nn.BatchNorm2d):
+    """A BatchNorm whose work the convolution before it does, except in an exact pass."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x) if current.exact else x
+
+
+Fold = tuple[FoldedConv2d, FoldedBatchNorm2d]
+
+
+def fold_norms(net: nn.Module, example: Tensor) -> list[Fold]:
+    """Fold every BatchNorm of `net` that follows a convolution alone, in place.
+
+    Args:
+        net: in evaluation mode; called once with `example`.
+    """
+    pairs = _pairs(net, example)
+    for conv, norm in pairs:
+        # As torch's parametrisations do it: whoever holds the module sees it folded, the parent is not touched.
+        conv.__class__, norm.__class__ = FoldedConv2d, FoldedBatchNorm2d
+        conv.take(norm)
+    return pairs
+
+
+def unfold_norms(net: nn.Module) -> None:
+    """Undo `fold_norms`: only torch's own classes are left."""
+    for module in net.modules():
+        if isinstance(module, FoldedConv2d):
+            module.__class__ = nn.Conv2d
+            for name in ("folded_weight", "folded_bias", "gain"):
+                delattr(module, name)
+        elif isinstance(module, FoldedBatchNorm2d):
+            module.__class__ = nn.BatchNorm2d
+
+
+class _Uses(TorchFunctionMode):
+    """Counts the calls that a watched tensor goes into. (torch.fx would trace as well, and disturb other threads.)"""
+
+    def __init__(self):
+        super().__init__()
+        self.counts: dict[int, int] = {}  # id of a tensor → calls
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        for leaf in tree_leaves((args, kwargs)):
+            if isinstance(leaf, Tensor) and id(leaf) in self.counts:
+                self.counts[id(leaf)] += 1
+        return func(*args, **(kwargs or {}))
+
+
+def _pairs(net: nn.Module, example: Tensor) -> list[tuple[nn.Conv2d, nn.BatchNorm2d]]:
+    """Convolutions and BatchNorms, each called once, where the one's output goes into the other and nowhere else."""
+    convs = [module for module in net.modules() if type(module) is nn.Conv2d]
+    norms = [m for m in net.modules() if type(m) is nn.BatchNorm2d and m.running_mean is not None and not m.training]
+    if not convs or not norms:
+        return []
+    calls = dict.fromkeys((*convs, *norms), 0)
+    made: dict[int, tuple[nn.Conv2d, Tensor]] = {}
+    found: list[tuple[nn.Conv2d, nn.BatchNorm2d, Tensor]] = []
+    uses = _Uses()
+
+    def leave_conv(conv: nn.Conv2d, args: tuple, output: Tensor) -> None:
+        calls[conv] += 1
+        made[id(output)] = (conv, output)  # kept, so that no number is given twice
+        uses.counts[id(output)] = 0
+
+    def enter_norm(norm: nn.BatchNorm2d, args: tuple) -> None:
+        calls[norm] += 1
+        if id(args[0]) in uses.counts:
+            found.append((*made[id(args[0])][:1], norm, args[0]))
+            norm_uses[norm] = uses.counts.pop(id(args[0]))
+
+    def leave_norm(norm: nn.BatchNorm2d, args: tuple, output: Tensor) -> None:
+        if norm in norm_uses:
+            uses.counts[id(args[0])] = norm_uses.pop(norm)
+
+    norm_uses: dict[nn.BatchNorm2d, int] = {}  # while the BatchNorm itself uses its input
+    hooks = [conv.register_forward_hook(leave_conv) for conv in convs]
+    for norm in norms:
+        hooks += [norm.register_forward_pre_hook(enter_norm), norm.register_forward_hook(leave_norm)]
+    try:
+        with uses:
+            result = net(example)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    returned = {id(leaf) for leaf in tree_leaves(result)}
+    return [
+        (conv, norm)
+        for conv, norm, output in found
+        if calls[conv] == calls[norm] == 1 and uses.counts[id(output)] == 0 and id(output) not in returned
+    ]

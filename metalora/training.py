@@ -33,7 +33,7 @@ class TrainingConfig:
         InputError: a value with which nothing can be trained.
     """
 
-    steps: int = 80
+    steps: int = 64
     batch: int = 64
     rate: float = 3e-3  # of adapters and head
     mapping_rate: float = 1.0  # the mapping net's rate, as a multiple of `rate`

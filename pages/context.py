@@ -22,7 +22,7 @@ class Context:
         tab: title of the tab that is shown; its `change` tells of another one.
         forms: what the fields of some tabs held last, by the name of the tab.
         adapters: counts the times that the visitor's adapters may have changed; its `change` says so.
-        timer: ticks while the page is visible.
+        moved: says how the active run stands; its `change` tells of a step more, or of another state.
     """
 
     laboratory: Laboratory
@@ -35,7 +35,7 @@ class Context:
     tab: gr.State
     forms: dict[str, gr.BrowserState]
     adapters: gr.Number
-    timer: gr.Timer
+    moved: gr.Textbox
 
 
 # Everything that computes takes its turn: two cores serve one at a time.

@@ -26,7 +26,7 @@ def shell(laboratory: Laboratory, demo: gr.Blocks) -> Context:
     # A gr.State tells its change for queued events only; these are written by helpers that do not queue.
     started, settled, adapters = (gr.Number(0, visible="hidden", show_label=False) for _ in range(3))
     settings = gr.State(RunConfig().to_dict())
-    timer = gr.Timer(SECONDS)
+    moved, timer = gr.Textbox(visible="hidden", show_label=False), gr.Timer(SECONDS)
     with gr.Sidebar(width=280):
         gr.Markdown("# MetaLoRA")
         gr.Markdown("Adapters whose core is generated for each image: configure, train, look, compare.")
@@ -39,7 +39,7 @@ def shell(laboratory: Laboratory, demo: gr.Blocks) -> Context:
         gr.Markdown(f"Computing on **{pick_device()}**.")
         gr.Markdown(f"How to cite: see About. [Paper]({PAPER})")
     size, tab, kept = gr.State("Default"), gr.State("Configure"), dict(zip(FORMS, forms, strict=True))
-    context = Context(laboratory, started.change, settled, visitor, run, settings, size, tab, kept, adapters, timer)
+    context = Context(laboratory, started.change, settled, visitor, run, settings, size, tab, kept, adapters, moved)
 
     def welcome(token: str | None, run_id: str | None) -> list[Any]:
         token = laboratory.welcome(token)
@@ -52,7 +52,7 @@ def shell(laboratory: Laboratory, demo: gr.Blocks) -> Context:
         [timer.tick, run.change],
         lambda token, run_id, count: _look(laboratory, token, run_id, count),
         [visitor, run, adapters],
-        [status, seed, adapters],
+        [status, seed, adapters, moved],
         **QUIET,
     )
     return context
@@ -72,16 +72,17 @@ def menu(laboratory: Laboratory, token: str, run_id: str | None) -> Any:
 
 
 def _look(laboratory: Laboratory, token: str | None, run_id: str | None, count: int) -> list[Any]:
-    """The active run in a sentence, its seed, and whether there is an adapter more."""
+    """The active run in a sentence, its seed, whether there is an adapter more, and how it stands."""
     if not token or not run_id:
-        return ["No run yet: start one in Train.", "", gr.skip()]
+        return ["No run yet: start one in Train.", "", gr.skip(), ""]
     try:
         status = laboratory.backend.status(token, run_id)
         seed = laboratory.config(token, run_id).training.seed
     except InputError as error:
-        return [str(error), "", gr.skip()]
+        return [str(error), "", gr.skip(), f"{run_id} {error}"]
     known = len(laboratory.adapters(token))
-    return [say(status), f"Random seed {seed}.", known if known != count else gr.skip()]
+    stands = f"{run_id} {status.state} {status.step} {status.place}"
+    return [say(status), f"Random seed {seed}.", known if known != count else gr.skip(), stands]
 
 
 def say(status: RunStatus) -> str:

@@ -127,7 +127,8 @@ def build(context: Context) -> None:
     prepared.success(begin, [context.visitor, context.run], concurrency_limit=None, **PRIVATE)
     context.size.change(_sizes, context.size, [fields[name] for name in ("steps", "batch", "validate_every")], **QUIET)
     suite.change(_of_suite, suite, [archive, fields["hold_out"]], **QUIET)
-    suite.input(lambda: [], None, fields["hold_out"], **QUIET)  # tasks of another suite
+    # Tasks of another suite; in the browser, since an answer of the server may come after the next choice.
+    suite.input(None, None, fields["hold_out"], js="() => []", **QUIET)
     archive.upload(
         telling(_receive(laboratory)), [context.visitor, archive], [upload, found, fields["hold_out"]], **PRIVATE
     )

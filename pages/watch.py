@@ -45,28 +45,18 @@ def watch(context: Context) -> None:
     )
     result = gr.Dataframe(label="Result: k-NN accuracy", interactive=False, visible=False)
     log = gr.Textbox(label="Log", lines=6, max_lines=6, interactive=False, autoscroll=True)
-    seen = gr.State(None)
-    outputs = [status, meter, reason, *buttons.values(), curves, result, log, seen]
+    outputs = [status, meter, reason, *buttons.values(), curves, result, log]
 
-    def look(token: str | None, run: str | None, before: Any) -> list[Any]:
+    def look(token: str | None, run: str | None) -> list[Any]:
         try:
             now = laboratory.backend.status(token, run) if token and run else None
         except InputError as error:
             resting = [gr.update(interactive=False)] * len(BUTTONS)
-            return [str(error), "", "", *resting, EMPTY, gr.update(visible=False), "", None]
-        mark = None if now is None else [run, now.state, now.step, now.place]
-        if mark == before:
-            return [gr.skip()] * len(outputs)
-        return [*_states(now), *_contents(laboratory, token, run, now), mark]
+            return [str(error), "", "", *resting, EMPTY, gr.update(visible=False), ""]
+        return [*_states(now), *_contents(laboratory, token, run, now)]
 
-    gr.on(
-        [context.timer.tick, context.run.change, context.load],
-        look,
-        [context.visitor, context.run, seen],
-        outputs,
-        **QUIET,
-    )
     chosen = [context.visitor, context.run]
+    gr.on([context.moved.change, context.load], look, chosen, outputs, **QUIET)
     buttons["stop"].click(
         telling(lambda token, run: say(laboratory.backend.stop(token, run))), chosen, status, **PRIVATE
     )

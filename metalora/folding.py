@@ -21,6 +21,7 @@ class FoldedConv2d(nn.Conv2d):
         gain: (O), what the BatchNorm multiplies each output with; an update has to be multiplied with it too.
     """
 
+    @torch.inference_mode(False)
     @torch.no_grad()
     def take(self, norm: nn.BatchNorm2d) -> None:
         """Compute the folded weight from this one's and from `norm`."""

@@ -144,8 +144,10 @@ class AdaptedModel(nn.Module):
             conv.take(norm)
 
     def _apply(self, *args: Any, **kwargs: Any) -> "AdaptedModel":
+        before = [conv.weight.dtype for conv, _ in self._folds]
         super()._apply(*args, **kwargs)
-        self._refold()  # in the new precision, from the weights themselves
+        if before != [conv.weight.dtype for conv, _ in self._folds]:
+            self._refold()  # from the weights themselves, which may have become wider
         return self
 
     def _learn_width(self, features: Tensor) -> None:

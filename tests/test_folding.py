@@ -102,3 +102,10 @@ def test_folds_follow_weights_and_precision(small_net, images):
     with model.disabled():
         exact = model(images.double())
     torch.testing.assert_close(twin(images.double()), exact, rtol=1e-10, atol=1e-12)
+
+
+def test_what_moves_in_inference_mode_can_be_trained_afterwards(small_net, images):
+    model = adapt(small_net, AdapterConfig("lora", rank=2), example=images)
+    with torch.inference_mode():
+        model.to("cpu")
+    model(images).sum().backward()

@@ -2,14 +2,12 @@
 
 import os
 import threading
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
 
 from metalora.laboratory import Laboratory
-from metalora.plan import PRESETS, plan
 from metalora.projection import warm_up
 from pages import about, compare, configure, embeddings, inspect, train
 from pages.api import endpoints
@@ -22,7 +20,6 @@ from pages.space import backend
 WORKSPACE = "workspace"
 WARM_AFTER = 15  # seconds: compiling UMAP would take a core from the first page
 BETWEEN_LOOKS = 0.05, 0.1  # seconds between looks for events and for progress; Gradio's 1 and 10 ms take 5 % of a core
-FIRST = {"backbone": "resnet20", "config": PRESETS["Default"].adapter("metalora-tr")}  # that Configure shows
 STYLE = Path(__file__).parents[1] / "assets" / "style.css"
 TABS = {
     "Configure": configure,
@@ -54,8 +51,9 @@ def build(laboratory: Laboratory) -> gr.Blocks:
 def launch(root: str | Path | None = None, **settings: Any) -> gr.Blocks:
     """Start the app; `settings` go to gradio's `launch`."""
     demo = build(Laboratory(root or os.environ.get("METALORA_WORKSPACE", WORKSPACE), backend))
-    _later(0, lambda: plan(**FIRST))  # while the browser loads the page
-    _later(WARM_AFTER, warm_up)
+    warming = threading.Timer(WARM_AFTER, warm_up)
+    warming.daemon = True
+    warming.start()
     demo.launch(
         theme=gr.themes.Monochrome(
             primary_hue="orange",
@@ -72,9 +70,3 @@ def launch(root: str | Path | None = None, **settings: Any) -> gr.Blocks:
         **settings,
     )
     return demo
-
-
-def _later(seconds: float, work: Callable[[], Any]) -> None:
-    timer = threading.Timer(seconds, work)
-    timer.daemon = True
-    timer.start()

@@ -29,18 +29,22 @@ def build(context: Context) -> None:
     with gr.Row():
         with gr.Column(scale=2, min_width=320):
             fields = _fields()
+        # What the first screen shows is part of the page: nobody waits for an answer to see it.
+        first = _run_config({}, {name: field.value for name, field in fields.items()})
+        planned = plan(first.backbone, first.adapter)
         with gr.Column(scale=3, min_width=320):
-            error, headline, note = Sentence(kind="error"), Sentence(kind="status"), Sentence()
-            layer = gr.Dropdown(label="Layer drawn", interactive=True)
-            diagram = gr.HTML(elem_classes="diagram", label="Tensor network of one layer's update")
-            table = gr.Dataframe(label="Adapted layers and their budget", interactive=False, max_height=360)
+            error, headline = Sentence(kind="error"), Sentence(planned.headline, kind="status")
+            note, drawn = Sentence(" ".join(planned.notes)), next(iter(planned.model.layers))
+            layer = gr.Dropdown(list(planned.model.layers), value=drawn, label="Layer drawn", interactive=True)
+            diagram = gr.HTML(
+                network(planned.model, drawn), elem_classes="diagram", label="Tensor network of one layer's update"
+            )
+            table = gr.Dataframe(
+                planned.table(), label="Adapted layers and their budget", interactive=False, max_height=360
+            )
             with gr.Tabs():
-                with gr.Tab("Command line"):
-                    command = gr.Code(language="shell", label="Command line", interactive=False, wrap_lines=True)
-                with gr.Tab("Python"):
-                    python = gr.Code(language="python", label="Python", interactive=False, wrap_lines=True)
-                with gr.Tab("JSON"):
-                    settings = gr.Code(language="json", label="JSON", interactive=False)
+                shown = zip(("Command line", "Python", "JSON"), ("shell", "python", "json"), _texts(first), strict=True)
+                command, python, settings = (_code(*text) for text in shown)
     form = context.forms["configure"]
     inputs = list(fields.values())
     outputs = [form, error, headline, note, layer, diagram, table, command, python, settings, context.settings]
@@ -98,6 +102,12 @@ def build(context: Context) -> None:
         fields["expression"],
         **QUIET,
     )
+
+
+def _code(title: str, language: str, text: str) -> gr.Code:
+    """The settings in one language, on a tab of their own."""
+    with gr.Tab(title):
+        return gr.Code(text, language=language, label=title, interactive=False, wrap_lines=language != "json")
 
 
 def _starts(context: Context, fields: dict[str, Any]) -> None:

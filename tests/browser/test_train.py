@@ -56,6 +56,7 @@ def test_a_run_outlives_a_reload_and_is_stopped_resumed_and_taken_home(page, vis
 
 def test_bad_settings_are_sentences(page, open_tab):
     open_tab(page, "Train")
+    expect(page.get_by_text("(from Configure)")).to_be_visible()  # the form is filled
     page.get_by_label("Set size", exact=True).fill("7")
     expect(page.locator(".sentence.error", has_text="does not divide into sets of 7")).to_be_visible()
     page.get_by_label("Set size", exact=True).fill("1")

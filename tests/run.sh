@@ -6,7 +6,7 @@ cd "$(dirname "$0")/.."
 stamp=.venv/installed
 if ! cmp -s requirements.txt "$stamp"; then
     python3 -m venv .venv
-    .venv/bin/python -m pip install --quiet --disable-pip-version-check -r requirements.txt pytest pytest-xdist ruff hatchling hatch-requirements-txt playwright axe-playwright-python psutil
+    .venv/bin/python -m pip install --quiet --disable-pip-version-check -r requirements.txt pytest pytest-xdist ruff hatchling hatch-requirements-txt playwright axe-playwright-python psutil peft
     cp requirements.txt "$stamp"
 fi
 # The browser tests drive a Chromium; Playwright's own is not needed.

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from metalora.backbones import BUNDLED, Backbone, load_backbone
+from metalora.backbones import Backbone, load_backbone
 from metalora.bounds import whole
 from metalora.config import AdapterConfig
 from metalora.device import autocast, pick_device
@@ -54,9 +54,11 @@ class BenchConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name, values in (("batch", self.batches), ("rounds", (self.rounds,)), ("threads", (self.threads or 1,))):
-            for value in values:
-                whole(name, value)
+        for batch in self.batches:
+            whole("batch", batch)
+        whole("rounds", self.rounds)
+        if self.threads is not None:
+            whole("threads", self.threads)
         if importlib.util.find_spec("peft") is None:
             raise InputError("The package peft, which is measured beside, is not here: pip install .[bench]")
 
@@ -79,9 +81,9 @@ def run_bench(config: BenchConfig) -> Iterator[Measured]:
     """Measure model by model, batch by batch, yielding after each.
 
     Rows have "model", "image_size", "batch", "device", "precision", "variant", "pass" ("forward", "generate",
-    "pipeline", "train"), "ms" (median), "ms_iqr", "ratio_to_plain" and "ratio_to_peft" (of the same pass; forward
-    where the plain model or PEFT has no such pass; None without one) and "peak_mb" (what the pass adds to the
-    memory in use: CUDA's own counter, otherwise the process's resident memory).
+    "pipeline", "train"), "ms" (median), "ms_iqr", "ratio_to_plain" and "ratio_to_peft" (of the same pass, or of their
+    forward pass where they have none such) and "peak_mb" (what the pass adds to the memory in use: CUDA's own
+    counter, otherwise the process's resident memory).
 
     Raises:
         InputError: no such device, model or precision.
@@ -91,7 +93,7 @@ def run_bench(config: BenchConfig) -> Iterator[Measured]:
         torch.set_num_threads(config.threads)
     for name in config.models:
         torch.manual_seed(config.seed)
-        backbone = load_backbone(name, pretrained=name in BUNDLED).to(device)
+        backbone = load_backbone(name, pretrained=False).to(device)
         for batch in config.batches:
             arms = _arms(backbone, batch, device)
             yield Measured(name, batch, tuple(_rows(arms, backbone, batch, device, config)))
@@ -122,17 +124,18 @@ def _arms(backbone: Backbone, batch: int, device: torch.device) -> dict[Arm, Cal
     images = torch.rand(batch, 3, backbone.image_size, backbone.image_size, device=device)
     labels = torch.randint(CLASSES, (batch,), device=device)
     best = adapt(backbone, AdapterConfig("original"), example=images[:2])
-    generating = {
-        f"{method}{suffix}": adapt(backbone, AdapterConfig(method, rank=RANKS[method], extractor=extractor))
+    stem = {
+        method: adapt(backbone, AdapterConfig(method, rank=RANKS[method], extractor="stem"))
         for method in ("metalora-cp", "metalora-tr")
-        for suffix, extractor in (("", "stem"), (SELF, "self"))
     }
-    targets = tuple(f"^{re.escape(name)}$" for name in generating["metalora-cp"].layers)
-    for variant in (f"metalora-cp{SELF}", f"metalora-tr{SELF}"):
-        config = replace(generating[variant].config, targets=targets)
-        generating[variant] = adapt(backbone, config)
+    names = tuple(stem["metalora-cp"].layers)
+    targets = tuple(f"^{re.escape(name)}$" for name in names)
+    generating = stem | {
+        f"{method}{SELF}": adapt(backbone, replace(model.config, extractor="self", targets=targets))
+        for method, model in stem.items()
+    }
     static = adapt(backbone, AdapterConfig("lora", rank=RANKS["lora"], targets=targets))
-    peft = _peft(backbone, tuple(generating["metalora-cp"].layers))
+    peft = _peft(backbone, names)
     width = best(images[:1]).shape[1]
     arms = {
         ("plain", "forward"): _forward(backbone, images),

@@ -68,7 +68,7 @@ def fit(
 
     Yields a `Progress` after every step; its metrics are "loss", "accuracy" (of the head, on the batch)
     and, where validated, "validation" (k-NN accuracy at K = 5 on validation images of seen tasks).
-    The last one is too. Where others are, the first has "original" too: the same of the original
+    The last one is too, unless told otherwise. Where others are, the first has "original" too: the same of the original
     backbone. A model that was trained before goes on from there; the head begins anew.
 
     Args:

@@ -14,7 +14,7 @@ class Context:
 
     Attributes:
         load: event of the page's start, after which the visitor is known; for `gr.on` and to call.
-        settled: counts; its `change` says that the first screen stands, after which other tabs get ready.
+        settled: 0, then 1; its `change` says that the first screen stands, after which other tabs get ready.
         visitor: the visitor's token, kept by their browser; goes into every event that touches what is theirs.
         run: id of the active run, chosen in the sidebar; None without one.
         settings: `RunConfig.to_dict` of the configuration at hand, written by Configure and Train.

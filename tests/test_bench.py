@@ -74,5 +74,18 @@ def test_the_command_writes_what_it_printed(tmp_path, capsys):
     told = json.loads(file.read_text())
     assert {row["variant"] for row in told["rows"]} == set(PASSES)
     assert told["threads"] >= 1 and told["versions"]["torch"] == torch.__version__
+
+
+@pytest.mark.parametrize("wrong", [("--batch", "0"), ("--rounds", "0"), ("--threads", "0"), ("--model", "resnet2O")])
+def test_wrong_input_is_one_sentence(wrong, capsys):
     with pytest.raises(SystemExit, match="2"):
-        main(["bench", "--model", "resnet20", "--batch", "0"])
+        main(["bench", "--quick", *wrong])
+    assert len(capsys.readouterr().err.strip().split("Error: ")) == 2
+
+
+def test_pefts_arm_trains_what_ours_does():
+    backbone = bench.load_backbone("resnet20")
+    ours = bench.adapt(backbone, bench.AdapterConfig("metalora-cp", rank=8, extractor="stem"))
+    theirs = bench._peft(backbone, tuple(ours.layers))
+    trained = sum(p.numel() for p in theirs.parameters() if p.requires_grad)
+    assert trained == sum(p.numel() for p in ours.trained.adapters.parameters())

@@ -12,7 +12,7 @@ ROOT = Path(__file__).parents[2]
 SHOTS = Path(os.environ.get("METALORA_SCREENSHOTS", ROOT / "build" / "screenshots"))
 PATIENCE = 120  # seconds, for machines that have other things to do
 HARMLESS = re.compile(r"GL Driver|WebGL|^Method not implemented\.$")  # of graphics drivers; of Gradio after an upload
-# Of pages that are left while they wait.
+# Of pages that are left while they wait; Gradio ends the stream of a session that has gone with 404.
 ABORTED = re.compile(
     r"AbortError: signal is aborted|Connection errored out|Unexpected error 404: Not Found|ERR_INCOMPLETE_CHUNKED"
 )

@@ -13,6 +13,9 @@ import torch
 from torch import nn
 from torch.func import functional_call
 
+import metalora
+from metalora.config import AdapterConfig
+
 
 def outer(a, b):
     """The outer product of a slice of A, (I) or (K, K, I), and a slice of B, (O), laid out as a weight."""
@@ -64,6 +67,38 @@ def randomise():
         return module
 
     return fill
+
+
+@pytest.fixture(scope="session")
+def adapt():
+    """adapt(net, method, …) with rank 2, unless another is given."""
+
+    def adapted(net, method="metalora-tr", *, example=None, **settings):
+        return metalora.adapt(net, AdapterConfig(method=method, **{"rank": 2, **settings}), example=example)
+
+    return adapted
+
+
+@pytest.fixture(scope="session")
+def tiny_resnet(adapt):
+    """tiny_resnet(…) adapts a ResNet-20 of random weights for images of 16 pixels."""
+
+    def made(**settings):
+        torch.manual_seed(0)
+        return adapt(metalora.load_backbone("resnet20", image_size=16, pretrained=False), **settings)
+
+    return made
+
+
+@pytest.fixture(scope="session")
+def close():
+    """close(found, wanted, tolerance) compares by the norm of the difference."""
+
+    def compare(found, wanted, tolerance):
+        assert found.shape == wanted.shape
+        assert float((found - wanted).detach().norm() / wanted.detach().norm()) < tolerance
+
+    return compare
 
 
 class SmallNet(nn.Module):

@@ -17,7 +17,8 @@ class FoldedConv2d(nn.Conv2d):
     """A convolution that does the work of the BatchNorm behind it as well, except in an exact pass.
 
     Attributes:
-        folded_weight: weight · gain, channels-last; folded_bias: (O).
+        folded_weight: weight · gain, in `layout`; folded_bias: (O).
+        layout: memory format of the folded weight, which decides the output's.
         gain: (O), what the BatchNorm multiplies each output with; an update has to be multiplied with it too.
     """
 
@@ -32,7 +33,7 @@ class FoldedConv2d(nn.Conv2d):
         bias = (0 if self.bias is None else self.bias.to(wide)) - mean
         bias = bias * gain + (0 if norm.bias is None else norm.bias.to(wide))
         weight = (self.weight.to(wide) * gain[:, None, None, None]).to(self.weight)
-        values = {"folded_weight": weight.contiguous(memory_format=torch.channels_last), "folded_bias": bias}
+        values = {"folded_weight": weight.clone(memory_format=self.layout), "folded_bias": bias}
         for name, value in {**values, "gain": gain}.items():
             self.register_buffer(name, value.to(self.weight), persistent=False)
 
@@ -52,16 +53,18 @@ class FoldedBatchNorm2d(nn.BatchNorm2d):
 Fold = tuple[FoldedConv2d, FoldedBatchNorm2d]
 
 
-def fold_norms(net: nn.Module, example: Tensor) -> list[Fold]:
+def fold_norms(net: nn.Module, example: Tensor, layout: torch.memory_format = torch.preserve_format) -> list[Fold]:
     """Fold every BatchNorm of `net` that follows a convolution alone, in place.
 
     Args:
         net: in evaluation mode; called once with `example`.
+        layout: memory format of the folded weights; as a network came unless it is known to bear another.
     """
     pairs = _pairs(net, example)
     for conv, norm in pairs:
         # As torch's parametrisations do it: whoever holds the module sees it folded, the parent is not touched.
         conv.__class__, norm.__class__ = FoldedConv2d, FoldedBatchNorm2d
+        conv.layout = layout
         conv.take(norm)
     return pairs
 
@@ -71,7 +74,7 @@ def unfold_norms(net: nn.Module) -> None:
     for module in net.modules():
         if isinstance(module, FoldedConv2d):
             module.__class__ = nn.Conv2d
-            for name in ("folded_weight", "folded_bias", "gain"):
+            for name in ("folded_weight", "folded_bias", "gain", "layout"):
                 delattr(module, name)
         elif isinstance(module, FoldedBatchNorm2d):
             module.__class__ = nn.BatchNorm2d

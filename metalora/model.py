@@ -134,10 +134,12 @@ class AdaptedModel(nn.Module):
         nets = [self.backbone]
         if self.config.generates and getattr(self.extractor, "own", None) is not None:
             nets.append(self.extractor.own)
-        with carrying(enabled=False, exact=True):
-            self._folds = [pair for net in nets for pair in fold_norms(net, example)]
+        self._folds = []
         for net in nets:
             net.channels_last = net.name is not None  # a foreign one may rely on the usual layout
+            layout = torch.channels_last if net.channels_last else torch.preserve_format
+            with carrying(enabled=False, exact=True):
+                self._folds += fold_norms(net, example, layout)
 
     def _refold(self) -> None:
         for conv, norm in self._folds:

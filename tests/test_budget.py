@@ -124,3 +124,17 @@ def test_a_budget_follows_the_precision_and_needs_a_first_batch():
     model(torch.rand(2, 3, 6, 6))
     before = model.budget()
     assert model.double().budget().equals(before)
+
+
+def test_a_layer_in_two_places_is_counted_as_often_as_it_is_called():
+    class Twice(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first = self.second = nn.Linear(8, 8)
+
+        def forward(self, x):
+            return self.second(self.first(x))
+
+    model = metalora.adapt(Twice(), AdapterConfig("lora", rank=2), example=torch.rand(2, 8))
+    row = model.budget().loc["first"]
+    assert row[["frozen_flops", "adapter_flops"]].tolist() == [2 * 2 * 8 * 8, 2 * 2 * (8 * 2 + 2 * 8)]

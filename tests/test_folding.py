@@ -109,3 +109,44 @@ def test_what_moves_in_inference_mode_can_be_trained_afterwards(small_net, image
     with torch.inference_mode():
         model.to("cpu")
     model(images).sum().backward()
+
+
+def layouts(backbone, images):
+    """Of every adapted convolution's input and of every stage's gradient: whether it is channels-last."""
+    model = adapt(backbone, AdapterConfig("lora", rank=2), example=images)
+    found = {"inputs": [], "gradients": []}
+
+    def look(kind, x):
+        found[kind].append(x.is_contiguous(memory_format=torch.channels_last) and not x.is_contiguous())
+
+    def of_input(layer, args, output):
+        if args[0].ndim == 4:
+            look("inputs", args[0])
+
+    def of_gradient(stage, args, output):
+        # A second hook on the tensor sees what the first one makes of its gradient.
+        output.register_hook(lambda gradient: look("gradients", gradient))
+
+    for layer in model.layers.values():
+        layer.register_forward_hook(of_input)
+    for name in model.backbone.stages:
+        model.backbone.net.get_submodule(name).register_forward_hook(of_gradient)
+    model(images).square().sum().backward()
+    return found
+
+
+def test_a_named_backbone_is_channels_last_both_ways():
+    found = layouts("resnet20", torch.rand(2, 3, 32, 32))
+    assert len(found["inputs"]) == 21 and all(found["inputs"])
+    assert len(found["gradients"]) == 3 and all(found["gradients"])
+
+
+def test_a_foreign_backbone_gets_the_layout_that_it_came_with(small_net, images):
+    assert not any(layouts(small_net, images)["inputs"])
+
+
+def test_a_foreign_backbone_may_view_what_its_convolutions_give():
+    net = Net(lambda net, x: net.norm(x).view(-1, 4 * 4 * 4))
+    model = adapt(net, AdapterConfig("lora", rank=2), example=X)
+    assert model._folds
+    torch.testing.assert_close(model(X), net(X))

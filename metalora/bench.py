@@ -22,6 +22,7 @@ from torch.nn import functional as F
 
 from metalora.backbones import Backbone, load_backbone
 from metalora.bounds import whole
+from metalora.compiling import compiled
 from metalora.config import AdapterConfig
 from metalora.device import autocast, pick_device
 from metalora.errors import InputError
@@ -43,6 +44,7 @@ class BenchConfig:
         models: bundled or timm names; all with random weights.
         rounds: times that every arm is measured, in turns.
         threads: of a processor; None: as torch has it.
+        compile: whether networks are compiled by torch.compile, where it works.
     """
 
     models: tuple[str, ...] = MODELS
@@ -51,6 +53,7 @@ class BenchConfig:
     device: str = "auto"
     precision: str = "float32"
     threads: int | None = None
+    compile: bool = False
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -66,6 +69,15 @@ class BenchConfig:
 QUICK = BenchConfig(models=("resnet18",), batches=(32,))
 
 Arm = tuple[str, str]  # variant and pass
+Parts = tuple[Callable, Callable[[Callable], Any]]  # a network, and what is done with it
+
+
+@dataclass(frozen=True)
+class Timed:
+    """What is done with one network."""
+
+    call: Callable[[], Any]
+    compiled: bool
 
 
 @dataclass(frozen=True)
@@ -82,8 +94,8 @@ def run_bench(config: BenchConfig) -> Iterator[Measured]:
 
     Rows have "model", "image_size", "batch", "device", "precision", "variant", "pass" ("forward", "generate",
     "pipeline", "train"), "ms" (median), "ms_iqr", "ratio_to_plain" and "ratio_to_peft" (of the same pass, or of their
-    forward pass where they have none such) and "peak_mb" (what the pass adds to the memory in use: CUDA's own
-    counter, otherwise the process's resident memory).
+    forward pass where they have none such), "compiled" (whether it was) and "peak_mb" (what the pass adds to the
+    memory in use: CUDA's own counter, otherwise the process's resident memory).
 
     Raises:
         InputError: no such device, model or precision.
@@ -95,8 +107,10 @@ def run_bench(config: BenchConfig) -> Iterator[Measured]:
         torch.manual_seed(config.seed)
         backbone = load_backbone(name, pretrained=False).to(device)
         for batch in config.batches:
-            arms = _arms(backbone, batch, device)
-            yield Measured(name, batch, tuple(_rows(arms, backbone, batch, device, config)))
+            with autocast(device, config.precision):
+                arms = _arms(backbone, batch, device, config.compile)
+                rows = tuple(_rows(arms, backbone, batch, device, config))
+            yield Measured(name, batch, rows)
 
 
 def machine(config: BenchConfig) -> dict[str, Any]:
@@ -119,7 +133,7 @@ def machine(config: BenchConfig) -> dict[str, Any]:
     }
 
 
-def _arms(backbone: Backbone, batch: int, device: torch.device) -> dict[Arm, Callable[[], Any]]:
+def _arms(backbone: Backbone, batch: int, device: torch.device, compile: bool) -> dict[Arm, Timed]:
     """What is timed, by variant and pass."""
     images = torch.rand(batch, 3, backbone.image_size, backbone.image_size, device=device)
     labels = torch.randint(CLASSES, (batch,), device=device)
@@ -147,13 +161,18 @@ def _arms(backbone: Backbone, batch: int, device: torch.device) -> dict[Arm, Cal
         ("lora", "train"): _step(static, images, labels, width),
     }
     for variant, model in generating.items():
-        cores = _without_gradient(model.generate)(images)
+        cores = torch.no_grad()(model.generate)(images)
         if not variant.endswith(SELF):
             arms[variant, "forward"] = _forward(model, images, cores=cores)
-        arms[variant, "generate"] = lambda model=model: _without_gradient(model.generate)(images)
+        arms[variant, "generate"] = _forward(model, images, method="generate")
         arms[variant, "pipeline"] = _forward(model, images)
         arms[variant, "train"] = _step(model, images, labels, width)
-    return arms
+    return {arm: _timed(*parts, compile=compile) for arm, parts in arms.items()}
+
+
+def _timed(network: Callable, call: Callable[[Callable], Any], *, compile: bool) -> Timed:
+    fast = compiled(network, call) if compile else network
+    return Timed(lambda: call(fast), fast is not network)
 
 
 def _peft(backbone: Backbone, names: tuple[str, ...]) -> nn.Module:
@@ -165,63 +184,57 @@ def _peft(backbone: Backbone, names: tuple[str, ...]) -> nn.Module:
     return model.to(next(backbone.parameters()).device)
 
 
-def _without_gradient(function: Callable) -> Callable:
-    return torch.no_grad()(function)
-
-
-def _forward(model: nn.Module, images: Tensor, **given: Any) -> Callable[[], Any]:
-    def call() -> Tensor:
+def _forward(model: nn.Module, images: Tensor, method: str = "__call__", **given: Any) -> Parts:
+    def call(network: Callable) -> Any:
         model.eval()
         with torch.no_grad():
-            return model(images, **given)
+            return network(images, **given)
 
-    return call
+    return model if method == "__call__" else getattr(model, method), call
 
 
-def _step(model: nn.Module, images: Tensor, labels: Tensor, width: int) -> Callable[[], Any]:
+def _step(model: nn.Module, images: Tensor, labels: Tensor, width: int) -> Parts:
     """A training step: generation where there is any, forward, backward, update."""
     head = nn.Linear(width, CLASSES).to(images.device)
     trained = [*(p for p in model.parameters() if p.requires_grad), *head.parameters()]
     optimizer = torch.optim.AdamW(trained, lr=RATE, weight_decay=0.0)
 
-    def call() -> float:
+    def call(network: Callable) -> float:
         # PEFT's BatchNorm would learn in training mode; ours never does.
         model.train(isinstance(model, AdaptedModel))
-        loss = F.cross_entropy(head(model(images)).float(), labels)
+        loss = F.cross_entropy(head(network(images)).float(), labels)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         optimizer.step()
         return loss.item()
 
-    return call
+    return model, call
 
 
-def _plain_step(backbone: Backbone, images: Tensor, labels: Tensor, width: int) -> Callable[[], Any]:
+def _plain_step(backbone: Backbone, images: Tensor, labels: Tensor, width: int) -> Parts:
     """Forward and backward of the frozen network with a head, the gradient going down to the images."""
     head = nn.Linear(width, CLASSES).to(images.device)
-    frozen = backbone.requires_grad_(False)
     inputs = images.clone().requires_grad_()
 
-    def call() -> float:
-        loss = F.cross_entropy(head(frozen(inputs)).float(), labels)
+    def call(network: Callable) -> float:
+        loss = F.cross_entropy(head(network(inputs)).float(), labels)
         loss.backward()
         return loss.item()
 
-    return call
+    return backbone.requires_grad_(False), call
 
 
 def _rows(
-    arms: dict[Arm, Callable[[], Any]], backbone: Backbone, batch: int, device: torch.device, config: BenchConfig
+    arms: dict[Arm, Timed], backbone: Backbone, batch: int, device: torch.device, config: BenchConfig
 ) -> Iterator[dict[str, Any]]:
     times: dict[Arm, list[float]] = {arm: [] for arm in arms}
     peaks: dict[Arm, float] = {}
-    with autocast(device, config.precision):
-        for arm, call in arms.items():  # also a warm-up
-            call()
-            peaks[arm] = _peak(call, device)
-        for _ in range(config.rounds):
-            for arm, call in arms.items():
-                times[arm].append(_milliseconds(call, device))
+    for arm, timed in arms.items():  # also a warm-up
+        timed.call()
+        peaks[arm] = _peak(timed.call, device)
+    for _ in range(config.rounds):
+        for arm, timed in arms.items():
+            times[arm].append(_milliseconds(timed.call, device))
     found = {arm: pd.Series(values) for arm, values in times.items()}
     for (variant, kind), values in found.items():
         median = values.median()
@@ -239,6 +252,7 @@ def _rows(
                 f"ratio_to_{name}": median / found.get((other, kind), found[other, "forward"]).median()
                 for name, other in (("plain", "plain"), ("peft", "peft-lora"))
             },
+            "compiled": arms[variant, kind].compiled,
             "peak_mb": peaks[variant, kind],
         }
 

@@ -187,32 +187,44 @@ class AdaptedModel(nn.Module):
         self.prepare(images[:2])
         self.mapping.standardise(torch.cat([self.features(part) for part in images.split(chunk)]))
 
-    def codes(self, images: Tensor) -> Tensor:
-        """The code of every image: (N, code)."""
+    def codes(self, images: Tensor, *, features: Tensor | None = None) -> Tensor:
+        """The code of every image: (N, code).
+
+        Args:
+            features: (N, F), where `features(images)` is known already.
+        """
         self._must_generate()
         if not self.mapping.materialised:
             self.prepare(images)
-        return self.mapping.codes(self.features(images))
+        return self.mapping.codes(self.features(images) if features is None else features)
 
     def cores(self, codes: Tensor) -> Cores:
         """Codes (N, code) → Cores of N samples."""
         self._must_generate()
         return self.mapping.cores(codes)
 
-    def generate(self, images: Tensor, *, groups: Tensor | None = None, shuffle: int | None = None) -> Cores:
+    def generate(
+        self,
+        images: Tensor,
+        *,
+        groups: Tensor | None = None,
+        shuffle: int | None = None,
+        features: Tensor | None = None,
+    ) -> Cores:
         """The cores of images (N, …), one for each.
 
         Args:
             groups: (N); images of equal numbers are a set, known to come from one task, and share the
                 core of their mean code. No label is used.
             shuffle: random seed; deals the cores out to the images at random, as a control.
+            features: as in `codes`.
 
         Raises:
             InputError: the method has no core to generate.
         """
         if self.generated and self.config.core == "constant":
             return self.trained.constant.cores().expand(len(images))
-        codes = self.codes(images)
+        codes = self.codes(images, features=features)
         if groups is not None:
             codes = pool_by_group(codes, groups)
         if shuffle is not None:
@@ -224,13 +236,21 @@ class AdaptedModel(nn.Module):
             kind = "has one learned core" if self.generated else "has one adapter" if self.layers else "is the same"
             raise InputError(f"{method(self.config.method).title} {kind} for every image: nothing is generated.")
 
-    def forward(self, images: Tensor, *, cores: Cores | None = None, groups: Tensor | None = None) -> Tensor:
+    def forward(
+        self,
+        images: Tensor,
+        *,
+        cores: Cores | None = None,
+        groups: Tensor | None = None,
+        features: Tensor | None = None,
+    ) -> Tensor:
         """Embeddings (N, D), each image with its own adapter.
 
         Args:
             images: float RGB in [0, 1], (N, 3, H, W); for a foreign backbone whatever that takes.
             cores: somebody else's, instead of generated ones: one sample, or one for each image.
             groups: as in `generate`.
+            features: as in `codes`.
         """
         if not current.enabled:
             return self.backbone(images)
@@ -246,9 +266,9 @@ class AdaptedModel(nn.Module):
             return self._run(images, cores)
         if self.config.core == "constant":
             return self._run(images, self.trained.constant.cores())
-        if self.config.extractor == "stem":
+        if self.config.extractor == "stem" and features is None:
             return self._run_from_stem(images, groups)
-        return self._run(images, self.generate(images, groups=groups))
+        return self._run(images, self.generate(images, groups=groups, features=features))
 
     def _run(self, images: Tensor, cores: Cores | None) -> Tensor:
         with carrying(cores=cores):

@@ -227,10 +227,11 @@ class RunQueue:
         return None
 
     def _settle(self, job: _Job, code: int | None) -> None:
+        # Asked before its state is read, for whoever records an end takes the word away.
+        stopped = job.told_to_stop or open_run(job.folder).stop_asked
         run = open_run(job.folder)
         if not run.died and run.status != "queued":
             return  # the worker recorded its end itself
-        stopped = job.told_to_stop or run.stop_asked
         reason = self._reasons.pop(job.folder, None) or reason_of_exit(code, read_log(job.folder), job.folder)
         try:
             run.record(*(("stopped",) if stopped else ("failed", reason)))

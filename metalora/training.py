@@ -4,7 +4,8 @@ The objective is the same for every method: cross-entropy of one linear head ove
 classes, shared by all tasks and discarded afterwards.
 """
 
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -13,14 +14,17 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from metalora.bounds import LARGEST_SEED, whole
+from metalora.compiling import compiled
 from metalora.device import autocast, pick_device
 from metalora.errors import InputError
 from metalora.evaluation.embedding import Protocol
 from metalora.evaluation.scoring import embedded_sides, validation_accuracy
+from metalora.features import FeatureCache
 from metalora.loop import Progress, run_loop, warmup_cosine
 from metalora.model import AdaptedModel
+from metalora.prefetch import Prefetch
 from metalora.states import generator
-from metalora.suites.base import Suite
+from metalora.suites.base import Batch, Suite
 
 FEATURE_SAMPLE = 1024  # training images whose features give the statistics of standardisation
 
@@ -42,6 +46,7 @@ class TrainingConfig:
     validate_every: int = 0  # steps between k-NN validations; 0: at the end only
     precision: str = "float32"
     device: str = "auto"
+    compile: bool = False  # the network, by torch.compile
     seed: int = 0  # of the head and of the order of images
 
     def __post_init__(self) -> None:
@@ -63,17 +68,20 @@ def fit(
     *,
     checkpoint: Path | None = None,
     validate_last: bool = True,
+    features: FeatureCache | None = None,
 ) -> Iterator[Progress]:
     """Train the adapters and the mapping net of `model` on the seen tasks of `suite`, in place.
 
-    Yields a `Progress` after every step; its metrics are "loss", "accuracy" (of the head, on the batch)
-    and, where validated, "validation" (k-NN accuracy at K = 5 on validation images of seen tasks).
-    The last one is too, unless told otherwise. Where others are, the first has "original" too: the same of the original
-    backbone. A model that was trained before goes on from there; the head begins anew.
+    Yields a `Progress` after every step; its metrics are "loss", "accuracy" (of the head, on the batch), "waiting" (the
+    share of the step's time that passed before its images were there) and, where validated, "validation" (k-NN
+    accuracy at K = 5 on validation images of seen tasks). The last one is too, unless told otherwise. Where others
+    are, the first has "original" too: the same of the original backbone. A model that was trained before goes on from
+    there; the head begins anew.
 
     Args:
         checkpoint: file to resume from when it exists, and to write while training.
         validate_last: validate after the last step even where `config.validate_every` does not say so.
+        features: what earlier models with the same extractor read of this suite's images; left out: none yet.
 
     Raises:
         InputError: nothing to train, a checkpoint of another run, or a loss that is not finite.
@@ -85,6 +93,7 @@ def fit(
     classes = suite.sides["train"].labels.unique()
     column = torch.full((len(suite.classes),), -1).scatter(0, classes, torch.arange(len(classes))).to(device)
     model.to(device)
+    features = features or FeatureCache(suite)
     _standardise(model, suite, config, device)
     head = _head(model, len(classes), config).to(device)
     optimizer = torch.optim.AdamW(_groups(model, head, config), lr=config.rate, weight_decay=0.0)
@@ -98,17 +107,33 @@ def fit(
     )
     trained = [parameter for group in optimizer.param_groups for parameter in group["params"]]
 
+    def draw(i: int) -> Batch:
+        return suite.batch(config.batch, generator(config.seed, i), config.set_size)
+
+    def logits_of(batch: Batch, network: Callable) -> Tensor:
+        images = batch.images.to(device)
+        groups = batch.groups.to(device) if model.config.generates and config.set_size > 1 else None
+        with autocast(device, config.precision):
+            known = features(model, batch.examples, images)
+            return head(network(images, groups=groups, features=known))
+
+    def attempt(network: Callable) -> None:
+        model.train()
+        logits_of(draw(0), network).sum().backward()
+        optimizer.zero_grad(set_to_none=True)
+
+    network = compiled(model, attempt) if config.compile else model
+
     def step(i: int) -> dict[str, float]:
         original = {}
         if i == 0 and config.validate_every:
             with model.disabled():
                 original["original"] = validate(model, suite, protocol)
         model.train()
-        batch = suite.batch(config.batch, generator(config.seed, i), config.set_size)
-        labels = column[batch.labels.to(device)]
-        groups = batch.groups.to(device) if model.config.generates and config.set_size > 1 else None
-        with autocast(device, config.precision):
-            logits = head(model(batch.images.to(device, non_blocking=True), groups=groups))
+        started = time.perf_counter()
+        batch = batches(i)
+        waited = time.perf_counter() - started
+        labels, logits = column[batch.labels.to(device)], logits_of(batch, network)
         loss = F.cross_entropy(logits, labels)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
@@ -116,9 +141,10 @@ def fit(
         optimizer.step()
         schedule.step()
         metrics = {"loss": loss.item(), "accuracy": (logits.argmax(1) == labels).float().mean().item(), **original}
+        metrics["waiting"] = waited / (time.perf_counter() - started)
         last = i + 1 == config.steps
         if (last and validate_last) or (config.validate_every and (i + 1) % config.validate_every == 0):
-            metrics["validation"] = validate(model, suite, protocol)
+            metrics["validation"] = validate(model, suite, protocol, features)
         return metrics
 
     parts = {"trained": model.trained, "head": head, "optimizer": optimizer, "schedule": schedule}
@@ -129,13 +155,14 @@ def fit(
         "training": asdict(config),
         "backbone": model.backbone.name,
     }
-    yield from run_loop(step, config.steps, config.batch, optimizer, parts, identity, checkpoint=checkpoint)
+    with Prefetch(draw, config.steps, ahead=device.type != "cpu") as batches:
+        yield from run_loop(step, config.steps, config.batch, optimizer, parts, identity, checkpoint=checkpoint)
     model.eval()
 
 
-def validate(model: AdaptedModel, suite: Suite, protocol: Protocol) -> float:
+def validate(model: AdaptedModel, suite: Suite, protocol: Protocol, features: FeatureCache | None = None) -> float:
     """k-NN accuracy at K = 5 on validation images of seen tasks, see `validation_accuracy`."""
-    return validation_accuracy(suite, embedded_sides(model, suite, protocol))
+    return validation_accuracy(suite, embedded_sides(model, suite, protocol, features))
 
 
 def _standardise(model: AdaptedModel, suite: Suite, config: TrainingConfig, device: torch.device) -> None:

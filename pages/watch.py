@@ -1,5 +1,6 @@
 """The active run, live: state, curves, log; stop, resume, delete, download."""
 
+from functools import partial
 from typing import Any
 
 import gradio as gr
@@ -47,14 +48,7 @@ def watch(context: Context) -> None:
     log = gr.Textbox(label="Log", lines=6, max_lines=6, interactive=False, autoscroll=True)
     outputs = [status, meter, reason, *buttons.values(), curves, result, log]
 
-    def look(token: str | None, run: str | None) -> list[Any]:
-        try:
-            now = laboratory.backend.status(token, run) if token and run else None
-        except InputError as error:
-            resting = [gr.update(interactive=False)] * len(BUTTONS)
-            return [str(error), "", "", *resting, EMPTY, gr.update(visible=False), ""]
-        return [*_states(now), *_contents(laboratory, token, run, now)]
-
+    look = partial(_look, laboratory)
     chosen = [context.visitor, context.run]
     gr.on([context.moved.change, context.load], look, chosen, outputs, **QUIET)
     buttons["stop"].click(
@@ -77,6 +71,16 @@ def watch(context: Context) -> None:
 
     sure = gr.Checkbox(visible="hidden", show_label=False)
     buttons["delete"].click(delete, [*chosen, sure], context.run, js=ASK, **PRIVATE)
+
+
+def _look(laboratory: Laboratory, token: str | None, run: str | None) -> list[Any]:
+    """Everything that is seen of a run, which may be deleted meanwhile, here or on another page of its visitor."""
+    try:
+        now = laboratory.backend.status(token, run) if token and run else None
+        return [*_states(now), *_contents(laboratory, token, run, now)]
+    except InputError as error:
+        resting = [gr.update(interactive=False)] * len(BUTTONS)
+        return [str(error), "", "", *resting, EMPTY, gr.update(visible=False), ""]
 
 
 def _states(now: RunStatus | None) -> list[Any]:

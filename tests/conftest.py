@@ -15,6 +15,9 @@ from torch.func import functional_call
 
 import metalora
 from metalora.config import AdapterConfig
+from metalora.suites.decoded import CACHE
+
+os.environ[CACHE] = ""  # tests leave nothing behind
 
 
 def outer(a, b):

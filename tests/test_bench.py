@@ -45,18 +45,18 @@ def test_ratios_are_of_the_same_pass_or_of_the_forward_pass(measured):
 
 def test_all_forward_arms_compute_the_plain_features_at_the_start():
     backbone = bench.load_backbone("resnet20")
-    arms = bench._arms(backbone, 2, torch.device("cpu"))
-    plain = arms["plain", "forward"]()
+    arms = bench._arms(backbone, 2, torch.device("cpu"), compile=False)
+    plain = arms["plain", "forward"].call()
     for variant, kind in arms:
         if kind in ("forward", "pipeline"):
-            torch.testing.assert_close(arms[variant, kind](), plain, rtol=1e-4, atol=1e-5)
+            torch.testing.assert_close(arms[variant, kind].call(), plain, rtol=1e-4, atol=1e-5)
 
 
 def test_training_moves_no_batch_norm_and_no_frozen_weight():
     backbone = bench.load_backbone("resnet20")
     before = {name: value.clone() for name, value in backbone.state_dict().items()}
-    arms = bench._arms(backbone, 2, torch.device("cpu"))
-    losses = {variant: [call() for _ in range(3)] for (variant, kind), call in arms.items() if kind == "train"}
+    arms = bench._arms(backbone, 2, torch.device("cpu"), compile=False)
+    losses = {variant: [timed.call() for _ in range(3)] for (variant, kind), timed in arms.items() if kind == "train"}
     assert all(values[0] != values[2] for variant, values in losses.items() if variant != "plain")
     assert all(torch.equal(value, before[name]) for name, value in backbone.state_dict().items())
 

@@ -1,6 +1,8 @@
 """The command line: every verb for real, wrong input in one sentence, exit codes."""
 
 import json
+import os
+import signal
 import subprocess
 import sys
 
@@ -12,6 +14,7 @@ from safetensors.torch import load_file
 from typer.testing import CliRunner
 
 import metalora
+import metalora.execution
 import metalora.pictures
 from metalora import cli
 from metalora.cli import options
@@ -150,6 +153,20 @@ def test_an_interrupted_run_says_how_to_go_on(tmp_path, trained, monkeypatch):
     run("train", tmp_path / "run")
     weights = "adapter/adapter.safetensors"
     assert (tmp_path / "run" / weights).read_bytes() == (trained / weights).read_bytes()
+
+
+def test_a_signal_that_comes_with_the_word_to_stop_does_not_disturb_the_saving(tmp_path, monkeypatch):
+    save = metalora.AdaptedModel.save
+
+    def late(model, path):
+        os.kill(os.getpid(), signal.SIGINT)
+        save(model, path)
+
+    monkeypatch.setattr(metalora.AdaptedModel, "save", late)
+    monkeypatch.setattr(metalora.execution.Run, "stop_asked", True)
+    said = run("train", tmp_path / "run", *QUICK, "--targets", "layer1.0", code=1).stderr.splitlines()[-1]
+    assert said.startswith("Stopped after step 1 of 2; it is saved")
+    assert metalora.load(tmp_path / "run/adapter").config.targets == ("layer1.0",)
 
 
 def test_embed_writes_npz_and_csv_and_counts_what_it_cannot_read(tmp_path, trained, pictures):

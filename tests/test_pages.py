@@ -1,8 +1,27 @@
 """What the tabs answer where there is nothing to show yet, or what was typed does not serve."""
 
+from types import SimpleNamespace
+
+from metalora.errors import InputError
+from metalora.run_status import RunStatus
 from pages.inspect import _redraw
 from pages.inspect_exchange import FORGOTTEN
+from pages.watch import EMPTY, _look
 
 
 def test_a_page_whose_pictures_are_forgotten_says_so():
     assert _redraw(None, "", None, "layer1.0.conv1")[1] == FORGOTTEN
+
+
+def test_a_run_that_is_deleted_while_it_is_looked_at_is_said_to_be_gone():
+    def gone(visitor, run):
+        raise InputError("There is no such run of yours.")
+
+    status = RunStatus("run", "finished")
+    laboratory = SimpleNamespace(
+        backend=SimpleNamespace(status=lambda visitor, run: status), workspace=SimpleNamespace(run_folder=gone)
+    )
+    sentence, share, why, *buttons, curves, result, log = _look(laboratory, "visitor", "run")
+    assert (sentence, share, why, log) == ("There is no such run of yours.", "", "", "")
+    assert all(not button["interactive"] for button in buttons)
+    assert curves is EMPTY and not result["visible"]

@@ -214,7 +214,7 @@ def test_the_life_of_runs_with_real_workers(workspace, make_queue, monkeypatch):
     wait_for(lambda: queue.status(visitor, killed).step >= 1)
     status = queue.status(visitor, killed)
     assert status.state == "running" and status.steps == 100_000
-    assert status.seconds_left > 0 and status.metrics.keys() == {"loss", "accuracy"}
+    assert status.seconds_left > 0 and status.metrics.keys() == {"loss", "accuracy", "waiting"}
     worker = json.loads((folder / "run.json").read_text())["worker"]
     os.kill(worker["pid"], signal.SIGKILL)
     wait_for(lambda: not queue.status(visitor, killed).active)

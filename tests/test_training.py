@@ -102,10 +102,10 @@ def test_training_in_sets_gives_every_set_one_core(digits, monkeypatch):
     model, seen = small(), []
     forward = type(model).forward
 
-    def spy(self, images, *, cores=None, groups=None):
+    def spy(self, images, *, cores=None, groups=None, features=None):
         if groups is not None:
             seen.append(self.generate(images, groups=groups).flatten())
-        return forward(self, images, cores=cores, groups=groups)
+        return forward(self, images, cores=cores, groups=groups, features=features)
 
     monkeypatch.setattr(type(model), "forward", spy)
     list(fit(model, digits, replace(QUICK, steps=2, set_size=8)))

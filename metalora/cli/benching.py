@@ -5,7 +5,7 @@ from typing import Annotated, Any
 import typer
 
 from metalora.cli.messages import Bar, write_json
-from metalora.cli.options import OUTPUT, Many, Option, Text, Whole, settings, verb
+from metalora.cli.options import OUTPUT, Flag, Many, Option, Text, Whole, settings, verb
 
 BENCH = "bench:BenchConfig"
 OPTIONS = {
@@ -15,6 +15,7 @@ OPTIONS = {
     "threads": Option(Whole, "Threads of the processor; left out: as torch has it.", BENCH),
     "device": Option(Text, "auto, cuda, mps or cpu.", BENCH),
     "precision": Option(Text, "float32 or bfloat16.", BENCH),
+    "compile": Option(Flag, "Compile all networks; where that fails, say so and go on.", BENCH, names=("--compile",)),
     "seed": Option(Whole, "Decides weights and images.", BENCH),
 }
 

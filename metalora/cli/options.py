@@ -97,6 +97,7 @@ TRAINING_OPTIONS = {
     "validate_every": Option(Whole, "Steps between validations; 0: at the end only.", TRAINING),
     "precision": Option(Text, "float32 or bfloat16.", TRAINING),
     "device": Option(Text, "auto, cuda, mps or cpu.", TRAINING),
+    "compile": Option(Flag, "Compile the network; where that fails, say so and go on.", TRAINING, names=("--compile",)),
     "seed": Option(Whole, "Decides splits, initial values and order of images.", TRAINING),
 }
 COMPUTING_OPTIONS = {

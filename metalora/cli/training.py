@@ -110,6 +110,7 @@ def execute(run: Any) -> None:
                     validated = "validation" in event.metrics
                     bar.tell(event.step, event.steps, _say(event), line=validated)
                     if asked() or run.stop_asked:
+                        events.close()  # saves, while a signal that comes with the word to stop is held back
                         raise KeyboardInterrupt
                     event = next(events, None)
     except KeyboardInterrupt as error:

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from metalora.device import autocast, pick_device
 from metalora.errors import InputError
+from metalora.features import FeatureCache
 from metalora.mapping import pool_by_group
 from metalora.model import AdaptedModel
 from metalora.states import generator
@@ -55,8 +56,16 @@ def draw_sets(tasks: Tensor, size: int | None, rng: torch.Generator) -> Tensor:
 
 
 @torch.inference_mode()
-def embed(model: AdaptedModel, examples: Examples, protocol: Protocol | None = None) -> Tensor:
+def embed(
+    model: AdaptedModel,
+    examples: Examples,
+    protocol: Protocol | None = None,
+    features: FeatureCache | None = None,
+) -> Tensor:
     """Embeddings of all examples, (N, D), float32 on the CPU.
+
+    Args:
+        features: what the extractor saw before of the suite's images.
 
     Raises:
         InputError: shuffled cores of a method that generates none.
@@ -70,20 +79,32 @@ def embed(model: AdaptedModel, examples: Examples, protocol: Protocol | None = N
     sets = draw_sets(examples.tasks, protocol.set_size, generator(protocol.seed, len(examples)))
     chunks = list(examples.chunks(protocol.batch))
     codes = None
+
+    def read(chunk: Examples, images: Tensor) -> Tensor | None:
+        return None if features is None else features(model, chunk, images)
+
+    def code(chunk: Examples) -> Tensor:
+        images = chunk.images().to(device)
+        return model.codes(images, features=read(chunk, images))
+
+    def embedding(chunk: Examples, part: Tensor | None) -> Tensor:
+        images = chunk.images().to(device)
+        if part is not None:
+            return model(images, cores=model.cores(part))
+        return model(images, features=read(chunk, images))
+
     with autocast(device, protocol.precision):
         if generates and (protocol.shuffled or protocol.set_size != 1):
-            codes = torch.cat([model.codes(chunk.images().to(device)) for chunk in chunks])
+            codes = torch.cat([code(chunk) for chunk in chunks])
             codes = pool_by_group(codes, sets)
             if protocol.shuffled:
                 order = torch.randperm(len(codes), generator=generator(protocol.seed, 1))
                 codes = codes[order.to(device)]
         parts = codes.split(protocol.batch) if codes is not None else [None] * len(chunks)
-        features = [
-            model(chunk.images().to(device), cores=None if part is None else model.cores(part)).float().cpu()
-            for chunk, part in zip(chunks, parts, strict=True)
-        ]
-    features = torch.cat(features)
-    return standardise_sets(features, sets) if protocol.standardised else features
+        embeddings = torch.cat(
+            [embedding(chunk, part).float().cpu() for chunk, part in zip(chunks, parts, strict=True)]
+        )
+    return standardise_sets(embeddings, sets) if protocol.standardised else embeddings
 
 
 def standardise_sets(features: Tensor, sets: Tensor, epsilon: float = 1e-6) -> Tensor:

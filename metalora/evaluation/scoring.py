@@ -10,6 +10,7 @@ from metalora.bounds import whole
 from metalora.errors import InputError
 from metalora.evaluation.embedding import Protocol, embed
 from metalora.evaluation.knn import knn_predict, knn_within
+from metalora.features import FeatureCache
 from metalora.model import AdaptedModel
 from metalora.suites.base import Examples, Suite
 
@@ -37,9 +38,11 @@ def accuracy(predictions: Tensor, queries: Examples) -> float:
     return (predictions == queries.labels).double().mean().item()
 
 
-def embedded_sides(model: AdaptedModel, suite: Suite, protocol: Protocol) -> SideFeatures:
+def embedded_sides(
+    model: AdaptedModel, suite: Suite, protocol: Protocol, features: FeatureCache | None = None
+) -> SideFeatures:
     """Embeddings of the suite's sides: name → (N, D), computed when a side is first asked for, then kept."""
-    return functools.cache(lambda side: embed(model, suite.sides[side], protocol))
+    return functools.cache(lambda side: embed(model, suite.sides[side], protocol, features))
 
 
 def validation_accuracy(suite: Suite, features: SideFeatures, k: int = 5) -> float:

@@ -88,6 +88,7 @@ class Batch:
     labels: Tensor  # int64 (N,)
     tasks: Tensor  # int64 (N,)
     groups: Tensor  # int64 (N,): the images of one set share a number
+    examples: Examples  # of which the images are rendered
 
 
 @dataclass(frozen=True, eq=False)
@@ -136,7 +137,7 @@ class Suite:
             rows.append(pool[torch.randint(len(pool), (set_size,), generator=rng)])
         chosen = self.sides["train"][torch.cat(rows)]
         groups = torch.arange(sets).repeat_interleave(set_size)
-        return Batch(chosen.images(), chosen.labels, chosen.tasks, groups)
+        return Batch(chosen.images(), chosen.labels, chosen.tasks, groups, chosen)
 
     def describe(self) -> pd.DataFrame:
         """A row per side and task: count of images, of classes, and of the smallest and largest class."""

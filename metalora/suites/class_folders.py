@@ -7,7 +7,8 @@ import torch
 from torch import Tensor
 
 from metalora.errors import InputError
-from metalora.suites.images import ImageSet, Progress, read_pictures
+from metalora.suites.decoded import decoded_pictures
+from metalora.suites.images import ImageSet, Progress
 
 HELD_OUT_PER_CLASS = 500  # the last of every class, by name: validation everywhere in this project
 
@@ -26,20 +27,31 @@ class ClassFolders:
         return torch.tensor(inside).nonzero().flatten()
 
 
+@dataclass(frozen=True)
+class _Inside:
+    """Whether a name lies as SIDE/CLASS/NAME in one of these sides."""
+
+    sides: tuple[str, ...]
+
+    def __call__(self, name: str) -> bool:
+        return self.unwrap(name) is not None
+
+    def unwrap(self, name: str) -> str | None:
+        """The name from the side on; None where it does not lie so."""
+        parts = name.split("/")
+        start = next((i for i in (0, 1) if parts[i : i + 1] and parts[i] in self.sides), len(parts))
+        return "/".join(parts[start:]) if len(parts) >= start + 3 else None
+
+
 def read_sides(source: Path, sides: tuple[str, ...], size: int, progress: Progress | None = None) -> ClassFolders:
     """The pictures SIDE/CLASS/NAME of a folder or archive, where one more folder may lie around the sides.
 
     Raises:
         InputError: a side is missing, or has fewer than two classes.
     """
-
-    def unwrap(name: str) -> str | None:
-        parts = name.split("/")
-        start = next((i for i in (0, 1) if parts[i : i + 1] and parts[i] in sides), len(parts))
-        return "/".join(parts[start:]) if len(parts) >= start + 3 else None
-
-    pictures = read_pictures(source, size, lambda name: unwrap(name) is not None, progress)
-    pictures = replace(pictures, names=tuple(map(unwrap, pictures.names)))
+    inside = _Inside(sides)
+    pictures = decoded_pictures(source, size, inside, progress)
+    pictures = replace(pictures, names=tuple(map(inside.unwrap, pictures.names)))
     folders = [name.split("/")[1] for name in pictures.names]
     classes = tuple(sorted(set(folders)))
     number = {name: label for label, name in enumerate(classes)}

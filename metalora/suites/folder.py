@@ -12,7 +12,7 @@ from torch import Tensor
 from metalora.errors import InputError
 from metalora.states import generator
 from metalora.suites.base import SEEN_SIDES, UNSEEN_SIDES, Examples, Options, Suite
-from metalora.suites.images import read_pictures
+from metalora.suites.decoded import decoded_pictures
 from metalora.suites.layout import Layout, leave_out_small, numbered_anew, read_layout
 from metalora.suites.shifts import TEN_SHIFTS, unchanged
 from metalora.suites.splits import SHARES, at_most, held_out_tasks, ranks, shifted_suite, split
@@ -33,7 +33,7 @@ def folder(options: Options) -> Suite:
     Raises:
         InputError: no picture can be read, one class only has enough of them, or a task to hold out is missing.
     """
-    pictures = read_pictures(options.data, options.image_size or 32, progress=options.progress)
+    pictures = decoded_pictures(options.data, options.image_size or 32, progress=options.progress)
     layout = read_layout(pictures)
     build = _by_task if any(layout.tasks) else _shifted
     return build(layout, options)

@@ -112,6 +112,7 @@ def test_tasks_are_held_out_by_name(page, open_tab):
     page.get_by_label("CIFAR-10, 48 compositions").click()
     expect(page.get_by_text("None chosen: 16 of 48.")).to_be_visible()
     page.get_by_label("Digits: 12 tasks").click()
+    expect(page.get_by_text("None chosen: rotate-0+invert+green")).to_be_visible()
     page.get_by_label("Tasks held out").click()
     page.get_by_role("option", name="rotate-90+plain+blue").click()
     open_tab(page, "Configure")

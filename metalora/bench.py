@@ -66,7 +66,7 @@ class BenchConfig:
             raise InputError("The package peft, which is measured beside, is not here: pip install .[bench]")
 
 
-QUICK = BenchConfig(models=("resnet18",), batches=(32,))
+QUICK = BenchConfig(models=("resnet18",), batches=(32,), rounds=4)
 
 Arm = tuple[str, str]  # variant and pass
 Parts = tuple[Callable, Callable[[Callable], Any]]  # a network, and what is done with it
@@ -229,8 +229,7 @@ def _rows(
 ) -> Iterator[dict[str, Any]]:
     times: dict[Arm, list[float]] = {arm: [] for arm in arms}
     peaks: dict[Arm, float] = {}
-    for arm, timed in arms.items():  # also a warm-up
-        timed.call()
+    for arm, timed in arms.items():  # also the warm-up
         peaks[arm] = _peak(timed.call, device)
     for _ in range(config.rounds):
         for arm, timed in arms.items():

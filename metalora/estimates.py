@@ -15,6 +15,7 @@ import torch
 
 from metalora.backbones import image_size_for, load_backbone
 from metalora.evaluation.embedding import embed
+from metalora.features import FeatureCache
 from metalora.model import AdaptedModel, adapt
 from metalora.runs import RunConfig
 from metalora.suites.base import SEEN_SIDES, Examples, Suite
@@ -81,8 +82,9 @@ def _pace(key: str) -> tuple[float, float]:
 
 
 def _seconds_of_step(model: AdaptedModel, suite: Suite, training: TrainingConfig) -> float:
+    nothing_kept = FeatureCache(suite, limit=0)  # for a real suite's images are new for long
     # The last step is never taken: it would validate as well.
-    with contextlib.closing(fit(model, suite, training)) as events:
+    with contextlib.closing(fit(model, suite, training, features=nothing_kept)) as events:
         began, seconds = time.monotonic(), []
         while len(seconds) < WARM + TIMED and sum(seconds) < LONGEST:
             before = time.monotonic() if seconds else began

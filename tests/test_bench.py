@@ -31,6 +31,7 @@ def test_a_row_for_every_variant_and_pass(measured):
     for row in measured.rows:
         found.setdefault(row["variant"], set()).add(row["pass"])
         assert row["ms"] > 0 and row["ms_iqr"] >= 0 and row["peak_mb"] >= 0
+        assert not row["compiled"]
         assert (row["model"], row["image_size"], row["batch"], row["precision"]) == ("resnet20", 32, 2, "float32")
     assert found == PASSES
 
@@ -59,6 +60,20 @@ def test_training_moves_no_batch_norm_and_no_frozen_weight():
     losses = {variant: [timed.call() for _ in range(3)] for (variant, kind), timed in arms.items() if kind == "train"}
     assert all(values[0] != values[2] for variant, values in losses.items() if variant != "plain")
     assert all(torch.equal(value, before[name]) for name, value in backbone.state_dict().items())
+
+
+def test_arms_are_compiled_where_that_is_asked_for(monkeypatch):
+    taken = []
+
+    def stands_for_a_compiler(network, mode):
+        taken.append(network)
+        return lambda *images, **given: network(*images, **given)
+
+    monkeypatch.setattr(torch, "compile", stands_for_a_compiler)
+    config = BenchConfig(models=("resnet20",), batches=(2,), rounds=1, compile=True)
+    rows = next(run_bench(config)).rows
+    assert all(row["compiled"] for row in rows)
+    assert len(taken) == len(rows)
 
 
 def test_without_peft_it_says_what_to_install(monkeypatch):

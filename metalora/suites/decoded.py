@@ -91,4 +91,4 @@ def _make_room(newest: Path) -> None:
     for file in others:
         total += file.stat().st_size
         if total > LARGEST and file != newest:
-            file.unlink()
+            file.unlink(missing_ok=True)  # another process may have been faster

@@ -11,7 +11,7 @@ gc.disable()  # imports make a million objects that stay: looking for garbage me
 if importlib.util.find_spec("spaces"):
     import spaces  # noqa: F401 - lends GPUs on ZeroGPU Spaces, and has to come before torch
 
-from pages import launch
+from pages import launch  # noqa: E402
 
 gc.freeze()
 gc.enable()

@@ -1,7 +1,7 @@
 """Rows of a comparison: a method, how its core comes about, and what it may know at use.
 
-An arm's name is METHOD[-constant|-shuffled|-equal-budget][@SIZE], for instance "metalora-tr",
-"metalora-tr-constant", "lora-equal-budget", "metalora-tr@8", "metalora-tr@all", "lora@8".
+An arm's name is METHOD[-named][-VARIANT][@SIZE[-USE]], for instance "metalora-tr", "metalora-tr-constant",
+"lora-equal-budget", "metalora-tr@8", "metalora-tr-named@all", "lora@8-routed".
 """
 
 import re
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from metalora.errors import InputError
 from metalora.methods import METHODS, choices, method
 
-SET_SIZE = 8  # of training, for arms that are used with whole tasks
+SET_SIZE = 8  # of training, for arms that are used with sets of any size
 DEFAULT = ("original", "lora", "multi-lora", "metalora-cp", "metalora-tr", "metalora-tr@8", "lora-equal-budget")
 CONTROLS = (
     "metalora-cp-constant",
@@ -19,7 +19,15 @@ CONTROLS = (
     "metalora-tr-shuffled",
     "lora@8",
 )
-_NAME = re.compile(r"(?P<method>.*?)(-(?P<variant>constant|shuffled|equal-budget))?(@(?P<size>all|[1-9]\d*))?$")
+_NAME = re.compile(
+    r"(?P<method>.*?)(?P<named>-named)?(-(?P<variant>constant|shuffled|oracle|equal-budget))?"
+    r"(@(?P<size>all|[1-9]\d*)(-(?P<use>routed|renormalised))?)?$"
+)
+USES = {  # what a static method can make of a set
+    "standardised": "are standardised together",
+    "routed": "search only the gallery sets whose mean is nearest",
+    "renormalised": "give the BatchNorm layers their statistics",
+}
 
 
 @dataclass(frozen=True)
@@ -27,22 +35,35 @@ class Arm:
     """One row of a comparison.
 
     Attributes:
+        variant: a control ("constant", "shuffled"), the ceiling ("oracle": told the true factors), or "equal-budget".
         set_size: images of a task that share what is known at use: 1, a number, or None for all.
+        named: the code names the suite's factors; for a static method naming is an auxiliary task of training.
+        use: what a static method makes of a set, a key of `USES`.
+        in_sets: trained with sets, whatever it is used with.
     """
 
     name: str
     method: str
     variant: str | None = None
     set_size: int | None = 1
+    named: bool = False
+    use: str | None = None
+    in_sets: bool = False
 
     @property
     def title(self) -> str:
         """As a table prints it."""
         words = method(self.method).title
+        if self.named:
+            words += ", factors named"
         if self.variant:
             words += f", {self.variant.replace('-', ' ')}"
-        if self.set_size != 1:
+        if self.in_sets and self.set_size == 1:
+            words += ", single images"
+        elif self.set_size != 1:
             words += f", sets of {self.set_size or 'all'}"
+        if self.use:
+            words += f", {self.use}"
         return words
 
     @property
@@ -63,23 +84,23 @@ class Arm:
     @property
     def training_set_size(self) -> int:
         """Images of a set in training: only what generates learns from sets."""
-        if self.static or self.set_size == 1:
-            return 1
-        return self.set_size or SET_SIZE
+        return SET_SIZE if self.in_sets and not self.static else 1
 
     @property
     def training(self) -> tuple:
         """Arms that agree in this share one training."""
-        variant = None if self.variant == "shuffled" else self.variant
-        return self.method, variant, self.training_set_size
+        variant = None if self.variant in ("shuffled", "oracle") else self.variant
+        return self.method, variant, self.named, self.training_set_size
 
     @property
     def assumption(self) -> str | None:
-        """What a set row assumes, in words."""
+        """What a row of sets or of the oracle assumes, in words."""
+        if self.variant == "oracle":
+            return f"{self.name}: told the true factors of every image's task, a ceiling."
         if self.set_size == 1:
             return None
         images = f"{self.set_size} unlabelled images" if self.set_size else "all unlabelled images of a side"
-        how = "share one core" if method(self.method).generated else "are standardised together"
+        how = "share one core" if method(self.method).generated else USES[self.use or "standardised"]
         return f"{self.name}: {images} that are known to come from one task {how}, in gallery and queries alike."
 
 
@@ -92,12 +113,33 @@ def arm(name: str) -> Arm:
     parts = _NAME.match(name)
     if parts["method"] not in METHODS:
         raise InputError(f"Unknown method {name!r}: use {choices(name, (*DEFAULT, *CONTROLS), most=12)}.")
-    generated = METHODS[parts["method"]].generated
-    if parts["variant"] in ("constant", "shuffled") and not generated:
+    generated, variant, size = METHODS[parts["method"]].generated, parts["variant"], parts["size"]
+    if variant in ("constant", "shuffled", "oracle") and not generated:
         raise InputError(f"{name!r} makes no sense, {parts['method']} has no core: use metalora-cp or metalora-tr.")
-    if parts["variant"] == "equal-budget" and parts["method"] != "lora":
+    if variant == "equal-budget" and parts["method"] != "lora":
         raise InputError(f"{name!r} is not offered: the equal-budget row is lora-equal-budget.")
-    if parts["variant"] == "constant" and parts["size"]:
-        raise InputError(f"{name!r} makes no sense: a constant core is the same for any set.")
-    size = {None: 1, "all": None}.get(parts["size"], parts["size"])
-    return Arm(name, parts["method"], parts["variant"], int(size) if size else None)
+    if variant == "constant" and (size or parts["named"]):
+        raise InputError(f"{name!r} makes no sense: a constant core is the same for any set and names nothing.")
+    if variant == "oracle" and not parts["named"]:
+        raise InputError(f"{name!r} makes no sense: only a code of named factors can be told, as in {_told(name)}.")
+    if parts["named"] and parts["method"] == "original":
+        raise InputError(f"{name!r} makes no sense: the original backbone is not trained to name anything.")
+    if size == "1" and (not generated or variant == "constant"):
+        raise InputError(f"{name!r} makes no sense: one image is no set, the row without it is {parts['method']}.")
+    if parts["use"] and generated:
+        raise InputError(f"{name!r} is not offered: static methods have a use of sets, as in lora@8-{parts['use']}.")
+    used = {None: 1, "all": None}.get(size, size)
+    in_sets = size is not None or variant == "oracle"
+    return Arm(
+        name,
+        parts["method"],
+        variant,
+        int(used) if used else None,
+        bool(parts["named"]),
+        parts["use"],
+        in_sets,
+    )
+
+
+def _told(name: str) -> str:
+    return name.replace("-oracle", "-named-oracle")

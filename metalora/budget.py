@@ -55,8 +55,8 @@ def budget(model: "AdaptedModel") -> pd.DataFrame:
         rows[name]["frozen_flops"] = frozen[name]
         rows[name]["adapter_flops"] = total[name] - frozen[name]
         if model.config.generates:
-            rows[name]["generator_parameters"] = core * model.config.code
-            rows[name]["generator_flops"] = 2 * core * model.config.code
+            rows[name]["generator_parameters"] = core * model.mapping.head.in_features
+            rows[name]["generator_flops"] = 2 * core * model.mapping.head.in_features
         elif model.generated:
             rows[name]["adapter_parameters"] += core
     for name, reason in model.left_out.items():

@@ -48,6 +48,7 @@ class AdapterConfig:
     extractor: str | nn.Module = "self"  # "self", "stem", a backbone's name, or images → (N, F) with num_features
     hidden: int = 32  # width of the mapping net
     code: int = 16  # width of its code
+    factors: tuple[int, ...] = ()  # values of each named factor: then the code names them, see `MappingNet`
     core: str = "generated"  # or "constant": one learned core for all images, the nested static control
     rank_pattern: Mapping[str, int] = field(default_factory=dict)  # regular expression → rank
     dropout: float = 0.0  # on the adapter's input, in training
@@ -67,6 +68,9 @@ class AdapterConfig:
         ranks = {"rank": self.rank, **{f"rank_pattern[{key!r}]": r for key, r in self.rank_pattern.items()}}
         for name, value in {**ranks, "branches": self.branches, "hidden": self.hidden, "code": self.code}.items():
             whole(name, value)
+        object.__setattr__(self, "factors", tuple(self.factors))
+        for count in self.factors:
+            whole("factors", count, 2)
         if self.alpha is not None and not (_is_number(self.alpha) and 0 < self.alpha < float("inf")):
             raise InputError(f"alpha is {self.alpha!r}: use a positive number, or leave it out for scale 1.")
         if not (_is_number(self.dropout) and 0 <= self.dropout < 1):

@@ -176,7 +176,7 @@ def build_gallery(
     pictures = _pictures(suite, side, examples[rows])
     adapted = embed_pictures(model, pictures, protocol)
     with model.disabled():
-        alone = replace(protocol, set_size=1, shuffled=False, standardised=False)
+        alone = replace(protocol, set_size=1, shuffled=False, use=None)
         original = embed_pictures(model, pictures, alone)
     codes = code_pictures(model, pictures, protocol)
     return Gallery(suite, side, rows, original, adapted, codes, adapter_hash(model))

@@ -11,7 +11,6 @@ from torch.nn.functional import normalize
 
 from metalora.cores import Cores
 from metalora.errors import InputError
-from metalora.mapping import pool_by_group
 from metalora.model import AdaptedModel
 
 
@@ -73,7 +72,7 @@ def inspect_images(
     cores = model.generate(images) if constant and model.generated else None
     if codes is not None:
         groups = torch.zeros(len(images), dtype=torch.int64)
-        cores = model.cores(pool_by_group(codes, groups) if pool else codes)
+        cores = model.cores(model.mapping.pool(codes, groups) if pool else codes)
         codes = codes.cpu()
     strength = _strength_table(model, names, cores[:1] if constant and cores else cores)
     similarity = None

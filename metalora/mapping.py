@@ -2,9 +2,12 @@
 
 arXiv 2504.00460, Fig. 4: a pre-trained network's features of the image, mapped to what each adapted
 layer needs. The code in the middle is short: it keeps the generator cheap and is what people look at.
+It is free, or it names the factors that a suite's tasks are made of.
 """
 
+import itertools
 import math
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +19,7 @@ from metalora.formats import Format
 
 SMALLEST_DEVIATION = 1e-3
 LARGEST_SCORE = 10.0
+LEAST = 1e-6  # probability that a named factor has one of its values
 
 
 def pool_by_group(codes: Tensor, groups: Tensor) -> Tensor:
@@ -69,8 +73,14 @@ class ConstantCore(CoreHead):
 class MappingNet(CoreHead):
     """Features (N, F), standardised → ReLU layer → code → cores of every layer.
 
+    A code of named factors has a probability for every value of every factor; cores are linear in these and in the
+    products of any two factors' probabilities. So a combination that was never trained is made of known parts, and an
+    image that leaves a factor open gets the mean of the cores in question.
+
     Args:
         features: F; None when only data will tell (then `materialise` before use).
+        code: width of a free code.
+        factors: number of values of each named factor, instead of a free code.
     """
 
     def __init__(
@@ -81,13 +91,17 @@ class MappingNet(CoreHead):
         features: int | None,
         hidden: int,
         code: int,
+        factors: Sequence[int] = (),
         rng: torch.Generator,
     ):
         super().__init__(formats, like)
+        self.factors = tuple(factors)
+        code = sum(self.factors) or code
+        pairs = sum(a * b for a, b in itertools.combinations(self.factors, 2))
         self.rng_state = rng.get_state()
         self.hidden = nn.LazyLinear(hidden) if features is None else nn.Linear(features, hidden)
         self.code = nn.Linear(hidden, code)
-        self.head = nn.Linear(code, self.total, bias=False)
+        self.head = nn.Linear(code + pairs, self.total, bias=False)
         self.register_buffer("feature_mean", torch.zeros(features or 0))
         self.register_buffer("feature_std", torch.ones(features or 0))
         self.to(like)
@@ -135,9 +149,46 @@ class MappingNet(CoreHead):
             scores = (features.to(self.feature_mean) - self.feature_mean) / self.feature_std
             # A feature that hardly varied in training must not decide alone when it does elsewhere.
             scores = scores.clamp(-LARGEST_SCORE, LARGEST_SCORE)
-            return self.code(F.relu(self.hidden(scores)))
+            codes = self.code(F.relu(self.hidden(scores)))
+            return self._by_factor(torch.softmax, codes) if self.factors else codes
+
+    def pool(self, codes: Tensor, groups: Tensor) -> Tensor:
+        """Every code (N, code) replaced by that of its group (N): the mean of free codes, the product of named ones.
+
+        The product is what images that tell of a factor independently know together: one that leaves it open adds
+        nothing.
+
+        Raises:
+            InputError: not one number for each code.
+        """
+        if not self.factors:
+            return pool_by_group(codes, groups)
+        counts = groups.unique(return_inverse=True, return_counts=True)[1:]
+        evidence = pool_by_group(codes.clamp(min=LEAST).log(), groups)
+        return self._by_factor(torch.softmax, evidence * counts[1][counts[0]].to(evidence)[:, None])
+
+    def told(self, levels: Tensor) -> Tensor:
+        """Codes (N, code) of images whose factors are known: the number of each one's value, (N, factors)."""
+        known = [F.one_hot(level, count) for level, count in zip(levels.T, self.factors, strict=True)]
+        return torch.cat(known, dim=1).to(self.head.weight)
+
+    def naming_loss(self, codes: Tensor, levels: Tensor) -> Tensor:
+        """Cross-entropy of the named factors, summed over factors, mean over images.
+
+        Args:
+            codes: (N, code).
+            levels: as in `told`.
+        """
+        parts = codes.clamp(min=LEAST).log().split(self.factors, dim=1)
+        return sum(F.nll_loss(part, level) for part, level in zip(parts, levels.T, strict=True))
+
+    def _by_factor(self, function: Callable[..., Tensor], codes: Tensor) -> Tensor:
+        return torch.cat([function(part, dim=1) for part in codes.split(self.factors, dim=1)], dim=1)
 
     def cores(self, codes: Tensor) -> Cores:
         """(N, code) → Cores of N samples."""
         with torch.autocast(codes.device.type, enabled=False):
-            return self.split(self.head(codes.to(self.head.weight)))
+            codes = codes.to(self.head.weight)
+            parts = codes.split(self.factors, dim=1) if self.factors else ()
+            pairs = [(a[:, :, None] * b[:, None]).flatten(1) for a, b in itertools.combinations(parts, 2)]
+            return self.split(self.head(torch.cat([codes, *pairs], dim=1)))

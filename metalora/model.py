@@ -18,7 +18,7 @@ from metalora.errors import InputError
 from metalora.extractor import make_extractor, report_stages, silence_stages
 from metalora.folding import Fold, fold_norms, unfold_norms
 from metalora.layers import ADAPTED, AdaptedLayer, Adapter, carrying, current
-from metalora.mapping import ConstantCore, MappingNet, pool_by_group
+from metalora.mapping import ConstantCore, MappingNet
 from metalora.methods import method
 from metalora.states import generator
 from metalora.targets import Selection, select_layers
@@ -215,7 +215,7 @@ class AdaptedModel(nn.Module):
 
         Args:
             groups: (N); images of equal numbers are a set, known to come from one task, and share the
-                core of their mean code. No label is used.
+                core of their pooled code (see `MappingNet.pool`). No label is used.
             shuffle: random seed; deals the cores out to the images at random, as a control.
             features: as in `codes`.
 
@@ -226,7 +226,7 @@ class AdaptedModel(nn.Module):
             return self.trained.constant.cores().expand(len(images))
         codes = self.codes(images, features=features)
         if groups is not None:
-            codes = pool_by_group(codes, groups)
+            codes = self.mapping.pool(codes, groups)
         if shuffle is not None:
             codes = codes[torch.randperm(len(codes), generator=generator(shuffle)).to(codes.device)]
         return self.cores(codes)
@@ -282,7 +282,7 @@ class AdaptedModel(nn.Module):
                 with torch.no_grad():
                     features = self.extractor.describe(images, {name: self.extractor.read(name, output)})
                 codes = self.mapping.codes(features)
-                current.cores = self.cores(codes if groups is None else pool_by_group(codes, groups))
+                current.cores = self.cores(codes if groups is None else self.mapping.pool(codes, groups))
 
         with carrying(on_stage=generate):
             return self.backbone(images)
@@ -406,5 +406,5 @@ def _add_generator(model: AdaptedModel, features: int | None) -> None:
     config = model.config
     rng = generator(config.seed, len(model.layers))
     model.trained.mapping = MappingNet(
-        formats, like, features=features, hidden=config.hidden, code=config.code, rng=rng
+        formats, like, features=features, hidden=config.hidden, code=config.code, factors=config.factors, rng=rng
     )

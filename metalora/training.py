@@ -1,8 +1,4 @@
-"""`fit()`: training an adapted model on a suite.
-
-The objective is the same for every method: cross-entropy of one linear head over the suite's seen
-classes, shared by all tasks and discarded afterwards.
-"""
+"""`fit()`: training an adapted model on a suite; the objective is the same for every method."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -11,7 +7,6 @@ from pathlib import Path
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from metalora.bounds import LARGEST_SEED, whole
 from metalora.compiling import compiled
@@ -22,6 +17,7 @@ from metalora.evaluation.scoring import embedded_sides, validation_accuracy
 from metalora.features import FeatureCache
 from metalora.loop import Progress, run_loop, warmup_cosine
 from metalora.model import AdaptedModel
+from metalora.objective import Objective
 from metalora.prefetch import Prefetch
 from metalora.states import generator
 from metalora.suites.base import Batch, Suite
@@ -42,6 +38,8 @@ class TrainingConfig:
     rate: float = 3e-3  # of adapters and head
     mapping_rate: float = 1.0  # the mapping net's rate, as a multiple of `rate`
     set_size: int = 1  # images of one task that share a core
+    name_factors: float = 1.0  # weight of naming the factors, for a code that names them
+    told: float = 0.5  # share of the sets that get the core of their true factors, for such a code
     clip: float = 1.0  # largest norm of the gradient
     validate_every: int = 0  # steps between k-NN validations; 0: at the end only
     precision: str = "float32"
@@ -53,6 +51,10 @@ class TrainingConfig:
         for name in ("steps", "batch", "set_size"):
             whole(name, getattr(self, name))
         whole("validate_every", self.validate_every, 0)
+        if not 0 <= self.told <= 1:
+            raise InputError(f"told is {self.told!r}: use a share from 0 to 1.")
+        if not 0 <= self.name_factors < float("inf"):
+            raise InputError(f"name_factors is {self.name_factors!r}: use a weight of 0 or more.")
         whole("seed", self.seed, 0, LARGEST_SEED)
         if self.batch % self.set_size:
             raise InputError(f"A batch of {self.batch} does not divide into sets of {self.set_size}: change either.")
@@ -84,19 +86,18 @@ def fit(
         features: what earlier models with the same extractor read of this suite's images; left out: none yet.
 
     Raises:
-        InputError: nothing to train, a checkpoint of another run, or a loss that is not finite.
+        InputError: nothing to train, factors that the suite does not have, a checkpoint of another run, or a loss that
+            is not finite.
     """
     config = config or TrainingConfig()
     if not model.layers:
         raise InputError("The original backbone has nothing to train: choose another method.")
     device = pick_device(config.device)
-    classes = suite.sides["train"].labels.unique()
-    column = torch.full((len(suite.classes),), -1).scatter(0, classes, torch.arange(len(classes))).to(device)
     model.to(device)
     features = features or FeatureCache(suite)
     _standardise(model, suite, config, device)
-    head = _head(model, len(classes), config).to(device)
-    optimizer = torch.optim.AdamW(_groups(model, head, config), lr=config.rate, weight_decay=0.0)
+    objective = Objective(model, suite, weight=config.name_factors, told=config.told, seed=config.seed)
+    optimizer = torch.optim.AdamW(_groups(model, objective, config), lr=config.rate, weight_decay=0.0)
     schedule = warmup_cosine(optimizer, config.steps)
     protocol = Protocol(
         set_size=config.set_size,
@@ -110,16 +111,13 @@ def fit(
     def draw(i: int) -> Batch:
         return suite.batch(config.batch, generator(config.seed, i), config.set_size)
 
-    def logits_of(batch: Batch, network: Callable) -> Tensor:
-        images = batch.images.to(device)
-        groups = batch.groups.to(device) if model.config.generates and config.set_size > 1 else None
+    def loss_of(i: int, batch: Batch, network: Callable) -> tuple[Tensor, Tensor]:
         with autocast(device, config.precision):
-            known = features(model, batch.examples, images)
-            return head(network(images, groups=groups, features=known))
+            return objective(model, network, batch, features, i, config.set_size > 1)
 
     def attempt(network: Callable) -> None:
         model.train()
-        logits_of(draw(0), network).sum().backward()
+        loss_of(0, draw(0), network)[0].backward()
         optimizer.zero_grad(set_to_none=True)
 
     network = compiled(model, attempt) if config.compile else model
@@ -133,21 +131,20 @@ def fit(
         started = time.perf_counter()
         batch = batches(i)
         waited = time.perf_counter() - started
-        labels, logits = column[batch.labels.to(device)], logits_of(batch, network)
-        loss = F.cross_entropy(logits, labels)
+        loss, right = loss_of(i, batch, network)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         nn.utils.clip_grad_norm_(trained, config.clip)
         optimizer.step()
         schedule.step()
-        metrics = {"loss": loss.item(), "accuracy": (logits.argmax(1) == labels).float().mean().item(), **original}
+        metrics = {"loss": loss.item(), "accuracy": right.item(), **original}
         metrics["waiting"] = waited / (time.perf_counter() - started)
         last = i + 1 == config.steps
         if (last and validate_last) or (config.validate_every and (i + 1) % config.validate_every == 0):
             metrics["validation"] = validate(model, suite, protocol, features)
         return metrics
 
-    parts = {"trained": model.trained, "head": head, "optimizer": optimizer, "schedule": schedule}
+    parts = {"trained": model.trained, "head": objective, "optimizer": optimizer, "schedule": schedule}
     identity = {
         "suite": suite.name,
         "suite_seed": suite.seed,
@@ -174,23 +171,11 @@ def _standardise(model: AdaptedModel, suite: Suite, config: TrainingConfig, devi
             model.standardise(sample.to(device))
 
 
-def _head(model: AdaptedModel, classes: int, config: TrainingConfig) -> nn.Linear:
-    with torch.no_grad():
-        width = model(model.example.to(next(model.trained.parameters()).device)).shape[1]
-    head = nn.Linear(width, classes, dtype=next(model.trained.parameters()).dtype)
-    rng = generator(config.seed, -2)
-    bound = width**-0.5
-    with torch.no_grad():
-        for parameter in head.parameters():
-            parameter.copy_((2 * torch.rand(parameter.shape, generator=rng) - 1) * bound)
-    return head
-
-
-def _groups(model: AdaptedModel, head: nn.Linear, config: TrainingConfig) -> list[dict]:
+def _groups(model: AdaptedModel, objective: nn.Module, config: TrainingConfig) -> list[dict]:
     adapters: list[Tensor] = list(model.trained.adapters.parameters())
     groups = [
         {"name": "adapters", "params": adapters, "lr": config.rate},
-        {"name": "head", "params": list(head.parameters()), "lr": config.rate},
+        {"name": "head", "params": list(objective.parameters()), "lr": config.rate},
     ]
     generator_parameters = [p for name, p in model.trained.named_parameters() if not name.startswith("adapters.")]
     if generator_parameters:

@@ -38,6 +38,12 @@ def test_only_generated_rows_earn_stars_and_only_static_ones_are_held_against():
         ("metalora-tr", "metalora-tr@8", False),
         ("metalora-tr", "metalora-tr-constant", False),
         ("lora", "lora-equal-budget", False),
+        ("metalora-tr-named@8", "metalora-tr-named-oracle", True),
+        ("metalora-tr@1", "metalora-tr@all", True),
+        ("metalora-tr@1", "metalora-tr", False),
+        ("metalora-tr-named@8", "metalora-tr@8", False),
+        ("lora", "lora@8-routed", True),
+        ("lora", "lora-named", False),
     ],
 )
 def test_rows_that_differ_only_in_use_share_a_training(one, other, same):
@@ -48,6 +54,15 @@ def test_set_rows_say_what_they_assume():
     assert "8 unlabelled images" in arm("metalora-tr@8").assumption
     assert "standardised" in arm("lora@8").assumption
     assert arm("lora").assumption is None
+    assert "nearest" in arm("lora@8-routed").assumption
+    assert "BatchNorm" in arm("original@all-renormalised").assumption
+    assert "ceiling" in arm("metalora-tr-named-oracle").assumption
+
+
+def test_titles_tell_rows_apart():
+    names = ["metalora-tr", "metalora-tr@1", "metalora-tr@8", "metalora-tr@all", "metalora-tr-named@8", "lora@8-routed"]
+    names += ["metalora-tr-named-oracle", "metalora-tr-named-shuffled@8", "lora@8", "lora-named", "lora"]
+    assert len({arm(name).title for name in names}) == len(names)
 
 
 SENSELESS = [
@@ -57,6 +72,13 @@ SENSELESS = [
     "metalora-tr-equal-budget",
     "metalora-tr-constant@8",
     "lora@0",
+    "lora@1",
+    "lora-named-oracle",
+    "metalora-tr-oracle",
+    "metalora-tr-named-constant",
+    "original-named",
+    "metalora-tr@8-routed",
+    "lora@8-guessed",
 ]
 
 

@@ -103,3 +103,45 @@ def test_pooling_gives_every_member_the_mean_of_its_group():
 def test_pooling_wants_a_number_for_each_code():
     with pytest.raises(InputError, match="3 group numbers for 4 images"):
         pool_by_group(torch.ones(4, 2), torch.zeros(3, dtype=torch.long))
+
+
+def naming(seed=0):
+    return MappingNet(FORMATS, LIKE, features=7, hidden=8, code=4, factors=(2, 3), rng=generator(seed))
+
+
+def test_a_code_of_named_factors_has_a_distribution_for_each():
+    codes = naming().codes(numbers(5, 7))
+    assert codes.shape == (5, 5)
+    for part in codes.split([2, 3], dim=1):
+        torch.testing.assert_close(part.sum(1), torch.ones(5))
+
+
+def test_cores_of_named_factors_are_linear_in_them_and_in_their_products():
+    net, codes = naming(), naming().codes(numbers(5, 7))
+    wide = torch.stack([torch.cat([c, torch.outer(c[:2], c[2:]).flatten()]) for c in codes])
+    torch.testing.assert_close(net.cores(codes).flatten(), net.neutral + wide @ net.head.weight.T)
+
+
+def test_an_open_factor_gives_the_mean_of_the_cores_in_question():
+    net = naming()
+    first, second = (net.cores(net.told(torch.tensor([[1, value]]))).flatten() for value in (0, 2))
+    between = net.cores(torch.tensor([[0.0, 1.0, 0.5, 0.0, 0.5]])).flatten()
+    torch.testing.assert_close(between, (first + second) / 2)
+
+
+def test_named_codes_are_pooled_by_their_product():
+    net = naming()
+    codes = torch.tensor([[0.8, 0.2, 0.6, 0.3, 0.1], [0.8, 0.2, 1 / 3, 1 / 3, 1 / 3], [0.1, 0.9, 0.2, 0.2, 0.6]])
+    pooled = net.pool(codes, torch.tensor([4, 4, 7]))
+    torch.testing.assert_close(pooled[0, :2], torch.tensor([0.64, 0.04]) / 0.68)
+    torch.testing.assert_close(pooled[0, 2:], codes[0, 2:])  # the second image leaves this factor open
+    torch.testing.assert_close(pooled[1], pooled[0])
+    torch.testing.assert_close(pooled[2], codes[2])
+
+
+def test_naming_loss_is_the_cross_entropy_of_every_factor():
+    net, codes = naming(), naming().codes(numbers(4, 7))
+    levels = torch.tensor([[0, 2], [1, 1], [0, 0], [1, 2]])
+    wanted = -sum(codes[i, a].log() + codes[i, 2 + b].log() for i, (a, b) in enumerate(levels.tolist())) / 4
+    torch.testing.assert_close(net.naming_loss(codes, levels), wanted)
+    torch.testing.assert_close(net.naming_loss(net.told(levels), levels), torch.tensor(0.0))

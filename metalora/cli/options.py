@@ -83,6 +83,13 @@ SUITE_OPTIONS = {
     "data": Option(Text, "Where CIFAR-10 lies.", SUITE),
     "image_size": Option(Whole, "Side of the images in pixels; left out: the suite's own.", SUITE),
     "hold_out": Option(Many, "Task to keep unseen; repeatable.", SUITE),
+    "draw_unseen": Option(Whole, "Instead of names: how many tasks to keep unseen, drawn with the seed.", SUITE),
+    "development": Option(
+        Flag,
+        "Held-out seen tasks and validation images in place of unseen tasks and queries.",
+        SUITE,
+        names=("--development",),
+    ),
     "max_queries": Option(Whole, "The most images of each query side.", SUITE),
     "train_pictures": Option(Whole, "The most training pictures of each class; left out: all.", SUITE),
     "download": Option(Flag, "Fetch data and weights that are not here.", SUITE, names=("--download",)),

@@ -18,12 +18,13 @@ import torch
 
 from metalora.arms import Arm, arm
 from metalora.backbones import image_size_for, load_backbone
+from metalora.bounds import whole
 from metalora.config import AdapterConfig
+from metalora.errors import InputError
 from metalora.evaluation.embedding import Protocol
 from metalora.evaluation.knn import confusion_by_task, per_task_accuracy
 from metalora.evaluation.scoring import accuracy, embedded_sides, measure, validation_accuracy
 from metalora.features import FeatureCache
-from metalora.methods import method
 from metalora.model import AdaptedModel, adapt
 from metalora.suites import FIXED_TASKS, load_suite
 from metalora.suites.base import Suite, check_counts
@@ -42,14 +43,25 @@ class SuiteConfig:
     data: str = "data"
     image_size: int | None = None
     hold_out: tuple[str, ...] = ()
+    draw_unseen: int | None = None  # instead of names: how many
+    development: bool = False  # seen tasks and validation pictures in place of the unseen and the queries
     max_queries: int = 1500
     train_pictures: int | None = None
     download: bool = False
 
     def __post_init__(self) -> None:
         check_counts(self.image_size, self.max_queries, self.train_pictures)
+        if self.draw_unseen is not None:
+            whole("draw_unseen", self.draw_unseen)
+            if self.hold_out:
+                raise InputError("Tasks to hold out are named or drawn, not both: leave hold_out or draw_unseen out.")
         if self.name in FIXED_TASKS:  # of other suites the pictures tell
             held_out_tasks(self.hold_out, FIXED_TASKS[self.name].names)
+
+    @property
+    def factors(self) -> tuple[int, ...]:
+        """Numbers of values of the factors that the suite's tasks are made of; () where they have no names."""
+        return tuple(map(len, FIXED_TASKS[self.name].factors)) if self.name in FIXED_TASKS else ()
 
     def load(self, seed: int, progress: Callable[[int, int | None], None] | None = None) -> Suite:
         """The suite, its splits drawn from `seed`."""
@@ -153,11 +165,12 @@ def _measure(
 ) -> None:
     """Add the rows of one arm to `found`."""
     training = config.training
-    generated = method(arm.method).generated
+    with_sets = arm.static and arm.set_size != 1
     protocol = Protocol(
-        set_size=arm.set_size if arm.variant != "constant" else 1,
+        set_size=arm.set_size,
         shuffled=arm.variant == "shuffled",
-        standardised=not generated and arm.set_size != 1,
+        use=(arm.use or "standardised") if with_sets else None,
+        told=arm.variant == "oracle",
         seed=training.seed,
         batch=2 * training.batch,
         device=training.device,
@@ -170,9 +183,9 @@ def _measure(
         "set_size": arm.set_size or "all",
         "generated": arm.generated,
         "static": arm.static and arm.set_size == 1,
-        "validation": validation_accuracy(suite, features),
+        "validation": validation_accuracy(suite, features, protocol=protocol),
     }
-    for place, queries, predicted in measure(suite, features, config.ks):
+    for place, queries, predicted in measure(suite, features, config.ks, protocol):
         found["rows"].append({**own, **place, "accuracy": accuracy(predicted, queries)})
         confusion = confusion_by_task(
             [suite.tasks[i] for i in queries.tasks.tolist()],

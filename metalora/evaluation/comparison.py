@@ -32,6 +32,7 @@ class ComparisonConfig:
     """Settings of a comparison.
 
     Attributes:
+        hidden: width of the mapping net.
         rank: R of Meta-LoRA TR; LoRA and CP get R², each Multi-LoRA branch a third of that.
         tune: try every rate of `RATES` with the first seed, for every training and backbone alike, and go on
             with the one that is best on validation.
@@ -45,6 +46,7 @@ class ComparisonConfig:
     ks: tuple[int, ...] = (5, 10)
     rank: int = 3
     extractor: str = "self"
+    hidden: int = 32
     targets: tuple[str, ...] | None = None
     training: TrainingConfig = field(default_factory=TrainingConfig)
     tune: bool = False
@@ -54,7 +56,9 @@ class ComparisonConfig:
         whole("seeds", self.seeds)
         if not self.methods or not self.backbones:
             raise InputError("Name at least one method and one backbone.")
-        self.arms  # noqa: B018 - unknown names are told at once
+        named = [row.name for row in self.arms if row.named]  # unknown names are told at once
+        if named and not self.suite.factors:
+            raise InputError(f"{named[0]} needs a suite of named factors, {self.suite.name} has none: leave it out.")
 
     @property
     def arms(self) -> list[Arm]:
@@ -71,18 +75,22 @@ class ComparisonConfig:
     def _cell(self, rows: list[Arm], backbone: str, seed: int, rate: float) -> CellConfig:
         first = rows[0]
         equal = first.variant == "equal-budget"
-        adapter = self._adapter(REFERENCE if equal else first.method, first.core, seed)
         training = replace(self.training, seed=seed, rate=rate, set_size=first.training_set_size)
+        if equal:  # the largest of the rows that it is held against
+            first = next((row for row in self.arms if row.method == REFERENCE and row.named), arm(REFERENCE))
+        adapter = self._adapter(first.method, first, seed)
         names = tuple(row.name for row in rows)
         return CellConfig(names, backbone, self.suite, adapter, training, self.ks, equal, self.download)
 
-    def _adapter(self, name: str, core: str, seed: int) -> AdapterConfig:
+    def _adapter(self, name: str, row: Arm, seed: int) -> AdapterConfig:
         ranks = {"metalora-tr": self.rank, "multi-lora": max(1, self.rank**2 // 3)}
         return AdapterConfig(
             name,
             rank=ranks.get(name, self.rank**2),
-            core=core,
+            core=row.core,
+            factors=self.suite.factors if row.named else (),
             extractor=self.extractor,
+            hidden=self.hidden,
             targets=self.targets,
             seed=seed,
         )

@@ -1,4 +1,4 @@
-"""Embeddings of many images, in chunks: with own cores, cores of sets, or shuffled cores."""
+"""Embeddings of many images, in chunks: with own cores, cores of sets, shuffled cores, or those of true factors."""
 
 from dataclasses import dataclass
 
@@ -7,6 +7,7 @@ from torch import Tensor
 
 from metalora.device import autocast, pick_device
 from metalora.errors import InputError
+from metalora.evaluation.renormalised import embed_renormalised
 from metalora.features import FeatureCache
 from metalora.mapping import pool_by_group
 from metalora.model import AdaptedModel
@@ -21,16 +22,23 @@ class Protocol:
     Attributes:
         set_size: images of one task and side that share a core; None: all of them.
         shuffled: every image gets the code of another one of its side (a control).
-        standardised: features are standardised within each set, which static methods can do as well.
+        use: what a static method makes of a set: its features are "standardised" together, its BatchNorm layers are
+            "renormalised" with the set's own statistics, or its search is "routed" to the gallery sets of nearest mean.
+        told: every image gets the core of its task's true factors (a ceiling).
     """
 
     set_size: int | None = 1
     shuffled: bool = False
-    standardised: bool = False
+    use: str | None = None
+    told: bool = False
     seed: int = 0
     batch: int = 128
     device: str = "auto"
     precision: str = "float32"
+
+    def sets(self, examples: Examples) -> Tensor:
+        """The number of each image's set, (N)."""
+        return draw_sets(examples.tasks, self.set_size, generator(self.seed, len(examples)))
 
 
 def draw_sets(tasks: Tensor, size: int | None, rng: torch.Generator) -> Tensor:
@@ -61,14 +69,16 @@ def embed(
     examples: Examples,
     protocol: Protocol | None = None,
     features: FeatureCache | None = None,
+    levels: Tensor | None = None,
 ) -> Tensor:
     """Embeddings of all examples, (N, D), float32 on the CPU.
 
     Args:
         features: what the extractor saw before of the suite's images.
+        levels: the true factors of the suite's tasks, (tasks, factors), where the protocol says that they are told.
 
     Raises:
-        InputError: shuffled cores of a method that generates none.
+        InputError: shuffled cores of a method that generates none, or nothing to renormalise.
     """
     protocol = protocol or Protocol()
     device = pick_device(protocol.device)
@@ -76,7 +86,9 @@ def embed(
     generates = model.config.generates
     if protocol.shuffled and not generates:
         raise InputError(f"{model.config.method} generates no cores that could be shuffled: use another method.")
-    sets = draw_sets(examples.tasks, protocol.set_size, generator(protocol.seed, len(examples)))
+    sets = protocol.sets(examples)
+    if protocol.use == "renormalised":
+        return embed_renormalised(model, examples, sets, device)
     chunks = list(examples.chunks(protocol.batch))
     codes = None
 
@@ -94,9 +106,11 @@ def embed(
         return model(images, features=read(chunk, images))
 
     with autocast(device, protocol.precision):
-        if generates and (protocol.shuffled or protocol.set_size != 1):
+        if protocol.told:
+            codes = model.mapping.told(levels[examples.tasks].to(device))
+        elif generates and (protocol.shuffled or protocol.set_size != 1):
             codes = torch.cat([code(chunk) for chunk in chunks])
-            codes = pool_by_group(codes, sets)
+            codes = model.mapping.pool(codes, sets)
             if protocol.shuffled:
                 order = torch.randperm(len(codes), generator=generator(protocol.seed, 1))
                 codes = codes[order.to(device)]
@@ -104,7 +118,7 @@ def embed(
         embeddings = torch.cat(
             [embedding(chunk, part).float().cpu() for chunk, part in zip(chunks, parts, strict=True)]
         )
-    return standardise_sets(embeddings, sets) if protocol.standardised else embeddings
+    return standardise_sets(embeddings, sets) if protocol.use == "standardised" else embeddings
 
 
 def standardise_sets(features: Tensor, sets: Tensor, epsilon: float = 1e-6) -> Tensor:

@@ -95,6 +95,37 @@ def knn_within(
     return predictions
 
 
+def knn_routed(
+    queries: Tensor,
+    query_sets: Tensor,
+    gallery: Tensor,
+    gallery_sets: Tensor,
+    labels: Tensor,
+    ks: Sequence[int],
+    images: int,
+) -> dict[int, Tensor]:
+    """As `knn_predict`, but each set of queries searches only the gallery sets whose mean is nearest to its own.
+
+    Args:
+        query_sets, gallery_sets: the number of each row's set, of shape (Q,) and (G,).
+        images: as many nearest sets are searched as hold so many gallery images, and at least the largest K.
+    """
+    predictions = {k: torch.empty(len(queries), dtype=labels.dtype, device=queries.device) for k in ks}
+    numbers, member = gallery_sets.unique(return_inverse=True)
+    sizes = torch.bincount(member)
+    sums = gallery.new_zeros(len(numbers), gallery.shape[1]).index_add_(0, member, normalize(gallery, dim=1))
+    for number in query_sets.unique().tolist():
+        mine = query_sets == number
+        mean = normalize(queries[mine], dim=1).mean(0)
+        nearest = (normalize(sums, dim=1) @ mean).argsort(descending=True, stable=True)
+        enough = int((sizes[nearest].cumsum(0) < max(images, *ks)).sum()) + 1
+        own = torch.isin(member, nearest[:enough])
+        found = knn_predict(queries[mine], gallery[own], labels[own], ks)
+        for k in ks:
+            predictions[k][mine] = found[k]
+    return predictions
+
+
 def confusion_by_task(tasks: Iterable, truth: Iterable, predictions: Iterable) -> pd.DataFrame:
     """How often each class was taken for each: columns task, true, predicted, count; only pairs that occur.
 

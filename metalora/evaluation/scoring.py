@@ -9,7 +9,7 @@ from torch import Tensor
 from metalora.bounds import whole
 from metalora.errors import InputError
 from metalora.evaluation.embedding import Protocol, embed
-from metalora.evaluation.knn import knn_predict, knn_within
+from metalora.evaluation.knn import knn_predict, knn_routed, knn_within
 from metalora.features import FeatureCache
 from metalora.model import AdaptedModel
 from metalora.suites.base import Examples, Suite
@@ -19,7 +19,13 @@ SideFeatures = Callable[[str], Tensor]
 
 
 def predict(
-    queries: Examples, features: Tensor, gallery: Examples, gallery_features: Tensor, ks: Sequence[int], kind: str
+    queries: Examples,
+    features: Tensor,
+    gallery: Examples,
+    gallery_features: Tensor,
+    ks: Sequence[int],
+    kind: str,
+    protocol: Protocol | None = None,
 ) -> dict[int, Tensor]:
     """Predicted labels (Q,) for every K.
 
@@ -27,7 +33,13 @@ def predict(
         features: of the queries, (Q, D).
         gallery_features: (G, D).
         kind: "pooled" (all tasks of the side together) or "within" (each query's own task only).
+        protocol: how they were embedded; where its use is "routed", sets of queries search near sets of the pooled
+            gallery only.
     """
+    if kind == "pooled" and protocol is not None and protocol.use == "routed":
+        sets = protocol.sets(queries), protocol.sets(gallery)
+        share = len(gallery) // len(gallery.tasks.unique())
+        return knn_routed(features, sets[0], gallery_features, sets[1], gallery.labels, ks, share)
     if kind == "pooled":
         return knn_predict(features, gallery_features, gallery.labels, ks)
     return knn_within(features, queries.tasks, gallery_features, gallery.tasks, gallery.labels, ks)
@@ -42,24 +54,25 @@ def embedded_sides(
     model: AdaptedModel, suite: Suite, protocol: Protocol, features: FeatureCache | None = None
 ) -> SideFeatures:
     """Embeddings of the suite's sides: name → (N, D), computed when a side is first asked for, then kept."""
-    return functools.cache(lambda side: embed(model, suite.sides[side], protocol, features))
+    return functools.cache(lambda side: embed(model, suite.sides[side], protocol, features, suite.levels))
 
 
-def validation_accuracy(suite: Suite, features: SideFeatures, k: int = 5) -> float:
+def validation_accuracy(suite: Suite, features: SideFeatures, k: int = 5, protocol: Protocol | None = None) -> float:
     """k-NN accuracy of validation images of seen tasks against the seen tasks' gallery."""
     queries, gallery = suite.sides["validation"], suite.sides["seen gallery"]
     k = min(k, len(gallery))
-    found = predict(queries, features("validation"), gallery, features("seen gallery"), [k], suite.primary)
+    found = predict(queries, features("validation"), gallery, features("seen gallery"), [k], suite.primary, protocol)
     return accuracy(found[k], queries)
 
 
 def measure(
-    suite: Suite, features: SideFeatures, ks: Sequence[int]
+    suite: Suite, features: SideFeatures, ks: Sequence[int], protocol: Protocol | None = None
 ) -> Iterator[tuple[dict[str, Any], Examples, Tensor]]:
     """Classify the queries of seen and unseen tasks, on both galleries, for every K.
 
     Args:
         features: see `embedded_sides`.
+        protocol: as in `predict`.
 
     Yields:
         Which it is ("split", "gallery", "k"), the queries, and their predicted labels (Q,).
@@ -70,7 +83,7 @@ def measure(
         queries, gallery = suite.sides[f"{split} query"], suite.sides[f"{split} gallery"]
         pair = features(f"{split} query"), features(f"{split} gallery")
         for kind in GALLERIES:
-            for k, predicted in predict(queries, pair[0], gallery, pair[1], ks, kind).items():
+            for k, predicted in predict(queries, pair[0], gallery, pair[1], ks, kind, protocol).items():
                 yield {"split": split, "gallery": kind, "k": k}, queries, predicted
 
 

@@ -147,15 +147,22 @@ def bootstrap_interval(gains: np.ndarray, *, level: float = 0.95, seed: int = 0)
 
 
 def two_way_interval(gains: np.ndarray, *, level: float = 0.95, seed: int = 0) -> tuple[float, float]:
-    """Percentile interval of the mean gain, resampling seeds and, independently, tasks.
+    """Percentile interval of the mean gain, resampling seeds and tasks: independently, or a seed's own tasks within it.
 
     Args:
-        gains: of shape (seeds, tasks).
+        gains: of shape (seeds, tasks); NaN where a task is not one of that seed.
     """
     rng = np.random.default_rng(seed)
-    # How often each seed and each task is drawn, as shares: (resamples, seeds) and (resamples, tasks).
-    seeds, tasks = (rng.multinomial(n, np.full(n, 1 / n), size=RESAMPLES) / n for n in gains.shape)
-    means = ((seeds @ gains) * tasks).sum(axis=1)
+
+    def shares(n: int) -> np.ndarray:  # how often each of n is drawn: (resamples, n)
+        return rng.multinomial(n, np.full(n, 1 / n), size=RESAMPLES) / n
+
+    drawn = shares(len(gains))
+    if np.isnan(gains).any():
+        own = [row[~np.isnan(row)] for row in gains]
+        means = sum(drawn[:, i] * (shares(len(row)) @ row) for i, row in enumerate(own))
+    else:
+        means = ((drawn @ gains) * shares(gains.shape[1])).sum(axis=1)
     low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)
 
@@ -180,7 +187,7 @@ def smallest_detectable_gain(std_of_differences: float, n_seeds: int, alpha: flo
 def _measure(gains: np.ndarray, by_task: np.ndarray | None, split: str, seed: int) -> dict[str, object]:
     n, nan = len(gains), float("nan")
     measured = {"n_seeds": n, "gain": gains.mean(), "p": nan, "low": nan, "high": nan, "effect": nan, "note": ""}
-    if np.isnan(gains).any() or (by_task is not None and np.isnan(by_task).any()):
+    if np.isnan(gains).any() or (by_task is not None and np.isnan(by_task).all()):
         return {**measured, "note": "an accuracy is NaN"}
     if n < 2:
         return {**measured, "note": "one seed"}
@@ -205,7 +212,7 @@ def _star(row: object) -> str:
 def _task_gains(
     tasks: pd.DataFrame | None, gains: pd.Series, method: str, against: str, backbone: str
 ) -> np.ndarray | None:
-    """Gains of shape (seeds, tasks), or None where single tasks were not given."""
+    """Gains of shape (seeds, tasks), NaN for tasks of other seeds; all NaN where an accuracy is; None without tasks."""
     if tasks is None:
         return None
     _need(tasks, ["method", "backbone", "seed", "task", "accuracy"])
@@ -219,7 +226,9 @@ def _task_gains(
         raise InputError(
             f"{method} and {against} on {backbone} differ in seeds or tasks: give every task of every seed."
         )
-    return (a - b).to_numpy(float).round(12)
+    measured = here[here["method"].isin((method, against))]["accuracy"]
+    gained = (a - b).to_numpy(float).round(12)
+    return gained if measured.notna().all() else np.full_like(gained, np.nan)
 
 
 def _need(frame: pd.DataFrame, columns: list[str]) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 from metalora.errors import InputError
 from metalora.suites.base import Batch, Examples, Options, Suite
 from metalora.suites.cifar import cifar10, cifar10_compositions
+from metalora.suites.development import develop
 from metalora.suites.digits import digits
 from metalora.suites.folder import folder
 from metalora.suites.images import Progress
@@ -33,6 +34,8 @@ def load_suite(
     seed: int = 0,
     image_size: int | None = None,
     hold_out: Sequence[str] = (),
+    draw_unseen: int | None = None,
+    development: bool = False,
     max_queries: int = 1500,
     train_pictures: int | None = None,
     download: bool = False,
@@ -46,6 +49,9 @@ def load_suite(
         seed: decides every split.
         image_size: side of the images in pixels; None: the suite's own.
         hold_out: names of the tasks that are to be unseen; none: the suite's own (a folder of tasks: none).
+        draw_unseen: instead of names, how many tasks are to be unseen; drawn with the seed, so that every value of
+            every factor that tasks are made of stays among the seen, where that can be.
+        development: see `develop`; for choices, so that nothing of the test is seen when they are made.
         max_queries: the most images of each query side and of validation.
         train_pictures: the most training pictures of each class (in a folder of tasks, of each task); None: all.
         download: fetch CIFAR-10 into `data` when it is not there.
@@ -64,9 +70,11 @@ def load_suite(
         seed=seed,
         image_size=image_size,
         hold_out=(hold_out,) if isinstance(hold_out, str) else tuple(hold_out),
+        draw_unseen=draw_unseen,
         max_queries=max_queries,
         train_pictures=train_pictures,
         download=download,
         progress=progress,
     )
-    return replace(build(options), name=name)
+    suite = replace(build(options), name=name)
+    return develop(suite) if development else suite

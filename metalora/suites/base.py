@@ -27,6 +27,7 @@ class Options:
     seed: int = 0
     image_size: int | None = None
     hold_out: tuple[str, ...] = ()
+    draw_unseen: int | None = None
     max_queries: int = 1500
     train_pictures: int | None = None
     download: bool = False
@@ -105,6 +106,8 @@ class Suite:
     sides: dict[str, Examples]  # SEEN_SIDES, and UNSEEN_SIDES where there are unseen tasks
     primary: Literal["pooled", "within"]  # the gallery that counts: "within" where tasks have different classes
     seed: int
+    factors: tuple[tuple[str, ...], ...] = ()  # the values of every named factor that the tasks are made of
+    levels: Tensor | None = None  # int64 (tasks, factors): which value a task has; None without named factors
     skipped: tuple[tuple[str, str], ...] = ()  # (name, reason) of files that could not be used
     notes: tuple[str, ...] = ()  # sentences for the person: what was left out, and why
 

@@ -5,6 +5,7 @@ around everything is looked through, so one task alone reads as PATH/class/pictu
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -15,7 +16,7 @@ from metalora.suites.base import SEEN_SIDES, UNSEEN_SIDES, Examples, Options, Su
 from metalora.suites.decoded import decoded_pictures
 from metalora.suites.layout import Layout, leave_out_small, numbered_anew, read_layout
 from metalora.suites.shifts import TEN_SHIFTS, unchanged
-from metalora.suites.splits import SHARES, at_most, held_out_tasks, ranks, shifted_suite, split
+from metalora.suites.splits import SHARES, at_most, held_out_tasks, ranks, shifted_suite, split, unseen_tasks
 
 SMALLEST = len(SHARES)  # a picture for every side
 HALVES = (0.5, 0.5)  # of an unseen task: gallery and query
@@ -68,7 +69,8 @@ def _by_task(layout: Layout, options: Options) -> Suite:
     _require_two(names, options)
     classes, labels = _number(names)
     tasks, task_of = _number(layout.tasks)
-    unseen = held_out_tasks([name for name in options.hold_out if name in tasks], tasks)
+    present = replace(options, hold_out=tuple(name for name in options.hold_out if name in tasks))
+    unseen = unseen_tasks(present, tasks)
     rows = _divide(task_of, labels, unseen, options)
     shifts = (unchanged,) * len(tasks)
     sides = {

@@ -85,6 +85,21 @@ class TaskList:
     def names(self) -> tuple[str, ...]:
         return tuple(shift.name for shift in self.shifts)
 
+    @property
+    def factors(self) -> tuple[tuple[str, ...], ...]:
+        """The values of every named factor; () unless all tasks are combinations of the same two or more."""
+        parts = [shift.factors for shift in self.shifts]
+        if {len(part) for part in parts} != {len(parts[0])} or len(parts[0]) < 2:
+            return ()
+        return tuple(tuple(dict.fromkeys(values)) for values in zip(*parts, strict=True))
+
+    @property
+    def levels(self) -> Tensor | None:
+        """Which value of every factor a task has, int64 (tasks, factors); None without named factors."""
+        if not self.factors:
+            return None
+        return torch.tensor([[v.index(f) for v, f in zip(self.factors, s.factors, strict=True)] for s in self.shifts])
+
 
 def compose(*factors: dict[str, Callable[[Tensor], Tensor]]) -> tuple[Shift, ...]:
     """A shift for every combination of one value of each factor, applied in the order given."""

@@ -12,6 +12,7 @@ from metalora.suites.base import SEEN_SIDES, UNSEEN_SIDES, Examples, Options, Su
 from metalora.suites.images import ImageSet
 from metalora.suites.shifts import TaskList
 
+DRAWS = 10_000  # tries to find tasks to hold out that leave every value of every factor
 SHARES = (0.5, 0.1, 0.2, 0.2)  # of training, validation, gallery and query
 
 
@@ -86,6 +87,42 @@ def held_out_tasks(hold_out: Sequence[str], tasks: Sequence[str]) -> tuple[int, 
     return tuple(position for position, name in enumerate(tasks) if name in hold_out)
 
 
+def draw_tasks(count: int, tasks: Sequence[str], levels: Tensor | None, rng: torch.Generator) -> tuple[str, ...]:
+    """Names of `count` tasks to hold out, drawn so that every value of every factor stays among the others, if it can.
+
+    Args:
+        levels: int64 (tasks, factors), see `Suite`; None: any tasks will do.
+
+    Raises:
+        InputError: no task would be left to train on.
+    """
+    if count >= len(tasks):
+        raise InputError(f"{count} of {len(tasks)} tasks cannot be held out, none is left to train on: hold out fewer.")
+    for _ in range(DRAWS):
+        order = torch.randperm(len(tasks), generator=rng)
+        if levels is None or _covers(levels[order[count:]], levels):
+            break
+    return tuple(tasks[i] for i in order[:count].sort().values.tolist())
+
+
+def _covers(some: Tensor, levels: Tensor) -> bool:
+    return all(torch.isin(every, part).all() for part, every in zip(some.T, levels.T, strict=True))
+
+
+def unseen_tasks(
+    options: Options, tasks: Sequence[str], usual: Sequence[str] = (), levels: Tensor | None = None
+) -> tuple[int, ...]:
+    """Positions of the tasks that are unseen: those asked for by name, as many as asked for, or the usual ones.
+
+    Raises:
+        InputError: as `held_out_tasks` and `draw_tasks`.
+    """
+    names = options.hold_out or usual
+    if options.draw_unseen is not None:
+        names = draw_tasks(options.draw_unseen, tasks, levels, generator(options.seed, len(tasks), 1))
+    return held_out_tasks(names, tasks)
+
+
 def shifted_suite(
     name: str,
     pictures: ImageSet,
@@ -105,7 +142,7 @@ def shifted_suite(
         labels: int64 (P,).
         parts: indices of the pictures for training, validation, gallery and query, disjoint.
     """
-    unseen = held_out_tasks(options.hold_out or tasks.unseen, tasks.names)
+    unseen = unseen_tasks(options, tasks.names, tasks.unseen, tasks.levels)
     seen = tuple(task for task in range(len(tasks.shifts)) if task not in unseen)
     rng = generator(options.seed, len(labels))
     train, validation, gallery, query = parts
@@ -131,6 +168,8 @@ def shifted_suite(
         sides={s: Examples(pictures.images, tasks.shifts, i, t, labels[i]) for s, (i, t) in rows.items()},
         primary="pooled",
         seed=options.seed,
+        factors=tasks.factors,
+        levels=tasks.levels,
         skipped=pictures.skipped,
         notes=notes,
     )

@@ -8,7 +8,14 @@ import torch
 from sklearn.neighbors import KNeighborsClassifier, NearestNeighbors
 
 from metalora.errors import InputError
-from metalora.evaluation.knn import confusion_by_task, knn_neighbours, knn_predict, knn_within, per_task_accuracy
+from metalora.evaluation.knn import (
+    confusion_by_task,
+    knn_neighbours,
+    knn_predict,
+    knn_routed,
+    knn_within,
+    per_task_accuracy,
+)
 
 
 def features(n, seed, dtype=torch.float64, width=8):
@@ -137,3 +144,23 @@ def test_confusion_and_accuracy_of_tasks():
     assert list(confusion.columns) == ["task", "true", "predicted", "count"]
     accuracy = per_task_accuracy(confusion)
     assert accuracy.to_dict("list") == {"task": ["a", "b"], "queries": [3, 2], "accuracy": [2 / 3, 1 / 2]}
+
+
+def test_routed_sets_search_near_sets_only():
+    # Two tasks: the second is the first turned by 90 degrees, with the labels exchanged.
+    first = torch.tensor([[1.0, 0.2], [1.0, -0.2], [1.0, 0.2], [1.0, -0.2]])
+    gallery = torch.cat([first, first.flip(1)])
+    labels, sets = torch.tensor([0, 1, 0, 1, 1, 0, 1, 0]), torch.tensor([5, 5, 6, 6, 7, 7, 8, 8])
+    queries, query_sets = torch.tensor([[1.0, 0.5], [1.0, -0.3], [0.1, 1.0], [-0.3, 1.0]]), torch.tensor([0, 0, 1, 1])
+    routed = knn_routed(queries, query_sets, gallery, sets, labels, [1, 3], 4)
+    within = knn_within(queries, query_sets, gallery, torch.tensor([0] * 4 + [1] * 4), labels, [1, 3])
+    assert {k: v.tolist() for k, v in routed.items()} == {k: v.tolist() for k, v in within.items()}
+    everything = knn_routed(queries, query_sets, gallery, sets, labels, [1, 3], 8)
+    pooled = knn_predict(queries, gallery, labels, [1, 3])
+    assert {k: v.tolist() for k, v in everything.items()} == {k: v.tolist() for k, v in pooled.items()}
+
+
+def test_routing_finds_enough_images_for_the_largest_k():
+    gallery, labels = torch.eye(6), torch.arange(6)
+    found = knn_routed(gallery[:1], torch.tensor([0]), gallery, torch.arange(6), labels, [4], 1)
+    assert found[4].item() == 0

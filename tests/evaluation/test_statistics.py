@@ -195,6 +195,19 @@ def test_unseen_intervals_resample_tasks():
         compare_to_static(frame, tasks=tasks[tasks["seed"] > 0])
 
 
+def test_tasks_that_differ_by_seed_are_resampled_within_it():
+    rng = np.random.default_rng(3)
+    gains = rng.normal(0.03, 0.01, (6, 4))
+    apart = np.full((6, 24), np.nan)  # the same numbers, as those of 24 tasks
+    for seed in range(6):
+        apart[seed, 4 * seed : 4 * seed + 4] = gains[seed]
+    low, high = two_way_interval(apart)
+    assert low < gains.mean() < high
+    # The spread of a mean of six seeds' means, each of which is a mean of four.
+    spread = np.sqrt((gains.mean(axis=1).var() + gains.var(axis=1).mean() / 4) / 6)
+    assert (high - low) / (2 * 1.96) == pytest.approx(spread, rel=0.1)
+
+
 def test_intervals_cover_the_truth():
     rng = np.random.default_rng(1)
     covered = np.array(

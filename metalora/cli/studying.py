@@ -1,0 +1,79 @@
+"""`study`: the comparisons behind the README's figures and tables."""
+
+import contextlib
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from metalora.cli.messages import Bar, leave, tell_table, time_left
+from metalora.cli.options import verb
+
+
+def register(app: typer.Typer) -> None:
+    """Add the verbs of this module."""
+    verb(app, "study", study)
+
+
+def study(
+    name: Annotated[str | None, typer.Argument(help="Study; left out: list them.", show_default=False)] = None,
+    part: Annotated[list[str] | None, typer.Option(help="Part of it; repeatable. Left out: all.")] = None,
+    data: Annotated[str, typer.Option(help="Where CIFAR-10 lies.")] = "data",
+    seeds: Annotated[int | None, typer.Option(help="Only so many seeds, the first ones.")] = None,
+    final: Annotated[
+        bool, typer.Option("--final", help="Score unseen tasks and test images; every call is logged.")
+    ] = False,
+    jobs: Annotated[int | None, typer.Option(help="Processes at a time; left out: one per core on a CPU.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder of the results; left out: assets/results, or results/development.")
+    ] = None,
+    work: Annotated[Path, typer.Option(help="Folder of the single trainings, which are kept.")] = Path(
+        "results/studies"
+    ),
+) -> None:
+    """Run a study, or what is missing of it: a named list of comparisons.
+
+    Without --final it holds out seen tasks and validation images, for choices; with it the numbers count.
+    """
+    from metalora.bounds import whole
+    from metalora.errors import InputError
+    from metalora.evaluation.checks import check_comparison
+    from metalora.methods import choices
+    from metalora.results import FOLDER
+    from metalora.studies import STUDIES, log_final, run_part, settings
+    from metalora.studies import study as find
+
+    if name is None:
+        rows = [[key, ", ".join(found.parts), found.question] for key, found in STUDIES.items()]
+        tell_table("Studies", ("name", "parts", "question"), rows)
+        return
+    for count, value in (("seeds", seeds), ("jobs", jobs)):
+        if value is not None:
+            whole(count, value)
+    known = find(name).parts
+    for chosen in part or ():
+        if chosen not in known:
+            raise InputError(f"The study {name} has no part {chosen!r}: use {choices(chosen, known)}.")
+    parts = {key: settings(known[key], data=data, final=final, seeds=seeds) for key in known if key in (part or known)}
+    suites = {}
+    for key, config in parts.items():
+        with Bar(f"Reading pictures for {key}") as bar:
+            suites[key], notes = check_comparison(config, bar.tell)
+        for note in notes:
+            typer.echo(f"Note: {note}", err=True)
+    kind = "final" if final else "development"
+    folder = out or (FOLDER if final else Path("results/development"))
+    if final:
+        log_final(name, parts, folder)
+    try:
+        for key, config in parts.items():
+            own = work / kind / name / key
+            with (
+                Bar(f"{name}, {key}") as bar,
+                contextlib.closing(run_part(config, folder / name / key, own, suites[key].primary, jobs)) as cells,
+            ):
+                for cell in cells:
+                    bar.tell(cell.done, cell.total, f"{time_left(cell.seconds_left)}  {cell.name}", line=True)
+    except KeyboardInterrupt as error:
+        raise leave("Stopped: finished trainings are kept, the same command goes on.", 1) from error
+    typer.echo(f"The rows of every part are in {folder / name}.")

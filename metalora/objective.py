@@ -1,0 +1,94 @@
+"""What every method is trained for: cross-entropy of one linear head over the suite's seen classes.
+
+All tasks share the head, which is discarded afterwards. Where a code names the factors of the suite's tasks, it is
+trained to name them as well; a static method may get the same task as an auxiliary one, named from its embedding.
+"""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from metalora.errors import InputError
+from metalora.features import FeatureCache
+from metalora.model import AdaptedModel
+from metalora.states import generator
+from metalora.suites.base import Batch, Suite
+
+
+class Objective(nn.Module):
+    """The loss of an adapted model on a suite's batches; its parameters are trained along and then discarded.
+
+    Args:
+        model: on its device.
+        weight: of naming the factors, beside the classes.
+        told: share of the sets that get the core of their true factors, so that the adapters learn what each is for
+            before, and while, the code learns to tell.
+        seed: of the initial values and of the choice of sets that are told.
+
+    Raises:
+        InputError: the model names other factors than the suite has.
+    """
+
+    def __init__(self, model: AdaptedModel, suite: Suite, *, weight: float, told: float, seed: int):
+        super().__init__()
+        factors = model.config.factors
+        if factors and factors != tuple(map(len, suite.factors)):
+            has = tuple(map(len, suite.factors)) or "none"
+            raise InputError(f"The adapter names factors of {factors} values, {suite.name} has {has}: set factors so.")
+        self.weight, self.told, self.seed, self.factors = weight, told, seed, factors
+        self.generates, self.levels = model.config.generates, suite.levels
+        classes = suite.sides["train"].labels.unique()
+        like = next(model.trained.parameters())
+        with torch.no_grad():
+            width = model(model.example.to(like.device)).shape[1]
+        self.column = torch.full((len(suite.classes),), -1).scatter(0, classes, torch.arange(len(classes)))
+        self.classes = _linear(width, len(classes), like, generator(seed, -2))
+        self.names = None if self.generates or not factors else _linear(width, sum(factors), like, generator(seed, -3))
+        self.to(like.device)
+
+    def forward(
+        self, model: AdaptedModel, network: Callable, batch: Batch, features: FeatureCache, step: int, sets: bool
+    ) -> tuple[Tensor, Tensor]:
+        """The loss, and the share of images whose class the head got right.
+
+        Args:
+            model: generates the codes.
+            network: `model`, or a compiled one, which embeds.
+            features: what the model's extractor saw before.
+            sets: the batch's groups share a core.
+        """
+        device = self.classes.weight.device
+        images, labels = batch.images.to(device), self.column[batch.labels].to(device)
+        groups = batch.groups.to(device) if self.generates and sets else None
+        known = features(model, batch.examples, images)
+        if not self.factors:
+            embeddings, naming = network(images, groups=groups, features=known), 0.0
+        elif self.generates:
+            levels = self.levels[batch.tasks].to(device)
+            own = model.codes(images, features=known)
+            codes = own if groups is None else model.mapping.pool(own, groups)
+            codes = torch.where(self._told(batch, step).to(device), model.mapping.told(levels), codes)
+            embeddings = network(images, cores=model.cores(codes))
+            naming = model.mapping.naming_loss(own, levels)
+        else:
+            embeddings = network(images)
+            parts = self.names(embeddings).split(self.factors, dim=1)
+            levels = self.levels[batch.tasks].to(device)
+            naming = sum(F.cross_entropy(part, level) for part, level in zip(parts, levels.T, strict=True))
+        logits = self.classes(embeddings)
+        return F.cross_entropy(logits, labels) + self.weight * naming, (logits.argmax(1) == labels).float().mean()
+
+    def _told(self, batch: Batch, step: int) -> Tensor:
+        """Which images are told their true factors: (N, 1), whole sets alike."""
+        sets, member = batch.groups.unique(return_inverse=True)
+        return (torch.rand(len(sets), generator=generator(self.seed, step, 1)) < self.told)[member, None]
+
+
+def _linear(width: int, outputs: int, like: Tensor, rng: torch.Generator) -> nn.Linear:
+    layer = nn.Linear(width, outputs, dtype=like.dtype)
+    with torch.no_grad():
+        for parameter in layer.parameters():
+            parameter.copy_((2 * torch.rand(parameter.shape, generator=rng) - 1) * width**-0.5)
+    return layer

@@ -1,0 +1,167 @@
+"""Studies: named lists of comparisons, one behind every figure and table of the README's "What we found".
+
+A study is developed on seen tasks and validation images only, see `develop`. Its final run is scored on tasks and
+pictures that no choice has seen; every such run is logged beside its results:
+
+assets/results/STUDY/PART/comparison.json   rows over seeds with their configuration, after every training
+assets/results/STUDY/final.jsonl            when the final run was called, with which version and settings
+"""
+
+import json
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pandas as pd
+
+from metalora.errors import InputError
+from metalora.evaluation.cells import SuiteConfig
+from metalora.evaluation.comparison import (
+    RESULTS,
+    CellDone,
+    Comparison,
+    ComparisonConfig,
+    cell_file,
+    read_comparison,
+    run_comparison,
+)
+from metalora.methods import choices
+from metalora.results import FOLDER, as_cells, load_comparison
+from metalora.states import write_text
+from metalora.training import TrainingConfig
+from metalora.version import __version__
+
+LOG = "final.jsonl"
+UNSEEN = 16  # of the 48 compositions, others for every seed
+SETS = (1, 2, 4, 8, 32, "all")
+NAMED = tuple(f"metalora-tr-named@{size}" for size in SETS)
+STATIC = tuple(f"lora-equal-budget{use}" for use in ("", "@8", "@8-routed", "@8-renormalised"))
+
+
+@dataclass(frozen=True)
+class Study:
+    """A named list of comparisons.
+
+    Attributes:
+        question: what it answers.
+        parts: comparisons by name, the ones that decide first.
+    """
+
+    question: str
+    parts: dict[str, ComparisonConfig]
+
+
+def _compositions(*methods: str, **settings: object) -> ComparisonConfig:
+    """CIFAR-10 under compositions of rotation, channel order and inversion, on the ResNet, 1,200 steps of 128."""
+    base = ComparisonConfig(
+        suite=SuiteConfig("cifar10-compositions", draw_unseen=UNSEEN, max_queries=3000),
+        backbones=("resnet20",),
+        methods=methods,
+        seeds=8,
+        rank=3,
+        hidden=16,
+        training=TrainingConfig(steps=1200, batch=128, rate=6e-3),
+    )
+    return replace(base, **settings)
+
+
+def _steps(config: ComparisonConfig, steps: int) -> ComparisonConfig:
+    return replace(config, training=replace(config.training, steps=steps))
+
+
+_CEILING = ("metalora-tr-named-oracle", "metalora-tr-named-shuffled@8")
+_PAIR = ("lora-equal-budget", *NAMED, "metalora-tr-named-oracle")
+_TASKS = {seen: SuiteConfig("cifar10-compositions", draw_unseen=48 - seen, max_queries=3000) for seen in (2, 8)}
+
+STUDIES = {
+    "primary": Study(
+        "Where images' tasks conflict, by how much does a generated adapter beat a static one of equal budget?",
+        {
+            "generated": _compositions("original", *STATIC, "metalora-tr-constant", *NAMED, *_CEILING),
+            "free": _compositions(
+                "lora-equal-budget", "metalora-tr", "metalora-tr@1", "metalora-tr@8", "metalora-tr@all"
+            ),
+            "static": _compositions(
+                "original@8-renormalised", "lora", "multi-lora", "lora-named", "metalora-cp-named@8", seeds=3
+            ),
+        },
+    ),
+    "mixer": Study(
+        "Does the same hold on a network without convolutions?",
+        {
+            "mixer": _compositions(
+                "original",
+                "lora-equal-budget",
+                "metalora-tr-constant",
+                "metalora-tr",
+                "metalora-tr-named@8",
+                "metalora-tr-named@all",
+                backbones=("mixer_nano",),
+                seeds=6,
+            )
+        },
+    ),
+    "map": Study(
+        "How does the gain depend on steps, budget, number of tasks and size of the set?",
+        {
+            **{f"steps-{n}": _steps(_compositions(*_PAIR, rank=2, seeds=3), n) for n in (1200, 600, 2400)},
+            **{f"rank-{rank}": _compositions(*_PAIR, rank=rank, seeds=3) for rank in (1, 3)},
+            **{f"tasks-{n}": _compositions(*_PAIR, rank=2, seeds=3, suite=suite) for n, suite in _TASKS.items()},
+        },
+    ),
+}
+
+
+def study(name: str) -> Study:
+    """The study called so; an unknown name is an InputError that lists them."""
+    if name not in STUDIES:
+        raise InputError(f"Unknown study {name!r}: use {choices(name, STUDIES)}.")
+    return STUDIES[name]
+
+
+def settings(config: ComparisonConfig, *, data: str, final: bool, seeds: int | None = None) -> ComparisonConfig:
+    """A part's comparison as it is run: where the data lies, in development or final, with fewer seeds where asked."""
+    suite = replace(config.suite, data=data, development=not final)
+    return replace(config, suite=suite, seeds=min(config.seeds, seeds or config.seeds))
+
+
+def run_part(config: ComparisonConfig, out: Path, work: Path, primary: str, jobs: int | None) -> Iterator[CellDone]:
+    """Run what is missing of a part, and write `out`/comparison.json after every training.
+
+    Args:
+        out: folder of the results; trainings that an earlier run left there are not repeated.
+        work: folder of the single trainings.
+        primary: the suite's gallery that counts.
+    """
+    _adopt(config, out / RESULTS, work)
+    for cell in run_comparison(config, work, jobs=jobs):
+        write_results(read_comparison(config, work, primary, partial=True), out)
+        yield cell
+
+
+def write_results(comparison: Comparison, out: Path) -> None:
+    """Write the rows; of single tasks only those of the primary gallery at the first K, to keep the file small."""
+    tasks = comparison.tasks
+    if len(tasks):
+        tasks = tasks[(tasks["gallery"] == comparison.primary) & (tasks["k"] == comparison.config.ks[0])]
+    small = replace(comparison, tasks=tasks, confusion=pd.DataFrame())
+    write_text(out / RESULTS, json.dumps(small.to_dict()) + "\n")
+
+
+def _adopt(config: ComparisonConfig, file: Path, work: Path) -> None:
+    if not file.exists():
+        return
+    wanted = {cell.key for seed in range(config.seeds) for cell in config.cells(seed, config.training.rate)}
+    for cell, found in as_cells(load_comparison(file)):
+        if cell.key in wanted and not cell_file(work, cell).exists():
+            write_text(cell_file(work, cell), json.dumps(found) + "\n")
+
+
+def log_final(name: str, parts: dict[str, ComparisonConfig], folder: Path = FOLDER) -> None:
+    """Add a line to the study's log: final tasks and pictures are about to be scored."""
+    file = folder / name / LOG
+    line = {"date": time.strftime("%Y-%m-%d %H:%M", time.gmtime()), "version": __version__}
+    line["parts"] = {part: {"seeds": c.seeds, "steps": c.training.steps} for part, c in parts.items()}
+    earlier = file.read_text(encoding="utf-8") if file.exists() else ""
+    write_text(file, earlier + json.dumps(line) + "\n")

@@ -1,0 +1,107 @@
+"""The objective: one head for all, factors named where they have names."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from torch.nn import functional as F
+
+import metalora
+from metalora.errors import InputError
+from metalora.evaluation.embedding import Protocol, embed
+from metalora.features import FeatureCache
+from metalora.objective import Objective
+from metalora.states import generator
+from metalora.training import TrainingConfig, fit
+
+FACTORS = (2, 2, 3)  # of the digits: rotation, inversion, ink
+QUICK = TrainingConfig(steps=4, batch=32, set_size=4, rate=1e-2, device="cpu")
+
+
+@pytest.fixture(scope="module")
+def digits():
+    return metalora.load_suite("digits", image_size=8, max_queries=100)
+
+
+def small(method="metalora-tr", **settings):
+    backbone = metalora.load_backbone("resnet20", image_size=8)
+    return metalora.adapt(backbone, metalora.AdapterConfig(method, rank=2, factors=FACTORS, **settings))
+
+
+def loss(model, digits, weight=1.0, told=0.0):
+    objective = Objective(model, digits, weight=weight, told=told, seed=0)
+    batch = digits.batch(32, generator(0, 0), 4)
+    return objective, batch, objective(model, model, batch, FeatureCache(digits), 0, True)
+
+
+def test_naming_counts_as_much_as_its_weight(digits):
+    model = small()
+    _, batch, (without, _) = loss(model, digits, weight=0.0)
+    _, _, (half, _) = loss(model, digits, weight=0.5)
+    naming = model.mapping.naming_loss(model.codes(batch.images), digits.levels[batch.tasks])
+    torch.testing.assert_close(half - without, 0.5 * naming)
+
+
+@pytest.mark.parametrize("told", [0.0, 1.0])
+def test_told_sets_get_the_cores_of_their_true_factors(digits, told):
+    model = small()
+    with torch.no_grad():
+        for layer in model.layers.values():
+            layer.adapter.B.normal_(generator=generator(1))
+    objective, batch, (total, right) = loss(model, digits, weight=0.0, told=told)
+    own = model.mapping.pool(model.codes(batch.images), batch.groups)
+    codes = model.mapping.told(digits.levels[batch.tasks]) if told else own
+    logits = objective.classes(model(batch.images, cores=model.cores(codes)))
+    torch.testing.assert_close(total, F.cross_entropy(logits, objective.column[batch.labels]))
+    assert right.item() == (logits.argmax(1) == objective.column[batch.labels]).float().mean().item()
+
+
+def test_sets_are_told_or_not_as_a_whole(digits):
+    model = small()
+    objective, batch, _ = loss(model, digits, told=0.5)
+    told = objective._told(batch, 3)
+    by_set = [told[batch.groups == number].unique().numel() for number in batch.groups.unique()]
+    assert set(by_set) == {1}
+    assert 0 < told.float().mean() < 1
+
+
+def test_a_static_method_names_from_its_embedding(digits):
+    model = small("lora")
+    objective, batch, (total, _) = loss(model, digits, weight=2.0)
+    z = model(batch.images)
+    levels = digits.levels[batch.tasks]
+    naming = sum(F.cross_entropy(p, v) for p, v in zip(objective.names(z).split(FACTORS, 1), levels.T, strict=True))
+    classes = F.cross_entropy(objective.classes(z), objective.column[batch.labels])
+    torch.testing.assert_close(total, classes + 2 * naming)
+
+
+def test_a_reader_of_factors_learns_to_name_them(digits):
+    model = small()
+    images, levels = digits.batch(256, generator(1, 0)), None
+    levels = digits.levels[images.tasks]
+    before = model.mapping.naming_loss(model.codes(images.images), levels).item()
+    list(fit(model, digits, replace(QUICK, steps=60)))
+    assert model.mapping.naming_loss(model.codes(images.images), levels).item() < 0.5 * before
+
+
+def test_the_oracle_gets_the_cores_of_the_true_factors(digits):
+    model = small()
+    list(fit(model, digits, QUICK))
+    side = digits.sides["seen query"]
+    found = embed(model, side, Protocol(told=True, device="cpu"), levels=digits.levels)
+    with torch.no_grad():
+        wanted = model(side.images(), cores=model.cores(model.mapping.told(digits.levels[side.tasks])))
+    torch.testing.assert_close(found, wanted, atol=1e-5, rtol=1e-4)
+
+
+def test_other_factors_than_the_suite_has_are_refused(digits):
+    backbone = metalora.load_backbone("resnet20", image_size=8)
+    model = metalora.adapt(backbone, metalora.AdapterConfig(rank=2, factors=(4, 6)))
+    with pytest.raises(InputError, match=r"\(4, 6\).*\(2, 2, 3\)"):
+        next(fit(model, digits, QUICK))
+
+
+@pytest.mark.parametrize("settings", [{"told": 1.5}, {"name_factors": -1}])
+def test_values_that_cannot_be_are_refused(settings):
+    with pytest.raises(InputError, match=next(iter(settings))):
+        TrainingConfig(**settings)

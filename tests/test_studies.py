@@ -1,0 +1,101 @@
+"""Studies: named comparisons, in development or final, written after every training."""
+
+import json
+from dataclasses import replace
+
+import pytest
+from typer.testing import CliRunner
+
+from metalora.cli import app
+from metalora.evaluation.cells import SuiteConfig
+from metalora.evaluation.comparison import RESULTS, ComparisonConfig
+from metalora.results import load_comparison
+from metalora.studies import LOG, STUDIES, Study, run_part, settings
+from metalora.training import TrainingConfig
+
+TINY = ComparisonConfig(
+    suite=SuiteConfig("digits", draw_unseen=3, max_queries=60, image_size=8),
+    backbones=("resnet20",),
+    methods=("lora-equal-budget", "lora-equal-budget@4-routed", "metalora-tr-named@4", "metalora-tr-named-oracle"),
+    seeds=2,
+    training=TrainingConfig(steps=2, batch=8, device="cpu"),
+    ks=(1, 3),
+)
+
+
+def call(*words):
+    return CliRunner().invoke(app, ["study", *map(str, words)])
+
+
+@pytest.fixture
+def tiny(monkeypatch):
+    monkeypatch.setitem(STUDIES, "tiny", Study("Does it run?", {"one": TINY, "two": replace(TINY, rank=2)}))
+
+
+def test_every_study_can_be_run():
+    for study in STUDIES.values():
+        assert study.question.endswith("?")
+        for part in study.parts.values():
+            assert part.cells(0, part.training.rate)
+            # Every part is held against LoRA of equal budget, or lists other static rows.
+            assert any(row.static for row in part.arms)
+
+
+def test_development_is_the_default_and_final_has_to_be_said(tmp_path):
+    developing, final = (settings(TINY, data="here", final=flag, seeds=1) for flag in (False, True))
+    assert (developing.suite.development, final.suite.development) == (True, False)
+    assert (developing.suite.data, developing.seeds) == ("here", 1)
+    assert settings(TINY, data="here", final=True, seeds=9).seeds == TINY.seeds
+
+
+def test_rows_are_written_after_every_training_and_not_run_again(tmp_path):
+    out, counts = tmp_path / "out", []
+    for _ in run_part(TINY, out, tmp_path / "work", "pooled", 1):
+        counts.append(len(load_comparison(out / RESULTS).rows["seed"]))
+    assert len(counts) == 4
+    assert counts == sorted(set(counts))
+    comparison = load_comparison(out / RESULTS)
+    assert set(comparison.rows["method"]) == set(TINY.methods)
+    assert set(comparison.tasks["k"]) == {1}
+    # On another machine only the results are there.
+    again = list(run_part(TINY, out, tmp_path / "elsewhere", "pooled", 1))
+    assert all(cell.result["reused"] for cell in again)
+    pair = (load_comparison(out / RESULTS), comparison)
+    assert pair[0].rows.equals(pair[1].rows)
+
+
+def test_budgets_are_equal_where_a_code_names_factors(tmp_path):
+    list(run_part(replace(TINY, seeds=1), tmp_path / "out", tmp_path / "work", "pooled", 1))
+    rows = load_comparison(tmp_path / "out" / RESULTS).rows.drop_duplicates("method").set_index("method")
+    total = rows["static_parameters"] + rows["generator_parameters"]
+    assert total["metalora-tr-named@4"] <= total["lora-equal-budget"] < 1.1 * total["metalora-tr-named@4"]
+
+
+def test_the_command_runs_a_part_and_logs_what_is_final(tiny, tmp_path):
+    out = tmp_path / "results"
+    place = ("--out", out, "--work", tmp_path / "work", "--seeds", 1, "--jobs", 1)
+    found = call("tiny", "--part", "one", *place)
+    assert found.exit_code == 0, found.output
+    assert not (out / "tiny" / LOG).exists()
+    assert load_comparison(out / "tiny" / "one" / RESULTS).config.suite.development
+    for _ in range(2):
+        assert call("tiny", "--part", "one", "--final", *place).exit_code == 0
+    lines = [json.loads(line) for line in (out / "tiny" / LOG).read_text().splitlines()]
+    assert [line["parts"] for line in lines] == 2 * [{"one": {"seeds": 1, "steps": 2}}]
+    assert not (out / "tiny" / "two").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [(["nothing"], "primary"), (["tiny", "--part", "three"], "one"), (["tiny", "--seeds", "0"], "seeds")],
+)
+def test_wrong_words_are_told_in_a_sentence(tiny, words, told):
+    found = call(*words)
+    assert found.exit_code == 2
+    assert told in found.output
+
+
+def test_without_a_name_the_studies_are_listed():
+    found = call()
+    assert found.exit_code == 0
+    assert all(name in found.output for name in STUDIES)

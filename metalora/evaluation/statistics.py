@@ -154,15 +154,17 @@ def two_way_interval(gains: np.ndarray, *, level: float = 0.95, seed: int = 0) -
     """
     rng = np.random.default_rng(seed)
 
-    def shares(n: int) -> np.ndarray:  # how often each of n is drawn: (resamples, n)
-        return rng.multinomial(n, np.full(n, 1 / n), size=RESAMPLES) / n
+    def shares(n: int, *more: int) -> np.ndarray:  # how often each of n is drawn: (resamples, …, n)
+        return rng.multinomial(n, np.full(n, 1 / n), size=(RESAMPLES, *more)) / n
 
-    drawn = shares(len(gains))
     if np.isnan(gains).any():
+        seeds = len(gains)
+        drawn = rng.integers(seeds, size=(RESAMPLES, seeds))
         own = [row[~np.isnan(row)] for row in gains]
-        means = sum(drawn[:, i] * (shares(len(row)) @ row) for i, row in enumerate(own))
+        # A seed that is drawn twice gets its tasks drawn twice.
+        means = sum((drawn == i) * (shares(len(row), seeds) @ row) for i, row in enumerate(own)).mean(axis=1)
     else:
-        means = ((drawn @ gains) * shares(gains.shape[1])).sum(axis=1)
+        means = ((shares(len(gains)) @ gains) * shares(gains.shape[1])).sum(axis=1)
     low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)
 

@@ -1,6 +1,7 @@
 """Results of comparisons to look at: the bundled ones, a visitor's own, and the paper's for reference.
 
-assets/results/NAME/comparison.json   as `python -m metalora compare --out …` writes it
+assets/results/NAME/comparison.json         as `python -m metalora compare --out …` writes it
+assets/results/STUDY/PART/comparison.json   as `python -m metalora study STUDY --final` does; called STUDY/PART
 
 A visitor's own comparison goes on from what is bundled: trainings of the same settings are taken over, not run again.
 """
@@ -48,7 +49,7 @@ _PAPER_STARS = {73.24, 71.75, 73.87}
 
 def bundled_results() -> list[str]:
     """Names of the bundled results."""
-    return sorted(file.parent.name for file in FOLDER.glob(f"*/{RESULTS}"))
+    return sorted(file.parent.relative_to(FOLDER).as_posix() for file in FOLDER.rglob(RESULTS))
 
 
 @functools.lru_cache(4)
@@ -92,9 +93,10 @@ def load_comparison(file: Path) -> Comparison:
         frames = [pd.DataFrame(found.get(name, [])) for name in ("seeds", "tasks", "confusion", "trials")]
         config, primary, notes = ComparisonConfig.from_dict(found["config"]), found["primary"], found["notes"]
         gains = pd.DataFrame(found["gains"]) if found.get("gains") else None
+        missing = int(found.get("missing", 0))
     except (OSError, ValueError, KeyError, AttributeError) as error:
         raise InputError(f"{file} is no result of a comparison ({error}): run it again.") from error
-    return Comparison(config, *frames, primary, tuple(notes), kept_gains=gains)
+    return Comparison(config, *frames, primary, tuple(notes), missing, kept_gains=gains)
 
 
 def own_config(backbones: list[str], methods: list[str], seeds: int, steps: int) -> ComparisonConfig:
@@ -235,7 +237,8 @@ def title(name: str) -> str:
     """A bundled result in a menu."""
     config = load_bundled(name).config
     rows, seeds = len(config.arms), f"{config.seeds} seed{'s' if config.seeds > 1 else ''}"
-    return f"{config.suite.name}: {rows} rows, {seeds}, {config.training.steps} steps (bundled)"
+    where = f"study {name}" if "/" in name else "bundled"
+    return f"{config.suite.name}: {rows} rows, {seeds}, {config.training.steps} steps ({where})"
 
 
 def label(name: str) -> str:

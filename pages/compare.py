@@ -111,7 +111,7 @@ def _view() -> dict[str, Any]:
 def _read(laboratory: Laboratory, token: str | None, chosen: dict[str, Any]) -> tuple[Comparison, Path]:
     """What is chosen, and where its tables may be written."""
     if chosen["shown"] != OWN:
-        return load_bundled(chosen["shown"]), laboratory.workspace.tables_folder(chosen["shown"])
+        return load_bundled(chosen["shown"]), laboratory.workspace.tables_folder(chosen["shown"].replace("/", "-"))
     folder = laboratory.workspace.comparison_folder(token or "", chosen["suite"])
     config = own_config(
         chosen["backbones"], [*chosen["methods"], *chosen["controls"]], chosen["seeds"], chosen["steps"]

@@ -74,6 +74,9 @@ ADAPTER_OPTIONS = {
     "extractor": Option(Text, "What cores are read from: self, stem, or a backbone's name.", ADAPTER),
     "hidden": Option(Whole, "Width of the mapping net.", ADAPTER),
     "code": Option(Whole, "Width of the mapping net's code.", ADAPTER),
+    "factors": Option(
+        list[int] | None, "Values of a factor that the code names, such as 4 rotations; repeatable.", ADAPTER
+    ),
     "core": Option(Text, "generated for each image, or one constant core for all.", ADAPTER),
     "rank_pattern": Option(Many, "REGEX=RANK: the rank of layers whose name matches; repeatable.", ADAPTER),
     "dropout": Option(Number, "Dropout on the adapter's input, in training.", ADAPTER),
@@ -100,6 +103,8 @@ TRAINING_OPTIONS = {
     "rate": Option(Number, "Learning rate of adapters and head.", TRAINING),
     "mapping_rate": Option(Number, "The mapping net's rate, as a multiple of --rate.", TRAINING),
     "set_size": Option(Whole, "Images of one task that share a core.", TRAINING),
+    "name_factors": Option(Number, "Weight of naming the suite's factors, where --factors says so.", TRAINING),
+    "told": Option(Number, "Share of the sets that get the core of their true factors.", TRAINING),
     "clip": Option(Number, "Largest norm of the gradient.", TRAINING),
     "validate_every": Option(Whole, "Steps between validations; 0: at the end only.", TRAINING),
     "precision": Option(Text, "float32 or bfloat16.", TRAINING),

@@ -200,6 +200,7 @@ class Comparison:
             "config": self.config.to_dict(),
             "primary": self.primary,
             "notes": list(self.notes),
+            "missing": self.missing,
             **{
                 name: json.loads(frame.to_json(orient="records", double_precision=10)) for name, frame in frames.items()
             },

@@ -21,12 +21,13 @@ CONTROLS = (
 )
 _NAME = re.compile(
     r"(?P<method>.*?)(?P<named>-named)?(-(?P<variant>constant|shuffled|oracle|equal-budget))?"
-    r"(@(?P<size>all|[1-9]\d*)(-(?P<use>routed|renormalised))?)?$"
+    r"(@(?P<size>all|[1-9]\d*)(-(?P<use>routed|renormalised|undone))?)?$"
 )
 USES = {  # what a static method can make of a set
     "standardised": "are standardised together",
     "routed": "search only the gallery sets whose mean is nearest",
     "renormalised": "give the BatchNorm layers their statistics",
+    "undone": "are read for their factors, and their shift is undone before the network sees them",
 }
 
 

@@ -135,6 +135,8 @@ class MappingNet(CoreHead):
             layer.weight.copy_(torch.randn(layer.weight.shape, generator=rng, dtype=torch.float64) * deviation)
             if layer.bias is not None:
                 layer.bias.zero_()
+        # Pairs begin at 0: one that is never seen in training adds nothing to what its factors say alone.
+        self.head.weight[:, self.code.out_features :] = 0
 
     @torch.no_grad()
     def standardise(self, features: Tensor) -> None:

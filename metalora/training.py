@@ -95,7 +95,7 @@ def fit(
     device = pick_device(config.device)
     model.to(device)
     features = features or FeatureCache(suite)
-    _standardise(model, suite, config, device)
+    standardise(model, suite, config)
     objective = Objective(model, suite, weight=config.name_factors, told=config.told, seed=config.seed)
     optimizer = torch.optim.AdamW(_groups(model, objective, config), lr=config.rate, weight_decay=0.0)
     schedule = warmup_cosine(optimizer, config.steps)
@@ -162,7 +162,9 @@ def validate(model: AdaptedModel, suite: Suite, protocol: Protocol, features: Fe
     return validation_accuracy(suite, embedded_sides(model, suite, protocol, features))
 
 
-def _standardise(model: AdaptedModel, suite: Suite, config: TrainingConfig, device: torch.device) -> None:
+def standardise(model: AdaptedModel, suite: Suite, config: TrainingConfig) -> None:
+    """Give a mapping net that was not trained before the statistics of the training images' features."""
+    device = next(model.trained.parameters()).device
     sample = suite.batch(min(FEATURE_SAMPLE, len(suite.sides["train"])), generator(config.seed, -1)).images
     model.prepare(sample[:2].to(device))
     # What was trained before has learnt with its own statistics.

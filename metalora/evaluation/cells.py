@@ -23,7 +23,8 @@ from metalora.config import AdapterConfig
 from metalora.errors import InputError
 from metalora.evaluation.embedding import Protocol
 from metalora.evaluation.knn import confusion_by_task, per_task_accuracy
-from metalora.evaluation.scoring import accuracy, embedded_sides, measure, validation_accuracy
+from metalora.evaluation.scoring import SideFeatures, accuracy, embedded_sides, measure, validation_accuracy
+from metalora.evaluation.undoing import embed_undone, train_reader
 from metalora.features import FeatureCache
 from metalora.model import AdaptedModel, adapt
 from metalora.suites import FIXED_TASKS, load_suite
@@ -136,9 +137,38 @@ def run_cell(config: CellConfig) -> dict[str, Any]:
         "ms_per_step": milliseconds,
     }
     found: dict[str, Any] = {"cell": config.to_dict(), "rows": [], "tasks": [], "confusion": []}
-    for name in config.arms:
-        _measure(model, suite, arm(name), config, shared, found, features)
+    arms = [arm(name) for name in config.arms]
+    reader = None
+    if any(row.use == "undone" for row in arms):
+        reader = train_reader(backbone, suite, adapter, training, features)
+    for row in arms:
+        protocol = _protocol(row, training)
+        if row.use == "undone":
+            sides = functools.cache(lambda side, p=protocol: embed_undone(model, reader, suite, side, p, features))
+        else:
+            sides = embedded_sides(model, suite, protocol, features)
+        reading = {"generator_parameters": _reading_parameters(reader)} if row.use == "undone" else {}
+        _measure(suite, row, config, protocol, sides, shared | reading, found)
     return found
+
+
+def _reading_parameters(reader: AdaptedModel) -> int:
+    parts = reader.mapping.hidden, reader.mapping.code
+    return sum(parameter.numel() for part in parts for parameter in part.parameters())
+
+
+def _protocol(row: Arm, training: TrainingConfig) -> Protocol:
+    with_sets = row.static and row.set_size != 1
+    return Protocol(
+        set_size=row.set_size,
+        shuffled=row.variant == "shuffled",
+        use=(row.use or "standardised") if with_sets else None,
+        told=row.variant == "oracle",
+        seed=training.seed,
+        batch=2 * training.batch,
+        device=training.device,
+        precision=training.precision,
+    )
 
 
 def _train(model: AdaptedModel, suite: Suite, config: TrainingConfig, features: FeatureCache) -> float | None:
@@ -155,28 +185,15 @@ def _train(model: AdaptedModel, suite: Suite, config: TrainingConfig, features: 
 
 
 def _measure(
-    model: AdaptedModel,
     suite: Suite,
     arm: Arm,
     config: CellConfig,
+    protocol: Protocol,
+    features: SideFeatures,
     shared: dict[str, Any],
     found: dict[str, Any],
-    read: FeatureCache,
 ) -> None:
     """Add the rows of one arm to `found`."""
-    training = config.training
-    with_sets = arm.static and arm.set_size != 1
-    protocol = Protocol(
-        set_size=arm.set_size,
-        shuffled=arm.variant == "shuffled",
-        use=(arm.use or "standardised") if with_sets else None,
-        told=arm.variant == "oracle",
-        seed=training.seed,
-        batch=2 * training.batch,
-        device=training.device,
-        precision=training.precision,
-    )
-    features = embedded_sides(model, suite, protocol, read)
     own = {
         "method": arm.name,
         **shared,
@@ -192,7 +209,7 @@ def _measure(
             [suite.classes[i] for i in queries.labels.tolist()],
             [suite.classes[i] for i in predicted.tolist()],
         )
-        where = {"method": arm.name, "backbone": config.backbone, "seed": training.seed, **place}
+        where = {"method": arm.name, "backbone": config.backbone, "seed": config.training.seed, **place}
         found["tasks"] += per_task_accuracy(confusion).assign(**where).to_dict("records")
         if place["k"] == config.ks[0] and place["gallery"] == suite.primary:
             found["confusion"] += confusion.assign(**where).to_dict("records")

@@ -23,7 +23,8 @@ class Protocol:
         set_size: images of one task and side that share a core; None: all of them.
         shuffled: every image gets the code of another one of its side (a control).
         use: what a static method makes of a set: its features are "standardised" together, its BatchNorm layers are
-            "renormalised" with the set's own statistics, or its search is "routed" to the gallery sets of nearest mean.
+            "renormalised" with the set's own statistics, its search is "routed" to the gallery sets of nearest mean, or
+            its shift is "undone" as far as a reader of factors tells it from the set.
         told: every image gets the core of its task's true factors (a ceiling).
     """
 

@@ -13,6 +13,8 @@ from torch import Tensor
 from torch.nn.functional import adaptive_avg_pool2d, interpolate
 from torchvision.transforms.functional import gaussian_blur
 
+from metalora.errors import InputError
+
 
 def unchanged(images: Tensor) -> Tensor:
     """The images themselves."""
@@ -57,6 +59,19 @@ def flatten_contrast(images: Tensor, keep: float) -> Tensor:
     return (mean + keep * (images - mean)).clamp(0, 1)
 
 
+def _inverse(part: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
+    function, given = (part.func, part.keywords) if isinstance(part, partial) else (part, {})
+    if function is rotate:
+        return partial(rotate, quarters=-given["quarters"])
+    if function is reorder:
+        return partial(reorder, order=tuple(given["order"].index(channel) for channel in range(3)))
+    if function is ink:
+        return partial(ink, colour=tuple(1 / value for value in given["colour"]))
+    if function in (invert, unchanged):
+        return function
+    raise InputError(f"{function.__name__} loses what it would take to undo it: leave rows that undo shifts out.")
+
+
 @dataclass(frozen=True)
 class Shift:
     """A named chain of functions; a composition's name joins its factors with "+"."""
@@ -71,6 +86,16 @@ class Shift:
     def __call__(self, images: Tensor) -> Tensor:
         for part in self.parts:
             images = part(images)
+        return images
+
+    def undo(self, images: Tensor) -> Tensor:
+        """The images as they were before.
+
+        Raises:
+            InputError: a part of it cannot be undone.
+        """
+        for part in reversed(self.parts):
+            images = _inverse(part)(images)
         return images
 
 

@@ -1,0 +1,68 @@
+"""Reading a set's shift and undoing it."""
+
+import pytest
+import torch
+
+import metalora
+from metalora.config import AdapterConfig
+from metalora.errors import InputError
+from metalora.evaluation.embedding import Protocol, embed
+from metalora.evaluation.undoing import embed_undone, train_reader, undone
+from metalora.features import FeatureCache
+from metalora.states import generator
+from metalora.suites.shifts import COMPOSITIONS, DIGITS, TEN_SHIFTS
+from metalora.training import TrainingConfig
+
+
+@pytest.fixture(scope="module")
+def digits():
+    return metalora.load_suite("digits", image_size=8, max_queries=120)
+
+
+@pytest.fixture(scope="module")
+def reading(digits):
+    backbone = metalora.load_backbone("resnet20", image_size=8)
+    features = FeatureCache(digits)
+    config = TrainingConfig(steps=150, batch=64, rate=1e-2, device="cpu")
+    return train_reader(backbone, digits, AdapterConfig("original"), config, features), features
+
+
+@pytest.mark.parametrize("shift", [*COMPOSITIONS.shifts[::5], *DIGITS.shifts])
+def test_undoing_gives_the_picture_back(shift):
+    images = torch.rand(2, 3, 6, 6, generator=generator(0))
+    torch.testing.assert_close(shift.undo(shift(images)), images)
+
+
+def test_what_loses_pixels_cannot_be_undone():
+    (blur,) = [shift for shift in TEN_SHIFTS.shifts if shift.name == "blur"]
+    with pytest.raises(InputError, match="blur loses"):
+        blur.undo(torch.rand(1, 3, 6, 6))
+
+
+def test_whole_sets_are_read_rightly_and_undone(digits, reading):
+    reader, features = reading
+    side = digits.sides["seen query"]
+    plain = side.pictures[side.index].float() / 255
+    shown = undone(reader, digits, side, Protocol(set_size=None, device="cpu"), features)
+    right = (shown.images() - plain).abs().flatten(1).amax(1) < 1e-5
+    assert right.float().mean() > 0.9
+
+
+def test_embeddings_are_those_of_the_undone_images(digits, reading):
+    reader, features = reading
+    model = metalora.adapt("resnet20", AdapterConfig("original"))
+    protocol = Protocol(set_size=8, use="undone", device="cpu")
+    found = embed_undone(model, reader, digits, "seen query", protocol, features)
+    with torch.no_grad():
+        wanted = model(undone(reader, digits, digits.sides["seen query"], protocol, features).images())
+    torch.testing.assert_close(found, wanted, atol=1e-4, rtol=1e-4)
+    assert not torch.allclose(found, embed(model, digits.sides["seen query"], Protocol(device="cpu")), atol=1e-2)
+
+
+def test_a_suite_without_names_has_nothing_to_read(digits):
+    from dataclasses import replace
+
+    nameless = replace(digits, factors=(), levels=None)
+    backbone = metalora.load_backbone("resnet20", image_size=8)
+    with pytest.raises(InputError, match="no named factors"):
+        train_reader(backbone, nameless, AdapterConfig("lora"), TrainingConfig(device="cpu"), FeatureCache(nameless))

@@ -16,8 +16,8 @@ from metalora.plan import PRESETS
 from metalora.runs import RunConfig
 from metalora.suites import FIXED_TASKS
 from metalora.suites.layout import folder_tasks
-from metalora.suites.shifts import TEN_SHIFTS, TaskList
 from metalora.suites.sources import check_archive
+from metalora.suites.tasks import TEN_SHIFTS, TaskList
 from pages.context import PRIVATE, QUIET, Context
 from pages.shell import menu
 from pages.watch import watch

@@ -6,7 +6,7 @@ import torch
 import metalora
 from metalora.errors import InputError
 from metalora.evaluation.cells import SuiteConfig
-from metalora.suites.shifts import COMPOSITIONS, DIGITS, TEN_SHIFTS
+from metalora.suites.tasks import COMPOSITIONS, DIGITS, TEN_SHIFTS
 
 
 @pytest.fixture(scope="module")

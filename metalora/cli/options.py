@@ -82,7 +82,7 @@ ADAPTER_OPTIONS = {
     "dropout": Option(Number, "Dropout on the adapter's input, in training.", ADAPTER),
 }
 SUITE_OPTIONS = {
-    "suite": Option(Text, "digits, cifar10, cifar10-compositions or folder:PATH.", SUITE, "name"),
+    "suite": Option(Text, "A name that `metalora info` lists, such as digits, or folder:PATH.", SUITE, "name"),
     "data": Option(Text, "Where CIFAR-10 lies.", SUITE),
     "image_size": Option(Whole, "Side of the images in pixels; left out: the suite's own.", SUITE),
     "hold_out": Option(Many, "Task to keep unseen; repeatable.", SUITE),

@@ -6,12 +6,12 @@ from pathlib import Path
 
 from metalora.errors import InputError
 from metalora.suites.base import Batch, Examples, Options, Suite
-from metalora.suites.cifar import cifar10, cifar10_compositions
+from metalora.suites.cifar import cifar10, cifar10_compositions, cifar10_corruptions, cifar10_rules
 from metalora.suites.development import develop
 from metalora.suites.digits import digits
 from metalora.suites.folder import folder
 from metalora.suites.images import Progress
-from metalora.suites.shifts import COMPOSITIONS, DIGITS, TEN_SHIFTS
+from metalora.suites.tasks import COMPOSITIONS, CORRUPTIONS, DIGITS, RULES, TEN_SHIFTS
 
 __all__ = ["FIXED_TASKS", "SUITES", "Batch", "Examples", "Suite", "load_suite"]
 
@@ -20,11 +20,19 @@ SUITES: dict[str, Callable[[Options], Suite]] = {
     "digits": digits,
     "cifar10": cifar10,
     "cifar10-compositions": cifar10_compositions,
+    "cifar10-corruptions": cifar10_corruptions,
+    "cifar10-rules": cifar10_rules,
     "folder:": folder,
 }
 
 # The tasks of suites that always have the same.
-FIXED_TASKS = {"digits": DIGITS, "cifar10": TEN_SHIFTS, "cifar10-compositions": COMPOSITIONS}
+FIXED_TASKS = {
+    "digits": DIGITS,
+    "cifar10": TEN_SHIFTS,
+    "cifar10-compositions": COMPOSITIONS,
+    "cifar10-corruptions": CORRUPTIONS,
+    "cifar10-rules": RULES,
+}
 
 
 def load_suite(
@@ -41,7 +49,7 @@ def load_suite(
     download: bool = False,
     progress: Progress | None = None,
 ) -> Suite:
-    """The suite called `name`: "digits", "cifar10", "cifar10-compositions" or "folder:PATH".
+    """The suite called `name`: a key of `SUITES`, such as "digits", or "folder:PATH".
 
     Args:
         data: where CIFAR-10 lies: a folder or archive with train/CLASS and test/CLASS, a folder that holds

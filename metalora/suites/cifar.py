@@ -1,4 +1,4 @@
-"""CIFAR-10 (Krizhevsky 2009) under ten shifts, or under compositions of rotation, channel order and inversion.
+"""CIFAR-10 (Krizhevsky 2009) under ten shifts, compositions of three factors, corruptions, or other label rules.
 
 Read from class folders (train/CLASS/NAME, test/CLASS/NAME; a folder or an archive) or from the
 files of torchvision.
@@ -16,8 +16,8 @@ from metalora.states import generator
 from metalora.suites.base import Options, Suite
 from metalora.suites.class_folders import HELD_OUT_PER_CLASS, ClassFolders, held_out, read_sides
 from metalora.suites.images import ImageSet
-from metalora.suites.shifts import COMPOSITIONS, TEN_SHIFTS, TaskList
 from metalora.suites.splits import ranks, shifted_suite
+from metalora.suites.tasks import COMPOSITIONS, CORRUPTIONS, RULES, TEN_SHIFTS, TaskList
 
 GALLERY_PER_CLASS = 500
 BATCHES = CIFAR10.base_folder  # the folder that torchvision unpacks
@@ -29,7 +29,7 @@ ORDER_NOTE = (
 
 
 def cifar(options: Options, *, name: str, tasks: TaskList) -> Suite:
-    """The suite "cifar10" or "cifar10-compositions", of 32 pixels unless told otherwise.
+    """A suite of CIFAR-10, of 32 pixels unless told otherwise.
 
     Validation is the last 500 training pictures of each class, whatever the seed, as in pretraining;
     the gallery 500 more per class, drawn with the seed; queries are test pictures.
@@ -57,6 +57,8 @@ def cifar(options: Options, *, name: str, tasks: TaskList) -> Suite:
 
 cifar10 = partial(cifar, name="cifar10", tasks=TEN_SHIFTS)
 cifar10_compositions = partial(cifar, name="cifar10-compositions", tasks=COMPOSITIONS)
+cifar10_corruptions = partial(cifar, name="cifar10-corruptions", tasks=CORRUPTIONS)
+cifar10_rules = partial(cifar, name="cifar10-rules", tasks=RULES)
 
 
 def _find(data: Path) -> Path | None:

@@ -6,8 +6,8 @@ from torch.nn.functional import interpolate
 from metalora.states import generator
 from metalora.suites.base import Options, Suite
 from metalora.suites.images import ImageSet
-from metalora.suites.shifts import DIGITS
 from metalora.suites.splits import SHARES, shifted_suite, split
+from metalora.suites.tasks import DIGITS
 
 
 def digits(options: Options) -> Suite:

@@ -15,8 +15,9 @@ from metalora.states import generator
 from metalora.suites.base import SEEN_SIDES, UNSEEN_SIDES, Examples, Options, Suite
 from metalora.suites.decoded import decoded_pictures
 from metalora.suites.layout import Layout, leave_out_small, numbered_anew, read_layout
-from metalora.suites.shifts import TEN_SHIFTS, unchanged
+from metalora.suites.shifts import unchanged
 from metalora.suites.splits import SHARES, at_most, held_out_tasks, ranks, shifted_suite, split, unseen_tasks
+from metalora.suites.tasks import TEN_SHIFTS
 
 SMALLEST = len(SHARES)  # a picture for every side
 HALVES = (0.5, 0.5)  # of an unseen task: gallery and query

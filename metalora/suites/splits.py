@@ -10,7 +10,7 @@ from metalora.errors import InputError
 from metalora.states import generator
 from metalora.suites.base import SEEN_SIDES, UNSEEN_SIDES, Examples, Options, Suite
 from metalora.suites.images import ImageSet
-from metalora.suites.shifts import TaskList
+from metalora.suites.tasks import TaskList
 
 DRAWS = 10_000  # tries to find tasks to hold out that leave every value of every factor
 SHARES = (0.5, 0.1, 0.2, 0.2)  # of training, validation, gallery and query
@@ -123,6 +123,18 @@ def unseen_tasks(
     return held_out_tasks(names, tasks)
 
 
+def _rules(classes: Sequence[str], tasks: TaskList) -> Tensor:
+    """The label that a task gives to each class, int64 (tasks, classes): every other task exchanges some."""
+    rules = torch.arange(len(classes)).repeat(len(tasks.shifts), 1)
+    for pair in tasks.swaps:
+        missing = [name for name in pair if name not in classes]
+        if missing:
+            raise InputError(f"There is no class {missing[0]!r}, which some tasks exchange: choose another suite.")
+        first, second = (classes.index(name) for name in pair)
+        rules[1::2, first], rules[1::2, second] = second, first
+    return rules
+
+
 def shifted_suite(
     name: str,
     pictures: ImageSet,
@@ -157,6 +169,7 @@ def shifted_suite(
     if unseen:
         for side, index in zip(UNSEEN_SIDES, (gallery, query), strict=True):
             rows[side] = (index, deal(labels[index], unseen, rng))
+    rules = _rules(classes, tasks)
     return Suite(
         name=name,
         pictures=pictures.images,
@@ -165,8 +178,8 @@ def shifted_suite(
         tasks=tasks.names,
         seen=seen,
         unseen=unseen,
-        sides={s: Examples(pictures.images, tasks.shifts, i, t, labels[i]) for s, (i, t) in rows.items()},
-        primary="pooled",
+        sides={s: Examples(pictures.images, tasks.shifts, i, t, rules[t, labels[i]]) for s, (i, t) in rows.items()},
+        primary="within" if tasks.swaps else "pooled",
         seed=options.seed,
         factors=tasks.factors,
         levels=tasks.levels,

@@ -10,7 +10,7 @@ from metalora.evaluation.embedding import Protocol, embed
 from metalora.evaluation.undoing import embed_undone, train_reader, undone
 from metalora.features import FeatureCache
 from metalora.states import generator
-from metalora.suites.shifts import COMPOSITIONS, DIGITS, TEN_SHIFTS
+from metalora.suites.tasks import COMPOSITIONS, DIGITS, TEN_SHIFTS
 from metalora.training import TrainingConfig
 
 

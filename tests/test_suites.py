@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torch.nn.functional import interpolate
 from torchvision.datasets import CIFAR10
 
 from metalora.errors import InputError
@@ -100,7 +101,7 @@ def test_at_most_is_balanced_over_classes_then_tasks():
     ids=["digits", "ten", "compositions", "corruptions"],
 )
 def test_shifts_are_distinct_pure_and_keep_shape_and_range(tasks):
-    images = torch.rand(3, 3, 16, 16, generator=generator(0))
+    images = torch.rand(3, 3, 32, 32, generator=generator(0))
     before = images.clone()
     seen = []
     for shift in tasks.shifts:
@@ -108,7 +109,7 @@ def test_shifts_are_distinct_pure_and_keep_shape_and_range(tasks):
         assert shifted.shape == images.shape and shifted.min() >= 0 and shifted.max() <= 1
         assert torch.allclose(shift(images[1:2]), shifted[1:2], atol=1e-6)  # image by image
         assert torch.equal(images, before)
-        assert all((shifted - other).abs().max() > 0.05 for other in seen)
+        assert all((shifted - other).abs().max() > 0.03 for other in seen)
         seen.append(shifted)
     assert len(set(tasks.names)) == len(tasks.names) and set(tasks.unseen) < set(tasks.names)
     pickle.loads(pickle.dumps(tasks))
@@ -261,7 +262,7 @@ def test_cifar_compositions(tiny_cifar):
 
 
 def test_corruptions_grow_with_their_severity():
-    images = torch.rand(4, 3, 32, 32, generator=generator(0))
+    images = interpolate(torch.rand(4, 3, 5, 5, generator=generator(0)), size=(32, 32), mode="bilinear")
     by_kind = {}
     for shift in CORRUPTIONS.shifts:
         by_kind.setdefault(shift.factors[0], []).append((shift(images) - images).square().mean().item())

@@ -108,7 +108,7 @@ def _corruptions() -> TaskList:
         "noise": [partial(noise, deviation=0.05 * level) for level in severities],
         "blur": [partial(blur, share=level / 60) for level in severities],
         "contrast": [partial(flatten_contrast, keep=0.5**level) for level in severities],
-        "pixelate": [partial(pixelate, by=1 + 0.75 * level) for level in severities],
+        "pixelate": [partial(pixelate, by=level + 1) for level in severities],
     }
     shifts = [
         Shift(f"{kind}+severity-{level}", (part,))

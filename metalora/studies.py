@@ -70,6 +70,17 @@ def _steps(config: ComparisonConfig, steps: int) -> ComparisonConfig:
     return replace(config, training=replace(config.training, steps=steps))
 
 
+def _on(suite: str, *methods: str, hold_out: tuple[str, ...] = ()) -> ComparisonConfig:
+    """Another suite, three seeds, 600 steps."""
+    config = SuiteConfig(suite, hold_out=hold_out, max_queries=3000)
+    return _steps(_compositions(*methods, suite=config, seeds=3), 600)
+
+
+_FREE = ("original", *STATIC, "metalora-tr-constant", "metalora-tr", "metalora-tr@8", "metalora-tr@all")
+_WITHIN = ("original", "lora-equal-budget", "metalora-tr-constant", "metalora-tr", "metalora-tr@8")
+_UNDONE = ("original@8-undone", "original@all-undone", "lora-equal-budget@8-undone")
+OMNIGLOT = "folder:omniglot_small1.zip"  # B. Lake et al., Science 2015; below --data
+ALPHABETS = ("Balinese", "Early_Aramaic", "Greek", "Korean", "Latin")
 _CEILING = ("metalora-tr-named-oracle", "metalora-tr-named-shuffled@8")
 _PAIR = ("lora-equal-budget", *NAMED, "metalora-tr-named-oracle")
 _TASKS = {seen: SuiteConfig("cifar10-compositions", draw_unseen=48 - seen, max_queries=3000) for seen in (2, 8)}
@@ -83,7 +94,14 @@ STUDIES = {
                 "lora-equal-budget", "metalora-tr", "metalora-tr@1", "metalora-tr@8", "metalora-tr@all"
             ),
             "static": _compositions(
-                "original@8-renormalised", "lora", "multi-lora", "lora-named", "metalora-cp-named@8", seeds=3
+                "original@8-renormalised",
+                *_UNDONE,
+                "lora",
+                "multi-lora",
+                "lora-named",
+                "metalora-tr-named@8",  # whose budget the equal one gets
+                "metalora-cp-named@8",
+                seeds=3,
             ),
         },
     ),
@@ -106,8 +124,20 @@ STUDIES = {
         "How does the gain depend on steps, budget, number of tasks and size of the set?",
         {
             **{f"steps-{n}": _steps(_compositions(*_PAIR, rank=2, seeds=3), n) for n in (1200, 600, 2400)},
-            **{f"rank-{rank}": _compositions(*_PAIR, rank=rank, seeds=3) for rank in (1, 3)},
+            # Parameters in all; steps-1200 has 40 k, the first part of the primary study 80 k.
+            "budget-20k": _compositions(*_PAIR, rank=1, seeds=3),
+            "budget-10k": _compositions(*_PAIR, rank=1, hidden=4, seeds=3),
             **{f"tasks-{n}": _compositions(*_PAIR, rank=2, seeds=3, suite=suite) for n, suite in _TASKS.items()},
+        },
+    ),
+    "breadth": Study(
+        "Does generation pay on other suites, and does it fail to where no pixel tells the task?",
+        {
+            "corruptions": _on("cifar10-corruptions", *_FREE, "metalora-tr-named@8", "metalora-tr-named@all"),
+            "shifts": _on("cifar10", *_FREE),
+            "rules": _on("cifar10-rules", *_WITHIN),
+            "digits": _on("digits", *_FREE, "metalora-tr-named@8", "metalora-tr-named@all"),
+            **{f"omniglot-{name.lower()}": _on(OMNIGLOT, *_WITHIN, hold_out=(name,)) for name in ALPHABETS},
         },
     ),
 }
@@ -121,8 +151,11 @@ def study(name: str) -> Study:
 
 
 def settings(config: ComparisonConfig, *, data: str, final: bool, seeds: int | None = None) -> ComparisonConfig:
-    """A part's comparison as it is run: where the data lies, in development or final, with fewer seeds where asked."""
+    """A part's comparison as it is run: data below a folder, development or final, fewer seeds where asked."""
     suite = replace(config.suite, data=data, development=not final)
+    head, colon, path = suite.name.partition(":")
+    if colon:
+        suite = replace(suite, name=f"{head}:{Path(data) / path}")
     return replace(config, suite=suite, seeds=min(config.seeds, seeds or config.seeds))
 
 

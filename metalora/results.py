@@ -65,6 +65,28 @@ def load_bundled(name: str) -> Comparison:
     return load_comparison(FOLDER / name / RESULTS)
 
 
+def set_sizes() -> list[str]:
+    """Sizes of the sets that rows of bundled results are used with, "1" and "all" among them."""
+    found = {str(arm(name).set_size or "all") for key in bundled_results() for name in load_bundled(key).config.methods}
+    return sorted(found, key=lambda size: float("inf") if size == "all" else int(size))
+
+
+def of_set_size(comparison: Comparison, size: str) -> Comparison:
+    """The rows that are used with sets of `size` ("1", "8", …, "all"), beside those of static methods without sets.
+
+    Raises:
+        InputError: this is no size.
+    """
+    if size != "all" and not (isinstance(size, str) and size.isdigit() and int(size)):
+        raise InputError(f"{size!r} is no size of a set: use a number or all.")
+    wanted = None if size == "all" else int(size)
+    names = [row.name for row in comparison.config.arms if row.set_size == wanted or (row.static and row.set_size == 1)]
+    rows, tasks = (f[f["method"].isin(names)] if len(f) else f for f in (comparison.rows, comparison.tasks))
+    config = replace(comparison.config, methods=tuple(names), controls=False)
+    # Stars are of the whole family of rows, however many of them are shown.
+    return replace(comparison, config=config, rows=rows, tasks=tasks, kept_gains=comparison.gains)
+
+
 def compare_rows(name: str = "digits-default") -> list[dict[str, Any]]:
     """Rows of a bundled comparison: k-NN accuracy of each method on seen and unseen tasks, with its budget.
 

@@ -17,10 +17,12 @@ from metalora.results import (
     heatmap,
     load_bundled,
     marks,
+    of_set_size,
     own_comparison,
     own_config,
     paper_table,
     scatter,
+    set_sizes,
     title,
     write_tables,
 )
@@ -29,7 +31,8 @@ from pages.context import QUIET, Context
 from pages.plot import Plot
 from pages.words import Sentence, remember
 
-OWN = "own"
+OWN, EVERY = "own", "every"
+SIZES = {"1": "single images", "all": "whole tasks"}
 DOWNLOADS = {"csv": "CSV", "md": "Markdown", "tex": "LaTeX", "json": "JSON"}
 THEME = "() => document.body.classList.contains('dark') ? 'dark' : 'light'"
 
@@ -76,6 +79,7 @@ def build(context: Context) -> None:
         kept = [chosen[name] for name in fields]
         try:
             comparison, folder = _read(context.laboratory, token, chosen)
+            comparison = comparison if chosen["sets"] == EVERY else of_set_size(comparison, chosen["sets"])
             shown = _shown(comparison, folder, theme, chosen)
         except InputError as problem:
             return [kept, str(problem), *[gr.skip()] * (len(outputs) - 2)]
@@ -105,7 +109,9 @@ def _view() -> dict[str, Any]:
         split = gr.Radio(["seen", "unseen"], value="unseen", label="Tasks of the figures", min_width=180)
         k = gr.Radio([5, 10], value=5, label="K of the figures", min_width=140)
         backbone = gr.Radio(list(BUNDLED), value="resnet20", label="Backbone of the tasks", min_width=200)
-    return {"shown": shown, "gallery": gallery, "split": split, "k": k, "backbone": backbone}
+        sizes = [("every", EVERY), *((SIZES.get(size, f"sets of {size}"), size) for size in set_sizes())]
+        sets = gr.Radio(sizes, value=EVERY, label="Rows", info="By the images that share a core.", min_width=260)
+    return {"shown": shown, "gallery": gallery, "split": split, "k": k, "backbone": backbone, "sets": sets}
 
 
 def _read(laboratory: Laboratory, token: str | None, chosen: dict[str, Any]) -> tuple[Comparison, Path]:

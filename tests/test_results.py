@@ -22,10 +22,12 @@ from metalora.results import (
     load_bundled,
     load_comparison,
     missing_cells,
+    of_set_size,
     own_comparison,
     own_config,
     paper_table,
     scatter,
+    set_sizes,
     title,
     write_tables,
 )
@@ -192,3 +194,19 @@ def test_the_paper_s_table_stands_by_itself():
     assert [cell.bold for cell in table.rows[3]] == [False, False, True, False, False]
     assert sum(cell.bold for row in table.rows for cell in row) == 4
     assert "cannot be held against" in table.notes[0]
+
+
+def test_rows_are_chosen_by_the_size_of_their_sets():
+    whole = load_bundled("digits-default")
+    assert {"1", "8"} <= set(set_sizes())
+    eight = of_set_size(whole, "8")
+    names = [row.name for row in eight.config.arms]
+    assert names == ["original", "lora", "multi-lora", "metalora-tr@8", "lora-equal-budget"]
+    assert set(eight.rows["method"]) == set(names)
+    assert [row[0].text for row in eight.table().rows] == names
+    single = [row.name for row in of_set_size(whole, "1").config.arms]
+    assert "metalora-tr" in single
+    assert "metalora-tr@8" not in single
+    for size in ("0", "eight", None):
+        with pytest.raises(InputError, match="no size"):
+            of_set_size(whole, size)

@@ -48,6 +48,15 @@ def test_bundled_results_fill_the_first_screen(page, open_tab):
     assert download.value.path().read_text().startswith("method,resnet20 seen K=5")
 
 
+def test_rows_are_chosen_by_the_size_of_their_sets(page, open_tab):
+    show(page, open_tab)
+    expect(row(page, "metalora-tr")).to_be_visible()
+    page.get_by_label("sets of 8", exact=True).check()
+    expect(row(page, "metalora-tr")).to_have_count(0)
+    expect(row(page, "metalora-tr@8")).to_be_visible()
+    expect(row(page, "lora")).to_be_visible()
+
+
 def test_own_rows_say_not_run_until_they_are(page, open_tab):
     show(page, open_tab)
     page.get_by_label("Own rows: those ticked below").check()

@@ -200,3 +200,22 @@ def test_original_has_no_time_per_step(finished):
     folder, _ = finished
     rows = read_comparison(QUICK, folder, "pooled").rows
     assert all(math.isnan(time) for time in rows.loc[rows["method"] == "original", "ms_per_step"])
+
+
+def test_rows_of_sets_are_held_against_static_rows_that_know_them(tmp_path):
+    config = replace(QUICK, methods=("lora", "lora@4", "lora@4-routed", "metalora-tr", "metalora-tr@4"), seeds=2)
+    list(run_comparison(config, tmp_path, jobs=1))
+    comparison = read_comparison(config, tmp_path, "pooled")
+    assert set(comparison.set_gains["method"]) == {"metalora-tr@4"}
+    (against,) = set(comparison.set_gains["against"])
+    assert against in ("lora@4", "lora@4-routed")
+    assert set(comparison.gains["against"]) == {"lora"}
+    rows = comparison.rows[(comparison.rows["k"] == 1) & (comparison.rows["gallery"] == "pooled")]
+    seen = rows[rows["split"] == "seen"].pivot(index="seed", columns="method", values="accuracy")
+    wanted = (seen["metalora-tr@4"] - seen[against]).mean()
+    found = comparison.set_gains.set_index("split").loc["seen", "gain"]
+    assert found == pytest.approx(wanted)
+    told = [note for note in comparison.table().notes if f"over {against}" in note]
+    assert len(told) == 2
+    assert f"{100 * wanted:+.1f} points" in told[0]
+    assert read_comparison(QUICK, tmp_path, "pooled", partial=True).set_gains is None

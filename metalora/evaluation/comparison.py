@@ -162,13 +162,25 @@ class Comparison:
             return self.kept_gains
         if self.missing or self.rows.empty:
             return None
-        if not self.rows["static"].any() or not self.rows["generated"].any():
+        return self._compared(self.rows)
+
+    @property
+    def set_gains(self) -> pd.DataFrame | None:
+        """Generated rows of sets against the best static row that knows the same sets; None without either."""
+        if self.missing or self.rows.empty:
+            return None
+        rows = self.rows[self.rows["method"].isin([row.name for row in self.config.arms if row.set_size != 1])]
+        static = [row.name for row in self.config.arms if row.static]
+        return self._compared(rows.assign(static=rows["method"].isin(static)))
+
+    def _compared(self, rows: pd.DataFrame) -> pd.DataFrame | None:
+        if not rows["static"].any() or not rows["generated"].any():
             return None
         k = self.config.ks[0]
         tasks = self.tasks
         if len(tasks):
             tasks = tasks[(tasks["split"] == "unseen") & (tasks["k"] == k) & (tasks["gallery"] == self.primary)]
-        return compare_to_static(self.rows, k=k, gallery=self.primary, tasks=tasks if len(tasks) else None)
+        return compare_to_static(rows, k=k, gallery=self.primary, tasks=tasks if len(tasks) else None)
 
     def table(self, gallery: str | None = None) -> Table:
         """The table of a gallery, None: the primary one; what was not run has cells that say so."""
@@ -176,6 +188,8 @@ class Comparison:
         footnotes = [row.assumption for row in self.config.arms if row.assumption]
         if self.missing:
             footnotes.append("Stars wait until every training is there: the best static row is chosen among all.")
+        sets = self.set_gains if gallery == self.primary else None
+        footnotes += [] if sets is None else [_against_sets(row) for row in sets.itertuples()]
         # Whole results have the columns that they have: a suite without unseen tasks has none for them.
         planned = {"backbones": self.config.backbones, "ks": self.config.ks} if self.missing else {}
         return build_table(
@@ -191,9 +205,9 @@ class Comparison:
         """Plain values: config, rows (means over seeds), seeds (single ones), gains, tasks, confusion, trials."""
         rows = self.summary.rename(columns={"mean": "accuracy"})
         frames = {"rows": rows, "seeds": self.rows, "tasks": self.tasks, "confusion": self.confusion}
-        gains = self.gains
-        if gains is not None:
-            frames["gains"] = gains
+        for name, gains in (("gains", self.gains), ("set_gains", self.set_gains)):
+            if gains is not None:
+                frames[name] = gains
         if len(self.trials):
             frames["trials"] = self.trials
         return {
@@ -212,6 +226,14 @@ class Comparison:
         write_text(folder / RESULTS, json.dumps(self.to_dict(), indent=1) + "\n")
         for suffix, writer in (("csv", to_csv), ("md", to_markdown), ("tex", to_latex)):
             write_text(folder / f"comparison.{suffix}", writer(table))
+
+
+def _against_sets(row: Any) -> str:
+    interval = "" if pd.isna(row.low) else f" ({100 * row.low:.1f} to {100 * row.high:.1f})"
+    return (
+        f"{row.method} on {row.backbone}, {row.split}: {100 * row.gain:+.1f} points{interval} over {row.against}, the "
+        "best static row that knows such sets."
+    )
 
 
 def run_comparison(config: ComparisonConfig, folder: Path, *, jobs: int | None = None) -> Iterator[CellDone]:

@@ -16,7 +16,8 @@ from metalora.config import AdapterConfig
 from metalora.cores import Cores
 from metalora.errors import InputError
 from metalora.extractor import make_extractor, report_stages, silence_stages
-from metalora.folding import Fold, fold_norms, unfold_norms
+from metalora.first_batch import fold_frozen, learn_width, try_layers
+from metalora.folding import Fold, unfold_norms
 from metalora.layers import ADAPTED, AdaptedLayer, Adapter, carrying, current
 from metalora.mapping import ConstantCore, MappingNet
 from metalora.methods import method
@@ -121,25 +122,11 @@ class AdaptedModel(nn.Module):
         # What is learnt here outlives an inference_mode around the first batch.
         with torch.inference_mode(False), torch.no_grad():
             example = images[:1].detach().clone()
-            self._fold_norms(example)
+            self._folds = fold_frozen(self, example)
             if self.config.generates:
-                self._learn_width(self.extractor(torch.cat([example] * 2)))
-            # Two batch sizes: a leading axis that is not the batch may equal one of them by chance.
-            for count in (2, 3):
-                self._try_layers(torch.cat([example] * count))
+                learn_width(self, example)
+            try_layers(self, example)
             self.example = example
-
-    def _fold_norms(self, example: Tensor) -> None:
-        """From here on the frozen part is cheaper, and exact in `disabled()` only."""
-        nets = [self.backbone]
-        if self.config.generates and getattr(self.extractor, "own", None) is not None:
-            nets.append(self.extractor.own)
-        self._folds = []
-        for net in nets:
-            net.channels_last = net.name is not None  # a foreign one may rely on the usual layout
-            layout = torch.channels_last if net.channels_last else torch.preserve_format
-            with carrying(enabled=False, exact=True):
-                self._folds += fold_norms(net, example, layout)
 
     def _refold(self) -> None:
         for conv, norm in self._folds:
@@ -151,30 +138,6 @@ class AdaptedModel(nn.Module):
         if before != [conv.weight.dtype for conv, _ in self._folds]:
             self._refold()  # from the weights themselves, which may have become wider
         return self
-
-    def _learn_width(self, features: Tensor) -> None:
-        if not self.mapping.materialised:
-            self.mapping.materialise(features.to(self.mapping.neutral))
-        wanted = (2, self.mapping.hidden.in_features)
-        if features.shape != wanted:
-            raise InputError(f"The extractor gives {tuple(features.shape)} for 2 images: make it give {wanted}.")
-
-    def _try_layers(self, images: Tensor) -> None:
-        called: set[str] = set()
-        hooks = [
-            layer.register_forward_hook(lambda layer, args, output: called.add(layer.name))
-            for layer in self.layers.values()
-        ]
-        try:
-            cores = self.generate(images) if self.generated else None
-            self._run(images, cores)
-        finally:
-            for hook in hooks:
-                hook.remove()
-        idle = [name for name in self.layers if name not in called]
-        if idle:
-            more = f" (nor are {len(idle) - 1} more)" if len(idle) > 1 else ""
-            raise InputError(f"Layer {idle[0]!r} is never called by the backbone's forward pass{more}: exclude it.")
 
     def features(self, images: Tensor) -> Tensor:
         """What the extractor sees of images: (N, F)."""

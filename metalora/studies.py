@@ -191,6 +191,18 @@ def _adopt(config: ComparisonConfig, file: Path, work: Path) -> None:
             write_text(cell_file(work, cell), json.dumps(found) + "\n")
 
 
+def read_map(folder: Path) -> dict[str, Comparison]:
+    """The finished parts of the study "map" below a folder, and the first one of "primary", as `gain_map` takes them.
+
+    Raises:
+        InputError: a file is damaged.
+    """
+    places = {part: folder / "map" / part / RESULTS for part in STUDIES["map"].parts}
+    places["budget-80k"] = folder / "primary" / "generated" / RESULTS
+    found = {part: load_comparison(file) for part, file in places.items() if file.exists()}
+    return {part: comparison for part, comparison in found.items() if not comparison.missing}
+
+
 def log_final(name: str, parts: dict[str, ComparisonConfig], folder: Path = FOLDER) -> None:
     """Add a line to the study's log: final tasks and pictures are about to be scored."""
     file = folder / name / LOG

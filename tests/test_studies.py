@@ -95,6 +95,13 @@ def test_wrong_words_are_told_in_a_sentence(tiny, words, told):
     assert told in found.output
 
 
+def test_the_map_is_drawn_from_what_is_there(tmp_path):
+    found = call("map", "--figure", tmp_path / "map.html", "--out", tmp_path)
+    assert found.exit_code == 0, found.output
+    assert "No part of the map has run yet" in (tmp_path / "map.html").read_text()
+    assert call("primary", "--figure", tmp_path / "x.html").exit_code == 2
+
+
 def test_without_a_name_the_studies_are_listed():
     found = call()
     assert found.exit_code == 0

@@ -23,6 +23,9 @@ def study(
     final: Annotated[
         bool, typer.Option("--final", help="Score unseen tasks and test images; every call is logged.")
     ] = False,
+    figure: Annotated[
+        Path | None, typer.Option(help="Of the study map: draw the gains that are there into this file and leave.")
+    ] = None,
     jobs: Annotated[int | None, typer.Option(help="Processes at a time; left out: one per core on a CPU.")] = None,
     out: Annotated[
         Path | None, typer.Option(help="Folder of the results; left out: assets/results, or results/development.")
@@ -38,14 +41,25 @@ def study(
     from metalora.bounds import whole
     from metalora.errors import InputError
     from metalora.evaluation.checks import check_comparison
+    from metalora.figures import draw
+    from metalora.figures.gain_map import gain_map as gain_figure
+    from metalora.gain_map import gain_map
     from metalora.methods import choices
     from metalora.results import FOLDER
-    from metalora.studies import STUDIES, log_final, run_part, settings
+    from metalora.studies import STUDIES, log_final, read_map, run_part, settings
     from metalora.studies import study as find
 
     if name is None:
         rows = [[key, ", ".join(found.parts), found.question] for key, found in STUDIES.items()]
         tell_table("Studies", ("name", "parts", "question"), rows)
+        return
+    kind = "final" if final else "development"
+    folder = out or (FOLDER if final else Path("results/development"))
+    if figure is not None:
+        if name != "map":
+            raise InputError(f"The study {name} has no figure of its own: leave --figure out, or name map.")
+        draw(gain_figure(gain_map(read_map(folder)), theme="print"), figure)
+        typer.echo(f"The map is in {figure}.")
         return
     for count, value in (("seeds", seeds), ("jobs", jobs)):
         if value is not None:
@@ -61,8 +75,6 @@ def study(
             suites[key], notes = check_comparison(config, bar.tell)
         for note in notes:
             typer.echo(f"Note: {note}", err=True)
-    kind = "final" if final else "development"
-    folder = out or (FOLDER if final else Path("results/development"))
     if final:
         log_final(name, parts, folder)
     try:

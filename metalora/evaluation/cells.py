@@ -10,18 +10,19 @@ import json
 import statistics
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from metalora.arms import Arm, arm
 from metalora.backbones import image_size_for, load_backbone
 from metalora.bounds import whole
 from metalora.config import AdapterConfig
 from metalora.errors import InputError
-from metalora.evaluation.embedding import Protocol
+from metalora.evaluation.embedding import Protocol, standardise_sets
 from metalora.evaluation.knn import confusion_by_task, per_task_accuracy
 from metalora.evaluation.scoring import SideFeatures, accuracy, embedded_sides, measure, validation_accuracy
 from metalora.evaluation.undoing import embed_undone, train_reader
@@ -141,15 +142,24 @@ def run_cell(config: CellConfig) -> dict[str, Any]:
     reader = None
     if any(row.use == "undone" for row in arms):
         reader = train_reader(backbone, suite, adapter, training, features)
+    alone = embedded_sides(model, suite, replace(_protocol(arms[0], training), set_size=1, use=None), features)
     for row in arms:
         protocol = _protocol(row, training)
         if row.use == "undone":
             sides = functools.cache(lambda side, p=protocol: embed_undone(model, reader, suite, side, p, features))
+        elif row.static and row.use != "renormalised":  # what is made of sets comes after the embedding
+            sides = functools.partial(_with_sets, suite, alone, protocol)
         else:
             sides = embedded_sides(model, suite, protocol, features)
         reading = {"generator_parameters": _reading_parameters(reader)} if row.use == "undone" else {}
         _measure(suite, row, config, protocol, sides, shared | reading, found)
     return found
+
+
+def _with_sets(suite: Suite, alone: SideFeatures, protocol: Protocol, side: str) -> Tensor:
+    if protocol.use == "standardised":
+        return standardise_sets(alone(side), protocol.sets(suite.sides[side]))
+    return alone(side)
 
 
 def _reading_parameters(reader: AdaptedModel) -> int:

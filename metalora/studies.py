@@ -89,16 +89,16 @@ STUDIES = {
     "primary": Study(
         "Where images' tasks conflict, by how much does a generated adapter beat a static one of equal budget?",
         {
-            "generated": _compositions("original", *STATIC, "metalora-tr-constant", *NAMED, *_CEILING),
-            "free": _compositions(
-                "lora-equal-budget", "metalora-tr", "metalora-tr@1", "metalora-tr@8", "metalora-tr@all"
+            "main": _compositions(
+                "original", *STATIC, "metalora-tr-constant", "metalora-tr@8", "metalora-tr@all", *NAMED, *_CEILING
             ),
-            "static": _compositions(
+            "more": _compositions(
                 "original@8-renormalised",
                 *_UNDONE,
                 "lora",
                 "multi-lora",
                 "lora-named",
+                "metalora-tr",
                 "metalora-tr-named@8",  # whose budget the equal one gets
                 "metalora-cp-named@8",
                 seeds=3,
@@ -199,7 +199,7 @@ def read_map(folder: Path) -> dict[str, Comparison]:
         InputError: a file is damaged.
     """
     places = {part: folder / "map" / part / RESULTS for part in STUDIES["map"].parts}
-    places["budget-80k"] = folder / "primary" / "generated" / RESULTS
+    places["budget-80k"] = folder / "primary" / "main" / RESULTS
     found = {part: load_comparison(file) for part, file in places.items() if file.exists()}
     return {part: comparison for part, comparison in found.items() if not comparison.missing}
 

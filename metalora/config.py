@@ -85,6 +85,20 @@ class AdapterConfig:
         """Whether cores are generated for each image."""
         return method(self.method).generated and self.core == "generated"
 
+    def must_fit(self, suite: str, factors: tuple[int, ...]) -> None:
+        """See that the code names the factors of a suite, if it names any.
+
+        Args:
+            suite: its name.
+            factors: numbers of values of its factors; () where they have no names.
+
+        Raises:
+            InputError: it names others.
+        """
+        if self.factors and self.factors != factors:
+            has = factors or "none"
+            raise InputError(f"The adapter names factors of {self.factors} values, {suite} has {has}: set factors so.")
+
     def format(self, rank: int) -> Any:
         """The update format of a layer of this rank (an object of `formats.py`)."""
         kind = method(self.method).format

@@ -10,7 +10,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from metalora.errors import InputError
 from metalora.features import FeatureCache
 from metalora.model import AdaptedModel
 from metalora.states import generator
@@ -34,9 +33,7 @@ class Objective(nn.Module):
     def __init__(self, model: AdaptedModel, suite: Suite, *, weight: float, told: float, seed: int):
         super().__init__()
         factors = model.config.factors
-        if factors and factors != tuple(map(len, suite.factors)):
-            has = tuple(map(len, suite.factors)) or "none"
-            raise InputError(f"The adapter names factors of {factors} values, {suite.name} has {has}: set factors so.")
+        model.config.must_fit(suite.name, tuple(map(len, suite.factors)))
         self.weight, self.told, self.seed, self.factors = weight, told, seed, factors
         self.generates, self.levels = model.config.generates, suite.levels
         classes = suite.sides["train"].labels.unique()

@@ -48,6 +48,7 @@ class RunConfig:
 
     def __post_init__(self) -> None:
         check_ks(self.ks)
+        self.adapter.must_fit(self.suite.name, self.suite.factors)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, ready for JSON."""

@@ -42,6 +42,12 @@ def finished(tmp_path_factory):
     return folder
 
 
+def test_a_run_that_cannot_name_its_factors_is_refused_before_it_has_a_folder():
+    with pytest.raises(InputError, match=r"\(2, 2\) values, digits has \(2, 2, 3\)"):
+        RunConfig(adapter=AdapterConfig(factors=(2, 2)))
+    assert RunConfig(adapter=AdapterConfig(factors=(2, 2, 3))).adapter.factors == (2, 2, 3)
+
+
 def test_a_finished_run_has_what_a_person_expects(finished):
     assert sorted(path.name for path in finished.iterdir()) == ["adapter", "events.jsonl", "result.json", "run.json"]
     said = settings(finished)

@@ -90,7 +90,7 @@ STUDIES = {
         "Where images' tasks conflict, by how much does a generated adapter beat a static one of equal budget?",
         {
             "main": _compositions(
-                "original", *STATIC, "metalora-tr-constant", "metalora-tr@8", "metalora-tr@all", *NAMED, *_CEILING
+                "original", *STATIC, *NAMED, *_CEILING, "metalora-tr-constant", "metalora-tr@8", "metalora-tr@all"
             ),
             "more": _compositions(
                 "original@8-renormalised",

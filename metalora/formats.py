@@ -159,3 +159,12 @@ def largest_rank(kind: type, inputs: int, outputs: int) -> int:
     """
     side = min(inputs, outputs)
     return math.isqrt(side) if kind is TR else side
+
+
+def largest_family(kind: type, inputs: int, outputs: int) -> int:
+    """The largest rank at which generated cores still reach new updates of a weight with these sides.
+
+    A single ΔW of TR gains nothing beyond `largest_rank`, but those of all cores span up to R² dimensions of
+    inputs · outputs: W times any exchange of its I channels takes R = K² of the kernel's positions, for instance.
+    """
+    return math.isqrt(inputs * outputs) if kind is TR else largest_rank(kind, inputs, outputs)

@@ -10,7 +10,7 @@ from torch import nn
 
 from metalora.config import AdapterConfig
 from metalora.errors import InputError, LayersLeftOut
-from metalora.formats import TR, largest_rank
+from metalora.formats import TR, largest_family, largest_rank
 from metalora.methods import choices, method
 
 # These read their linears' weights instead of calling them: an adapter there would do nothing.
@@ -51,11 +51,11 @@ def select_layers(net: nn.Module, config: AdapterConfig, stem: str | None = None
     ranks = {}
     for name in chosen:
         rank = _rank(name, config)
-        largest = _largest(candidates[name], config)
+        largest = _largest(candidates[name], config, asked=_pattern(name, config) is not None)
         if rank <= largest:
             ranks[name] = rank
         elif config.targets is not None or rank != config.rank:
-            raise InputError(_too_large(rank, largest, name, config))
+            raise InputError(_too_large(rank, largest, name, config, asked=_pattern(name, config) is not None))
         else:
             left_out[name] = f"rank {rank} exceeds its largest, {largest}"
     if not ranks:
@@ -112,11 +112,12 @@ def _up_to(net: nn.Module, stem: str) -> set[str]:
     return set(names[: last + 1])
 
 
+def _pattern(name: str, config: AdapterConfig) -> str | None:
+    return next((pattern for pattern in config.rank_pattern if re.search(pattern, name)), None)
+
+
 def _rank(name: str, config: AdapterConfig) -> int:
-    for pattern, rank in config.rank_pattern.items():
-        if re.search(pattern, name):
-            return rank
-    return config.rank
+    return config.rank_pattern.get(_pattern(name, config), config.rank)
 
 
 def layer_sides(layer: nn.Module) -> tuple[int, int]:
@@ -125,11 +126,15 @@ def layer_sides(layer: nn.Module) -> tuple[int, int]:
     return math.prod(inputs), outputs
 
 
-def _largest(layer: nn.Module, config: AdapterConfig) -> int:
-    return largest_rank(method(config.method).format, *layer_sides(layer))
+def _largest(layer: nn.Module, config: AdapterConfig, *, asked: bool = False) -> int:
+    """The largest rank of a layer; where a pattern asks for its rank, of what all cores together reach."""
+    bound = largest_family if asked else largest_rank
+    return bound(method(config.method).format, *layer_sides(layer))
 
 
-def _too_large(rank: int, largest: int, name: str, config: AdapterConfig) -> str:
+def _too_large(rank: int, largest: int, name: str, config: AdapterConfig, *, asked: bool = False) -> str:
+    if method(config.method).format is TR and asked:
+        return f"Rank {rank} has cores of {rank}² numbers, more than the weight of {name} has. Use {largest} or less."
     if method(config.method).format is TR:
         return f"Rank {rank} needs a width of {rank}², over the smaller side of {name}. Use {largest} or less."
     return f"Rank {rank} exceeds the smaller side, {largest}, of {name}. Use {largest} or less."

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from metalora.formats import CP, TR, LoRA, MultiLoRA, largest_rank
+from metalora.formats import CP, TR, LoRA, MultiLoRA, largest_family, largest_rank
 
 
 def numbers(*shape, seed=0):
@@ -63,3 +63,26 @@ def test_down_then_up_is_the_dense_update_without_a_core(format):
 )
 def test_the_largest_rank_is_the_smaller_side_and_its_root_for_tr(kind, inputs, outputs, largest):
     assert largest_rank(kind, inputs, outputs) == largest
+
+
+@pytest.mark.parametrize("kind", [LoRA, CP, MultiLoRA])
+def test_only_rings_gain_from_a_rank_beyond_the_smaller_side(kind):
+    assert largest_family(kind, 27, 16) == largest_rank(kind, 27, 16)
+    assert largest_family(TR, 27, 16) == 20
+
+
+def test_a_ring_of_the_kernels_size_exchanges_channels_exactly():
+    """Why the first convolution wants R = K²: there is a ring whose core is the exchange itself."""
+    weight, positions = numbers(5, 3, 3, 3), 9
+    ring = TR(positions)
+    A, B = (torch.zeros(shape, dtype=torch.float64) for shape in ring.parameter_shapes((3, 3), 3, 5).values())
+    for k in range(positions):
+        for channel in range(3):
+            A[channel, k // 3, k % 3, channel, k] = 1
+            B[k, :, channel] = weight[:, channel, k // 3, k % 3]
+    for order in ((1, 2, 0), (2, 1, 0)):
+        core = torch.zeros(1, positions, positions, dtype=torch.float64)
+        for channel, source in enumerate(order):
+            core[0, source, channel] = 1
+        wanted = torch.stack([weight[:, source] for source in order], dim=1)
+        torch.testing.assert_close(ring.dense(A, B, core)[0], wanted)

@@ -69,6 +69,13 @@ def test_tr_needs_the_square_of_its_rank(resnet):
     assert str(caught.value) == wanted
 
 
+def test_a_pattern_may_give_tr_what_all_cores_together_reach(resnet):
+    assert select(resnet, rank_pattern={"^conv1$": 9}).ranks["conv1"] == 9
+    assert select(resnet, rank_pattern={"^conv1$": 20}).ranks["conv1"] == 20  # 27 · 16 numbers, isqrt
+    with pytest.raises(InputError, match=r"cores of 21² numbers, more than the weight of conv1 has. Use 20 or less"):
+        select(resnet, rank_pattern={"^conv1$": 21})
+
+
 def test_default_targets_leave_small_layers_out_and_say_so(resnet):
     with pytest.warns(
         UserWarning, match=r"Not adapted, since rank 20 exceeds its largest, 16: conv1, layer1\.0\.conv1"

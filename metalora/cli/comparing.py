@@ -32,6 +32,7 @@ OPTIONS = {
     "seeds": Option(Whole, "Random seeds to average over; stars need 6.", COMPARISON),
     "k": Option(list[int] | None, "K of k-NN; repeatable.", COMPARISON, "ks"),
     "rank": Option(Whole, "R of Meta-LoRA TR; LoRA and CP get R².", COMPARISON),
+    "rank_pattern": Option(Many, "REGEX=R of Meta-LoRA TR in layers of that name; repeatable.", COMPARISON),
     "hidden": Option(Whole, "Width of the mapping net.", COMPARISON),
     "extractor": Option(Text, "What cores are read from: self, stem, or a backbone's name.", COMPARISON),
     "targets": Option(Many, "Regular expression over layer names to adapt; repeatable. Left out: all.", COMPARISON),

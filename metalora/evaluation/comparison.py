@@ -33,6 +33,7 @@ class ComparisonConfig:
 
     Attributes:
         hidden: width of the mapping net.
+        rank_pattern: regular expression → R of Meta-LoRA TR in layers of that name.
         rank: R of Meta-LoRA TR; LoRA and CP get R², each Multi-LoRA branch a third of that.
         tune: try every rate of `RATES` with the first seed, for every training and backbone alike, and go on
             with the one that is best on validation.
@@ -47,6 +48,7 @@ class ComparisonConfig:
     rank: int = 3
     extractor: str = "self"
     hidden: int = 32
+    rank_pattern: Mapping[str, int] = field(default_factory=dict)
     targets: tuple[str, ...] | None = None
     training: TrainingConfig = field(default_factory=TrainingConfig)
     tune: bool = False
@@ -91,6 +93,7 @@ class ComparisonConfig:
             factors=self.suite.factors if row.named else (),
             extractor=self.extractor,
             hidden=self.hidden,
+            rank_pattern=self.rank_pattern if name == REFERENCE else {},
             targets=self.targets,
             seed=seed,
         )

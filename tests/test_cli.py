@@ -420,7 +420,7 @@ def test_wrong_words_for_embed(arguments, said, pictures):
 
 
 def test_a_loss_that_is_not_finite_is_told(tmp_path, monkeypatch):
-    monkeypatch.setattr("metalora.training.F.cross_entropy", lambda logits, _: logits.sum() * float("nan"))
+    monkeypatch.setattr("metalora.objective.F.cross_entropy", lambda logits, _: logits.sum() * float("nan"))
     assert "lower the learning rate" in refused("train", tmp_path / "run", *QUICK)
     assert json.loads((tmp_path / "run/run.json").read_text())["status"] == "failed"
     assert not (tmp_path / "run/adapter").exists()

@@ -209,6 +209,7 @@ def test_the_life_of_runs_with_real_workers(workspace, make_queue, monkeypatch):
     visitor = workspace.new_visitor()
     killed, stopped = (workspace.prepare_run(visitor, config(steps)) for steps in (100_000, 150))
     assert next(queue.start(visitor, killed)).run == killed
+    wait_for(lambda: queue.status(visitor, killed).state == "running")
     assert queue.submit(visitor, stopped).place == 1
     folder = workspace.run_folder(visitor, killed)
     wait_for(lambda: queue.status(visitor, killed).step >= 1)

@@ -15,6 +15,7 @@ HARMLESS = re.compile(r"GL Driver|WebGL|^Method not implemented\.$")  # of graph
 # Of pages that are left while they wait; Gradio ends the stream of a session that has gone with 404.
 ABORTED = re.compile(
     r"AbortError: signal is aborted|Connection errored out|Unexpected error 404: Not Found|ERR_INCOMPLETE_CHUNKED"
+    r"|TypeError: network error"
 )
 
 

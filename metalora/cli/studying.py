@@ -84,6 +84,7 @@ def study(
                 Bar(f"{name}, {key}") as bar,
                 contextlib.closing(run_part(config, folder / name / key, own, suites[key].primary, jobs)) as cells,
             ):
+                bar.tell(0, None, "the first trainings")
                 for cell in cells:
                     bar.tell(cell.done, cell.total, f"{time_left(cell.seconds_left)}  {cell.name}", line=True)
     except KeyboardInterrupt as error:

@@ -35,7 +35,8 @@ from metalora.version import __version__
 LOG = "final.jsonl"
 UNSEEN = 16  # of the 48 compositions, others for every seed
 NAMED = tuple(f"metalora-tr-named@{size}" for size in (1, 8, "all"))
-STATIC = tuple(f"lora-equal-budget{use}" for use in ("", "@8", "@8-routed", "@8-renormalised"))
+_USES = ("", "-routed", "-renormalised")
+STATIC = ("lora-equal-budget", *(f"lora-equal-budget@{size}{use}" for size in (8, "all") for use in _USES))
 
 
 @dataclass(frozen=True)

@@ -203,7 +203,8 @@ def test_original_has_no_time_per_step(finished):
 
 
 def test_rows_of_sets_are_held_against_static_rows_that_know_them(tmp_path):
-    config = replace(QUICK, methods=("lora", "lora@4", "lora@4-routed", "metalora-tr", "metalora-tr@4"), seeds=2)
+    rows = ("lora", "lora@4", "lora@4-routed", "metalora-tr", "metalora-tr@4", "metalora-tr@all")  # alone in its size
+    config = replace(QUICK, methods=rows, seeds=2)
     list(run_comparison(config, tmp_path, jobs=1))
     comparison = read_comparison(config, tmp_path, "pooled")
     assert set(comparison.set_gains["method"]) == {"metalora-tr@4"}

@@ -169,12 +169,16 @@ class Comparison:
 
     @property
     def set_gains(self) -> pd.DataFrame | None:
-        """Generated rows of sets against the best static row that knows the same sets; None without either."""
+        """Generated rows of sets against the best static row that knows sets of the same size; None without either."""
         if self.missing or self.rows.empty:
             return None
-        rows = self.rows[self.rows["method"].isin([row.name for row in self.config.arms if row.set_size != 1])]
-        static = [row.name for row in self.config.arms if row.static]
-        return self._compared(rows.assign(static=rows["method"].isin(static)))
+        found = []
+        for size in dict.fromkeys(row.set_size for row in self.config.arms if row.set_size != 1):
+            knowing = {row.name: row.static for row in self.config.arms if row.set_size == size}
+            rows = self.rows[self.rows["method"].isin(knowing)]
+            found.append(self._compared(rows.assign(static=rows["method"].map(knowing).astype(bool))))
+        found = [gains for gains in found if gains is not None]
+        return pd.concat(found, ignore_index=True) if found else None
 
     def _compared(self, rows: pd.DataFrame) -> pd.DataFrame | None:
         if not rows["static"].any() or not rows["generated"].any():
@@ -235,7 +239,7 @@ def _against_sets(row: Any) -> str:
     interval = "" if pd.isna(row.low) else f" ({100 * row.low:.1f} to {100 * row.high:.1f})"
     return (
         f"{row.method} on {row.backbone}, {row.split}: {100 * row.gain:+.1f} points{interval} over {row.against}, the "
-        "best static row that knows such sets."
+        "best static row that knows sets of that size."
     )
 
 

@@ -114,10 +114,11 @@ def knn_routed(
     numbers, member = gallery_sets.unique(return_inverse=True)
     sizes = torch.bincount(member)
     sums = gallery.new_zeros(len(numbers), gallery.shape[1]).index_add_(0, member, normalize(gallery, dim=1))
+    directions = normalize(sums, dim=1)
     for number in query_sets.unique().tolist():
         mine = query_sets == number
         mean = normalize(queries[mine], dim=1).mean(0)
-        nearest = (normalize(sums, dim=1) @ mean).argsort(descending=True, stable=True)
+        nearest = (directions @ mean).argsort(descending=True, stable=True)
         enough = int((sizes[nearest].cumsum(0) < max(images, *ks)).sum()) + 1
         own = torch.isin(member, nearest[:enough])
         found = knn_predict(queries[mine], gallery[own], labels[own], ks)

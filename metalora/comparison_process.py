@@ -16,7 +16,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from metalora.errors import InputError
-from metalora.evaluation.comparison import CELLS, ComparisonConfig
+from metalora.evaluation.comparison import ComparisonConfig
+from metalora.evaluation.running import CELLS
 from metalora.failures import reason_of_exit
 from metalora.processes import launch
 from metalora.results import adopt_bundled, cells_of, missing_cells

@@ -21,7 +21,8 @@ from metalora.backbones import ASSETS, BUNDLED
 from metalora.bounds import whole
 from metalora.errors import InputError
 from metalora.evaluation.cells import CellConfig, SuiteConfig
-from metalora.evaluation.comparison import RESULTS, Comparison, ComparisonConfig, cell_file, read_comparison, with_rate
+from metalora.evaluation.comparison import RESULTS, Comparison, ComparisonConfig
+from metalora.evaluation.running import cell_file, read_comparison, with_rate
 from metalora.evaluation.tables import Cell, Table, to_csv, to_latex, to_markdown
 from metalora.figures.comparison import budget_scatter, task_heatmap
 from metalora.figures.palette import Theme, arm_style, notice

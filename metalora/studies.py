@@ -17,15 +17,8 @@ import pandas as pd
 
 from metalora.errors import InputError
 from metalora.evaluation.cells import SuiteConfig
-from metalora.evaluation.comparison import (
-    RESULTS,
-    CellDone,
-    Comparison,
-    ComparisonConfig,
-    cell_file,
-    read_comparison,
-    run_comparison,
-)
+from metalora.evaluation.comparison import RESULTS, Comparison, ComparisonConfig
+from metalora.evaluation.running import CellDone, cell_file, read_comparison, run_comparison
 from metalora.methods import choices
 from metalora.results import FOLDER, as_cells, load_comparison
 from metalora.states import write_text

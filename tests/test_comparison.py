@@ -10,7 +10,8 @@ import metalora
 from metalora.config import AdapterConfig
 from metalora.errors import InputError
 from metalora.evaluation.cells import SuiteConfig, equal_budget
-from metalora.evaluation.comparison import RATES, ComparisonConfig, best_rates, read_comparison, run_comparison
+from metalora.evaluation.comparison import ComparisonConfig
+from metalora.evaluation.running import RATES, best_rates, read_comparison, run_comparison
 from metalora.evaluation.scoring import check_galleries
 from metalora.training import TrainingConfig
 

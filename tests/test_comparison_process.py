@@ -14,7 +14,8 @@ from metalora.cli.writing import as_compare_command
 from metalora.comparison_process import Stage, allow, ask_to_stop, run_apart, stage
 from metalora.errors import InputError
 from metalora.evaluation.cells import SuiteConfig
-from metalora.evaluation.comparison import ComparisonConfig, cell_file
+from metalora.evaluation.comparison import ComparisonConfig
+from metalora.evaluation.running import cell_file
 from metalora.results import cells_of, own_config
 from metalora.states import write_text
 from metalora.training import TrainingConfig

@@ -7,7 +7,8 @@ import pytest
 
 from metalora.errors import InputError
 from metalora.evaluation.cells import SuiteConfig
-from metalora.evaluation.comparison import Comparison, ComparisonConfig, cell_file, read_comparison, run_comparison
+from metalora.evaluation.comparison import Comparison, ComparisonConfig
+from metalora.evaluation.running import cell_file, read_comparison, run_comparison
 from metalora.evaluation.tables import NOT_RUN
 from metalora.results import (
     MOST_SEEDS,

@@ -58,7 +58,8 @@ def compare(
     """
     from metalora.errors import InputError
     from metalora.evaluation.checks import check_comparison
-    from metalora.evaluation.comparison import CELLS, RESULTS, read_comparison, run_comparison
+    from metalora.evaluation.comparison import RESULTS
+    from metalora.evaluation.running import CELLS, read_comparison, run_comparison
     from metalora.storage import check_folder
 
     if jobs is not None and jobs < 1:

@@ -1,30 +1,24 @@
-"""`compare`, the main job: methods × backbones × seeds as independent cells, then one table."""
+"""A comparison: its settings, which amount to cells, and its results as one table."""
 
 import json
-import time
-import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import joblib
 import pandas as pd
 
 from metalora.arms import CONTROLS, DEFAULT, Arm, arm
 from metalora.bounds import whole
 from metalora.config import AdapterConfig
-from metalora.device import pick_device
 from metalora.errors import InputError
-from metalora.evaluation.cells import REFERENCE, CellConfig, SuiteConfig, run_cell
+from metalora.evaluation.cells import REFERENCE, CellConfig, SuiteConfig
 from metalora.evaluation.statistics import CELL, compare_to_static, summarise
 from metalora.evaluation.tables import Table, build_table, to_csv, to_latex, to_markdown
-from metalora.methods import method
 from metalora.states import write_text
 from metalora.training import TrainingConfig
 
-RATES = (1e-3, 3e-3, 6e-3)  # that `tune` tries
-CELLS, RESULTS = "cells", "comparison.json"
+RESULTS = "comparison.json"
 
 
 @dataclass(frozen=True)
@@ -35,7 +29,7 @@ class ComparisonConfig:
         hidden: width of the mapping net.
         rank_pattern: regular expression → R of Meta-LoRA TR in layers of that name.
         rank: R of Meta-LoRA TR; LoRA and CP get R², each Multi-LoRA branch a third of that.
-        tune: try every rate of `RATES` with the first seed, for every training and backbone alike, and go on
+        tune: try every rate of `running.RATES` with the first seed, for every training and backbone alike, and go on
             with the one that is best on validation.
     """
 
@@ -117,17 +111,6 @@ class ComparisonConfig:
             return cls(**known)
         except (KeyError, TypeError) as error:
             raise InputError(f"These are no settings of a comparison ({error}): run it again.") from error
-
-
-@dataclass(frozen=True)
-class CellDone:
-    """Told after every finished cell."""
-
-    done: int
-    total: int
-    name: str
-    result: dict[str, Any]
-    seconds_left: float
 
 
 @dataclass(frozen=True)
@@ -241,145 +224,3 @@ def _against_sets(row: Any) -> str:
         f"{row.method} on {row.backbone}, {row.split}: {100 * row.gain:+.1f} points{interval} over {row.against}, the "
         "best static row that knows sets of that size."
     )
-
-
-def run_comparison(config: ComparisonConfig, folder: Path, *, jobs: int | None = None) -> Iterator[CellDone]:
-    """Run the cells that `folder` lacks, yielding after each; then `read_comparison` has the results.
-
-    Args:
-        jobs: processes at a time; None: one per core for small networks on a CPU, one on an accelerator.
-    """
-    rates = {}
-    tuning = [config.cells(0, rate) for rate in RATES] if config.tune else []
-    trials = [cell for cells in tuning for cell in cells if _is_trained(cell)]
-    total = len(config.cells(0, config.training.rate)) * config.seeds + len(trials)
-    started = _Clock(total)
-    for cell, result in _execute(trials, folder, jobs):
-        yield started.tell(cell, result)
-    if tuning:
-        rates = best_rates([_read(folder, cell) for cell in trials])
-    cells = [
-        with_rate(cell, rates) for seed in range(config.seeds) for cell in config.cells(seed, config.training.rate)
-    ]
-    for cell, result in _execute(cells, folder, jobs):
-        yield started.tell(cell, result)
-
-
-def read_comparison(
-    config: ComparisonConfig,
-    folder: Path,
-    primary: str,
-    notes: Sequence[str] = (),
-    *,
-    partial: bool = False,
-    known: Mapping[str, dict[str, Any]] | None = None,
-) -> Comparison:
-    """Gather the cells of a run.
-
-    Args:
-        partial: take the cells that are there and count the missing ones; not for a comparison that tunes, whose
-            rates are known at the end.
-        known: results of cells that need not be in the folder, by the cell's key.
-
-    Raises:
-        InputError: a cell is missing (unless `partial`) or damaged.
-    """
-    trials = [cell for rate in RATES for cell in config.cells(0, rate) if _is_trained(cell)] if config.tune else []
-    tried = [_read(folder, cell) for cell in trials]
-    rates = best_rates(tried)
-    wanted = [
-        with_rate(cell, rates) for seed in range(config.seeds) for cell in config.cells(seed, config.training.rate)
-    ]
-    known = known or {}
-    present = [cell for cell in wanted if not partial or cell.key in known or cell_file(folder, cell).exists()]
-    found = [known[cell.key] if cell.key in known else _read(folder, cell) for cell in present]
-    rows, tasks, confusion = (
-        pd.DataFrame([row for cell in found for row in cell[name]]) for name in ("rows", "tasks", "confusion")
-    )
-    if len(rows):
-        order = {row.name: i for i, row in enumerate(config.arms)}
-        rows = rows.sort_values("method", key=lambda names: names.map(order), kind="stable")
-    missing = len(wanted) - len(present)
-    return Comparison(config, rows, tasks, confusion, _trial_rows(tried), primary, tuple(notes), missing)
-
-
-def best_rates(trials: list[dict[str, Any]]) -> dict[tuple, float]:
-    """(backbone, first arm) → the rate with the best validation accuracy among the trials."""
-    frame = _trial_rows(trials)
-    if frame.empty:
-        return {}
-    best = frame.loc[frame.groupby(["backbone", "method"])["validation"].idxmax()]
-    return {(row.backbone, row.method): row.rate for row in best.itertuples()}
-
-
-def _trial_rows(trials: list[dict[str, Any]]) -> pd.DataFrame:
-    # The first arm of a cell is the one whose validation chooses.
-    names = ("backbone", "method", "rate", "seed", "validation")
-    return pd.DataFrame([{name: trial["rows"][0][name] for name in names} for trial in trials])
-
-
-def _is_trained(cell: CellConfig) -> bool:
-    return method(cell.adapter.method).format is not None
-
-
-def with_rate(cell: CellConfig, rates: dict[tuple, float]) -> CellConfig:
-    """The cell at the rate chosen for it, see `best_rates`; its own where there is none."""
-    rate = rates.get((cell.backbone, cell.arms[0]), cell.training.rate)
-    return replace(cell, training=replace(cell.training, rate=rate))
-
-
-class _Clock:
-    """Counts cells and estimates the time left from those that had to run."""
-
-    def __init__(self, total: int):
-        self.total, self.done, self.ran, self.started = total, 0, 0, time.monotonic()
-
-    def tell(self, cell: CellConfig, result: dict[str, Any]) -> CellDone:
-        self.done += 1
-        self.ran += not result.get("reused", False)
-        pace = (time.monotonic() - self.started) / max(1, self.ran)
-        name = f"{cell.arms[0]} on {cell.backbone}, seed {cell.training.seed}, rate {cell.training.rate:g}"
-        return CellDone(self.done, self.total, name, result, pace * (self.total - self.done))
-
-
-def cell_file(folder: Path, cell: CellConfig) -> Path:
-    """Where the result of a cell lies, or will lie."""
-    return folder / CELLS / f"{cell.key}.json"
-
-
-def _read(folder: Path, cell: CellConfig) -> dict[str, Any]:
-    try:
-        return json.loads(cell_file(folder, cell).read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise InputError(f"{folder} lacks the cell {cell.key}: run the comparison again to complete it.") from error
-    except ValueError as error:
-        raise InputError(f"{cell_file(folder, cell)} is not whole: delete it and run the comparison again.") from error
-
-
-def _execute(cells: list[CellConfig], folder: Path, jobs: int | None) -> Iterator[tuple[CellConfig, dict[str, Any]]]:
-    missing = []
-    for cell in cells:
-        if cell_file(folder, cell).exists():
-            yield cell, {**_read(folder, cell), "reused": True}
-        else:
-            missing.append(cell)
-    if not missing:
-        return
-    missing.sort(key=_is_trained, reverse=True)  # short ones last, where they fill a gap
-    if jobs is None:
-        jobs = joblib.cpu_count() if pick_device(missing[0].training.device).type == "cpu" else 1
-    jobs = max(1, min(jobs, len(missing)))
-    # joblib gives each of its processes its share of the cores as threads.
-    parallel = joblib.Parallel(n_jobs=jobs, return_as="generator_unordered")
-    tasks = (joblib.delayed(_run_and_write)(cell, folder) for cell in missing)
-    for index, result in parallel(tasks):
-        yield next(cell for cell in missing if cell.key == index), result
-
-
-def _run_and_write(cell: CellConfig, folder: Path) -> tuple[str, dict[str, Any]]:
-    """Run one cell in whatever process this is, and put its result away at once."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # check_comparison has told them, once for all seeds
-        result = run_cell(cell)
-    write_text(cell_file(folder, cell), json.dumps(result) + "\n")
-    return cell.key, result

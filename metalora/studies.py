@@ -54,7 +54,7 @@ def _compositions(*methods: str, **settings: object) -> ComparisonConfig:
         seeds=8,
         rank=3,
         hidden=16,
-        training=TrainingConfig(steps=1200, batch=128, rate=6e-3),
+        training=TrainingConfig(steps=1200, batch=128, rate=6e-3, precision="bfloat16"),
     )
     return replace(base, **settings)
 

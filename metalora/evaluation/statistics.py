@@ -100,8 +100,9 @@ def compare_to_static(
     Returns:
         Columns backbone, method, split, k, gallery, against, n_seeds, gain (mean, 0 to 1), p (two-sided
         paired t-test), low and high (95 % bootstrap interval of the mean gain), effect (Cohen's d_z),
-        p_holm (over all rows of this frame), star ("*", "n too small" below six seeds, or ""), note (why
-        a number is NaN or an interval is narrow).
+        p_holm (over all rows of this frame), detectable (the smallest gain that these seeds could have starred,
+        see `smallest_detectable_gain`), star ("*", "n too small" below six seeds, or ""), note (why a number is NaN or
+        an interval is narrow).
 
     Raises:
         InputError: seeds or tasks are not paired, nothing is there at this k and gallery, several suites.
@@ -121,9 +122,11 @@ def compare_to_static(
         by_task = _task_gains(tasks, gains, method, other, backbone) if split == "unseen" else None
         found.append({**place, "against": other, **_measure(gains.to_numpy(float), by_task, split, seed)})
     names = ["backbone", "method", "split", "k", "gallery", "against", "n_seeds", "gain", "p", "low", "high", "effect"]
-    frame = pd.DataFrame(found, columns=[*names, "note"])
+    frame = pd.DataFrame(found, columns=[*names, "std", "note"])
     frame.insert(len(names), "p_holm", holm(frame["p"].to_numpy(float)))
-    frame.insert(len(names) + 1, "star", [_star(row) for row in frame.itertuples()])
+    spreads = zip(frame.pop("std"), frame["n_seeds"], strict=True)
+    frame.insert(len(names) + 1, "detectable", [_starrable(std, n, len(frame)) for std, n in spreads])
+    frame.insert(len(names) + 2, "star", [_star(row) for row in frame.itertuples()])
     return frame
 
 
@@ -188,21 +191,29 @@ def smallest_detectable_gain(std_of_differences: float, n_seeds: int, alpha: flo
 
 def _measure(gains: np.ndarray, by_task: np.ndarray | None, split: str, seed: int) -> dict[str, object]:
     n, nan = len(gains), float("nan")
-    measured = {"n_seeds": n, "gain": gains.mean(), "p": nan, "low": nan, "high": nan, "effect": nan, "note": ""}
+    measured = {"n_seeds": n, "gain": gains.mean(), **dict.fromkeys(("p", "low", "high", "effect", "std"), nan)}
+    measured["note"] = ""
     if np.isnan(gains).any() or (by_task is not None and np.isnan(by_task).all()):
         return {**measured, "note": "an accuracy is NaN"}
     if n < 2:
         return {**measured, "note": "one seed"}
     interval = bootstrap_interval(gains, seed=seed) if by_task is None else two_way_interval(by_task, seed=seed)
     measured["low"], measured["high"] = interval
+    measured["std"] = gains.std(ddof=1)
     if np.ptp(gains) == 0:
         return {**measured, "note": "all differences equal: no t-test"}
     # The paired t-test is the one-sample test of the differences.
     measured["p"] = float(scipy.stats.ttest_1samp(gains, 0.0).pvalue)
-    measured["effect"] = gains.mean() / gains.std(ddof=1)
+    measured["effect"] = gains.mean() / measured["std"]
     if split == "unseen" and by_task is None:
         measured["note"] = SEEDS_ONLY
     return measured
+
+
+def _starrable(std: float, n_seeds: int, family: int) -> float:
+    if n_seeds < SEEDS_FOR_A_STAR:
+        return float("nan")
+    return smallest_detectable_gain(std, n_seeds, alpha=0.05 / family)
 
 
 def _star(row: object) -> str:

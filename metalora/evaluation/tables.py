@@ -292,6 +292,7 @@ def _rules(summary: pd.DataFrame, comparison: pd.DataFrame | None, gallery: str)
             f"{SEEDS_FOR_A_STAR} seeds, Holm-corrected p < 0.05, and a 95 % bootstrap interval above zero; "
             f"tested at K={comparison['k'].iloc[0]}."
         )
+        notes += _power(comparison.loc[~few])
         if (comparison.loc[~few, "note"] == SEEDS_ONLY).any():
             notes.append(
                 "Intervals of unseen tasks resample seeds, not tasks: accuracies of single tasks were not given."
@@ -300,3 +301,12 @@ def _rules(summary: pd.DataFrame, comparison: pd.DataFrame | None, gallery: str)
         rows = "" if few.all() else f" ({', '.join(comparison.loc[few, 'method'].unique())})"
         notes.append(f"n too small for stars: fewer than {SEEDS_FOR_A_STAR} seeds{rows}.")
     return notes
+
+
+def _power(comparison: pd.DataFrame) -> list[str]:
+    """The smallest gains that could have been starred; results of earlier versions do not have them."""
+    known = comparison["detectable"].dropna() if "detectable" in comparison else ()
+    if not len(known):
+        return []
+    gains = " to ".join(dict.fromkeys(format_percent(gain) for gain in (known.min(), known.max())))
+    return [f"Smallest gain that these seeds find with a probability of 80 %: {gains} points."]

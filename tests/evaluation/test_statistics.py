@@ -83,6 +83,7 @@ def test_one_comparison_is_what_scipy_says():
     expected = stats.bootstrap((gains,), np.mean, method="BCa", rng=np.random.default_rng(0)).confidence_interval
     assert (row.low, row.high) == pytest.approx(tuple(expected), abs=1e-9)
     assert (row.star, row.note) == ("*", "")
+    assert row.detectable == pytest.approx(smallest_detectable_gain(gains.std(ddof=1), 6))
 
 
 def test_seeds_are_paired_by_name_and_not_by_order():
@@ -97,7 +98,7 @@ def test_five_seeds_never_earn_a_star():
     frame = rows(results("metalora-tr", [0.9, 0.91, 0.92, 0.93, 0.95]), results("lora", [0.1] * 5))
     (row,) = compare_to_static(frame).itertuples()
     assert row.p_holm < 1e-6
-    assert row.star == "n too small"
+    assert row.star == "n too small" and math.isnan(row.detectable)
 
 
 def test_a_significant_loss_earns_no_star():
@@ -123,6 +124,8 @@ def test_the_family_is_the_whole_table():
     assert len(compared) == 4
     smallest = compared["p"].min()
     assert compared["p_holm"].min() == pytest.approx(4 * smallest)
+    spread = (np.array(TR) - np.array(LORA)).std(ddof=1)
+    assert compared["detectable"].iloc[0] == pytest.approx(smallest_detectable_gain(spread, 6, alpha=0.05 / 4))
     assert set(compared.loc[compared["split"] == "unseen", "note"]) == {SEEDS_ONLY}
 
 

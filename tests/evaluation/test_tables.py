@@ -78,6 +78,8 @@ def test_notes_say_the_rule(table, summary, comparison):
     assert mixed.notes[1] == star and mixed.notes[2] == "n too small for stars: fewer than 6 seeds (b)."
     assert not any("*" in cell.text for row in few.rows for cell in row)
     assert len(build_table(summary).notes) == 1
+    able = build_table(summary, pd.concat([comparison.assign(detectable=gain) for gain in (0.0214, 0.03, 0.0175)]))
+    assert able.notes[2] == "Smallest gain that these seeds find with a probability of 80 %: 1.8 to 3.0 points."
     unseen = build_table(summary, comparison.assign(split="unseen", note=SEEDS_ONLY))
     assert unseen.notes[2].startswith("Intervals of unseen tasks resample seeds, not tasks")
 

@@ -8,7 +8,7 @@ import re
 from dataclasses import dataclass
 
 from metalora.errors import InputError
-from metalora.methods import METHODS, choices, method
+from metalora.methods import METHODS, RIVALS, choices, method
 
 SET_SIZE = 8  # of training, for arms that are used with sets of any size
 DEFAULT = ("original", "lora", "multi-lora", "metalora-cp", "metalora-tr", "metalora-tr@8", "lora-equal-budget")
@@ -112,9 +112,9 @@ def arm(name: str) -> Arm:
         InputError: the name is none, or the combination makes no sense.
     """
     parts = _NAME.match(name)
-    if parts["method"] not in METHODS:
+    if parts["method"] not in METHODS | RIVALS:
         raise InputError(f"Unknown method {name!r}: use {choices(name, (*DEFAULT, *CONTROLS), most=12)}.")
-    generated, variant, size = METHODS[parts["method"]].generated, parts["variant"], parts["size"]
+    generated, variant, size = method(parts["method"]).generated, parts["variant"], parts["size"]
     if variant in ("constant", "shuffled", "oracle") and not generated:
         raise InputError(f"{name!r} makes no sense, {parts['method']} has no core: use metalora-cp or metalora-tr.")
     if variant == "equal-budget" and parts["method"] != "lora":

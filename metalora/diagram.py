@@ -13,7 +13,7 @@ from metalora.errors import InputError
 from metalora.figures.palette import HUES
 from metalora.figures.sheet import FACTOR_X, RADIUS, Sheet
 from metalora.formats import CP, TR, Format, LoRA, MultiLoRA, Shape
-from metalora.methods import METHODS
+from metalora.methods import METHODS, method
 from metalora.model import AdaptedModel
 
 LINK = 70  # a leg between the edges of two nodes
@@ -32,6 +32,8 @@ def network(model: AdaptedModel, layer: str) -> str:
     if layer not in model.layers:
         why = model.left_out.get(layer, "it is none of its adapted layers")
         raise InputError(f"{layer!r} has no update to draw ({why}): choose one of the adapted layers.")
+    if model.config.method not in METHODS:
+        raise InputError(f"{method(model.config.method).title} is no network of tensors: there is nothing to draw.")
     adapted = model.layers[layer]
     outputs, inputs, *kernel = adapted.weight.shape
     return diagram(

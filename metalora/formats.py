@@ -7,10 +7,11 @@ torch has them: (O, I) and (O, I, K, K).
 
 LoRA: Hu et al. 2106.09685. Conv-LoRA: arXiv 2504.00460, Eq. 5. Multi-LoRA: Wang et al. 2311.11501.
 Meta-LoRA CP and TR: arXiv 2504.00460, Eqs. 6 and 7 (tensor ring: Zhao et al. 1606.05535).
+FiLM: Perez et al. 1709.07871.
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import torch
@@ -25,6 +26,11 @@ class LoRA:
 
     rank: int
     generated: ClassVar[bool] = False
+    core_spread: ClassVar[float] = 0.1  # how far a generated core's first weights lie around 0
+
+    def fitted(self, outputs: int) -> "LoRA":
+        """The format for a weight of so many outputs."""
+        return self
 
     @property
     def width(self) -> int:
@@ -149,7 +155,49 @@ class TR(LoRA):
         return torch.einsum("bco,nca->nbao", up.unflatten(0, self.core_shape), core).flatten(1, 2)
 
 
-Format = LoRA | MultiLoRA | CP | TR
+@dataclass(frozen=True)
+class Full(LoRA):
+    """ΔW = A, every entry of the weight trained: fine-tuning without a format. The rank has no say."""
+
+    def parameter_shapes(self, kernel: Shape, inputs: int, outputs: int) -> dict[str, Shape]:
+        return {"A": (*kernel, inputs, outputs)}
+
+    def factors(self, parameters: dict[str, Tensor], scale: float) -> dict[str, Tensor]:
+        A = parameters["A"] * scale
+        return {"A": A, "B": torch.eye(A.shape[-1]).to(A)}
+
+
+@dataclass(frozen=True)
+class FiLM(LoRA):
+    """A generated gain and offset of every output: (1 + γ_n) ⊙ W x + β_n. Nothing is static, the rank has no say."""
+
+    outputs: int = 0
+    generated: ClassVar[bool] = True
+    core_spread: ClassVar[float] = 0.0  # nothing else makes the update 0 at the start
+
+    def fitted(self, outputs: int) -> "FiLM":
+        return replace(self, outputs=outputs)
+
+    @property
+    def core_shape(self) -> Shape:
+        return (2, self.outputs)
+
+    def neutral_core(self) -> Tensor:
+        """No change: γ and β are 0, (2, O)."""
+        return torch.zeros(self.core_shape)
+
+    def parameter_shapes(self, kernel: Shape, inputs: int, outputs: int) -> dict[str, Shape]:
+        return {}
+
+    def factors(self, parameters: dict[str, Tensor], scale: float) -> dict[str, Tensor]:
+        return {}
+
+    def dense_of(self, weight: Tensor, core: Tensor) -> Tensor:
+        """ΔW of every sample, from the frozen weight (O, …): (N, O, …)."""
+        return torch.einsum("o...,no->no...", weight, core[:, 0])
+
+
+Format = LoRA | MultiLoRA | CP | TR | Full | FiLM
 
 
 def largest_rank(kind: type, inputs: int, outputs: int) -> int:

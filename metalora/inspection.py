@@ -11,6 +11,7 @@ from torch.nn.functional import normalize
 
 from metalora.cores import Cores
 from metalora.errors import InputError
+from metalora.formats import FiLM
 from metalora.model import AdaptedModel
 
 
@@ -98,6 +99,9 @@ def _strengths(model: AdaptedModel, name: str, cores: Cores | None) -> list[floa
     """
     layer = model.layers[name]
     kind = layer.adapter.format
+    if isinstance(kind, FiLM):
+        squared = (layer.weight.flatten(1).norm(dim=1) * cores[name][:, 0]).square().sum(1).cpu().double()
+        return (squared.sqrt() / layer.weight.norm().cpu().double().clamp(min=1e-12)).tolist()
     # In float64, on the CPU since not every device has that: small differences of large products.
     factors = {key: factor.cpu().double() for key, factor in layer.factors().items()}
     before = kind.down(factors["A"]).flatten(1)

@@ -18,7 +18,7 @@ from metalora.evaluation.cells import SuiteConfig
 from metalora.evaluation.tables import format_percent
 from metalora.execution import ADAPTER
 from metalora.gallery import Gallery, build_gallery, load_gallery
-from metalora.methods import METHODS
+from metalora.methods import method
 from metalora.model import AdaptedModel
 from metalora.run_queue import RunQueue
 from metalora.run_status import Backend
@@ -48,7 +48,7 @@ class OpenAdapter:
     @property
     def title(self) -> str:
         """Method and backbone, in words."""
-        return f"{METHODS[self.config.adapter.method].title} on {self.config.backbone}"
+        return f"{method(self.config.adapter.method).title} on {self.config.backbone}"
 
 
 class Laboratory:
@@ -81,8 +81,8 @@ class Laboratory:
         found = {}
         for name in NAMES:
             if (bundled_folder(name) / WEIGHTS).exists():
-                backbone, method = name.split("/")
-                found[name] = f"{METHODS[method].title} on {backbone} (bundled)"
+                backbone, kind = name.split("/")
+                found[name] = f"{method(kind).title} on {backbone} (bundled)"
         return found | {f"{RUN}{run}": title for run, title in self.runs(visitor).items() if self.trained(visitor, run)}
 
     def trained(self, visitor: str, run: str) -> bool:
@@ -171,4 +171,4 @@ def run_title(run: str, config: RunConfig) -> str:
     """A run in a list: when, what, where on."""
     date, time = run.split("-")[:2]
     when = f"{date[:4]}-{date[4:6]}-{date[6:]} {time[:2]}:{time[2:4]}"
-    return f"{when} {METHODS[config.adapter.method].title} on {config.backbone}, {config.suite.name.split(':')[0]}"
+    return f"{when} {method(config.adapter.method).title} on {config.backbone}, {config.suite.name.split(':')[0]}"

@@ -17,7 +17,7 @@ from torch.nn import functional as F
 
 from metalora.cores import Cores
 from metalora.errors import InputError
-from metalora.formats import Format
+from metalora.formats import FiLM, Format
 
 
 class _Pass(threading.local):
@@ -57,13 +57,12 @@ class Adapter(nn.Module):
     def __init__(self, base: nn.Module, format: Format, scale: float, dropout: float, rng: torch.Generator):
         super().__init__()
         outputs, inputs, *kernel = base.weight.shape
-        self.format, self.scale = format, scale
+        self.format, self.scale = format.fitted(outputs), scale
         self.dropout = nn.Dropout(dropout)
         shapes = format.parameter_shapes(tuple(kernel), inputs, outputs)
         fan_in = inputs * torch.Size(kernel).numel()
         # ΔW is 0 at the start through its last factor alone, which therefore learns at once.
-        last = "s" if "s" in shapes else "B"
-        bounds = {"A": fan_in**-0.5, "B": format.rank**-0.5, last: 0.0}
+        bounds = {"A": fan_in**-0.5, "B": format.rank**-0.5, **dict.fromkeys(list(shapes)[-1:], 0.0)}
         for name, shape in shapes.items():
             # Drawn on the CPU in float64: the same start on every device and in every precision.
             value = (2 * torch.rand(shape, generator=rng, dtype=torch.float64) - 1) * bounds[name]
@@ -185,13 +184,41 @@ class AdaptedLayer(nn.Module):
 
     def delta(self, core: Tensor | None = None) -> Tensor:
         """ΔW of every sample, (N, *weight.shape)."""
-        return self.adapter.format.dense(**self.factors(), core=core)
+        format = self.adapter.format
+        if isinstance(format, FiLM):
+            return format.dense_of(self.base.weight, core)
+        return format.dense(**self.factors(), core=core)
+
+    def bias_delta(self, core: Tensor | None = None) -> Tensor | None:
+        """What is added to the bias, (N, O); None where the format leaves it alone."""
+        return core[:, 1] if isinstance(self.adapter.format, FiLM) else None
 
     def forward(self, x: Tensor) -> Tensor:
         """The frozen layer's output plus the update's."""
         if not current.enabled:
             return self.base(x)
-        return self.add_update(self.base(x), self.adapter.dropout(x), self._core(len(x)), len(x))
+        out, core = self.base(x), self._core(len(x))
+        if isinstance(self.adapter.format, FiLM):
+            return self._modulate(out, core)
+        return self.add_update(out, self.adapter.dropout(x), core, len(x))
+
+    def _modulate(self, out: Tensor, core: Tensor) -> Tensor:
+        """`out` with the gain and offset of every sample's core; the weight's part of it gets the gain, not the bias.
+
+        Args:
+            out: (N, O, H, W), or (N · L, O).
+            core: (N, 2, O) or (1, 2, O).
+        """
+        core = core.to(out.dtype)
+        if out.ndim == 4:
+            core = core[..., None, None]
+        elif len(core) > 1:
+            core = core.repeat_interleave(len(out) // len(core), dim=0)
+        base, shape = self.base, (-1, *[1] * (out.ndim - 2))
+        folded = hasattr(base, "folded_bias")  # of a BatchNorm behind it
+        bias, gain = (base.folded_bias, base.gain) if folded else (base.bias, None)
+        own = out if bias is None else out - bias.view(shape)
+        return out + core[:, 0] * own + core[:, 1] * (1 if gain is None else gain.view(shape))
 
     def add_update(self, out: Tensor, x: Tensor, core: Tensor | None, samples: int) -> Tensor:
         """`out`, written over, plus what the update gives for the input x of so many samples.
@@ -227,8 +254,12 @@ class AdaptedLinear(AdaptedLayer):
         if not current.enabled:
             return self.base(x)
         # Flat, for autograd copies what is written into a view, which is what torch makes of more dimensions.
-        rows = x.reshape(x.shape[:-1].numel(), x.shape[-1])
-        out = self.add_update(self.base(rows), self.adapter.dropout(rows), self._core(len(x)), len(x))
+        rows, core = x.reshape(x.shape[:-1].numel(), x.shape[-1]), self._core(len(x))
+        out = self.base(rows)
+        if isinstance(self.adapter.format, FiLM):
+            out = self._modulate(out, core)
+        else:
+            out = self.add_update(out, self.adapter.dropout(rows), core, len(x))
         return out.view(*x.shape[:-1], out.shape[-1])
 
     def add_update(self, out: Tensor, x: Tensor, core: Tensor | None, samples: int) -> Tensor:

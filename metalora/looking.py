@@ -14,7 +14,7 @@ from metalora.gallery import Gallery
 from metalora.inspection import Inspection
 from metalora.inspection_files import write_inspection
 from metalora.laboratory import DEFAULT, Laboratory, OpenAdapter
-from metalora.methods import METHODS
+from metalora.methods import method
 from metalora.neighbour_table import exchange_table, neighbour_table
 from metalora.pictures import Pictures, read_paths
 from metalora.suites.sources import SUFFIXES
@@ -156,7 +156,7 @@ def look(
         name or DEFAULT,
         gallery.adapter,
         opened.title,
-        METHODS[model.config.method].title,
+        method(model.config.method).title,
         opened.config.training.set_size,
         images,
         pictures.skipped,

@@ -40,6 +40,24 @@ def pool_by_group(codes: Tensor, groups: Tensor) -> Tensor:
     return (total / count[:, None].to(codes))[member]
 
 
+def naming_loss(scores: Tensor, levels: Tensor, combinations: Tensor, factors: Sequence[int]) -> Tensor:
+    """Cross-entropy of the images' combinations of factor values among those that training has, mean over images.
+
+    A combination's score is the sum of its values' scores. Those that training never shows take no part: were they
+    there to be ruled out, a factor would be read from the others, and combinations first met at use be taken for
+    trained ones.
+
+    Args:
+        scores: (N, Σ factors), of every value of every factor; logits or log-probabilities.
+        levels: (N, factors), the number of each factor's value.
+        combinations: (T, factors), those of the seen tasks, each once.
+        factors: number of values of each factor.
+    """
+    first = torch.tensor((0, *itertools.accumulate(factors[:-1])), device=levels.device)
+    joint = scores[:, combinations + first].sum(2)
+    return F.cross_entropy(joint, (levels[:, None] == combinations).all(2).int().argmax(1))
+
+
 class CoreHead(nn.Module):
     """What cores of all layers have in common: their shapes, their neutral values, their order."""
 
@@ -102,6 +120,7 @@ class MappingNet(CoreHead):
         self.hidden = nn.LazyLinear(hidden) if features is None else nn.Linear(features, hidden)
         self.code = nn.Linear(hidden, code)
         self.head = nn.Linear(code + pairs, self.total, bias=False)
+        self.spread = torch.cat([torch.full((math.prod(f.core_shape),), f.core_spread) for f in formats.values()])
         self.register_buffer("feature_mean", torch.zeros(features or 0))
         self.register_buffer("feature_std", torch.ones(features or 0))
         self.to(like)
@@ -130,8 +149,8 @@ class MappingNet(CoreHead):
     def _start(self) -> None:
         rng = torch.Generator()
         rng.set_state(self.rng_state)
-        for layer, deviation in ((self.hidden, None), (self.code, None), (self.head, 0.1)):
-            deviation = deviation or (2 / layer.in_features) ** 0.5
+        for layer in (self.hidden, self.code, self.head):
+            deviation = self.spread[:, None] if layer is self.head else (2 / layer.in_features) ** 0.5
             layer.weight.copy_(torch.randn(layer.weight.shape, generator=rng, dtype=torch.float64) * deviation)
             if layer.bias is not None:
                 layer.bias.zero_()
@@ -174,15 +193,9 @@ class MappingNet(CoreHead):
         known = [F.one_hot(level, count) for level, count in zip(levels.T, self.factors, strict=True)]
         return torch.cat(known, dim=1).to(self.head.weight)
 
-    def naming_loss(self, codes: Tensor, levels: Tensor) -> Tensor:
-        """Cross-entropy of the named factors, summed over factors, mean over images.
-
-        Args:
-            codes: (N, code).
-            levels: as in `told`.
-        """
-        parts = codes.clamp(min=LEAST).log().split(self.factors, dim=1)
-        return sum(F.nll_loss(part, level) for part, level in zip(parts, levels.T, strict=True))
+    def naming_loss(self, codes: Tensor, levels: Tensor, combinations: Tensor) -> Tensor:
+        """See `naming_loss`, for codes (N, code)."""
+        return naming_loss(codes.clamp(min=LEAST).log(), levels, combinations, self.factors)
 
     def _by_factor(self, function: Callable[..., Tensor], codes: Tensor) -> Tensor:
         return torch.cat([function(part, dim=1) for part in codes.split(self.factors, dim=1)], dim=1)

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from metalora.errors import InputError
-from metalora.formats import CP, TR, LoRA, MultiLoRA
+from metalora.formats import CP, TR, FiLM, Full, LoRA, MultiLoRA
 
 
 @dataclass(frozen=True)
@@ -36,12 +36,19 @@ METHODS = {
     "metalora-tr": Method("Meta-LoRA TR", TR, "arXiv 2504.00460, Eq. 7"),
 }
 
+# Held against the methods in studies, not adapters to choose in the app.
+RIVALS = {
+    "full": Method("Full fine-tuning", Full, "the weights of the adapted layers, all of them"),
+    "film": Method("Generated FiLM", FiLM, "Perez et al. 1709.07871, from the same codes"),
+}
+
 
 def method(name: str) -> Method:
-    """The entry called `name`; an unknown name is an InputError that lists them."""
-    if name not in METHODS:
-        raise InputError(f"Unknown method {name!r}: use {choices(name, METHODS)}.")
-    return METHODS[name]
+    """The entry called `name`, of methods or rivals; an unknown name is an InputError that lists them."""
+    known = METHODS | RIVALS
+    if name not in known:
+        raise InputError(f"Unknown method {name!r}: use {choices(name, known)}.")
+    return known[name]
 
 
 def choices(name: str, known: Iterable[str], most: int = 8) -> str:

@@ -296,6 +296,10 @@ class AdaptedModel(nn.Module):
             layer = net.get_submodule(name)
             # A new parameter, since a weight may be tied to another layer's.
             layer.weight = nn.Parameter(layer.weight + self.delta_weight(name, cores)[0], requires_grad=False)
+            offset = self.layers[name].bias_delta(self._core_of(name, cores))
+            if offset is not None:
+                bias = offset[0] if layer.bias is None else layer.bias + offset[0]
+                layer.bias = nn.Parameter(bias.clone(), requires_grad=False)
         if self.backbone.name is None:
             return net
         return nn.Sequential(copy.deepcopy(self.backbone.preprocess), net)

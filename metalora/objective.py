@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from metalora.features import FeatureCache
+from metalora.mapping import naming_loss
 from metalora.model import AdaptedModel
 from metalora.states import generator
 from metalora.suites.base import Batch, Suite
@@ -36,6 +37,7 @@ class Objective(nn.Module):
         model.config.must_fit(suite.name, tuple(map(len, suite.factors)))
         self.weight, self.told, self.seed, self.factors = weight, told, seed, factors
         self.generates, self.levels = model.config.generates, suite.levels
+        self.combinations = suite.combinations
         classes = suite.sides["train"].labels.unique()
         like = next(model.trained.parameters())
         with torch.no_grad():
@@ -68,12 +70,11 @@ class Objective(nn.Module):
             codes = own if groups is None else model.mapping.pool(own, groups)
             codes = torch.where(self._told(batch, step).to(device), model.mapping.told(levels), codes)
             embeddings = network(images, cores=model.cores(codes))
-            naming = model.mapping.naming_loss(own, levels)
+            naming = model.mapping.naming_loss(own, levels, self.combinations.to(device))
         else:
             embeddings = network(images)
-            parts = self.names(embeddings).split(self.factors, dim=1)
             levels = self.levels[batch.tasks].to(device)
-            naming = sum(F.cross_entropy(part, level) for part, level in zip(parts, levels.T, strict=True))
+            naming = naming_loss(self.names(embeddings), levels, self.combinations.to(device), self.factors)
         logits = self.classes(embeddings)
         return F.cross_entropy(logits, labels) + self.weight * naming, (logits.argmax(1) == labels).float().mean()
 

@@ -139,9 +139,22 @@ def test_named_codes_are_pooled_by_their_product():
     torch.testing.assert_close(pooled[2], codes[2])
 
 
-def test_naming_loss_is_the_cross_entropy_of_every_factor():
+LEVELS = torch.tensor([[0, 2], [1, 1], [0, 0], [1, 2]])
+
+
+def test_naming_loss_is_the_cross_entropy_of_every_factor_where_all_combinations_are_trained():
     net, codes = naming(), naming().codes(numbers(4, 7))
-    levels = torch.tensor([[0, 2], [1, 1], [0, 0], [1, 2]])
-    wanted = -sum(codes[i, a].log() + codes[i, 2 + b].log() for i, (a, b) in enumerate(levels.tolist())) / 4
-    torch.testing.assert_close(net.naming_loss(codes, levels), wanted)
-    torch.testing.assert_close(net.naming_loss(net.told(levels), levels), torch.tensor(0.0))
+    every = torch.cartesian_prod(torch.arange(2), torch.arange(3))
+    wanted = -sum(codes[i, a].log() + codes[i, 2 + b].log() for i, (a, b) in enumerate(LEVELS.tolist())) / 4
+    torch.testing.assert_close(net.naming_loss(codes, LEVELS, every), wanted)
+    torch.testing.assert_close(net.naming_loss(net.told(LEVELS), LEVELS, every), torch.tensor(0.0))
+
+
+def test_naming_gains_nothing_by_ruling_out_combinations_that_are_not_trained():
+    codes = naming().codes(numbers(4, 7))
+    trained = LEVELS.unique(dim=0)  # four of six
+    products = codes[:, trained[:, 0]] * codes[:, 2 + trained[:, 1]]
+    own = torch.stack([codes[i, a] * codes[i, 2 + b] for i, (a, b) in enumerate(LEVELS.tolist())])
+    torch.testing.assert_close(naming().naming_loss(codes, LEVELS, trained), -(own / products.sum(1)).log().mean())
+    alone = torch.tensor([[0, 2]])  # where one combination is trained there is nothing to learn
+    torch.testing.assert_close(naming().naming_loss(codes[:1], alone, alone), torch.tensor(0.0))

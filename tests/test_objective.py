@@ -10,6 +10,7 @@ import metalora
 from metalora.errors import InputError
 from metalora.evaluation.embedding import Protocol, embed
 from metalora.features import FeatureCache
+from metalora.mapping import naming_loss
 from metalora.objective import Objective
 from metalora.states import generator
 from metalora.training import TrainingConfig, fit
@@ -38,7 +39,7 @@ def test_naming_counts_as_much_as_its_weight(digits):
     model = small()
     _, batch, (without, _) = loss(model, digits, weight=0.0)
     _, _, (half, _) = loss(model, digits, weight=0.5)
-    naming = model.mapping.naming_loss(model.codes(batch.images), digits.levels[batch.tasks])
+    naming = model.mapping.naming_loss(model.codes(batch.images), digits.levels[batch.tasks], digits.combinations)
     torch.testing.assert_close(half - without, 0.5 * naming)
 
 
@@ -70,7 +71,7 @@ def test_a_static_method_names_from_its_embedding(digits):
     objective, batch, (total, _) = loss(model, digits, weight=2.0)
     z = model(batch.images)
     levels = digits.levels[batch.tasks]
-    naming = sum(F.cross_entropy(p, v) for p, v in zip(objective.names(z).split(FACTORS, 1), levels.T, strict=True))
+    naming = naming_loss(objective.names(z), levels, digits.combinations, FACTORS)
     classes = F.cross_entropy(objective.classes(z), objective.column[batch.labels])
     torch.testing.assert_close(total, classes + 2 * naming)
 
@@ -79,9 +80,10 @@ def test_a_reader_of_factors_learns_to_name_them(digits):
     model = small()
     images, levels = digits.batch(256, generator(1, 0)), None
     levels = digits.levels[images.tasks]
-    before = model.mapping.naming_loss(model.codes(images.images), levels).item()
+    before = model.mapping.naming_loss(model.codes(images.images), levels, digits.combinations).item()
     list(fit(model, digits, replace(QUICK, steps=60)))
-    assert model.mapping.naming_loss(model.codes(images.images), levels).item() < 0.5 * before
+    after = model.mapping.naming_loss(model.codes(images.images), levels, digits.combinations).item()
+    assert after < 0.5 * before
 
 
 def test_the_oracle_gets_the_cores_of_the_true_factors(digits):

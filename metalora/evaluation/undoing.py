@@ -50,7 +50,8 @@ def train_reader(
         with autocast(device, config.precision):
             codes = reader.codes(images, features=features(reader, batch.examples, images))
         optimizer.zero_grad(set_to_none=True)
-        reader.mapping.naming_loss(codes, suite.levels[batch.tasks].to(device)).backward()
+        levels = suite.levels[batch.tasks].to(device)
+        reader.mapping.naming_loss(codes, levels, suite.combinations.to(device)).backward()
         optimizer.step()
         schedule.step()
     return reader.eval()

@@ -116,6 +116,11 @@ class Suite:
         """Side of the images, in pixels."""
         return self.pictures.shape[-1]
 
+    @property
+    def combinations(self) -> Tensor | None:
+        """Values of the named factors that seen tasks combine, each combination once: int64 (T, factors); or None."""
+        return None if self.levels is None else self.levels[list(self.seen)].unique(dim=0)
+
     @cached_property
     def _train_rows(self) -> dict[int, Tensor]:
         tasks = self.sides["train"].tasks

@@ -63,6 +63,12 @@ def _steps(config: ComparisonConfig, steps: int) -> ComparisonConfig:
     return replace(config, training=replace(config.training, steps=steps))
 
 
+def _on_mixer(config: ComparisonConfig) -> ComparisonConfig:
+    """The same on the network without convolutions, which has no BatchNorm to renormalise."""
+    methods = tuple(name for name in config.methods if not name.endswith("-renormalised"))
+    return replace(config, backbones=("mixer_nano",), methods=methods)
+
+
 def _on(suite: str, *methods: str, hold_out: tuple[str, ...] = ()) -> ComparisonConfig:
     """Another suite, three seeds, 600 steps."""
     config = SuiteConfig(suite, hold_out=hold_out, max_queries=3000)
@@ -77,6 +83,13 @@ ALPHABETS = ("Balinese", "Early_Aramaic", "Greek", "Korean", "Latin")
 _CEILING = ("metalora-tr-named-oracle", "metalora-tr-named-shuffled@8")
 _PAIR = ("lora-equal-budget", *NAMED)
 _SIZES = tuple(f"metalora-tr-named@{size}" for size in (1, 2, 4, 8, 32, "all"))
+_BREADTH = {
+    "corruptions": _on("cifar10-corruptions", *_FREE, "metalora-tr-named@8", "metalora-tr-named@all"),
+    "shifts": _on("cifar10", *_FREE),
+    "rules": _on("cifar10-rules", *_WITHIN),
+    "digits": _on("digits", *_FREE, "metalora-tr-named@8", "metalora-tr-named@all"),
+    **{f"omniglot-{name.lower()}": _on(OMNIGLOT, *_WITHIN, hold_out=(name,)) for name in ALPHABETS},
+}
 _TASKS = {seen: SuiteConfig("cifar10-compositions", draw_unseen=48 - seen, max_queries=3000) for seen in (2, 8)}
 
 STUDIES = {
@@ -95,22 +108,23 @@ STUDIES = {
                 "metalora-tr",
                 "metalora-tr-named@8",  # whose budget the equal one gets
                 "metalora-cp-named@8",
+                "film-named@8",
+                "film-named@all",
                 seeds=3,
             ),
+            # Fine-tuning wants a smaller rate than adapters do.
+            "full": replace(
+                _compositions("full", "full@8", "full@8-routed", seeds=3),
+                training=TrainingConfig(steps=1200, batch=128, rate=1e-3, precision="bfloat16"),
+            ),
+            **{f"steps-{n}": _steps(_compositions(*_PAIR, seeds=3), n) for n in (2400, 4800)},
         },
     ),
     "mixer": Study(
         "Does the same hold on a network without convolutions?",
         {
-            "mixer": _compositions(
-                "original",
-                "lora-equal-budget",
-                "metalora-tr-constant",
-                "metalora-tr",
-                "metalora-tr-named@8",
-                "metalora-tr-named@all",
-                backbones=("mixer_nano",),
-                seeds=6,
+            "mixer": _on_mixer(
+                _compositions("original", *STATIC, *NAMED, *_CEILING, "metalora-tr-constant", "metalora-tr", seeds=6)
             )
         },
     ),
@@ -127,13 +141,7 @@ STUDIES = {
     ),
     "breadth": Study(
         "Does generation pay on other suites, and does it fail to where no pixel tells the task?",
-        {
-            "corruptions": _on("cifar10-corruptions", *_FREE, "metalora-tr-named@8", "metalora-tr-named@all"),
-            "shifts": _on("cifar10", *_FREE),
-            "rules": _on("cifar10-rules", *_WITHIN),
-            "digits": _on("digits", *_FREE, "metalora-tr-named@8", "metalora-tr-named@all"),
-            **{f"omniglot-{name.lower()}": _on(OMNIGLOT, *_WITHIN, hold_out=(name,)) for name in ALPHABETS},
-        },
+        _BREADTH | {f"{name}-mixer": _on_mixer(part) for name, part in _BREADTH.items()},
     ),
 }
 

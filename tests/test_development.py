@@ -6,6 +6,8 @@ import torch
 import metalora
 from metalora.errors import InputError
 from metalora.evaluation.cells import SuiteConfig
+from metalora.states import generator
+from metalora.suites.splits import draw_tasks
 from metalora.suites.tasks import COMPOSITIONS, DIGITS, TEN_SHIFTS
 
 
@@ -54,6 +56,20 @@ def test_drawn_tasks_leave_every_value_of_every_factor(count):
     assert len({suite.unseen for suite in suites}) > 1
     again = metalora.load_suite("digits", image_size=8, draw_unseen=count, seed=0)
     assert again.unseen == suites[0].unseen
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_drawn_compositions_are_spread_evenly(seed):
+    levels = torch.cartesian_prod(torch.arange(4), torch.arange(6), torch.arange(2))
+    names = [str(row) for row in levels.tolist()]
+    for count, pairs in ((16, 24), (40, None)):
+        held = draw_tasks(count, names, levels, generator(seed))
+        seen = levels[[name not in held for name in names]]
+        counts = [column.bincount() for column in seen.T]
+        assert [len(n) for n in counts] == [4, 6, 2] and all(n.min() >= 1 and n.max() - n.min() <= 2 for n in counts)
+        if pairs:  # few seen tasks cannot have them all
+            assert len(seen[:, :2].unique(dim=0)) == pairs
+            assert len(seen[:, 1:].unique(dim=0)) == 12 and len(seen[:, [0, 2]].unique(dim=0)) == 8
 
 
 @pytest.mark.parametrize("count", [12, 50])

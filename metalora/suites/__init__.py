@@ -57,8 +57,8 @@ def load_suite(
         seed: decides every split.
         image_size: side of the images in pixels; None: the suite's own.
         hold_out: names of the tasks that are to be unseen; none: the suite's own (a folder of tasks: none).
-        draw_unseen: instead of names, how many tasks are to be unseen; drawn with the seed, so that every value of
-            every factor that tasks are made of stays among the seen, where that can be.
+        draw_unseen: instead of names, how many tasks are to be unseen; drawn with the seed, so that all values of
+            the factors that tasks are made of, and all pairs of them, stay evenly among the seen, where that can be.
         development: see `develop`; for choices, so that nothing of the test is seen when they are made.
         max_queries: the most images of each query side and of validation.
         train_pictures: the most training pictures of each class (in a folder of tasks, of each task); None: all.

@@ -12,7 +12,6 @@ from metalora.suites.base import SEEN_SIDES, UNSEEN_SIDES, Examples, Options, Su
 from metalora.suites.images import ImageSet
 from metalora.suites.tasks import TaskList
 
-DRAWS = 10_000  # tries to find tasks to hold out that leave every value of every factor
 SHARES = (0.5, 0.1, 0.2, 0.2)  # of training, validation, gallery and query
 
 
@@ -88,7 +87,10 @@ def held_out_tasks(hold_out: Sequence[str], tasks: Sequence[str]) -> tuple[int, 
 
 
 def draw_tasks(count: int, tasks: Sequence[str], levels: Tensor | None, rng: torch.Generator) -> tuple[str, ...]:
-    """Names of `count` tasks to hold out, drawn so that every value of every factor stays among the others, if it can.
+    """Names of `count` tasks to hold out, drawn so that the others keep all factor values, and all pairs of them.
+
+    One after the other: a task whose values, and pairs of values, are the most frequent among those left, at random
+    among equals. The last one that has a value is taken when there is no other choice.
 
     Args:
         levels: int64 (tasks, factors), see `Suite`; None: any tasks will do.
@@ -98,15 +100,21 @@ def draw_tasks(count: int, tasks: Sequence[str], levels: Tensor | None, rng: tor
     """
     if count >= len(tasks):
         raise InputError(f"{count} of {len(tasks)} tasks cannot be held out, none is left to train on: hold out fewer.")
-    for _ in range(DRAWS):
-        order = torch.randperm(len(tasks), generator=rng)
-        if levels is None or _covers(levels[order[count:]], levels):
-            break
-    return tuple(tasks[i] for i in order[:count].sort().values.tolist())
-
-
-def _covers(some: Tensor, levels: Tensor) -> bool:
-    return all(torch.isin(every, part).all() for part, every in zip(some.T, levels.T, strict=True))
+    order = torch.randperm(len(tasks), generator=rng)
+    if levels is None:
+        held = order[:count]
+    else:
+        values = levels[order, None] == levels[None, order]  # (tasks, tasks, factors): which of them two tasks share
+        first, second = torch.triu_indices(levels.shape[1], levels.shape[1], 1)
+        shared = torch.cat([values, values[..., first] & values[..., second]], dim=2)
+        spare = torch.tensor([1e-6] * levels.shape[1] + [1e-3] * len(first))  # of the last one: values before pairs
+        left = torch.ones(len(tasks), dtype=torch.bool)
+        for _ in range(count):
+            others = shared[:, left].sum(1) - 1
+            rare = (1 / (others + spare)).sum(1).masked_fill(~left, torch.inf)
+            left[rare.argmin()] = False
+        held = order[~left]
+    return tuple(tasks[i] for i in held.sort().values.tolist())
 
 
 def unseen_tasks(

@@ -120,7 +120,8 @@ class MappingNet(CoreHead):
         self.hidden = nn.LazyLinear(hidden) if features is None else nn.Linear(features, hidden)
         self.code = nn.Linear(hidden, code)
         self.head = nn.Linear(code + pairs, self.total, bias=False)
-        self.spread = torch.cat([torch.full((math.prod(f.core_shape),), f.core_spread) for f in formats.values()])
+        spreads = [torch.full((math.prod(f.core_shape),), f.core_spread, dtype=torch.float64) for f in formats.values()]
+        self.spread = torch.cat(spreads)
         self.register_buffer("feature_mean", torch.zeros(features or 0))
         self.register_buffer("feature_std", torch.ones(features or 0))
         self.to(like)

@@ -4,6 +4,7 @@ A study is developed on seen tasks and validation images only, see `develop`. It
 pictures that no choice has seen; every such run is logged beside its results:
 
 assets/results/STUDY/PART/comparison.json   rows over seeds with their configuration, after every training
+assets/results/STUDY/PART/comparison.md     the same as a table to read
 assets/results/STUDY/final.jsonl            when the final run was called, with which version and settings
 """
 
@@ -19,6 +20,7 @@ from metalora.errors import InputError
 from metalora.evaluation.cells import SuiteConfig
 from metalora.evaluation.comparison import RESULTS, Comparison, ComparisonConfig
 from metalora.evaluation.running import CellDone, cell_file, read_comparison, run_comparison
+from metalora.evaluation.tables import to_markdown
 from metalora.methods import choices
 from metalora.results import FOLDER, as_cells, load_comparison
 from metalora.states import write_text
@@ -26,6 +28,7 @@ from metalora.training import TrainingConfig
 from metalora.version import __version__
 
 LOG = "final.jsonl"
+TABLE = "comparison.md"
 UNSEEN = 16  # of the 48 compositions, others for every seed
 NAMED = tuple(f"metalora-tr-named@{size}" for size in (1, 8, "all"))
 _USES = ("", "-routed", "-renormalised")
@@ -183,6 +186,7 @@ def write_results(comparison: Comparison, out: Path) -> None:
         tasks = tasks[(tasks["gallery"] == comparison.primary) & (tasks["k"] == comparison.config.ks[0])]
     small = replace(comparison, tasks=tasks, confusion=pd.DataFrame())
     write_text(out / RESULTS, json.dumps(small.to_dict()) + "\n")
+    write_text(out / TABLE, to_markdown(small.table()))
 
 
 def _adopt(config: ComparisonConfig, file: Path, work: Path) -> None:

@@ -10,7 +10,7 @@ from metalora.cli import app
 from metalora.evaluation.cells import SuiteConfig
 from metalora.evaluation.comparison import RESULTS, ComparisonConfig
 from metalora.results import load_comparison
-from metalora.studies import LOG, STUDIES, Study, run_part, settings
+from metalora.studies import LOG, STUDIES, TABLE, Study, run_part, settings
 from metalora.training import TrainingConfig
 
 TINY = ComparisonConfig(
@@ -78,6 +78,8 @@ def test_the_command_runs_a_part_and_logs_what_is_final(tiny, tmp_path):
     assert found.exit_code == 0, found.output
     assert not (out / "tiny" / LOG).exists()
     assert load_comparison(out / "tiny" / "one" / RESULTS).config.suite.development
+    assert "tiny, one" in found.output and "lora-equal-budget@4-routed" in found.output
+    assert "| lora-equal-budget@4-routed |" in (out / "tiny" / "one" / TABLE).read_text()
     for _ in range(2):
         assert call("tiny", "--part", "one", "--final", *place).exit_code == 0
     lines = [json.loads(line) for line in (out / "tiny" / LOG).read_text().splitlines()]

@@ -38,14 +38,18 @@ def study(
 
     Without --final it holds out seen tasks and validation images, for choices; with it the numbers count.
     """
+    from rich.console import Console
+
     from metalora.bounds import whole
     from metalora.errors import InputError
     from metalora.evaluation.checks import check_comparison
+    from metalora.evaluation.comparison import RESULTS
+    from metalora.evaluation.tables import to_terminal
     from metalora.figures import draw
     from metalora.figures.gain_map import gain_map as gain_figure
     from metalora.gain_map import gain_map
     from metalora.methods import choices
-    from metalora.results import FOLDER
+    from metalora.results import FOLDER, load_comparison
     from metalora.studies import STUDIES, log_final, read_map, run_part, settings
     from metalora.studies import study as find
 
@@ -89,4 +93,7 @@ def study(
                     bar.tell(cell.done, cell.total, f"{time_left(cell.seconds_left)}  {cell.name}", line=True)
     except KeyboardInterrupt as error:
         raise leave("Stopped: finished trainings are kept, the same command goes on.", 1) from error
-    typer.echo(f"The rows of every part are in {folder / name}.")
+    for key in parts:
+        typer.echo(f"\n{name}, {key}")
+        to_terminal(load_comparison(folder / name / key / RESULTS).table(), Console())
+    typer.echo(f"The rows of every part, and its table, are in {folder / name}.")

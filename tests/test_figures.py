@@ -17,7 +17,7 @@ from metalora.errors import InputError
 from metalora.figures import draw, fingerprint
 from metalora.figures.palette import HUES, RIGHT, WRONG, class_colours, layout
 from metalora.inspection import inspect_images
-from metalora.methods import METHODS
+from metalora.methods import METHODS, RIVALS
 
 LAYER = "layer2.0.conv1"
 
@@ -173,11 +173,12 @@ def test_codes_keep_distances_or_say_why_not():
 
 
 def test_every_arm_looks_different_and_has_its_methods_hue():
-    styles = {name: figures.arm_style(name) for name in (*DEFAULT, *CONTROLS, "metalora-tr@all")}
+    more = ("metalora-tr@all", "metalora-tr-named-oracle")
+    styles = {name: figures.arm_style(name) for name in (*DEFAULT, *CONTROLS, *more)}
     assert len({(style.colour, style.symbol) for style in styles.values()}) == len(styles)
     assert styles["metalora-tr@8"].colour == styles["metalora-tr"].colour == HUES["metalora-tr"]
     assert styles["metalora-tr-shuffled"].pattern and styles["metalora-tr-shuffled"].colour != HUES["metalora-tr"]
-    assert HUES.keys() == METHODS.keys()
+    assert HUES.keys() == METHODS.keys() | RIVALS.keys()
     with pytest.raises(InputError, match="Unknown method"):
         figures.arm_style("nothing")
 

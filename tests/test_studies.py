@@ -9,6 +9,7 @@ from typer.testing import CliRunner
 from metalora.cli import app
 from metalora.evaluation.cells import SuiteConfig
 from metalora.evaluation.comparison import RESULTS, ComparisonConfig
+from metalora.figures import arm_style
 from metalora.results import load_comparison
 from metalora.studies import LOG, STUDIES, TABLE, Study, run_part, settings
 from metalora.training import TrainingConfig
@@ -39,6 +40,7 @@ def test_every_study_can_be_run():
             assert part.cells(0, part.training.rate)
             # Every part is held against LoRA of equal budget, or lists other static rows.
             assert any(row.static for row in part.arms)
+            assert all(arm_style(row.name) for row in part.arms)  # as the app shows them
 
 
 def test_development_is_the_default_and_final_has_to_be_said(tmp_path):

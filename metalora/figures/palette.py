@@ -34,6 +34,8 @@ HUES = {
     "multi-lora": "#56B4E9",
     "metalora-cp": "#E69F00",
     "metalora-tr": "#D55E00",
+    "full": "#CC79A7",
+    "film": "#009E73",
 }
 # Variant → hatch of a bar, symbol of a marker.
 _VARIANTS = {
@@ -41,6 +43,7 @@ _VARIANTS = {
     "constant": ("/", "triangle-up"),
     "shuffled": ("x", "x"),
     "equal-budget": ("\\", "square"),
+    "oracle": ("+", "star"),
 }
 # Six of Okabe and Ito's, then four of Tol's that stay at least 14 ΔE from them and from each other, red-green
 # blindness simulated as well. Their yellow and black are left out: one vanishes on white, one on black.

@@ -95,14 +95,14 @@ class Arm:
 
     @property
     def assumption(self) -> str | None:
-        """What a row of sets or of the oracle assumes, in words."""
+        """What a row of sets or of the oracle assumes, in words without its name."""
         if self.variant == "oracle":
-            return f"{self.name}: told the true factors of every image's task, a ceiling."
+            return "told the true factors of every image's task, a ceiling."
         if self.set_size == 1:
             return None
         images = f"{self.set_size} unlabelled images" if self.set_size else "all unlabelled images of a side"
         how = "share one core" if method(self.method).generated else USES[self.use or "standardised"]
-        return f"{self.name}: {images} that are known to come from one task {how}, in gallery and queries alike."
+        return f"{images} that are known to come from one task {how}, in gallery and queries alike."
 
 
 def arm(name: str) -> Arm:

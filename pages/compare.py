@@ -6,7 +6,7 @@ from typing import Any
 import gradio as gr
 
 from metalora.backbones import BUNDLED
-from metalora.cli.writing import as_compare_command
+from metalora.cli.writing import as_compare_command, as_study_command
 from metalora.errors import InputError
 from metalora.evaluation.comparison import Comparison
 from metalora.evaluation.tables import to_html
@@ -134,7 +134,9 @@ def _shown(comparison: Comparison, folder: Path, theme: str, chosen: dict[str, A
     return [
         to_html(table, caption=f"Measured: k-NN accuracy in %, {chosen['gallery']} gallery", colours=marks(comparison)),
         *(str(files[kind]) for kind in DOWNLOADS),
-        as_compare_command(comparison.config),
+        as_study_command(chosen["shown"], comparison.config)
+        if "/" in chosen["shown"]
+        else as_compare_command(comparison.config),
         scatter(comparison, *place, theme),
         gr.update(value=figure, visible=figure is not None),
         left_out,

@@ -217,7 +217,7 @@ def test_rows_of_sets_are_held_against_static_rows_that_know_them(tmp_path):
     wanted = (seen["metalora-tr@4"] - seen[against]).mean()
     found = comparison.set_gains.set_index("split").loc["seen", "gain"]
     assert found == pytest.approx(wanted)
-    told = [note for note in comparison.table().notes if f"over {against}" in note]
-    assert len(told) == 2
-    assert f"{100 * wanted:+.1f} points" in told[0]
+    (told,) = [note for note in comparison.table().notes if f"over {against}" in note]
+    assert f"metalora-tr@4 seen {100 * wanted:+.1f} (" in told and "metalora-tr@4 unseen " in told
+    assert any(note.startswith("metalora-tr@4: 4 unlabelled images") for note in comparison.table().notes)
     assert read_comparison(QUICK, tmp_path, "pooled", partial=True).set_gains is None

@@ -5,11 +5,12 @@ import shlex
 
 import pytest
 
-from metalora.cli.writing import as_command, as_json, as_python
+from metalora.cli.writing import as_command, as_json, as_python, as_study_command
 from metalora.config import AdapterConfig
 from metalora.evaluation.cells import SuiteConfig
 from metalora.runs import RunConfig
 from metalora.storage import settings_of
+from metalora.studies import STUDIES
 from metalora.training import TrainingConfig
 
 CONFIG = RunConfig(
@@ -70,3 +71,8 @@ def test_a_start_is_written_and_read_back(monkeypatch):
         CliRunner().invoke(app, options)
     assert read == [config, config]
     assert "metalora.load('mixer_nano/lora')" in as_python(config)
+
+
+def test_results_of_a_study_name_its_command():
+    written = as_study_command("primary/main", STUDIES["primary"].parts["main"])
+    assert written == "python -m metalora study primary --part main --seeds 8 --final"

@@ -36,6 +36,14 @@ def as_compare_command(config: ComparisonConfig) -> str:
     return shlex.join(["python", "-m", "metalora", "compare", *(word for part in parts for word in _options(*part))])
 
 
+def as_study_command(name: str, config: ComparisonConfig) -> str:
+    """`python -m metalora study …` behind the results called STUDY/PART."""
+    study, part = name.split("/")
+    return shlex.join(
+        ["python", "-m", "metalora", "study", study, "--part", part, "--seeds", str(config.seeds), "--final"]
+    )
+
+
 def _options(settings: Any, options: Mapping[str, Option]) -> list[str]:
     default, words = type(settings)(), []
     for name, option in options.items():

@@ -175,11 +175,14 @@ class Comparison:
     def table(self, gallery: str | None = None) -> Table:
         """The table of a gallery, None: the primary one; what was not run has cells that say so."""
         gallery = gallery or self.primary
-        footnotes = [row.assumption for row in self.config.arms if row.assumption]
+        assumed: dict[str, list[str]] = {}
+        for row in self.config.arms:
+            assumed.setdefault(row.assumption or "", []).append(row.name)
+        footnotes = [f"{', '.join(names)}: {words}" for words, names in assumed.items() if words]
         if self.missing:
             footnotes.append("Stars wait until every training is there: the best static row is chosen among all.")
         sets = self.set_gains if gallery == self.primary else None
-        footnotes += [] if sets is None else [_against_sets(row) for row in sets.itertuples()]
+        footnotes += [] if sets is None else _against_sets(sets)
         # Whole results have the columns that they have: a suite without unseen tasks has none for them.
         planned = {"backbones": self.config.backbones, "ks": self.config.ks} if self.missing else {}
         return build_table(
@@ -218,9 +221,14 @@ class Comparison:
             write_text(folder / f"comparison.{suffix}", writer(table))
 
 
-def _against_sets(row: Any) -> str:
-    interval = "" if pd.isna(row.low) else f" ({100 * row.low:.1f} to {100 * row.high:.1f})"
-    return (
-        f"{row.method} on {row.backbone}, {row.split}: {100 * row.gain:+.1f} points{interval} over {row.against}, the "
-        "best static row that knows sets of that size."
-    )
+def _against_sets(gains: pd.DataFrame) -> list[str]:
+    """A sentence per backbone and static row, with the gains of all rows that are held against it."""
+    found = []
+    for (backbone, against), group in gains.groupby(["backbone", "against"], sort=False):
+        parts = []
+        for row in group.itertuples():
+            interval = "" if pd.isna(row.low) else f" ({100 * row.low:.1f} to {100 * row.high:.1f})"
+            parts.append(f"{row.method} {row.split} {100 * row.gain:+.1f}{interval}")
+        best = f"Points over {against} on {backbone}, the best static row that knows sets of that size"
+        found.append(f"{best}: {', '.join(parts)}.")
+    return found

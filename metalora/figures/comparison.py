@@ -13,6 +13,7 @@ from metalora.evaluation.tables import NOT_RUN, format_count, format_percent
 from metalora.figures.palette import GRID, INK, MAGNITUDE, Theme, arm_style, label, layout, notice
 
 MOST_TASKS = 16  # whose cells are wide enough for words
+MOST_NAMED = 8  # rows whose legend fits below the panels
 
 
 def budget_scatter(
@@ -49,7 +50,10 @@ def budget_scatter(
     figure.update_xaxes(title_text="trained parameters", tickformat="~s", rangemode="tozero")
     title = f"accuracy, {split}, K = {here['k'].iloc[0]} (%)"
     figure.update_yaxes(title_text=title, col=1)
-    return figure.update_layout(**layout(theme), height=420, legend={"orientation": "h", "y": -0.22, "yanchor": "top"})
+    # Many rows, each a line of the legend, must not squeeze the panels.
+    height = 420 + 30 * max(0, here["method"].nunique() - MOST_NAMED)
+    legend = {"orientation": "h", "y": -0.22, "yanchor": "top"}
+    return figure.update_layout(**layout(theme), height=height, legend=legend)
 
 
 def _arm(row: dict, ink: str) -> go.Scatter:

@@ -49,8 +49,9 @@ _PAPER_STARS = {73.24, 71.75, 73.87}
 
 
 def bundled_results() -> list[str]:
-    """Names of the bundled results."""
-    return sorted(file.parent.relative_to(FOLDER).as_posix() for file in FOLDER.rglob(RESULTS))
+    """Names of the bundled results: comparisons, then parts of studies."""
+    names = (file.parent.relative_to(FOLDER).as_posix() for file in FOLDER.rglob(RESULTS))
+    return sorted(names, key=lambda name: ("/" in name, name))
 
 
 @functools.lru_cache(4)

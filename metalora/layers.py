@@ -197,10 +197,12 @@ class AdaptedLayer(nn.Module):
         """The frozen layer's output plus the update's."""
         if not current.enabled:
             return self.base(x)
-        out, core = self.base(x), self._core(len(x))
-        if isinstance(self.adapter.format, FiLM):
+        return self._updated(self.base(x), x, self._core(len(x)), len(x))
+
+    def _updated(self, out: Tensor, x: Tensor, core: Tensor | None, samples: int) -> Tensor:
+        if isinstance(self.adapter.format, FiLM):  # changes the output, and adds nothing made of the input
             return self._modulate(out, core)
-        return self.add_update(out, self.adapter.dropout(x), core, len(x))
+        return self.add_update(out, self.adapter.dropout(x), core, samples)
 
     def _modulate(self, out: Tensor, core: Tensor) -> Tensor:
         """`out` with the gain and offset of every sample's core; the weight's part of it gets the gain, not the bias.
@@ -254,12 +256,8 @@ class AdaptedLinear(AdaptedLayer):
         if not current.enabled:
             return self.base(x)
         # Flat, for autograd copies what is written into a view, which is what torch makes of more dimensions.
-        rows, core = x.reshape(x.shape[:-1].numel(), x.shape[-1]), self._core(len(x))
-        out = self.base(rows)
-        if isinstance(self.adapter.format, FiLM):
-            out = self._modulate(out, core)
-        else:
-            out = self.add_update(out, self.adapter.dropout(rows), core, len(x))
+        rows = x.reshape(x.shape[:-1].numel(), x.shape[-1])
+        out = self._updated(self.base(rows), rows, self._core(len(x)), len(x))
         return out.view(*x.shape[:-1], out.shape[-1])
 
     def add_update(self, out: Tensor, x: Tensor, core: Tensor | None, samples: int) -> Tensor:

@@ -17,10 +17,10 @@ from pathlib import Path
 
 from metalora.errors import InputError
 from metalora.evaluation.comparison import ComparisonConfig
-from metalora.evaluation.running import CELLS
+from metalora.evaluation.running import CELLS, cells_of, forget_under_way, under_way
 from metalora.failures import reason_of_exit
 from metalora.processes import launch
-from metalora.results import adopt_bundled, cells_of, missing_cells
+from metalora.results import adopt_bundled, missing_cells
 
 LOG, STOP = "log.txt", "stop"
 SECONDS, PATIENCE = 1.0, 10.0  # between looks; until processes that were asked to end are killed
@@ -28,7 +28,7 @@ SECONDS, PATIENCE = 1.0, 10.0  # between looks; until processes that were asked 
 
 @dataclass(frozen=True)
 class Stage:
-    """How a comparison stands: trainings that are done, and seconds left once one of them was timed here."""
+    """How a comparison stands: trainings that are done, and seconds left once one of them is under way here."""
 
     done: int
     total: int
@@ -69,6 +69,7 @@ def run_apart(config: ComparisonConfig, folder: Path, command: str) -> Iterator[
     if now.done == now.total or (folder / STOP).exists():
         return
     (folder / CELLS).mkdir(parents=True, exist_ok=True)  # by which the command knows its folder
+    forget_under_way(folder)
     adopt_bundled(config, folder)
     words = [sys.executable, *shlex.split(command)[1:], "--out", str(folder)]
     began, process = time.monotonic(), launch(words, folder / LOG)
@@ -77,7 +78,7 @@ def run_apart(config: ComparisonConfig, folder: Path, command: str) -> Iterator[
         while process.poll() is None and now.done < now.total and not (folder / STOP).exists():
             yield now
             _wait(process)
-            now = _timed(stage(config, folder), first, began)
+            now = _timed(stage(config, folder), first, began, sum(cell.share for cell in under_way(folder)))
     finally:
         _end(process)
     if process.returncode and now.done < now.total and not (folder / STOP).exists():
@@ -93,10 +94,11 @@ def _wait(process: subprocess.Popen) -> None:
         return
 
 
-def _timed(now: Stage, first: Stage, began: float) -> Stage:
-    ran = now.done - first.done
+def _timed(now: Stage, first: Stage, began: float, shares: float) -> Stage:
+    """With the time left; `shares`: of the trainings under way, those that are done, added up."""
+    ran = now.done - first.done + shares
     pace = (time.monotonic() - began) / ran if ran else None
-    return now if pace is None else replace(now, seconds_left=pace * (now.total - now.done))
+    return now if pace is None else replace(now, seconds_left=pace * (now.total - now.done - shares))
 
 
 def _end(process: subprocess.Popen) -> None:

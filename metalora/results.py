@@ -22,7 +22,7 @@ from metalora.bounds import whole
 from metalora.errors import InputError
 from metalora.evaluation.cells import CellConfig, SuiteConfig
 from metalora.evaluation.comparison import RESULTS, Comparison, ComparisonConfig
-from metalora.evaluation.running import cell_file, read_comparison, with_rate
+from metalora.evaluation.running import cell_file, cells_of, read_comparison, with_rate
 from metalora.evaluation.tables import Cell, Table, to_csv, to_latex, to_markdown
 from metalora.figures.comparison import budget_scatter, task_heatmap
 from metalora.figures.palette import Theme, arm_style, notice
@@ -173,11 +173,6 @@ def adopt_bundled(config: ComparisonConfig, folder: Path) -> None:
     for cell in cells_of(config):
         if cell.key in known and not cell_file(folder, cell).exists():
             write_text(cell_file(folder, cell), json.dumps(known[cell.key]) + "\n")
-
-
-def cells_of(config: ComparisonConfig) -> list[CellConfig]:
-    """The cells of a comparison that does not tune, all seeds."""
-    return [cell for seed in range(config.seeds) for cell in config.cells(seed, config.training.rate)]
 
 
 def as_cells(comparison: Comparison) -> Iterator[tuple[CellConfig, dict[str, Any]]]:

@@ -19,7 +19,7 @@ import pandas as pd
 from metalora.errors import InputError
 from metalora.evaluation.cells import SuiteConfig
 from metalora.evaluation.comparison import RESULTS, Comparison, ComparisonConfig
-from metalora.evaluation.running import CellDone, cell_file, read_comparison, run_comparison
+from metalora.evaluation.running import CellDone, cell_file, cells_of, read_comparison, run_comparison
 from metalora.evaluation.tables import to_markdown
 from metalora.methods import choices
 from metalora.results import FOLDER, as_cells, load_comparison
@@ -192,7 +192,7 @@ def write_results(comparison: Comparison, out: Path) -> None:
 def _adopt(config: ComparisonConfig, file: Path, work: Path) -> None:
     if not file.exists():
         return
-    wanted = {cell.key for seed in range(config.seeds) for cell in config.cells(seed, config.training.rate)}
+    wanted = {cell.key for cell in cells_of(config)}
     for cell, found in as_cells(load_comparison(file)):
         if cell.key in wanted and not cell_file(work, cell).exists():
             write_text(cell_file(work, cell), json.dumps(found) + "\n")

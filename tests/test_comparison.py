@@ -1,5 +1,6 @@
 """`compare`: cells, resuming, tuning, and what is reported."""
 
+import itertools
 import json
 import math
 from dataclasses import replace
@@ -9,10 +10,22 @@ import pytest
 import metalora
 from metalora.config import AdapterConfig
 from metalora.errors import InputError
-from metalora.evaluation.cells import SuiteConfig, equal_budget
+from metalora.evaluation.cells import SuiteConfig, equal_budget, run_cell
 from metalora.evaluation.comparison import ComparisonConfig
-from metalora.evaluation.running import RATES, best_rates, read_comparison, run_comparison
+from metalora.evaluation.running import (
+    CELLS,
+    RATES,
+    UnderWay,
+    best_rates,
+    cell_file,
+    cells_of,
+    read_comparison,
+    run_comparison,
+    under_way,
+)
 from metalora.evaluation.scoring import check_galleries
+from metalora.loop import Progress
+from metalora.states import write_text
 from metalora.training import TrainingConfig
 
 QUICK = ComparisonConfig(
@@ -22,6 +35,11 @@ QUICK = ComparisonConfig(
     training=TrainingConfig(steps=2, batch=8, device="cpu"),
     ks=(1, 3),
 )
+
+
+def ticking(seconds):
+    """A clock that goes so far between any two looks."""
+    return itertools.count(step=seconds).__next__
 
 
 @pytest.fixture(scope="module")
@@ -71,6 +89,44 @@ def test_a_run_goes_on_with_the_cells_that_are_missing(finished, monkeypatch):
     again = json.loads(gone.read_text())
     for one, other in zip(json.loads(content)["rows"], again["rows"], strict=True):
         assert {**one, "ms_per_step": 0} == {**other, "ms_per_step": 0}
+
+
+def test_a_cell_that_was_interrupted_goes_on_from_its_checkpoint(finished, tmp_path, monkeypatch):
+    cell = next(cell for cell in cells_of(QUICK) if cell.arms == ("metalora-tr",))
+    seen = []
+
+    def interrupt(event):
+        seen.append(event.step)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("metalora.loop.time.monotonic", ticking(60))  # every step is due for a checkpoint
+    checkpoint = tmp_path / "cell.safetensors"
+    with pytest.raises(KeyboardInterrupt):
+        run_cell(cell, checkpoint, interrupt)
+    assert seen == [1] and checkpoint.exists()
+    found = run_cell(cell, checkpoint, lambda event: seen.append(event.step))
+    assert seen == [1, 2]
+    whole = json.loads(cell_file(finished[0], cell).read_text())
+    for one, other in zip(whole["rows"], found["rows"], strict=True):
+        assert {**one, "ms_per_step": 0} == {**other, "ms_per_step": 0}
+
+
+def test_cells_under_way_say_how_far_they_are_and_leave_only_their_result(tmp_path, monkeypatch):
+    seen = []
+
+    def tell_and_end(cell, checkpoint, tell):
+        write_text(checkpoint, "")
+        tell(Progress(1, 4, {}, {}, 1.0, 1.0))
+        seen.extend(under_way(tmp_path))
+        return {"rows": []}
+
+    monkeypatch.setattr("metalora.evaluation.running.run_cell", tell_and_end)
+    stale = tmp_path / CELLS / f"{cells_of(QUICK)[0].key}.steps"
+    write_text(stale, "of a process that was killed")
+    list(run_comparison(QUICK, tmp_path, jobs=1))
+    assert seen[0] == UnderWay("lora on resnet20, seed 0, rate 0.003", 0.25) and len(seen) == 3
+    assert {file.suffix for file in (tmp_path / CELLS).iterdir()} == {".json"}
+    assert not under_way(tmp_path)
 
 
 def test_processes_give_what_one_process_gives(finished, tmp_path):

@@ -15,8 +15,8 @@ from metalora.comparison_process import Stage, allow, ask_to_stop, run_apart, st
 from metalora.errors import InputError
 from metalora.evaluation.cells import SuiteConfig
 from metalora.evaluation.comparison import ComparisonConfig
-from metalora.evaluation.running import cell_file
-from metalora.results import cells_of, own_config
+from metalora.evaluation.running import cell_file, cells_of
+from metalora.results import own_config
 from metalora.states import write_text
 from metalora.training import TrainingConfig
 
@@ -105,6 +105,16 @@ def test_progress_counts_cells_and_knows_the_time_left(stand_in, tmp_path):
     assert 0 < stages[-1].seconds_left < 60
     words = started[0][0]
     assert words[:4] == [sys.executable, "-m", "metalora", "compare"] and words[-2:] == ["--out", str(tmp_path)]
+
+
+def test_the_time_left_is_known_while_the_first_training_runs(stand_in, tmp_path):
+    steps = cell_file(tmp_path, cells_of(CONFIG)[0]).with_suffix(".steps")
+    write_text(steps, '{"name": "killed", "share": 0.9}')
+    said = '{"name": "lora", "share": 0.5}'
+    stand_in(f"import pathlib, sys, time; pathlib.Path(sys.argv[1]).write_text('{said}'); time.sleep(1.5)", steps)
+    stages = list(run_apart(CONFIG, tmp_path, as_compare_command(CONFIG)))
+    # Half of one of four trainings is done: seven times as long as so far.
+    assert stages[0].seconds_left is None and 0.7 < stages[-1].seconds_left < 60
 
 
 def test_it_ends_with_the_last_cell(stand_in, tmp_path):

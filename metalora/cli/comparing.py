@@ -1,6 +1,5 @@
 """`compare`: methods × backbones × seeds, and one table."""
 
-import contextlib
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -8,7 +7,8 @@ from typing import Annotated, Any
 
 import typer
 
-from metalora.cli.messages import Bar, leave, skipped_note, time_left, write_json
+from metalora.cli.following import follow
+from metalora.cli.messages import Bar, leave, skipped_note, write_json
 from metalora.cli.options import (
     COMPARISON,
     OUTPUT,
@@ -59,7 +59,7 @@ def compare(
     from metalora.errors import InputError
     from metalora.evaluation.checks import check_comparison
     from metalora.evaluation.comparison import RESULTS
-    from metalora.evaluation.running import CELLS, read_comparison, run_comparison
+    from metalora.evaluation.running import CELLS, count_cells, read_comparison, run_comparison
     from metalora.storage import check_folder
 
     if jobs is not None and jobs < 1:
@@ -72,11 +72,8 @@ def compare(
     notes += [skipped_note(suite.skipped)] if suite.skipped else []
     done = 0
     try:
-        with Bar("Training") as bar, contextlib.closing(run_comparison(config, folder, jobs=jobs)) as cells:
-            bar.tell(0, None, "the first rows")
-            for cell in cells:
-                done = cell.done
-                bar.tell(cell.done, cell.total, f"{time_left(cell.seconds_left)}  {cell.name}", line=True)
+        for cell in follow("Training", run_comparison(config, folder, jobs=jobs), folder, count_cells(config)):
+            done = cell.done
     except KeyboardInterrupt as error:
         raise leave(f"Stopped: {done} finished trainings are kept, the same command goes on.", 1) from error
     _tell(read_comparison(config, folder, suite.primary, notes), folder, given.get("json"))

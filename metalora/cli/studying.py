@@ -1,12 +1,12 @@
 """`study`: the comparisons behind the README's figures and tables."""
 
-import contextlib
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from metalora.cli.messages import Bar, leave, tell_table, time_left
+from metalora.cli.following import follow
+from metalora.cli.messages import Bar, leave, tell_table
 from metalora.cli.options import verb
 
 
@@ -44,6 +44,7 @@ def study(
     from metalora.errors import InputError
     from metalora.evaluation.checks import check_comparison
     from metalora.evaluation.comparison import RESULTS
+    from metalora.evaluation.running import count_cells
     from metalora.evaluation.tables import to_terminal
     from metalora.figures import draw
     from metalora.figures.gain_map import gain_map as gain_figure
@@ -84,13 +85,9 @@ def study(
     try:
         for key, config in parts.items():
             own = work / kind / name / key
-            with (
-                Bar(f"{name}, {key}") as bar,
-                contextlib.closing(run_part(config, folder / name / key, own, suites[key].primary, jobs)) as cells,
-            ):
-                bar.tell(0, None, "the first trainings")
-                for cell in cells:
-                    bar.tell(cell.done, cell.total, f"{time_left(cell.seconds_left)}  {cell.name}", line=True)
+            cells = run_part(config, folder / name / key, own, suites[key].primary, jobs)
+            for _ in follow(f"{name}, {key}", cells, own, count_cells(config)):
+                pass  # it tells
     except KeyboardInterrupt as error:
         raise leave("Stopped: finished trainings are kept, the same command goes on.", 1) from error
     for key in parts:

@@ -27,6 +27,7 @@ from metalora.evaluation.knn import confusion_by_task, per_task_accuracy
 from metalora.evaluation.scoring import SideFeatures, accuracy, embedded_sides, measure, validation_accuracy
 from metalora.evaluation.undoing import embed_undone, train_reader
 from metalora.features import FeatureCache
+from metalora.loop import Progress
 from metalora.model import AdaptedModel, adapt
 from metalora.suites import FIXED_TASKS, load_suite
 from metalora.suites.base import Suite, check_counts
@@ -107,8 +108,14 @@ def _features(suite: SuiteConfig, seed: int, *extractor: str) -> FeatureCache:
     return FeatureCache(_suite(suite, seed))
 
 
-def run_cell(config: CellConfig) -> dict[str, Any]:
+def run_cell(
+    config: CellConfig, checkpoint: Path | None = None, tell: Callable[[Progress], None] | None = None
+) -> dict[str, Any]:
     """Train and measure.
+
+    Args:
+        checkpoint: file to resume from when it exists, and to write while training.
+        tell: called after every step.
 
     Returns:
         "cell" (the settings), "rows" (a dict per arm, split, gallery and K), "tasks" (accuracies of
@@ -124,7 +131,7 @@ def run_cell(config: CellConfig) -> dict[str, Any]:
     training = config.training
     read_by = adapter.extractor, config.backbone, training.precision, training.device
     features = _features(config.suite, training.seed, *read_by)
-    milliseconds = _train(model, suite, training, features)
+    milliseconds = _train(model, suite, training, features, checkpoint, tell)
     budget = model.budget().loc["total"]
     shared = {
         "backbone": config.backbone,
@@ -181,12 +188,22 @@ def _protocol(row: Arm, training: TrainingConfig) -> Protocol:
     )
 
 
-def _train(model: AdaptedModel, suite: Suite, config: TrainingConfig, features: FeatureCache) -> float | None:
-    """Train to the end; milliseconds of a step (median, as if no features had been read before; None: no training)."""
+def _train(
+    model: AdaptedModel,
+    suite: Suite,
+    config: TrainingConfig,
+    features: FeatureCache,
+    checkpoint: Path | None,
+    tell: Callable[[Progress], None] | None,
+) -> float | None:
+    """Train to the end; milliseconds of a step (median, as if no features had been read before; None: no step here)."""
     if not model.layers:
         return None
     times, before = [], time.perf_counter() + features.spared
-    for event in fit(model, suite, config, validate_last=False, features=features):  # `_measure` validates
+    # `_measure` validates.
+    for event in fit(model, suite, config, checkpoint=checkpoint, validate_last=False, features=features):
+        if tell is not None:
+            tell(event)
         now = time.perf_counter() + features.spared
         if "validation" not in event.metrics:
             times.append(now - before)

@@ -15,11 +15,14 @@ from metalora.device import pick_device
 from metalora.errors import InputError
 from metalora.evaluation.cells import CellConfig, run_cell
 from metalora.evaluation.comparison import Comparison, ComparisonConfig
+from metalora.loop import Progress
 from metalora.methods import method
 from metalora.states import write_text
 
 RATES = (1e-3, 3e-3, 6e-3)  # that `tune` tries
 CELLS = "cells"
+CHECKPOINT, STEPS = ".safetensors", ".steps"  # of a cell under way: what it resumes from; its name and steps done
+SECONDS_BETWEEN_WORDS = 1.0  # of a cell under way
 
 
 @dataclass(frozen=True)
@@ -33,26 +36,69 @@ class CellDone:
     seconds_left: float
 
 
+@dataclass(frozen=True)
+class UnderWay:
+    """A cell that is being trained.
+
+    Attributes:
+        share: of its steps, 0 to 1.
+    """
+
+    name: str
+    share: float
+
+
 def run_comparison(config: ComparisonConfig, folder: Path, *, jobs: int | None = None) -> Iterator[CellDone]:
     """Run the cells that `folder` lacks, yielding after each; then `read_comparison` has the results.
+
+    A cell that was interrupted goes on from its last checkpoint. In between, `under_way` tells how far cells are.
 
     Args:
         jobs: processes at a time; None: one per core for small networks on a CPU, one on an accelerator.
     """
+    forget_under_way(folder)
     rates = {}
-    tuning = [config.cells(0, rate) for rate in RATES] if config.tune else []
-    trials = [cell for cells in tuning for cell in cells if _is_trained(cell)]
-    total = len(config.cells(0, config.training.rate)) * config.seeds + len(trials)
-    started = _Clock(total)
+    trials = _trials(config)
+    started = _Clock(count_cells(config))
     for cell, result in _execute(trials, folder, jobs):
         yield started.tell(cell, result)
-    if tuning:
+    if trials:
         rates = best_rates([_read(folder, cell) for cell in trials])
-    cells = [
-        with_rate(cell, rates) for seed in range(config.seeds) for cell in config.cells(seed, config.training.rate)
-    ]
-    for cell, result in _execute(cells, folder, jobs):
+    for cell, result in _execute([with_rate(cell, rates) for cell in cells_of(config)], folder, jobs):
         yield started.tell(cell, result)
+
+
+def count_cells(config: ComparisonConfig) -> int:
+    """How many cells a comparison has, those that only try a rate included."""
+    return len(cells_of(config)) + len(_trials(config))
+
+
+def cells_of(config: ComparisonConfig) -> list[CellConfig]:
+    """The cells of a comparison, all seeds, at the rate of its settings."""
+    return [cell for seed in range(config.seeds) for cell in config.cells(seed, config.training.rate)]
+
+
+def under_way(folder: Path) -> list[UnderWay]:
+    """The cells that are being trained in `folder`, by name."""
+    found = []
+    for file in sorted((folder / CELLS).glob(f"*{STEPS}")):
+        try:
+            found.append(UnderWay(**json.loads(file.read_text(encoding="utf-8"))))
+        except FileNotFoundError:  # it has ended since
+            continue
+    return found
+
+
+def forget_under_way(folder: Path) -> None:
+    """Remove what processes that were killed said of their cells."""
+    for file in (folder / CELLS).glob(f"*{STEPS}"):
+        file.unlink(missing_ok=True)
+
+
+def _trials(config: ComparisonConfig) -> list[CellConfig]:
+    if not config.tune:
+        return []
+    return [cell for rate in RATES for cell in config.cells(0, rate) if _is_trained(cell)]
 
 
 def read_comparison(
@@ -74,12 +120,9 @@ def read_comparison(
     Raises:
         InputError: a cell is missing (unless `partial`) or damaged.
     """
-    trials = [cell for rate in RATES for cell in config.cells(0, rate) if _is_trained(cell)] if config.tune else []
-    tried = [_read(folder, cell) for cell in trials]
+    tried = [_read(folder, cell) for cell in _trials(config)]
     rates = best_rates(tried)
-    wanted = [
-        with_rate(cell, rates) for seed in range(config.seeds) for cell in config.cells(seed, config.training.rate)
-    ]
+    wanted = [with_rate(cell, rates) for cell in cells_of(config)]
     known = known or {}
     present = [cell for cell in wanted if not partial or cell.key in known or cell_file(folder, cell).exists()]
     found = [known[cell.key] if cell.key in known else _read(folder, cell) for cell in present]
@@ -128,8 +171,11 @@ class _Clock:
         self.done += 1
         self.ran += not result.get("reused", False)
         pace = (time.monotonic() - self.started) / max(1, self.ran)
-        name = f"{cell.arms[0]} on {cell.backbone}, seed {cell.training.seed}, rate {cell.training.rate:g}"
-        return CellDone(self.done, self.total, name, result, pace * (self.total - self.done))
+        return CellDone(self.done, self.total, _name(cell), result, pace * (self.total - self.done))
+
+
+def _name(cell: CellConfig) -> str:
+    return f"{cell.arms[0]} on {cell.backbone}, seed {cell.training.seed}, rate {cell.training.rate:g}"
 
 
 def cell_file(folder: Path, cell: CellConfig) -> Path:
@@ -167,9 +213,22 @@ def _execute(cells: list[CellConfig], folder: Path, jobs: int | None) -> Iterato
 
 
 def _run_and_write(cell: CellConfig, folder: Path) -> tuple[str, dict[str, Any]]:
-    """Run one cell in whatever process this is, and put its result away at once."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # check_comparison has told them, once for all seeds
-        result = run_cell(cell)
-    write_text(cell_file(folder, cell), json.dumps(result) + "\n")
+    """Run one cell in whatever process this is, saying how far it is, and put its result away at once."""
+    file = cell_file(folder, cell)
+    steps, checkpoint, told = file.with_suffix(STEPS), file.with_suffix(CHECKPOINT), 0.0
+
+    def tell(event: Progress) -> None:
+        nonlocal told
+        if time.monotonic() - told > SECONDS_BETWEEN_WORDS:
+            write_text(steps, json.dumps({"name": _name(cell), "share": event.step / event.steps}))
+            told = time.monotonic()
+
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # check_comparison has told them, once for all seeds
+            result = run_cell(cell, checkpoint, tell)
+    finally:
+        steps.unlink(missing_ok=True)
+    write_text(file, json.dumps(result) + "\n")
+    checkpoint.unlink(missing_ok=True)
     return cell.key, result

@@ -1,0 +1,49 @@
+"""What `compare` and `study` show while trainings run."""
+
+import json
+
+import pytest
+
+from metalora.cli import following
+from metalora.evaluation.running import CELLS, CellDone
+from metalora.states import write_text
+
+
+def under(folder, name, share):
+    write_text(folder / CELLS / f"{name}.steps", json.dumps({"name": name, "share": share}))
+
+
+def test_between_finished_trainings_it_tells_how_far_the_running_ones_are(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(following, "SECONDS_IN_FILE", 0.05)
+    monkeypatch.setattr("metalora.cli.messages.SECONDS_BETWEEN_LINES", 0)
+
+    def cells():
+        under(tmp_path, "lora", 0.25)
+        under(tmp_path, "metalora-tr", 0.75)
+        yield from wait_for("lora: 25%; metalora-tr: 75%")
+        yield CellDone(1, 3, "metalora-tr", {}, 65.0)
+
+    def wait_for(words):
+        for _ in range(200):
+            following.time.sleep(0.05)
+            told.append(capsys.readouterr().err)
+            if words in "".join(told):
+                return []
+        pytest.fail(f"{words!r} was not told: {told}")
+
+    told = []
+    assert [cell.done for cell in following.follow("Training", cells(), tmp_path, 3)] == [1]
+    text = "".join(told) + capsys.readouterr().err
+    assert text.startswith("Training 0/3  the first trainings\n")
+    assert "Training 0/3  0:0" in text  # two more trainings' worth of the time so far are left
+    assert "Training 1/3  1:05 left  metalora-tr\n" in text
+
+
+def test_it_stops_looking_when_the_trainings_fail(tmp_path):
+    def cells():
+        yield CellDone(1, 2, "lora", {"reused": True}, 0.0)
+        raise ValueError("broken")
+
+    with pytest.raises(ValueError, match="broken"):
+        list(following.follow("Training", cells(), tmp_path, 2))
+    assert not any(isinstance(thread, following._Looking) for thread in following.threading.enumerate())

@@ -30,17 +30,20 @@ from metalora.states import read_tensors, write_tensors, write_text
 from metalora.storage import load
 
 CARD, GALLERY, PLANES = "card.json", "gallery.safetensors", "planes.safetensors"
+SET_SIZE = 8  # where cores are generated: trained on single pictures, they serve neither sets nor unseen tasks well
 MAX_QUERIES = 500
 GALLERY_IMAGES = 900
 
 
 def run_config(name: str) -> RunConfig:
-    """Settings with which a bundled adapter is trained: the preset Default, on digits."""
+    """Settings with which a bundled adapter is trained: the preset Default, on digits; sets and named factors."""
     bundled_folder(name)
     backbone, method = name.split("/")
     suite = SuiteConfig(max_queries=MAX_QUERIES)
-    preset = PRESETS["Default"]
-    return RunConfig(backbone, suite, preset.adapter(method), replace(preset.training(), validate_every=0))
+    adapter, training = PRESETS["Default"].adapter(method), PRESETS["Default"].training()
+    if not adapter.generates:
+        return RunConfig(backbone, suite, adapter, replace(training, validate_every=0))
+    return RunConfig(backbone, suite, adapter, replace(training, validate_every=0, set_size=SET_SIZE)).naming()
 
 
 def make(name: str, work: Path, out: Path | None = None) -> Iterator[Progress]:

@@ -59,9 +59,14 @@ def _measured(training: TrainingConfig) -> TrainingConfig:
 
 def _key(config: RunConfig) -> str:
     """The settings on which the pace depends, as text."""
-    suite = replace(config.suite, name="", data="", image_size=_size(config), hold_out=(), max_queries=1)
+    adapter, name = replace(config.adapter, seed=0), ""
+    if adapter.factors and adapter.factors == config.suite.factors:
+        name = config.suite.name
+    elif adapter.factors:  # which this suite lacks: they are not named, and the code is like a free one
+        adapter = replace(adapter, factors=(), code=sum(adapter.factors))
+    suite = replace(config.suite, name=name, data="", image_size=_size(config), hold_out=(), max_queries=1)
     fixed = {"steps": WARM + TIMED + 1, "rate": 1e-4, "mapping_rate": 1.0, "validate_every": 0, "seed": 0}
-    training, adapter = replace(_measured(config.training), **fixed), replace(config.adapter, seed=0)
+    training = replace(_measured(config.training), **fixed)
     alike = replace(config, suite=suite, adapter=adapter, training=training, start=None)
     return json.dumps(alike.to_dict(), sort_keys=True)
 
@@ -77,7 +82,7 @@ def _pace(key: str) -> tuple[float, float]:
     size, download = config.suite.image_size, config.suite.download
     backbone = load_backbone(config.backbone, image_size=image_size_for(config.backbone, size), download=download)
     model = adapt(backbone, config.adapter, download=download)
-    suite = _random_suite(max(config.training.batch, 16), size)
+    suite = _random_suite(max(config.training.batch, 16), size, config.adapter.factors)
     return _seconds_of_step(model, suite, config.training), _seconds_of_image(model, suite, config)
 
 
@@ -101,8 +106,8 @@ def _seconds_of_image(model: AdaptedModel, suite: Suite, config: RunConfig) -> f
     return (time.monotonic() - before) / len(examples)
 
 
-def _random_suite(count: int, size: int) -> Suite:
-    """`count` pictures of noise in two classes and two tasks."""
+def _random_suite(count: int, size: int, factors: tuple[int, ...]) -> Suite:
+    """`count` pictures of noise in two classes and two tasks, which combine factors of so many values."""
     pictures = torch.randint(256, (count, 3, size, size), dtype=torch.uint8)
     rows = torch.arange(count)
     examples = Examples(pictures, (unchanged, unchanged), rows, rows % 2, rows // 2 % 2)
@@ -117,6 +122,8 @@ def _random_suite(count: int, size: int) -> Suite:
         sides=dict.fromkeys(SEEN_SIDES, examples),
         primary="pooled",
         seed=0,
+        factors=tuple(tuple(map(str, range(values))) for values in factors),
+        levels=torch.stack([torch.zeros(len(factors)), torch.ones(len(factors))]).long() if factors else None,
     )
 
 

@@ -199,6 +199,8 @@ class Run:
             raise InputError("The original backbone has nothing to train: choose another method.")
         if config.start is not None:
             restore(model, config.start)
+            if config.adapter.factors != config.suite.factors and config.adapter.factors:
+                notes.append("The adapter's code names factors that this suite lacks: it was trained by classes alone.")
         self.skipped = suite.skipped
         return suite, model, notes
 

@@ -84,6 +84,20 @@ def inspect_images(
     return Inspection(names, cores, strength, similarity, constant, codes)
 
 
+def most_probable(codes: Tensor, factors: Sequence[Sequence[str]]) -> list[list[tuple[str, float]]]:
+    """What codes of named factors say: for each of them, and each factor, its most probable value and how probable.
+
+    Args:
+        codes: (N, Σ values), see `MappingNet`.
+        factors: the values of each factor, by name, as `Suite.factors`.
+    """
+    found = [part.max(dim=1) for part in codes.split([len(values) for values in factors], dim=1)]
+    return [
+        [(values[best.indices[i]], best.values[i].item()) for values, best in zip(factors, found, strict=True)]
+        for i in range(len(codes))
+    ]
+
+
 def _strength_table(model: AdaptedModel, names: tuple[str, ...], cores: Cores | None) -> pd.DataFrame:
     """A row per name, a column per layer; the one row of a static method, or of one core, stands for all."""
     columns = {layer: _strengths(model, layer, cores) for layer in model.layers}

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import torch
 from torch import Tensor
 
 from metalora.backbones import ASSETS
@@ -11,10 +12,11 @@ from metalora.device import pick_device
 from metalora.errors import InputError
 from metalora.examination import Examination, Exchange, blend, examine
 from metalora.gallery import Gallery
-from metalora.inspection import Inspection
+from metalora.inspection import Inspection, most_probable
 from metalora.inspection_files import write_inspection
 from metalora.laboratory import DEFAULT, Laboratory, OpenAdapter
 from metalora.methods import method
+from metalora.model import AdaptedModel
 from metalora.neighbour_table import exchange_table, neighbour_table
 from metalora.pictures import Pictures, read_paths
 from metalora.suites.sources import SUFFIXES
@@ -37,6 +39,8 @@ class Look:
         images: float RGB in [0, 1], (N, 3, S, S).
         skipped: (name, reason) of files that could not be used.
         pooled: the pictures share one core.
+        read: the factors that were read off each picture, in words, and last, where pooled, off all of them together;
+            empty where the code names none.
     """
 
     name: str
@@ -47,6 +51,7 @@ class Look:
     images: Tensor
     skipped: tuple[tuple[str, str], ...]
     pooled: bool
+    read: tuple[str, ...]
     examination: Examination
 
     @property
@@ -86,7 +91,8 @@ class Look:
         if self.constant:
             return f"{self.title}, {count}. {self.method} has one adapter for every image: its strengths are constant."
         shared = ", one core for all of them" if self.pooled else ", a core for each"
-        return f"{self.title}, {count}{shared}.{self._advice}"
+        together = f" Read off them together: {self.read[-1]}." if self.pooled and self.read else ""
+        return f"{self.title}, {count}{shared}.{together}{self._advice}"
 
     @property
     def _advice(self) -> str:
@@ -94,7 +100,7 @@ class Look:
             return ""
         if self.pooled:
             return " This adapter was trained on single pictures: a shared core is new to it."
-        return " This adapter was trained on sets: pool pictures that come from one task."
+        return " It was trained on sets: pictures that come from one task can share a core, see Pool."
 
     @property
     def omitted(self) -> str:
@@ -152,6 +158,7 @@ def look(
     pictures = read_files(files, model.backbone.image_size)
     pool, images = pool and model.config.generates, pictures.images()
     found = examine(model, gallery, images, pictures.known["name"], pool=pool, k=voters(gallery))
+    read = _read(model, gallery.suite.factors, found.inspection.codes, pool)
     seen = Look(
         name or DEFAULT,
         gallery.adapter,
@@ -161,9 +168,21 @@ def look(
         images,
         pictures.skipped,
         pool,
+        read,
         found,
     )
-    return seen, neighbour_table(found, images, gallery)
+    return seen, neighbour_table(found, images, gallery, read)
+
+
+def _read(model: AdaptedModel, factors: Sequence[Sequence[str]], codes: Tensor | None, pool: bool) -> tuple[str, ...]:
+    """See `Look.read`; nothing where an adapter goes on on a suite without the factors that it has learnt to name."""
+    if codes is None or not model.config.factors or model.config.factors != tuple(map(len, factors)):
+        return ()
+    if pool:
+        codes = torch.cat([codes, model.mapping.pool(codes, torch.zeros(len(codes), dtype=torch.int64))[:1]])
+    return tuple(
+        ", ".join(f"{value} {share:.0%}" for value, share in values) for values in most_probable(codes, factors)
+    )
 
 
 def exchange(

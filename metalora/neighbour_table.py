@@ -1,5 +1,6 @@
 """Where pictures lie in a gallery, as HTML tables with small pictures; all text is escaped."""
 
+from collections.abc import Sequence
 from html import escape
 
 import pandas as pd
@@ -10,11 +11,12 @@ from metalora.gallery import Gallery
 from metalora.thumbnails import thumbnail
 
 
-def neighbour_table(found: Examination, images: Tensor, gallery: Gallery) -> str:
+def neighbour_table(found: Examination, images: Tensor, gallery: Gallery, read: Sequence[str] = ()) -> str:
     """A row per picture: its class and its nearest gallery pictures by the original backbone and with its adapter.
 
     Args:
         images: those examined, float RGB in [0, 1], (N, 3, H, W).
+        read: what was read off each of them, for a column of its own.
     """
     rows = []
     for i, name in enumerate(found.inspection.names):
@@ -22,8 +24,10 @@ def neighbour_table(found: Examination, images: Tensor, gallery: Gallery) -> str
             _place(found.predicted_before[i], _of(found.nearest_before, i), gallery),
             _place(found.predicted_after[i], _of(found.nearest_after, i), gallery),
         ]
-        rows.append((f"{i + 1}. {name}", images[i], cells))
-    return _table("Places in the gallery", ("original backbone", "with its adapter"), rows)
+        told = [f'<span class="read">{escape(read[i])}</span>'] if read else []
+        rows.append((f"{i + 1}. {name}", images[i], [*told, *cells]))
+    told = ["read off it"] if read else []
+    return _table("Places in the gallery", (*told, "original backbone", "with its adapter"), rows)
 
 
 def exchange_table(found: Examination, images: Tensor, receiver: int, given: Exchange, gallery: Gallery) -> str:
@@ -42,7 +46,7 @@ def _of(nearest: pd.DataFrame, image: int) -> pd.DataFrame:
     return nearest[nearest["image"] == image]
 
 
-def _table(caption: str, headings: tuple[str, str], rows: list[tuple[str, Tensor, list[str]]]) -> str:
+def _table(caption: str, headings: Sequence[str], rows: list[tuple[str, Tensor, list[str]]]) -> str:
     over = "".join(f'<th scope="col">{words}</th>' for words in ("picture", *headings))
     body = "".join(
         f'<tr><th scope="row"><img src="{thumbnail(image)}" alt=""><span>{escape(name)}</span></th>'

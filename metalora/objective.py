@@ -1,7 +1,8 @@
 """What every method is trained for: cross-entropy of one linear head over the suite's seen classes.
 
 All tasks share the head, which is discarded afterwards. Where a code names the factors of the suite's tasks, it is
-trained to name them as well; a static method may get the same task as an auxiliary one, named from its embedding.
+trained to name them as well; a static method may get the same task as an auxiliary one, named from its embedding. A
+code that has learnt to name other factors than the suite has is trained by the classes alone.
 """
 
 from collections.abc import Callable
@@ -26,15 +27,13 @@ class Objective(nn.Module):
         told: share of the sets that get the core of their true factors, so that the adapters learn what each is for
             before, and while, the code learns to tell.
         seed: of the initial values and of the choice of sets that are told.
-
-    Raises:
-        InputError: the model names other factors than the suite has.
     """
 
     def __init__(self, model: AdaptedModel, suite: Suite, *, weight: float, told: float, seed: int):
         super().__init__()
         factors = model.config.factors
-        model.config.must_fit(suite.name, tuple(map(len, suite.factors)))
+        if factors != tuple(map(len, suite.factors)):
+            factors = ()
         self.weight, self.told, self.seed, self.factors = weight, told, seed, factors
         self.generates, self.levels = model.config.generates, suite.levels
         self.combinations = suite.combinations

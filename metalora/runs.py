@@ -14,7 +14,7 @@ the folder's run was stopped. Whoever looks from outside is told the truth: a ru
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -48,7 +48,18 @@ class RunConfig:
 
     def __post_init__(self) -> None:
         check_ks(self.ks)
-        self.adapter.must_fit(self.suite.name, self.suite.factors)
+        if self.start is None:  # what has learnt to name factors may go on without naming
+            self.adapter.must_fit(self.suite.name, self.suite.factors)
+
+    def naming(self) -> "RunConfig":
+        """The same with codes that name the factors of the suite's tasks.
+
+        Raises:
+            InputError: they have none.
+        """
+        if not self.suite.factors:
+            raise InputError("This suite's tasks combine no named factors: choose another suite, or a free code.")
+        return replace(self, adapter=replace(self.adapter, factors=self.suite.factors))
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, ready for JSON."""

@@ -78,7 +78,7 @@ def fit(
     share of the step's time that passed before its images were there) and, where validated, "validation" (k-NN
     accuracy at K = 5 on validation images of seen tasks). The last one is too, unless told otherwise. Where others
     are, the first has "original" too: the same of the original backbone. A model that was trained before goes on from
-    there; the head begins anew.
+    there; the head begins anew. If its code names other factors than this suite has, the classes alone train it.
 
     Args:
         checkpoint: file to resume from when it exists, and to write while training.
@@ -86,8 +86,8 @@ def fit(
         features: what earlier models with the same extractor read of this suite's images; left out: none yet.
 
     Raises:
-        InputError: nothing to train, factors that the suite does not have, a checkpoint of another run, or a loss that
-            is not finite.
+        InputError: nothing to train, a code that is to learn to name factors that the suite does not have, a checkpoint
+            of another run, or a loss that is not finite.
     """
     config = config or TrainingConfig()
     if not model.layers:
@@ -95,6 +95,8 @@ def fit(
     device = pick_device(config.device)
     model.to(device)
     features = features or FeatureCache(suite)
+    if not _trained_before(model):
+        model.config.must_fit(suite.name, tuple(map(len, suite.factors)))
     standardise(model, suite, config)
     objective = Objective(model, suite, weight=config.name_factors, told=config.told, seed=config.seed)
     optimizer = torch.optim.AdamW(_groups(model, objective, config), lr=config.rate, weight_decay=0.0)
@@ -168,9 +170,13 @@ def standardise(model: AdaptedModel, suite: Suite, config: TrainingConfig) -> No
     sample = suite.batch(min(FEATURE_SAMPLE, len(suite.sides["train"])), generator(config.seed, -1)).images
     model.prepare(sample[:2].to(device))
     # What was trained before has learnt with its own statistics.
-    if model.config.generates and not model.mapping.standardised:
+    if model.config.generates and not _trained_before(model):
         with autocast(device, config.precision):
             model.standardise(sample.to(device))
+
+
+def _trained_before(model: AdaptedModel) -> bool:
+    return model.config.generates and model.mapping.standardised
 
 
 def _groups(model: AdaptedModel, objective: nn.Module, config: TrainingConfig) -> list[dict]:

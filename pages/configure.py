@@ -52,7 +52,8 @@ def build(context: Context) -> None:
     def describe(token: str | None, known: dict[str, Any], drawn: str | None, *values: Any) -> list[Any]:
         given = dict(zip(fields, values, strict=True))
         try:
-            config = _run_config(known, given)
+            start = context.laboratory.start(token or "", given["start"])[1] if given["start"] else None
+            config = _run_config(known, given, start)
             check_limits(config)
             context.laboratory.check_start(token or "", config)
             planned = plan(config.backbone, config.adapter)
@@ -123,7 +124,8 @@ def _starts(context: Context, fields: dict[str, Any]) -> None:
         if not name:
             return [gr.skip()] * (len(filled) + 1)
         backbone, adapter = laboratory.start(token, name)
-        values = {"backbone": backbone, **_layers(backbone, adapter)} | {n: getattr(adapter, n) for n in OF_ADAPTER}
+        values = {"backbone": backbone, "named": bool(adapter.factors), **_layers(backbone, adapter)}
+        values |= {n: getattr(adapter, n) for n in OF_ADAPTER}
         return [None, *(values[name] or 0 if name == "alpha" else values[name] for name in filled)]
 
     gr.on([context.load, context.adapters.change], known, context.visitor, start, **QUIET)
@@ -176,6 +178,10 @@ def _fields() -> dict[str, Any]:
         )
         found["hidden"] = gr.Number(default.hidden, label="Mapping net, hidden width")
         found["code"] = gr.Number(default.code, label="Mapping net, code")
+        found["named"] = gr.Checkbox(
+            label="The code names the suite's factors",
+            info="Where its tasks combine named ones, as those of Digits do; trained along, best with sets of 8.",
+        )
     with gr.Accordion("Scale and dropout", open=False):
         found["alpha"] = gr.Number(0, label="Alpha", info="The update's scale is alpha / R; 0: scale 1.")
         found["branches"] = gr.Number(default.branches, label="Branches of Multi-LoRA")
@@ -183,8 +189,8 @@ def _fields() -> dict[str, Any]:
     return found
 
 
-def _run_config(known: dict[str, Any], given: dict[str, Any]) -> RunConfig:
-    """The settings so far, with those of this tab."""
+def _run_config(known: dict[str, Any], given: dict[str, Any], start: AdapterConfig | None = None) -> RunConfig:
+    """The settings so far, with those of this tab; `start`: settings of the adapter to go on from."""
     kind, chosen = given["kind"], {}
     if kind == EXPRESSION:
         chosen = {"targets": (given["expression"] or "",)}
@@ -194,8 +200,10 @@ def _run_config(known: dict[str, Any], given: dict[str, Any]) -> RunConfig:
     # Gradio shows 0 where a number has no value.
     adapter |= {"alpha": adapter["alpha"] or None, "dropout": adapter["dropout"] or 0}
     before = RunConfig.from_dict(known) if known else RunConfig()
-    config = AdapterConfig(**adapter, **chosen, seed=before.training.seed)
-    return RunConfig(given["backbone"], before.suite, config, before.training, before.ks, given["start"] or None)
+    kept = start.factors if start and given["named"] else ()
+    config = AdapterConfig(**adapter, **chosen, factors=kept, seed=before.training.seed)
+    run = RunConfig(given["backbone"], before.suite, config, before.training, before.ks, given["start"] or None)
+    return run.naming() if given["named"] and not kept and config.generates else run
 
 
 def _drawing(planned: Plan, drawn: str | None) -> list[Any]:

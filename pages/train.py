@@ -64,13 +64,17 @@ def build(context: Context) -> None:
         chosen = {name: given.pop(name) or None for name in OF_SUITE}  # 0 and nothing: left out
         chosen["hold_out"], ks = tuple(chosen["hold_out"] or ()), tuple(given.pop("ks") or ())
         name = f"{UPLOADED}{upload_id}" if suite == OWN else suite
-        return replace(
+        # Those of another suite are others; an adapter to go on from keeps its own.
+        renamed = bool(config.adapter.factors) and config.start is None
+        adapter = replace(config.adapter, seed=given["seed"], **({"factors": ()} if renamed else {}))
+        config = replace(
             config,
             suite=SuiteConfig(name, **chosen),
-            adapter=replace(config.adapter, seed=given["seed"]),
+            adapter=adapter,
             training=replace(config.training, **given),
             ks=ks,
         )
+        return config.naming() if renamed else config
 
     def take(known: dict[str, Any], *values: Any) -> list[Any]:
         """Take the choices over."""
@@ -198,7 +202,8 @@ def _cost(config: RunConfig) -> str:
 def _title(config: RunConfig) -> str:
     adapter = config.adapter
     start = ", which goes on from a trained one" if config.start else ""
-    return f"{METHODS[adapter.method].title}, rank {adapter.rank}, on {config.backbone}{start} (from Configure)."
+    named = ", factors named" if adapter.factors else ""
+    return f"{METHODS[adapter.method].title}, rank {adapter.rank}{named}, on {config.backbone}{start} (from Configure)."
 
 
 def _sizes(preset: str | None) -> list[Any]:

@@ -41,6 +41,13 @@ def test_a_real_measurement(monkeypatch):
     assert estimates._pace.cache_info().misses == 1  # the second time it was remembered
 
 
+@pytest.mark.parametrize("factors, suite", [((2, 2, 3), "digits"), ((4, 6, 2), "digits")])
+def test_named_factors_are_measured_whether_the_suite_has_them_or_not(factors, suite):
+    adapter = replace(CONFIG.adapter, factors=factors)
+    config = replace(CONFIG, suite=SuiteConfig(suite, image_size=8), adapter=adapter, start="some adapter")
+    assert START < estimate(config) < START + 300
+
+
 def test_steps_add_up(paces):
     assert estimate(changed(steps=110)) - estimate(CONFIG) == pytest.approx(200)
     assert len(set(paces)) == 1

@@ -30,11 +30,11 @@ def suite():
 def opened(randomise, suite):
     """Makes an adapter with random parameters and its gallery."""
 
-    def make(method="metalora-tr", set_size=1, seed=0, limit=40):
-        adapter = metalora.AdapterConfig(method, rank=2)
+    def make(method="metalora-tr", set_size=1, seed=0, limit=40, factors=()):
+        adapter = metalora.AdapterConfig(method, rank=2, factors=factors)
         model = metalora.adapt(metalora.load_backbone("resnet20", image_size=16), adapter)
         randomise(model.trained, seed=seed, scale=0.2)
-        config = RunConfig(adapter=adapter, training=TrainingConfig(set_size=set_size, batch=8))
+        config = RunConfig(adapter=adapter, training=TrainingConfig(set_size=set_size, batch=8), start="another suite")
         return OpenAdapter(config, model, build_gallery(model, suite, limit=limit, protocol=Protocol(device="cpu")), {})
 
     return make
@@ -122,6 +122,26 @@ def test_a_static_method_says_so_and_pools_nothing(static):
     assert (strengths.iloc[0] == strengths.iloc[1]).all() and strengths.iloc[0].max() > 0
     with pytest.raises(InputError, match="no core to exchange"):
         exchange(lab, "", found, 0, 1, 1.0)
+
+
+def test_factors_that_a_code_names_are_read_off_each_picture_and_off_all_together(opened, suite):
+    named = opened(factors=(2, 2, 3))
+    found, table = look(laboratory(named), "", "any", EXAMPLES[:3], pool=True)
+    codes = named.model.codes(read_files(EXAMPLES[:3], 16).images())
+    for i, words in enumerate(found.read[:3]):
+        for part, values, said in zip(codes[i].split((2, 2, 3)), suite.factors, words.split(", "), strict=True):
+            assert said == f"{values[part.argmax()]} {part.max():.0%}"
+    assert "read off it" in table and all(words in table for words in found.read[:3])
+    pooled = named.model.mapping.pool(codes, torch.zeros(3, dtype=torch.int64))[0]
+    assert found.read[3].startswith(f"{suite.factors[0][pooled[:2].argmax()]} ")
+    assert f"Read off them together: {found.read[3]}." in found.headline
+    free, table = look(laboratory(opened()), "", "any", EXAMPLES[:3])
+    assert not free.read and "read off it" not in table
+
+
+def test_an_adapter_that_went_on_elsewhere_reads_nothing(opened):
+    """Its code names factors that the suite of its gallery lacks."""
+    assert not look(laboratory(opened(factors=(4, 6, 2))), "", "any", EXAMPLES[:2])[0].read
 
 
 def test_how_an_adapter_was_trained_decides_the_advice(generated, opened):

@@ -103,6 +103,18 @@ def test_other_factors_than_the_suite_has_are_refused(digits):
         next(fit(model, digits, QUICK))
 
 
+def test_a_code_that_has_learnt_to_name_goes_on_by_classes_alone_where_factors_have_no_names(digits):
+    model = small()
+    list(fit(model, digits, QUICK))
+    nameless = replace(digits, factors=(), levels=None)
+    objective = Objective(model, nameless, weight=1e6, told=1.0, seed=0)
+    batch = nameless.batch(8, generator(0), 4)
+    loss, _ = objective(model, model, batch, FeatureCache(nameless), 0, True)
+    logits = objective.classes(model(batch.images, groups=batch.groups))
+    torch.testing.assert_close(loss, F.cross_entropy(logits, batch.labels))
+    assert next(fit(model, nameless, QUICK)).metrics["loss"] < 100
+
+
 @pytest.mark.parametrize("settings", [{"told": 1.5}, {"name_factors": -1}])
 def test_values_that_cannot_be_are_refused(settings):
     with pytest.raises(InputError, match=next(iter(settings))):

@@ -10,6 +10,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from PIL import Image
 from typer.testing import CliRunner
 
 import metalora
@@ -46,6 +47,29 @@ def test_a_run_that_cannot_name_its_factors_is_refused_before_it_has_a_folder():
     with pytest.raises(InputError, match=r"\(2, 2\) values, digits has \(2, 2, 3\)"):
         RunConfig(adapter=AdapterConfig(factors=(2, 2)))
     assert RunConfig(adapter=AdapterConfig(factors=(2, 2, 3))).adapter.factors == (2, 2, 3)
+    assert RunConfig().naming().adapter.factors == (2, 2, 3)
+    with pytest.raises(InputError, match="combine no named factors"):
+        RunConfig(suite=SuiteConfig("cifar10")).naming()
+
+
+def test_a_run_goes_on_from_an_adapter_that_names_other_factors_and_says_so(tmp_path):
+    pictures = tmp_path / "pictures"
+    for i in range(40):
+        file = pictures / "ab"[i % 2] / f"{i}.png"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (8, 8), (6 * i, 255 * (i % 2), 90)).save(file)
+    adapter = AdapterConfig(rank=2, targets=("layer1.0",), factors=(2, 2, 3))
+    training = TrainingConfig(steps=1, batch=8, device="cpu")
+    quick = SuiteConfig(max_queries=20, image_size=8)
+    first = create_run(tmp_path / "first", RunConfig(suite=quick, adapter=adapter, training=training))
+    list(first.execute())
+    own = replace(quick, name=f"folder:{pictures}")
+    start = str(tmp_path / "first" / "adapter")
+    again = create_run(
+        tmp_path / "again", RunConfig(suite=own, adapter=adapter, training=training, ks=(1,), start=start)
+    )
+    list(again.execute())
+    assert any("names factors that this suite lacks" in note for note in again.result["notes"])
 
 
 def test_a_finished_run_has_what_a_person_expects(finished):

@@ -77,3 +77,20 @@ def test_one_goes_on_from_a_trained_adapter_or_is_told_what_differs(page):
     page.get_by_role("option", name="nothing: a new adapter").click()
     expect(error).to_be_hidden()
     expect(page.get_by_text("--start")).to_be_hidden()
+
+
+def test_a_code_names_the_factors_of_the_suite_that_is_chosen(page, open_tab):
+    expect(page.get_by_text("58.3 k static")).to_be_visible()
+    page.get_by_role("button", name="Generation").click()
+    page.get_by_label("The code names the suite's factors").check()
+    expect(page.get_by_text("--factors 2 --factors 2 --factors 3")).to_be_visible()
+    open_tab(page, "Train")
+    expect(page.get_by_text("rank 3, factors named, on resnet20 (from Configure)")).to_be_visible()
+    page.get_by_label("CIFAR-10, ten shifts").click()
+    expect(page.locator(".sentence.error", has_text="combine no named factors")).to_be_visible()
+    page.get_by_label("CIFAR-10, 48 compositions").click()
+    expect(page.locator(".sentence.error", has_text="combine no named factors")).to_be_hidden()
+    open_tab(page, "Configure")
+    expect(page.get_by_text("--factors 4 --factors 6 --factors 2")).to_be_visible()
+    page.get_by_label("The code names the suite's factors").uncheck()
+    expect(page.get_by_text("--factors")).to_have_count(0)

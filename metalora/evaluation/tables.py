@@ -151,7 +151,9 @@ def to_terminal(table: Table, console: Console) -> None:
             cost = [i for i in own if table.columns[i][1] in budgets]
             parts = [[i for i in own if i not in cost], [own[0], *cost]]
         for part in parts:
-            console.print(_printed(table, part, backbone))
+            printed = _printed(table, part, backbone)
+            printed.width = _width(printed, console)  # beyond the console's where need be, rather than cut
+            console.print(printed, soft_wrap=True)
     for note in table.notes:
         console.print(Text(note, style="dim"))
 

@@ -21,7 +21,8 @@ READ_FINGERPRINT = (
 )
 READ_PLACES = (
     "Five nearest gallery pictures by cosine, nearest first, and the class they vote for. The gallery is of the suite "
-    "that the adapter was trained on: a picture of anything else gets one of its classes all the same."
+    "that the adapter was trained on: a picture of anything else gets one of its classes all the same. Where the code "
+    "names factors, the most probable value of each is what was read off the picture."
 )
 READ_CORES = "The core of one layer for each picture, by its number: bars c[r] in CP, cells C[r2, r0] in TR; one scale."
 READ_UPDATE = (

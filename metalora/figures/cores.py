@@ -87,7 +87,7 @@ def strengths(inspection: Inspection, *, theme: Theme = "light") -> go.Figure:
         )
     )
     figure.update_layout(**layout(theme), height=150 + 24 * len(names) + (90 if len(layers) <= LEGIBLE else 0))
-    figure.update_xaxes(title_text="adapted layers, shallow to deep", showticklabels=len(layers) <= LEGIBLE)
+    figure.update_xaxes(title_text="layers, shallow to deep", showticklabels=len(layers) <= LEGIBLE)
     return figure.update_yaxes(**_by_name(names), autorange="reversed")
 
 
@@ -153,9 +153,6 @@ def codes(codes: Tensor, names: list[str] | tuple[str, ...], *, theme: Theme = "
         )
     )
     figure.update_layout(**layout(theme), showlegend=False, height=320)
-    axes = [
-        f"PC {i + 1} of the code ({100 * share:.0f} % of variance)"
-        for i, share in enumerate(pca.explained_variance_ratio_)
-    ]
+    axes = [f"PC {i + 1} ({100 * share:.0f} % of variance)" for i, share in enumerate(pca.explained_variance_ratio_)]
     figure.update_xaxes(title_text=axes[0])
     return figure.update_yaxes(title_text=axes[1], scaleanchor="x", scaleratio=1)

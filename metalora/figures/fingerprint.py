@@ -60,7 +60,7 @@ def fingerprint(
         _add_picture(figure, row, images[row])
     figure.update_yaxes(showticklabels=False, ticks="", showgrid=False, zeroline=False)
     figure.update_xaxes(showticklabels=False, ticks="", showgrid=False, domain=[PICTURE + 0.02, 1])
-    figure.update_xaxes(title_text="adapted layers, shallow to deep", row=2 * count, col=1)
+    figure.update_xaxes(title_text="layers, shallow to deep", row=2 * count, col=1)
     figure.update_layout(**layout(theme), title=None if title is None else label(title, 80), height=height)
     figure.update_layout(margin={"l": 20, "r": 20, "t": 50 if title else 15, "b": 45})
     return figure.update_layout(width=900, autosize=False) if theme == "print" else figure

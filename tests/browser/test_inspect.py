@@ -33,6 +33,11 @@ def test_the_first_screen_is_full(inspect):
         expect(inspect.locator(f'.plot-area[aria-label*="{label}"] .main-svg').first).to_be_visible()
     expect(inspect.locator(".places").first.locator("tbody tr")).to_have_count(len(EXAMPLES))
     expect(inspect.get_by_text("with 100 % of the core of 2.")).to_be_visible()
+    read = inspect.locator(".places .read")
+    expect(read).to_have_count(len(EXAMPLES))
+    for file, words in zip(EXAMPLES, read.all_inner_texts(), strict=True):
+        for value in file.stem.partition("-")[2].split("+"):
+            assert f"{value} " in words
 
 
 def test_ones_own_pictures_are_looked_at_and_an_unreadable_one_is_named(inspect, tmp_path):

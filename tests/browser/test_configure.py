@@ -15,6 +15,8 @@ def test_a_smaller_size_another_method_and_backbone_change_budget_and_command(pa
     page.get_by_label("Tiny").click()
     expect(page.get_by_text("25.9 k static")).to_be_visible()
     page.get_by_label("LoRA", exact=True).click()
+    expect(page.get_by_label("LoRA", exact=True)).to_be_checked()
+    expect(page.get_by_label("Tiny")).to_be_checked()
     expect(page.get_by_label("Rank R")).to_have_value("4")
     expect(page.get_by_text("python -m metalora train --method lora --hidden 16")).to_be_visible()
     expect(page.get_by_text("in the generator")).to_be_hidden()

@@ -52,7 +52,7 @@ def build(context: Context) -> None:
         progress = run_missing(context, fields)
     with gr.Row():
         with gr.Column(scale=3, min_width=320):
-            budget = Plot(label="Accuracy against trained parameters", height=480)
+            budget = Plot(label="Accuracy against trained parameters", height=480, follows=True)
             gr.Markdown(
                 "Up and to the left is better: more accuracy for fewer trained parameters (static and generator "
                 "together). Nothing beats a point on the dashed Pareto line at its budget; bars: standard deviation "
@@ -68,7 +68,7 @@ def build(context: Context) -> None:
         elem_classes="caption",
     )
     left_out = Sentence()
-    tasks = Plot(label="Accuracy of every task", height=560, visible=False)
+    tasks = Plot(label="Accuracy of every task", height=560, follows=True, visible=False)
     theme = gr.Textbox("light", visible="hidden", show_label=False)
     form = context.forms["compare"]
     inputs = [context.visitor, theme, *view.values(), *fields.values()]

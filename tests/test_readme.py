@@ -32,3 +32,22 @@ def test_verbs_of_the_readme_exist():
 @pytest.mark.parametrize("path", sorted(set(re.findall(r"\]\((assets/[^)]+)\)", README))))
 def test_files_that_the_readme_shows_exist(path):
     assert (ROOT / path).exists()
+
+
+@pytest.mark.parametrize("part", ["breadth/corruptions", "primary/main"])
+def test_tables_of_studies_are_the_rows_in_assets(part):
+    from metalora.evaluation.comparison import RESULTS
+    from metalora.evaluation.tables import format_percent
+    from metalora.results import FOLDER, load_comparison
+
+    comparison = load_comparison(FOLDER / part / RESULTS)
+    found = comparison.summary.query("gallery == @comparison.primary").set_index(["method", "split", "k"])
+    table = README.split(f"`assets/results/{part}`", 1)[1].split("\n\n")[1].splitlines()[2:]
+    assert len(table) == len(comparison.config.arms)
+    for line in table:
+        name, parameters, *cells = (cell.strip(" *`") for cell in line.strip("|").split("|"))
+        rows = [found.loc[(name, split, k)] for split in ("seen", "unseen") for k in (5, 10)]
+        assert cells == [format_percent(row["mean"], row["std"]) for row in rows], name
+        counts = (rows[0]["static_parameters"], rows[0]["generator_parameters"])
+        said = " + ".join(f"{count / 1000:.1f}" for count in counts if count)
+        assert parameters == (f"{said} k" if said else "0"), name

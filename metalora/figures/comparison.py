@@ -13,7 +13,8 @@ from metalora.evaluation.tables import NOT_RUN, format_count, format_percent
 from metalora.figures.palette import GRID, INK, MAGNITUDE, Theme, arm_style, label, layout, notice
 
 MOST_TASKS = 16  # whose cells are wide enough for words
-MOST_NAMED = 8  # rows whose legend fits below the panels
+PANEL, AXIS, LINE = 330, 65, 30  # pixels: height of a panel, of what stands below it, of a line of the legend
+LINE_WIDTH, MARK_WIDTH, LETTER_WIDTH = 300, 50, 7  # pixels: of a legend on a phone, and in it of a mark, a letter
 
 
 def budget_scatter(
@@ -50,10 +51,23 @@ def budget_scatter(
     figure.update_xaxes(title_text="trained parameters", tickformat="~s", rangemode="tozero")
     title = f"accuracy, {split}, K = {here['k'].iloc[0]} (%)"
     figure.update_yaxes(title_text=title, col=1)
-    # Many rows, each a line of the legend, must not squeeze the panels.
-    height = 420 + 30 * max(0, here["method"].nunique() - MOST_NAMED)
-    legend = {"orientation": "h", "y": -0.22, "yanchor": "top"}
-    return figure.update_layout(**layout(theme), height=height, legend=legend)
+    # However many lines the legend has, it neither squeezes the panels nor lies on their axis.
+    named = LINE * _lines([trace.name for trace in figure.data if trace.showlegend])
+    height = PANEL + AXIS + named
+    figure.update_layout(**layout(theme), height=height)
+    legend = {"orientation": "h", "yref": "container", "y": named / height, "yanchor": "top"}
+    return figure.update_layout(margin_b=AXIS + named, legend=legend)
+
+
+def _lines(names: Sequence[str]) -> int:
+    """About how many lines a legend takes."""
+    count, used = 1, 0
+    for name in names:
+        width = MARK_WIDTH + LETTER_WIDTH * len(name)
+        if used and used + width > LINE_WIDTH:
+            count, used = count + 1, 0
+        used += width
+    return count
 
 
 def _arm(row: dict, ink: str) -> go.Scatter:

@@ -15,6 +15,7 @@ from metalora import figures
 from metalora.arms import CONTROLS, DEFAULT
 from metalora.errors import InputError
 from metalora.figures import draw, fingerprint
+from metalora.figures.comparison import AXIS, PANEL
 from metalora.figures.palette import HUES, RIGHT, WRONG, class_colours, layout
 from metalora.inspection import inspect_images
 from metalora.methods import METHODS, RIVALS
@@ -268,6 +269,18 @@ def test_budget_scatter_places_every_arm_and_the_pareto_front(rows):
     named = [trace.name for trace in figure.data if trace.showlegend]
     assert len(named) == len(set(named)) == 6
     figures.budget_scatter(rows.rename(columns={"accuracy": "mean"}))
+
+
+def test_the_legend_of_many_rows_leaves_panels_as_high(rows):
+    few = figures.budget_scatter(rows)
+    many = [rows.assign(method=[f"{name.split('@')[0]}{use}" for name in rows["method"]]) for use in ("", "@8", "@all")]
+    more = figures.budget_scatter(pd.concat(many))
+    assert more.layout.height > few.layout.height + 100
+    for figure in (few, more):
+        margin, legend = figure.layout.margin, figure.layout.legend
+        assert figure.layout.height - margin.t - margin.b == PANEL - margin.t
+        below = -legend.y * (PANEL - margin.t)  # where the legend begins, in pixels below the panels
+        assert pytest.approx(below) == AXIS and legend.maxheight == pytest.approx(margin.b - below)
 
 
 def test_budget_scatter_says_what_is_missing(rows):

@@ -53,9 +53,9 @@ def budget_scatter(
     figure.update_yaxes(title_text=title, col=1)
     # However many lines the legend has, it neither squeezes the panels nor lies on their axis.
     named = LINE * _lines([trace.name for trace in figure.data if trace.showlegend])
-    height = PANEL + AXIS + named
-    figure.update_layout(**layout(theme), height=height)
-    legend = {"orientation": "h", "yref": "container", "y": named / height, "yanchor": "top"}
+    figure.update_layout(**layout(theme), height=PANEL + AXIS + named)
+    plane = PANEL - figure.layout.margin.t  # in heights of which a legend's place is given
+    legend = {"orientation": "h", "y": -AXIS / plane, "yanchor": "top", "maxheight": named}
     return figure.update_layout(margin_b=AXIS + named, legend=legend)
 
 

@@ -28,6 +28,8 @@ NO_MEMORY = "Memory ran out: lower --batch, --image-size or --jobs, choose a sma
 def told() -> Iterator[None]:
     """Turn what a person can cause into one sentence and an exit code; warnings into notes."""
     with warnings.catch_warnings():
+        # joblib takes the features that a process keeps for a leak, and begins a new process: nothing is lost.
+        warnings.filterwarnings("ignore", "A worker stopped while some jobs", UserWarning)
         warnings.showwarning = lambda message, *_: typer.echo(f"Note: {message}", err=True)
         try:
             yield

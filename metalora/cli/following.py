@@ -21,8 +21,8 @@ def follow(title: str, cells: Iterator[Any], folder: Path, total: int) -> Iterat
     """
     with Bar(title) as bar, contextlib.closing(cells), _Looking(bar, folder, total) as looking:
         for cell in cells:
+            yield cell  # whoever counts has it, should the telling be interrupted
             looking.ended(cell)
-            yield cell
 
 
 class _Looking(threading.Thread):

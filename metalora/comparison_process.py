@@ -17,7 +17,7 @@ from pathlib import Path
 
 from metalora.errors import InputError
 from metalora.evaluation.comparison import ComparisonConfig
-from metalora.evaluation.running import CELLS, cells_of, forget_under_way, under_way
+from metalora.evaluation.running import CELLS, cells_of, forget_under_way, seconds_left, under_way
 from metalora.failures import reason_of_exit
 from metalora.processes import launch
 from metalora.results import adopt_bundled, missing_cells
@@ -97,8 +97,9 @@ def _wait(process: subprocess.Popen) -> None:
 def _timed(now: Stage, first: Stage, began: float, shares: float) -> Stage:
     """With the time left; `shares`: of the trainings under way, those that are done, added up."""
     ran = now.done - first.done + shares
-    pace = (time.monotonic() - began) / ran if ran else None
-    return now if pace is None else replace(now, seconds_left=pace * (now.total - now.done - shares))
+    if not ran:
+        return now
+    return replace(now, seconds_left=seconds_left(time.monotonic() - began, ran, now.total - now.done - shares))
 
 
 def _end(process: subprocess.Popen) -> None:

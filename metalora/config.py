@@ -85,6 +85,10 @@ class AdapterConfig:
         """Whether cores are generated for each image."""
         return method(self.method).generated and self.core == "generated"
 
+    def names(self, factors: tuple[int, ...]) -> bool:
+        """Whether the code names factors of these numbers of values."""
+        return bool(self.factors) and self.factors == factors
+
     def must_fit(self, suite: str, factors: tuple[int, ...]) -> None:
         """See that the code names the factors of a suite, if it names any.
 
@@ -95,7 +99,7 @@ class AdapterConfig:
         Raises:
             InputError: it names others.
         """
-        if self.factors and self.factors != factors:
+        if self.factors and not self.names(factors):
             has = factors or "none"
             raise InputError(f"The adapter names factors of {self.factors} values, {suite} has {has}: set factors so.")
 

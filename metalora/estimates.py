@@ -60,7 +60,7 @@ def _measured(training: TrainingConfig) -> TrainingConfig:
 def _key(config: RunConfig) -> str:
     """The settings on which the pace depends, as text."""
     adapter, name = replace(config.adapter, seed=0), ""
-    if adapter.factors and adapter.factors == config.suite.factors:
+    if adapter.names(config.suite.factors):
         name = config.suite.name
     elif adapter.factors:  # which this suite lacks: they are not named, and the code is like a free one
         adapter = replace(adapter, factors=(), code=sum(adapter.factors))

@@ -199,7 +199,7 @@ class Run:
             raise InputError("The original backbone has nothing to train: choose another method.")
         if config.start is not None:
             restore(model, config.start)
-            if config.adapter.factors != config.suite.factors and config.adapter.factors:
+            if config.adapter.factors and not config.adapter.names(config.suite.factors):
                 notes.append("The adapter's code names factors that this suite lacks: it was trained by classes alone.")
         self.skipped = suite.skipped
         return suite, model, notes

@@ -176,7 +176,7 @@ def look(
 
 def _read(model: AdaptedModel, factors: Sequence[Sequence[str]], codes: Tensor | None, pool: bool) -> tuple[str, ...]:
     """See `Look.read`; nothing where an adapter goes on on a suite without the factors that it has learnt to name."""
-    if codes is None or not model.config.factors or model.config.factors != tuple(map(len, factors)):
+    if codes is None or not model.config.names(tuple(map(len, factors))):
         return ()
     if pool:
         codes = torch.cat([codes, model.mapping.pool(codes, torch.zeros(len(codes), dtype=torch.int64))[:1]])

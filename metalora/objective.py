@@ -31,9 +31,7 @@ class Objective(nn.Module):
 
     def __init__(self, model: AdaptedModel, suite: Suite, *, weight: float, told: float, seed: int):
         super().__init__()
-        factors = model.config.factors
-        if factors != tuple(map(len, suite.factors)):
-            factors = ()
+        factors = model.config.factors if model.config.names(tuple(map(len, suite.factors))) else ()
         self.weight, self.told, self.seed, self.factors = weight, told, seed, factors
         self.generates, self.levels = model.config.generates, suite.levels
         self.combinations = suite.combinations

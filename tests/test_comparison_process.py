@@ -111,7 +111,9 @@ def test_the_time_left_is_known_while_the_first_training_runs(stand_in, tmp_path
     steps = cell_file(tmp_path, cells_of(CONFIG)[0]).with_suffix(".steps")
     write_text(steps, '{"name": "killed", "share": 0.9}')
     said = '{"name": "lora", "share": 0.5}'
-    stand_in(f"import pathlib, sys, time; pathlib.Path(sys.argv[1]).write_text('{said}'); time.sleep(1.5)", steps)
+    # What a killed process said is gone before the next one begins, or this one fails.
+    program = f"file = pathlib.Path(sys.argv[1]); assert not file.exists(); file.write_text('{said}'); time.sleep(1.5)"
+    stand_in(f"import pathlib, sys, time; {program}", steps)
     stages = list(run_apart(CONFIG, tmp_path, as_compare_command(CONFIG)))
     # Half of one of four trainings is done: seven times as long as so far.
     assert stages[0].seconds_left is None and 0.7 < stages[-1].seconds_left < 60

@@ -1,10 +1,12 @@
 """What `compare` and `study` show while trainings run."""
 
 import json
+import warnings
 
 import pytest
 
 from metalora.cli import following
+from metalora.cli.messages import told as telling
 from metalora.evaluation.running import CELLS, CellDone
 from metalora.states import write_text
 
@@ -47,3 +49,10 @@ def test_it_stops_looking_when_the_trainings_fail(tmp_path):
     with pytest.raises(ValueError, match="broken"):
         list(following.follow("Training", cells(), tmp_path, 2))
     assert not any(isinstance(thread, following._Looking) for thread in following.threading.enumerate())
+
+
+def test_a_worker_that_joblib_replaces_is_no_news_to_a_person(capsys):
+    with telling():
+        warnings.warn("A worker stopped while some jobs were given to the executor.", UserWarning, stacklevel=1)
+        warnings.warn("Layers are left out.", UserWarning, stacklevel=1)
+    assert capsys.readouterr().err == "Note: Layers are left out.\n"

@@ -60,8 +60,10 @@ class _Looking(threading.Thread):
                     self._tell(running)
 
     def _tell(self, running: list[Any]) -> None:
+        from metalora.evaluation.running import seconds_left
+
         shares = sum(one.share for one in running)
-        pace = (time.monotonic() - self.began) / (self.ran + shares)
-        left = time_left(pace * (self.total - self.done - shares))
+        elapsed = time.monotonic() - self.began
+        left = time_left(seconds_left(elapsed, self.ran + shares, self.total - self.done - shares))
         named = "; ".join(f"{one.name}: {one.share:.0%}" for one in running)
         self.bar.tell(self.done, self.total, f"{left}  {named}")

@@ -89,6 +89,11 @@ def under_way(folder: Path) -> list[UnderWay]:
     return found
 
 
+def seconds_left(elapsed: float, ran: float, missing: float) -> float:
+    """How long `missing` cells take where `ran` took so many seconds; shares of those under way may count in both."""
+    return elapsed / ran * missing
+
+
 def forget_under_way(folder: Path) -> None:
     """Remove what processes that were killed said of their cells."""
     for file in (folder / CELLS).glob(f"*{STEPS}"):
@@ -170,8 +175,8 @@ class _Clock:
     def tell(self, cell: CellConfig, result: dict[str, Any]) -> CellDone:
         self.done += 1
         self.ran += not result.get("reused", False)
-        pace = (time.monotonic() - self.started) / max(1, self.ran)
-        return CellDone(self.done, self.total, _name(cell), result, pace * (self.total - self.done))
+        left = seconds_left(time.monotonic() - self.started, max(1, self.ran), self.total - self.done)
+        return CellDone(self.done, self.total, _name(cell), result, left)
 
 
 def _name(cell: CellConfig) -> str:

@@ -24,7 +24,7 @@ from metalora.backbones import Backbone, load_backbone
 from metalora.bounds import whole
 from metalora.compiling import compiled
 from metalora.config import AdapterConfig
-from metalora.device import autocast, pick_device
+from metalora.device import autocast, device_name, pick_device
 from metalora.errors import InputError
 from metalora.model import AdaptedModel, adapt
 from metalora.version import __version__
@@ -120,7 +120,7 @@ def machine(config: BenchConfig) -> dict[str, Any]:
     device = pick_device(config.device)
     return {
         "processor": torch.backends.cpu.get_cpu_capability(),
-        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
+        "device": device_name(device),
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
         "versions": {

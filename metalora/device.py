@@ -38,6 +38,11 @@ def pick_device(name: str = "auto") -> torch.device:
     return device
 
 
+def device_name(device: torch.device) -> str:
+    """What a result says of where it was computed: the model of a CUDA card, else "cpu" or "mps"."""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+
+
 def autocast(device: torch.device, precision: str) -> contextlib.AbstractContextManager:
     """Context in which matrix products run in `precision` ("float32" or "bfloat16")."""
     if precision not in PRECISIONS:

@@ -21,6 +21,7 @@ from metalora.arms import Arm, arm
 from metalora.backbones import image_size_for, load_backbone
 from metalora.bounds import whole
 from metalora.config import AdapterConfig
+from metalora.device import device_name, pick_device
 from metalora.errors import InputError
 from metalora.evaluation.embedding import Protocol, standardise_sets
 from metalora.evaluation.knn import confusion_by_task, per_task_accuracy
@@ -143,6 +144,7 @@ def run_cell(
         "generator_parameters": int(budget["generator_parameters"]),
         "generator_flops": int(budget["generator_flops"]),
         "ms_per_step": milliseconds,
+        "device": device_name(pick_device(training.device)),
     }
     found: dict[str, Any] = {"cell": config.to_dict(), "rows": [], "tasks": [], "confusion": []}
     arms = [arm(name) for name in config.arms]

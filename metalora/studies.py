@@ -169,7 +169,7 @@ def settings(config: ComparisonConfig, *, data: str, final: bool, seeds: int | N
 
 
 def run_part(config: ComparisonConfig, out: Path, work: Path, primary: str, jobs: int | None) -> Iterator[CellDone]:
-    """Run what is missing of a part, and write `out`/comparison.json after every training.
+    """Run what is missing of a part; write `out`/comparison.json from what is there, and after every training.
 
     Args:
         out: folder of the results; trainings that an earlier run left there are not repeated.
@@ -177,8 +177,15 @@ def run_part(config: ComparisonConfig, out: Path, work: Path, primary: str, jobs
         primary: the suite's gallery that counts.
     """
     _adopt(config, out / RESULTS, work)
-    for cell in run_comparison(config, work, jobs=jobs):
+
+    def write() -> None:
         write_results(read_comparison(config, work, primary, partial=True), out)
+
+    if any(cell_file(work, cell).exists() for cell in cells_of(config)):
+        write()
+    for cell in run_comparison(config, work, jobs=jobs):
+        if not cell.result.get("reused", False):
+            write()
         yield cell
 
 

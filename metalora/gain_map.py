@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 import pandas as pd
 
+from metalora.arms import arm
 from metalora.evaluation.comparison import Comparison
 from metalora.evaluation.statistics import compare_to_static
 
@@ -47,6 +48,8 @@ def _gains(comparison: Comparison, sizes: tuple[str, ...] | None = None) -> pd.D
         tasks = tasks[(tasks["split"] == "unseen") & (tasks["k"] == k) & (tasks["gallery"] == comparison.primary)]
     settings = {"k": k, "gallery": comparison.primary, "against": AGAINST, "tasks": tasks if len(tasks) else None}
     found = compare_to_static(comparison.rows, **settings)
+    # The primary study has rows of free codes too.
+    found = found[[arm(name).named for name in found["method"]]]
     found = found.assign(set_size=found["method"].str.partition("@")[2].replace("", "1"))
     return found if sizes is None else found[found["set_size"].isin(sizes)]
 

@@ -11,7 +11,8 @@ from metalora.studies import STUDIES
 
 def comparison(gain, part=CENTRE, seeds=3):
     rows = []
-    for method in STUDIES["map"].parts[part].arms:
+    config = STUDIES["map"].parts.get(part, STUDIES["primary"].parts["main"])
+    for method in config.arms:
         generated = method.generated
         for split in ("seen", "unseen"):
             for seed in range(seeds):
@@ -22,7 +23,7 @@ def comparison(gain, part=CENTRE, seeds=3):
                 rows[-1] |= {"generated": generated, "static": method.static, "generator_parameters": 10}
                 rows[-1] |= {"static_parameters": 90}
     empty = pd.DataFrame()
-    return Comparison(STUDIES["map"].parts[part], pd.DataFrame(rows), empty, empty, empty, "pooled")
+    return Comparison(config, pd.DataFrame(rows), empty, empty, empty, "pooled")
 
 
 def test_gains_stand_on_the_axes_of_the_parts_that_ran():
@@ -36,6 +37,12 @@ def test_gains_stand_on_the_axes_of_the_parts_that_ran():
     assert set(found.loc[found["axis"] == "parameters", "value"]) == {100}
     assert (found["low"] <= found["gain"]).all()
     assert (found["gain"] <= found["high"]).all()
+
+
+def test_the_largest_budget_has_its_named_rows_only():
+    found = gain_map({"budget-80k": comparison(0.03, "budget-80k")})
+    assert sorted(found["set_size"]) == ["1", "1", "8", "8", "all", "all"]  # on seen and unseen tasks
+    assert set(found["axis"]) == {"parameters"}
 
 
 def test_every_part_of_the_study_has_a_place():

@@ -1,6 +1,7 @@
 """Studies: named comparisons, in development or final, written after every training."""
 
 import json
+import shutil
 from dataclasses import replace
 from unittest.mock import Mock
 
@@ -12,7 +13,7 @@ from metalora.cli import app
 from metalora.evaluation.cells import SuiteConfig
 from metalora.evaluation.comparison import RESULTS, ComparisonConfig
 from metalora.figures import arm_style
-from metalora.results import load_comparison
+from metalora.results import FOLDER, load_comparison
 from metalora.studies import LOG, STUDIES, TABLE, Study, run_part, settings
 from metalora.training import TrainingConfig
 
@@ -105,10 +106,15 @@ def test_wrong_words_are_told_in_a_sentence(tiny, words, told):
 
 
 def test_the_map_is_drawn_from_what_is_there(tmp_path):
-    found = call("map", "--figure", tmp_path / "map.html", "--out", tmp_path)
-    assert found.exit_code == 0, found.output
-    assert "No part of the map has run yet" in (tmp_path / "map.html").read_text()
-    assert call("primary", "--figure", tmp_path / "x.html").exit_code == 2
+    place = ("--figure", tmp_path / "map.html", "--out", tmp_path)
+    found = call("map", *place)
+    assert found.exit_code == 2
+    assert "No part of the map has run" in found.output and "--final" in found.output
+    assert not (tmp_path / "map.html").exists()
+    shutil.copytree(FOLDER / "map" / "tasks-2", tmp_path / "map" / "tasks-2")
+    assert call("map", *place).exit_code == 0
+    assert "gain on seen tasks" in (tmp_path / "map.html").read_text()
+    assert call("primary", *place).exit_code == 2
 
 
 def test_without_a_name_the_studies_are_listed():

@@ -63,7 +63,11 @@ def study(
     if figure is not None:
         if name != "map":
             raise InputError(f"The study {name} has no figure of its own: leave --figure out, or name map.")
-        draw(gain_figure(gain_map(read_map(folder)), theme="print"), figure)
+        found = read_map(folder)
+        if not found:
+            hint = "" if final else ", or add --final for the final rows"
+            raise InputError(f"No part of the map has run to its end in {folder}: run the study{hint}.")
+        draw(gain_figure(gain_map(found), theme="print"), figure)
         typer.echo(f"The map is in {figure}.")
         return
     for count, value in (("seeds", seeds), ("jobs", jobs)):

@@ -4,7 +4,6 @@ import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from metalora.evaluation.tables import format_count
 from metalora.figures.palette import HUES, INK, Theme, layout, lighter, notice
 from metalora.gain_map import SIZES
 
@@ -44,8 +43,8 @@ def gain_map(rows: pd.DataFrame, *, theme: Theme = "light") -> go.Figure:
             figure.update_xaxes(type="category" if axis == SIZES else "log", row=row, col=col)
             if axis != SIZES:
                 ticks = sorted(rows.loc[rows["axis"] == axis, "value"].astype(float).unique())
-                words = [f"{tick:.0f}" if tick < 10_000 else format_count(tick) for tick in ticks]
-                figure.update_xaxes(tickvals=ticks, ticktext=words, row=row, col=col)
+                words = [f"{tick:.0f}" if tick < 10_000 else f"{tick / 1000:.0f} k" for tick in ticks]
+                figure.update_xaxes(tickvals=ticks, ticktext=words, tickangle=0, row=row, col=col)
     legend = {"orientation": "h", "x": 0, "y": 1.02, "yanchor": "bottom"}
     return figure.update_layout(**layout(theme), height=220 * len(splits) + 140, legend=legend)
 

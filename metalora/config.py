@@ -49,6 +49,7 @@ class AdapterConfig:
     hidden: int = 32  # width of the mapping net
     code: int = 16  # width of its code
     factors: tuple[int, ...] = ()  # values of each named factor: then the code names them, see `MappingNet`
+    spread: float | None = None  # of the last map's first weights; None: 0.1 where the code names factors, else 0.01
     core: str = "generated"  # or "constant": one learned core for all images, the nested static control
     rank_pattern: Mapping[str, int] = field(default_factory=dict)  # regular expression → rank
     dropout: float = 0.0  # on the adapter's input, in training
@@ -75,6 +76,8 @@ class AdapterConfig:
             raise InputError(f"alpha is {self.alpha!r}: use a positive number, or leave it out for scale 1.")
         if not (_is_number(self.dropout) and 0 <= self.dropout < 1):
             raise InputError(f"dropout is {self.dropout!r}: use a share from 0 to below 1.")
+        if self.spread is not None and not (_is_number(self.spread) and 0 <= self.spread < float("inf")):
+            raise InputError(f"spread is {self.spread!r}: use a number of 0 or more, or leave it out.")
         if self.core not in ("generated", "constant"):
             raise InputError(f"core is {self.core!r}: use generated or constant.")
         if not isinstance(self.extractor, str | nn.Module):
@@ -84,6 +87,15 @@ class AdapterConfig:
     def generates(self) -> bool:
         """Whether cores are generated for each image."""
         return method(self.method).generated and self.core == "generated"
+
+    @property
+    def first_spread(self) -> float:
+        """Standard deviation of the last map's first weights.
+
+        A code that names factors is at most 1 long for each of them. A free code is several times as long: at 0.1 its
+        cores lie so far apart at first that a method trained on single images never catches up with a constant core.
+        """
+        return (0.1 if self.factors else 0.01) if self.spread is None else self.spread
 
     def names(self, factors: tuple[int, ...]) -> bool:
         """Whether the code names factors of these numbers of values."""

@@ -26,7 +26,7 @@ class LoRA:
 
     rank: int
     generated: ClassVar[bool] = False
-    core_spread: ClassVar[float] = 0.1  # how far a generated core's first weights lie around 0
+    spreads: ClassVar[bool] = True  # whether generated cores may differ from the neutral one at the start
 
     def fitted(self, outputs: int) -> "LoRA":
         """The format for a weight of so many outputs."""
@@ -173,7 +173,7 @@ class FiLM(LoRA):
 
     outputs: int = 0
     generated: ClassVar[bool] = True
-    core_spread: ClassVar[float] = 0.0  # nothing else makes the update 0 at the start
+    spreads: ClassVar[bool] = False  # nothing else makes the update 0 at the start
 
     def fitted(self, outputs: int) -> "FiLM":
         return replace(self, outputs=outputs)

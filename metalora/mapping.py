@@ -99,6 +99,7 @@ class MappingNet(CoreHead):
         features: F; None when only data will tell (then `materialise` before use).
         code: width of a free code.
         factors: number of values of each named factor, instead of a free code.
+        spread: standard deviation of the last map's first weights, where a format's cores may differ at the start.
     """
 
     def __init__(
@@ -110,6 +111,7 @@ class MappingNet(CoreHead):
         hidden: int,
         code: int,
         factors: Sequence[int] = (),
+        spread: float,
         rng: torch.Generator,
     ):
         super().__init__(formats, like)
@@ -120,8 +122,8 @@ class MappingNet(CoreHead):
         self.hidden = nn.LazyLinear(hidden) if features is None else nn.Linear(features, hidden)
         self.code = nn.Linear(hidden, code)
         self.head = nn.Linear(code + pairs, self.total, bias=False)
-        spreads = [torch.full((math.prod(f.core_shape),), f.core_spread, dtype=torch.float64) for f in formats.values()]
-        self.spread = torch.cat(spreads)
+        sizes = [(math.prod(f.core_shape), spread * f.spreads) for f in formats.values()]
+        self.spread = torch.cat([torch.full((size,), value, dtype=torch.float64) for size, value in sizes])
         self.register_buffer("feature_mean", torch.zeros(features or 0))
         self.register_buffer("feature_std", torch.ones(features or 0))
         self.to(like)

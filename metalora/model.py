@@ -372,6 +372,5 @@ def _add_generator(model: AdaptedModel, features: int | None) -> None:
         return
     config = model.config
     rng = generator(config.seed, len(model.layers))
-    model.trained.mapping = MappingNet(
-        formats, like, features=features, hidden=config.hidden, code=config.code, factors=config.factors, rng=rng
-    )
+    widths = {"hidden": config.hidden, "code": config.code, "factors": config.factors}
+    model.trained.mapping = MappingNet(formats, like, features=features, **widths, spread=config.first_spread, rng=rng)

@@ -72,14 +72,16 @@ def _on_mixer(config: ComparisonConfig) -> ComparisonConfig:
     return replace(config, backbones=("mixer_nano",), methods=methods)
 
 
-def _on(suite: str, *methods: str, hold_out: tuple[str, ...] = ()) -> ComparisonConfig:
+def _on(suite: str, *methods: str, hold_out: tuple[str, ...] = (), **settings: object) -> ComparisonConfig:
     """Another suite, three seeds, 600 steps."""
     config = SuiteConfig(suite, hold_out=hold_out, max_queries=3000)
-    return _steps(_compositions(*methods, suite=config, seeds=3), 600)
+    return _steps(_compositions(*methods, suite=config, seeds=3, **settings), 600)
 
 
+_WIDE = {"spread": 0.1}  # of parts whose free codes ran before single images were found to need less
 _FREE = ("original", *STATIC, "metalora-tr-constant", "metalora-tr", "metalora-tr@8", "metalora-tr@all")
 _WITHIN = ("original", "lora-equal-budget", "metalora-tr-constant", "metalora-tr", "metalora-tr@8")
+_ONE = ("lora-equal-budget", "metalora-tr-named@8", "metalora-tr-constant", "metalora-tr")
 _UNDONE = ("original@8-undone", "original@all-undone", "lora-equal-budget@8-undone")
 OMNIGLOT = "folder:omniglot_small1.zip"  # B. Lake et al., Science 2015; below --data
 ALPHABETS = ("Balinese", "Early_Aramaic", "Greek", "Korean", "Latin")
@@ -87,10 +89,10 @@ _CEILING = ("metalora-tr-named-oracle", "metalora-tr-named-shuffled@8")
 _PAIR = ("lora-equal-budget", *NAMED)
 _SIZES = tuple(f"metalora-tr-named@{size}" for size in (1, 2, 4, 8, 32, "all"))
 _BREADTH = {
-    "corruptions": _on("cifar10-corruptions", *_FREE, "metalora-tr-named@8", "metalora-tr-named@all"),
-    "shifts": _on("cifar10", *_FREE),
-    "rules": _on("cifar10-rules", *_WITHIN),
-    "digits": _on("digits", *_FREE, "metalora-tr-named@8", "metalora-tr-named@all"),
+    "corruptions": _on("cifar10-corruptions", *_FREE, "metalora-tr-named@8", "metalora-tr-named@all", **_WIDE),
+    "shifts": _on("cifar10", *_FREE, **_WIDE),
+    "rules": _on("cifar10-rules", *_WITHIN, **_WIDE),
+    "digits": _on("digits", *_FREE, "metalora-tr-named@8", "metalora-tr-named@all", **_WIDE),
     **{f"omniglot-{name.lower()}": _on(OMNIGLOT, *_WITHIN, hold_out=(name,)) for name in ALPHABETS},
 }
 _TASKS = {seen: SuiteConfig("cifar10-compositions", draw_unseen=48 - seen, max_queries=3000) for seen in (2, 8)}
@@ -100,8 +102,10 @@ STUDIES = {
         "Where images' tasks conflict, by how much does a generated adapter beat a static one of equal budget?",
         {
             "main": _compositions(
-                "original", *STATIC, *NAMED, *_CEILING, "metalora-tr-constant", "metalora-tr@8", "metalora-tr@all"
+                *("original", *STATIC, *NAMED, *_CEILING, "metalora-tr-constant", "metalora-tr@8", "metalora-tr@all"),
+                **_WIDE,
             ),
+            "one": _compositions(*_ONE),
             "more": _compositions(
                 "original@8-renormalised",
                 *_UNDONE,
@@ -114,6 +118,7 @@ STUDIES = {
                 "film-named@8",
                 "film-named@all",
                 seeds=3,
+                **_WIDE,
             ),
             # Fine-tuning wants a smaller rate than adapters do.
             "full": replace(
@@ -127,7 +132,9 @@ STUDIES = {
         "Does the same hold on a network without convolutions?",
         {
             "mixer": _on_mixer(
-                _compositions("original", *STATIC, *NAMED, *_CEILING, "metalora-tr-constant", "metalora-tr", seeds=6)
+                _compositions(
+                    *("original", *STATIC, *NAMED, *_CEILING, "metalora-tr-constant", "metalora-tr"), seeds=6, **_WIDE
+                )
             )
         },
     ),
@@ -147,7 +154,8 @@ STUDIES = {
         # A shift that cannot be undone: what is claimed rests on it, so it gets the seeds that a star needs.
         _BREADTH
         | {"corruptions": replace(_BREADTH["corruptions"], seeds=6)}
-        | {f"{name}-mixer": _on_mixer(part) for name, part in _BREADTH.items()},
+        | {"corruptions-one": replace(_on("cifar10-corruptions", *_ONE), seeds=6)}
+        | {f"{name}-mixer": _on_mixer(replace(part, spread=None)) for name, part in _BREADTH.items()},
     ),
 }
 

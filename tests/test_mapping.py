@@ -14,7 +14,7 @@ LIKE = torch.zeros(1)
 
 
 def make(features=7, like=LIKE, seed=0):
-    return MappingNet(FORMATS, like, features=features, hidden=8, code=4, rng=generator(seed))
+    return MappingNet(FORMATS, like, features=features, hidden=8, code=4, spread=0.1, rng=generator(seed))
 
 
 def numbers(*shape):
@@ -51,7 +51,7 @@ def test_a_feature_that_never_varied_cannot_decide_alone():
 
 
 def test_the_last_map_starts_small_and_without_bias():
-    net = MappingNet({"layer": TR(30)}, LIKE, features=3, hidden=8, code=16, rng=generator(0))
+    net = MappingNet({"layer": TR(30)}, LIKE, features=3, hidden=8, code=16, spread=0.1, rng=generator(0))
     assert net.head.bias is None
     assert net.head.weight.std().item() == pytest.approx(0.1, rel=0.03)
 
@@ -106,7 +106,7 @@ def test_pooling_wants_a_number_for_each_code():
 
 
 def naming(seed=0):
-    return MappingNet(FORMATS, LIKE, features=7, hidden=8, code=4, factors=(2, 3), rng=generator(seed))
+    return MappingNet(FORMATS, LIKE, features=7, hidden=8, code=4, factors=(2, 3), spread=0.1, rng=generator(seed))
 
 
 def test_a_code_of_named_factors_has_a_distribution_for_each():

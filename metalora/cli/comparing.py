@@ -34,6 +34,7 @@ OPTIONS = {
     "rank": Option(Whole, "R of Meta-LoRA TR; LoRA and CP get R².", COMPARISON),
     "rank_pattern": Option(Many, "REGEX=R of Meta-LoRA TR in layers of that name; repeatable.", COMPARISON),
     "hidden": Option(Whole, "Width of the mapping net.", COMPARISON),
+    "spread": Option(float | None, "Of free codes: deviation of the mapping net's last weights at first.", COMPARISON),
     "extractor": Option(Text, "What cores are read from: self, stem, or a backbone's name.", COMPARISON),
     "targets": Option(Many, "Regular expression over layer names to adapt; repeatable. Left out: all.", COMPARISON),
     "tune": Option(Flag, "Choose every method's learning rate on validation images.", COMPARISON, names=("--tune",)),

@@ -15,6 +15,7 @@ from metalora.errors import InputError
 from metalora.evaluation.cells import REFERENCE, CellConfig, SuiteConfig
 from metalora.evaluation.statistics import CELL, compare_to_static, summarise
 from metalora.evaluation.tables import Table, build_table, to_csv, to_latex, to_markdown
+from metalora.methods import method
 from metalora.states import write_text
 from metalora.training import TrainingConfig
 
@@ -27,6 +28,7 @@ class ComparisonConfig:
 
     Attributes:
         hidden: width of the mapping net.
+        spread: as in `AdapterConfig`, of rows with free codes.
         rank_pattern: regular expression → R of Meta-LoRA TR in layers of that name.
         rank: R of Meta-LoRA TR; LoRA and CP get R², each Multi-LoRA branch a third of that.
         tune: try every rate of `running.RATES` with the first seed, for every training and backbone alike, and go on
@@ -42,6 +44,7 @@ class ComparisonConfig:
     rank: int = 3
     extractor: str = "self"
     hidden: int = 32
+    spread: float | None = None
     rank_pattern: Mapping[str, int] = field(default_factory=dict)
     targets: tuple[str, ...] | None = None
     training: TrainingConfig = field(default_factory=TrainingConfig)
@@ -71,10 +74,11 @@ class ComparisonConfig:
     def _cell(self, rows: list[Arm], backbone: str, seed: int, rate: float) -> CellConfig:
         first = rows[0]
         equal = first.variant == "equal-budget"
+        free = method(first.method).generated and first.core == "generated" and not first.named
         training = replace(self.training, seed=seed, rate=rate, set_size=first.training_set_size)
         if equal:  # the largest of the rows that it is held against
             first = next((row for row in self.arms if row.method == REFERENCE and row.named), arm(REFERENCE))
-        adapter = self._adapter(first.method, first, seed)
+        adapter = replace(self._adapter(first.method, first, seed), spread=self.spread if free else None)
         names = tuple(row.name for row in rows)
         return CellConfig(names, backbone, self.suite, adapter, training, self.ks, equal, self.download)
 

@@ -49,7 +49,7 @@ class AdapterConfig:
     hidden: int = 32  # width of the mapping net
     code: int = 16  # width of its code
     factors: tuple[int, ...] = ()  # values of each named factor: then the code names them, see `MappingNet`
-    spread: float | None = None  # of the last map's first weights; None: 0.1 where the code names factors, else 0.01
+    spread: float | None = None  # of the last map's first weights; None: 0.1 where the code names factors, else 0.03
     core: str = "generated"  # or "constant": one learned core for all images, the nested static control
     rank_pattern: Mapping[str, int] = field(default_factory=dict)  # regular expression → rank
     dropout: float = 0.0  # on the adapter's input, in training
@@ -93,9 +93,10 @@ class AdapterConfig:
         """Standard deviation of the last map's first weights.
 
         A code that names factors is at most 1 long for each of them. A free code is several times as long: at 0.1 its
-        cores lie so far apart at first that a method trained on single images never catches up with a constant core.
+        cores lie so far apart at first that a method trained on single images never catches up with a constant core;
+        at 0.01 short trainings are slow to leave it.
         """
-        return (0.1 if self.factors else 0.01) if self.spread is None else self.spread
+        return (0.1 if self.factors else 0.03) if self.spread is None else self.spread
 
     def names(self, factors: tuple[int, ...]) -> bool:
         """Whether the code names factors of these numbers of values."""

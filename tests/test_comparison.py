@@ -62,7 +62,7 @@ def test_rows_are_complete_and_plain(finished):
     found = json.loads((folder / "comparison.json").read_text())
     assert len(found["rows"]) == 3 * 2 * 2 * 2  # methods, splits, galleries, K
     needed = {"method", "backbone", "suite", "split", "gallery", "set_size", "k", "accuracy", "std", "n_seeds"}
-    needed |= {"static_parameters", "generator_parameters", "ms_per_step"}
+    needed |= {"static_parameters", "generator_parameters", "ms_per_step", "device"}
     assert all(needed <= row.keys() for row in found["rows"])
     assert all(0 <= row["accuracy"] <= 1 and row["n_seeds"] == 1 and row["std"] is None for row in found["rows"])
     assert {row["method"] for row in found["rows"]} == set(QUICK.methods)
@@ -277,3 +277,10 @@ def test_rows_of_sets_are_held_against_static_rows_that_know_them(tmp_path):
     assert f"metalora-tr@4 seen {100 * wanted:+.1f} (" in told and "metalora-tr@4 unseen " in told
     assert any(note.startswith("metalora-tr@4: 4 unlabelled images") for note in comparison.table().notes)
     assert read_comparison(QUICK, tmp_path, "pooled", partial=True).set_gains is None
+
+
+def test_the_spread_of_first_cores_is_for_free_codes():
+    rows = ("lora-equal-budget", "metalora-tr-constant", "metalora-tr", "metalora-cp@8", "metalora-tr-named@8")
+    config = ComparisonConfig(methods=rows, spread=0.2)
+    found = {cell.arms[0]: cell.adapter.spread for cell in config.cells(0, 0.01) if cell.backbone == "resnet20"}
+    assert found == dict.fromkeys(rows) | {"metalora-tr": 0.2, "metalora-cp@8": 0.2}

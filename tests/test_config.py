@@ -5,6 +5,7 @@ import dataclasses
 import pytest
 from torch import nn
 
+import metalora
 from metalora.config import AdapterConfig
 from metalora.errors import InputError
 from metalora.formats import CP, TR, LoRA, MultiLoRA
@@ -27,6 +28,9 @@ from metalora.formats import CP, TR, LoRA, MultiLoRA
         ({"alpha": float("nan")}, "alpha is nan"),
         ({"alpha": float("inf")}, "alpha is inf"),
         ({"alpha": "big"}, "alpha is 'big'"),
+        ({"spread": -0.1}, r"spread is -0\.1: use a number of 0 or more"),
+        ({"spread": float("nan")}, "spread is nan"),
+        ({"spread": "wide"}, "spread is 'wide'"),
         ({"dropout": 1.0}, r"dropout is 1\.0: use a share from 0 to below 1"),
         ({"dropout": None}, "dropout is None"),
         ({"seed": 0.5}, r"seed is 0\.5: use a whole number from 0 to 4,294,967,295"),
@@ -100,3 +104,15 @@ def test_whether_cores_are_generated(method, core, generates):
 def test_a_configuration_cannot_be_changed():
     with pytest.raises(dataclasses.FrozenInstanceError):
         AdapterConfig().rank = 3
+
+
+@pytest.mark.parametrize(
+    ("settings", "deviation"),
+    [({}, 0.03), ({"factors": (2, 3)}, 0.1), ({"spread": 0.05}, 0.05), ({"spread": 0, "factors": (2, 3)}, 0.0)],
+)
+def test_first_cores_lie_as_far_apart_as_the_code_is_short(settings, deviation):
+    config = AdapterConfig(rank=3, hidden=4, **settings)
+    assert config.first_spread == deviation
+    weights = metalora.adapt("resnet20", config).mapping.head.weight
+    values = sum(config.factors) or config.code  # products of pairs begin at 0
+    assert weights[:, :values].std().item() == pytest.approx(deviation, rel=0.1)

@@ -5,6 +5,10 @@ from pathlib import Path
 
 import pytest
 
+from metalora.evaluation.comparison import RESULTS
+from metalora.evaluation.tables import format_percent
+from metalora.results import FOLDER, load_comparison
+
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
@@ -34,15 +38,14 @@ def test_files_that_the_readme_shows_exist(path):
     assert (ROOT / path).exists()
 
 
-@pytest.mark.parametrize("part", ["breadth/corruptions", "primary/main"])
-def test_tables_of_studies_are_the_rows_in_assets(part):
-    from metalora.evaluation.comparison import RESULTS
-    from metalora.evaluation.tables import format_percent
-    from metalora.results import FOLDER, load_comparison
+PARTS = ("breadth/corruptions", "primary/main", "primary/more", "primary/full", "mixer/mixer")
 
+
+@pytest.mark.parametrize("part", PARTS)
+def test_tables_of_studies_are_the_rows_in_assets(part):
     comparison = load_comparison(FOLDER / part / RESULTS)
     found = comparison.summary.query("gallery == @comparison.primary").set_index(["method", "split", "k"])
-    table = README.split(f"`assets/results/{part}`", 1)[1].split("\n\n")[1].splitlines()[2:]
+    table = README.split(f"`assets/results/{part}`.\n", 1)[1].split("\n\n")[0].strip().splitlines()[2:]
     assert len(table) == len(comparison.config.arms)
     for line in table:
         name, parameters, *cells = (cell.strip(" *`") for cell in line.strip("|").split("|"))
@@ -51,3 +54,25 @@ def test_tables_of_studies_are_the_rows_in_assets(part):
         counts = (rows[0]["static_parameters"], rows[0]["generator_parameters"])
         said = " + ".join(f"{count / 1000:.1f}" for count in counts if count)
         assert parameters == (f"{said} k" if said else "0"), name
+
+
+OVERVIEW = re.findall(r"^\| `(\w+/[\w-]+)` \| (.*) \|$", README, re.MULTILINE)
+
+
+@pytest.mark.parametrize(("part", "line"), OVERVIEW)
+def test_gains_of_the_overview_are_those_in_assets(part, line):
+    comparison = load_comparison(FOLDER / part / RESULTS)
+    _, seeds, codes, *cells = (cell.strip() for cell in line.split("|"))
+    assert int(seeds) == comparison.config.seeds
+    gains = comparison.gains
+    here = gains[(gains["k"] == comparison.config.ks[0]) & (gains["gallery"] == comparison.primary)]
+    found = here.set_index(["method", "split"])
+    method = {"named": "metalora-tr-named", "free": "metalora-tr"}[codes]
+    endings = ("@1" if codes == "named" else "", "@8", "@all")
+    assert set(cells) != {"–"}
+    for ending, cell in zip(endings, cells, strict=True):
+        if cell != "–":
+            pair = [found.loc[(method + ending, split)] for split in ("seen", "unseen")]
+            assert cell == " / ".join(
+                f"{100 * g['gain']:+.1f}{g['star']}".replace("*", "\\*").replace("n too small", "") for g in pair
+            )

@@ -106,7 +106,7 @@ STUDIES = {
                 *("original", *STATIC, *NAMED, *_CEILING, "metalora-tr-constant", "metalora-tr@8", "metalora-tr@all"),
                 **_WIDE,
             ),
-            "one": _compositions(*_ONE, **_NARROW),
+            "one": _compositions(*_ONE, seeds=6, **_NARROW),
             "more": _compositions(
                 "original@8-renormalised",
                 *_UNDONE,

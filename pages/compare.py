@@ -90,6 +90,7 @@ def build(context: Context) -> None:
     gr.on([component.change for component in triggers], **showing)
     remember(context, form, list(fields.values())).then(**showing)
     context.load(None, None, theme, js=THEME, **QUIET)
+    view["shown"].change(_backbones, [view["shown"], view["backbone"]], view["backbone"], **QUIET)
     # Who chooses rows of their own wants to see them; what the start of the page restores is no choice.
     gr.on([field.input for field in fields.values()], lambda: OWN, None, view["shown"], **QUIET)
 
@@ -97,7 +98,7 @@ def build(context: Context) -> None:
 def _view() -> dict[str, Any]:
     """What is looked at, by name."""
     results = [(title(name), name) for name in bundled_results()]
-    shown = gr.Radio(
+    shown = gr.Dropdown(
         [*results, ("Own rows: those ticked below", OWN)],
         value=results[0][1] if results else OWN,
         label="Results",
@@ -112,6 +113,12 @@ def _view() -> dict[str, Any]:
         sizes = [("every", EVERY), *((SIZES.get(size, f"sets of {size}"), size) for size in set_sizes())]
         sets = gr.Radio(sizes, value=EVERY, label="Rows", info="By the images that share a core.", min_width=260)
     return {"shown": shown, "gallery": gallery, "split": split, "k": k, "backbone": backbone, "sets": sets}
+
+
+def _backbones(shown: str, chosen: str) -> Any:
+    """The menu of backbones that the results have."""
+    known = list(BUNDLED) if shown == OWN else list(load_bundled(shown).config.backbones)
+    return gr.update(choices=known, value=chosen if chosen in known else known[0])
 
 
 def _read(laboratory: Laboratory, token: str | None, chosen: dict[str, Any]) -> tuple[Comparison, Path]:

@@ -21,6 +21,11 @@ def row(page, name):
     return table(page).locator("tbody tr").filter(has=page.get_by_text(name, exact=True))
 
 
+def choose(page, results):
+    page.get_by_label("Results", exact=True).click()
+    page.get_by_role("option", name=results).click()
+
+
 def sentence(page, text):
     return page.locator("p.sentence", has_text=text).first
 
@@ -57,9 +62,19 @@ def test_rows_are_chosen_by_the_size_of_their_sets(page, open_tab):
     expect(row(page, "lora")).to_be_visible()
 
 
+def test_a_study_brings_its_own_backbones(page, open_tab):
+    show(page, open_tab)
+    choose(page, "(study mixer/mixer)")
+    expect(row(page, "metalora-tr-named@all")).to_be_visible()
+    menu = page.get_by_role("radio", name="mixer_nano", exact=True)
+    expect(menu).to_be_checked()
+    expect(page.get_by_role("radio", name="resnet20", exact=True)).to_have_count(0)
+    expect(page.get_by_text("is not among these results")).to_have_count(0)
+
+
 def test_own_rows_say_not_run_until_they_are(page, open_tab):
     show(page, open_tab)
-    page.get_by_label("Own rows: those ticked below").check()
+    choose(page, "Own rows: those ticked below")
     cells = row(page, "metalora-tr-constant").locator("td")
     expect(cells.first).to_have_text("not run")
     expect(cells.filter(has_text=re.compile(r"^0(\.0)?$"))).to_have_count(0)

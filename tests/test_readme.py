@@ -59,6 +59,10 @@ def test_tables_of_studies_are_the_rows_in_assets(part):
 OVERVIEW = re.findall(r"^\| `(\w+/[\w-]+)` \| (.*) \|$", README, re.MULTILINE)
 
 
+def test_the_overview_has_a_row_for_every_kind_of_study():
+    assert {part.split("/")[0] for part, _ in OVERVIEW} == {"primary", "mixer", "breadth"}
+
+
 @pytest.mark.parametrize(("part", "line"), OVERVIEW)
 def test_gains_of_the_overview_are_those_in_assets(part, line):
     comparison = load_comparison(FOLDER / part / RESULTS)

@@ -93,7 +93,7 @@ class AdapterConfig:
         """Standard deviation of the last map's first weights.
 
         A code that names factors is at most 1 long for each of them. A free code is several times as long: at 0.1 its
-        cores lie so far apart at first that a method trained on single images never catches up with a constant core;
+        cores lie so far apart at first that most trainings on single images end below a constant core;
         at 0.01 short trainings are slow to leave it.
         """
         return (0.1 if self.factors else 0.03) if self.spread is None else self.spread

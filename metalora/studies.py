@@ -78,7 +78,7 @@ def _on(suite: str, *methods: str, hold_out: tuple[str, ...] = (), **settings: o
     return _steps(_compositions(*methods, suite=config, seeds=3, **settings), 600)
 
 
-# Of free codes' first cores. Sets learn from either; with single images the wide one never catches up.
+# Of free codes' first cores. Sets learn from either; with single images most trainings from wide ones fall behind.
 _WIDE, _NARROW = {"spread": 0.1}, {"spread": 0.01}
 _FREE = ("original", *STATIC, "metalora-tr-constant", "metalora-tr", "metalora-tr@8", "metalora-tr@all")
 _WITHIN = ("original", "lora-equal-budget", "metalora-tr-constant", "metalora-tr", "metalora-tr@8")

@@ -64,6 +64,7 @@ def test_rows_are_complete_and_plain(finished):
     needed = {"method", "backbone", "suite", "split", "gallery", "set_size", "k", "accuracy", "std", "n_seeds"}
     needed |= {"static_parameters", "generator_parameters", "ms_per_step", "device"}
     assert all(needed <= row.keys() for row in found["rows"])
+    assert {row["device"] for row in found["rows"]} == {"cpu"}
     assert all(0 <= row["accuracy"] <= 1 and row["n_seeds"] == 1 and row["std"] is None for row in found["rows"])
     assert {row["method"] for row in found["rows"]} == set(QUICK.methods)
     generator = {row["method"]: row["generator_parameters"] for row in found["rows"]}

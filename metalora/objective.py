@@ -3,6 +3,9 @@
 All tasks share the head, which is discarded afterwards. Where a code names the factors of the suite's tasks, it is
 trained to name them as well; a static method may get the same task as an auxiliary one, named from its embedding. A
 code that has learnt to name other factors than the suite has is trained by the classes alone.
+
+Where the classes alone train the code, some sets get the neutral core. Otherwise the adapters serve only the cores of
+training images, which a code can tell apart one by one, and are lost where an image's code is uncertain or new.
 """
 
 from collections.abc import Callable
@@ -26,13 +29,16 @@ class Objective(nn.Module):
         weight: of naming the factors, beside the classes.
         told: share of the sets that get the core of their true factors, so that the adapters learn what each is for
             before, and while, the code learns to tell.
-        seed: of the initial values and of the choice of sets that are told.
+        neutral: share of the sets (of the images without sets) that get the neutral core, where no factors are named.
+        seed: of the initial values and of the choice of sets that are told or neutral.
     """
 
-    def __init__(self, model: AdaptedModel, suite: Suite, *, weight: float, told: float, seed: int):
+    def __init__(
+        self, model: AdaptedModel, suite: Suite, *, weight: float, told: float, neutral: float, seed: int
+    ):
         super().__init__()
         factors = model.config.factors if model.config.names(tuple(map(len, suite.factors))) else ()
-        self.weight, self.told, self.seed, self.factors = weight, told, seed, factors
+        self.weight, self.told, self.neutral, self.seed, self.factors = weight, told, neutral, seed, factors
         self.generates, self.levels = model.config.generates, suite.levels
         self.combinations = suite.combinations
         classes = suite.sides["train"].labels.unique()
@@ -59,15 +65,19 @@ class Objective(nn.Module):
         images, labels = batch.images.to(device), self.column[batch.labels].to(device)
         groups = batch.groups.to(device) if self.generates and sets else None
         known = features(model, batch.examples, images)
-        if not self.factors:
-            embeddings, naming = network(images, groups=groups, features=known), 0.0
-        elif self.generates:
-            levels = self.levels[batch.tasks].to(device)
+        naming = 0.0
+        if self.generates and (self.factors or self.neutral):
             own = model.codes(images, features=known)
             codes = own if groups is None else model.mapping.pool(own, groups)
-            codes = torch.where(self._told(batch, step).to(device), model.mapping.told(levels), codes)
+            if self.factors:
+                levels = self.levels[batch.tasks].to(device)
+                codes = torch.where(self._drawn(self.told, batch, step).to(device), model.mapping.told(levels), codes)
+                naming = model.mapping.naming_loss(own, levels, self.combinations.to(device))
+            else:
+                codes = codes.masked_fill(self._drawn(self.neutral, batch, step).to(device), 0)
             embeddings = network(images, cores=model.cores(codes))
-            naming = model.mapping.naming_loss(own, levels, self.combinations.to(device))
+        elif not self.factors:
+            embeddings = network(images, groups=groups, features=known)
         else:
             embeddings = network(images)
             levels = self.levels[batch.tasks].to(device)
@@ -75,10 +85,10 @@ class Objective(nn.Module):
         logits = self.classes(embeddings)
         return F.cross_entropy(logits, labels) + self.weight * naming, (logits.argmax(1) == labels).float().mean()
 
-    def _told(self, batch: Batch, step: int) -> Tensor:
-        """Which images are told their true factors: (N, 1), whole sets alike."""
+    def _drawn(self, share: float, batch: Batch, step: int) -> Tensor:
+        """Which images are in this share of the sets: (N, 1), whole sets alike."""
         sets, member = batch.groups.unique(return_inverse=True)
-        return (torch.rand(len(sets), generator=generator(self.seed, step, 1)) < self.told)[member, None]
+        return (torch.rand(len(sets), generator=generator(self.seed, step, 1)) < share)[member, None]
 
 
 def _linear(width: int, outputs: int, like: Tensor, rng: torch.Generator) -> nn.Linear:

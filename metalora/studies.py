@@ -48,8 +48,10 @@ class Study:
     parts: dict[str, ComparisonConfig]
 
 
-def _compositions(*methods: str, **settings: object) -> ComparisonConfig:
-    """CIFAR-10 under compositions of rotation, channel order and inversion, on the ResNet, 1,200 steps of 128."""
+def _compositions(
+    *methods: str, steps: int = 1200, rate: float = 6e-3, neutral: float = TrainingConfig.neutral, **settings: object
+) -> ComparisonConfig:
+    """CIFAR-10 under compositions of rotation, channel order and inversion, on the ResNet, steps of 128 images."""
     base = ComparisonConfig(
         suite=SuiteConfig("cifar10-compositions", draw_unseen=UNSEEN, max_queries=3000),
         backbones=("resnet20",),
@@ -57,13 +59,9 @@ def _compositions(*methods: str, **settings: object) -> ComparisonConfig:
         seeds=8,
         rank=3,
         hidden=16,
-        training=TrainingConfig(steps=1200, batch=128, rate=6e-3, precision="bfloat16"),
+        training=TrainingConfig(steps=steps, batch=128, rate=rate, neutral=neutral, precision="bfloat16"),
     )
     return replace(base, **settings)
-
-
-def _steps(config: ComparisonConfig, steps: int) -> ComparisonConfig:
-    return replace(config, training=replace(config.training, steps=steps))
 
 
 def _on_mixer(config: ComparisonConfig) -> ComparisonConfig:
@@ -72,14 +70,20 @@ def _on_mixer(config: ComparisonConfig) -> ComparisonConfig:
     return replace(config, backbones=("mixer_nano",), methods=methods)
 
 
+def _today(config: ComparisonConfig) -> ComparisonConfig:
+    """The same with free codes trained by today's defaults."""
+    return replace(config, spread=None, training=replace(config.training, neutral=TrainingConfig.neutral))
+
+
 def _on(suite: str, *methods: str, hold_out: tuple[str, ...] = (), **settings: object) -> ComparisonConfig:
     """Another suite, three seeds, 600 steps."""
     config = SuiteConfig(suite, hold_out=hold_out, max_queries=3000)
-    return _steps(_compositions(*methods, suite=config, seeds=3, **settings), 600)
+    return _compositions(*methods, steps=600, suite=config, **{"seeds": 3, **settings})
 
 
-# Of free codes' first cores. Sets learn from either; with single images most trainings from wide ones fall behind.
-_WIDE, _NARROW = {"spread": 0.1}, {"spread": 0.01}
+# How free codes were trained before today's defaults. Sets learn in either way; with single images most trainings
+# from wide first cores fall behind a constant core.
+_WIDE, _NARROW = {"spread": 0.1, "neutral": 0.0}, {"spread": 0.01, "neutral": 0.0}
 _FREE = ("original", *STATIC, "metalora-tr-constant", "metalora-tr", "metalora-tr@8", "metalora-tr@all")
 _WITHIN = ("original", "lora-equal-budget", "metalora-tr-constant", "metalora-tr", "metalora-tr@8")
 _ONE = ("lora-equal-budget", "metalora-tr-named@8", "metalora-tr-constant", "metalora-tr")
@@ -95,6 +99,13 @@ _BREADTH = {
     "rules": _on("cifar10-rules", *_WITHIN, **_WIDE),
     "digits": _on("digits", *_FREE, "metalora-tr-named@8", "metalora-tr-named@all", **_WIDE),
     **{f"omniglot-{name.lower()}": _on(OMNIGLOT, *_WITHIN, hold_out=(name,)) for name in ALPHABETS},
+}
+_NOW = ("lora-equal-budget", "metalora-tr-constant", "metalora-tr")
+_SINGLE = {
+    "shifts-one": _on("cifar10", *_NOW),
+    "rules-one": _on("cifar10-rules", *_NOW),
+    "digits-one": _on("digits", *_ONE),
+    "corruptions-neutral": _on("cifar10-corruptions", *_ONE),
 }
 _TASKS = {seen: SuiteConfig("cifar10-compositions", draw_unseen=48 - seen, max_queries=3000) for seen in (2, 8)}
 
@@ -122,11 +133,8 @@ STUDIES = {
                 **_WIDE,
             ),
             # Fine-tuning wants a smaller rate than adapters do.
-            "full": replace(
-                _compositions("full", "full@8", "full@8-routed", seeds=3),
-                training=TrainingConfig(steps=1200, batch=128, rate=1e-3, precision="bfloat16"),
-            ),
-            **{f"steps-{n}": _steps(_compositions(*_PAIR, seeds=3), n) for n in (2400, 4800)},
+            "full": _compositions("full", "full@8", "full@8-routed", rate=1e-3, seeds=3),
+            **{f"steps-{n}": _compositions(*_PAIR, steps=n, seeds=3) for n in (2400, 4800)},
         },
     ),
     "mixer": Study(
@@ -143,7 +151,7 @@ STUDIES = {
         "How does the gain depend on steps, budget, number of tasks and size of the set?",
         {
             "steps-1200": _compositions("lora-equal-budget", *_SIZES, rank=2, seeds=3),
-            **{f"steps-{n}": _steps(_compositions(*_PAIR, rank=2, seeds=3), n) for n in (600, 2400)},
+            **{f"steps-{n}": _compositions(*_PAIR, steps=n, rank=2, seeds=3) for n in (600, 2400)},
             # Parameters in all; steps-1200 has 40 k, the first part of the primary study 80 k.
             "budget-20k": _compositions(*_PAIR, rank=1, seeds=3),
             "budget-10k": _compositions(*_PAIR, rank=1, hidden=4, seeds=3),
@@ -156,7 +164,8 @@ STUDIES = {
         _BREADTH
         | {"corruptions": replace(_BREADTH["corruptions"], seeds=6)}
         | {"corruptions-one": replace(_on("cifar10-corruptions", *_ONE, **_NARROW), seeds=6)}
-        | {f"{name}-mixer": _on_mixer(replace(part, spread=None)) for name, part in _BREADTH.items()},
+        | _SINGLE
+        | {f"{name}-mixer": _on_mixer(_today(part)) for name, part in _BREADTH.items()},
     ),
 }
 

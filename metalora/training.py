@@ -40,6 +40,7 @@ class TrainingConfig:
     set_size: int = 1  # images of one task that share a core
     name_factors: float = 1.0  # weight of naming the factors, for a code that names them
     told: float = 0.5  # share of the sets that get the core of their true factors, for such a code
+    neutral: float = 0.5  # share of the sets (images) that get the neutral core, where classes alone train the code
     clip: float = 1.0  # largest norm of the gradient
     validate_every: int = 0  # steps between k-NN validations; 0: at the end only
     precision: str = "float32"
@@ -53,6 +54,8 @@ class TrainingConfig:
         whole("validate_every", self.validate_every, 0)
         if not 0 <= self.told <= 1:
             raise InputError(f"told is {self.told!r}: use a share from 0 to 1.")
+        if not 0 <= self.neutral < 1:
+            raise InputError(f"neutral is {self.neutral!r}: use a share from 0 to below 1.")
         if not 0 <= self.name_factors < float("inf"):
             raise InputError(f"name_factors is {self.name_factors!r}: use a weight of 0 or more.")
         whole("seed", self.seed, 0, LARGEST_SEED)
@@ -98,7 +101,8 @@ def fit(
     if not _trained_before(model):
         model.config.must_fit(suite.name, tuple(map(len, suite.factors)))
     standardise(model, suite, config)
-    objective = Objective(model, suite, weight=config.name_factors, told=config.told, seed=config.seed)
+    shares = {"told": config.told, "neutral": config.neutral}
+    objective = Objective(model, suite, weight=config.name_factors, **shares, seed=config.seed)
     optimizer = torch.optim.AdamW(_groups(model, objective, config), lr=config.rate, weight_decay=0.0)
     schedule = warmup_cosine(optimizer, config.steps)
     protocol = Protocol(

@@ -280,8 +280,9 @@ def test_rows_of_sets_are_held_against_static_rows_that_know_them(tmp_path):
     assert read_comparison(QUICK, tmp_path, "pooled", partial=True).set_gains is None
 
 
-def test_the_spread_of_first_cores_is_for_free_codes():
+def test_what_concerns_free_codes_leaves_other_trainings_as_they_are():
     rows = ("lora-equal-budget", "metalora-tr-constant", "metalora-tr", "metalora-cp@8", "metalora-tr-named@8")
-    config = ComparisonConfig(methods=rows, spread=0.2)
-    found = {cell.arms[0]: cell.adapter.spread for cell in config.cells(0, 0.01) if cell.backbone == "resnet20"}
-    assert found == dict.fromkeys(rows) | {"metalora-tr": 0.2, "metalora-cp@8": 0.2}
+    config = ComparisonConfig(methods=rows, spread=0.2, training=TrainingConfig(neutral=0.3))
+    cells = [cell for cell in config.cells(0, 0.01) if cell.backbone == "resnet20"]
+    found = {cell.arms[0]: (cell.adapter.spread, cell.training.neutral) for cell in cells}
+    assert found == dict.fromkeys(rows, (None, 0.0)) | dict.fromkeys(("metalora-tr", "metalora-cp@8"), (0.2, 0.3))

@@ -29,8 +29,8 @@ def small(method="metalora-tr", **settings):
     return metalora.adapt(backbone, metalora.AdapterConfig(method, rank=2, factors=FACTORS, **settings))
 
 
-def loss(model, digits, weight=1.0, told=0.0):
-    objective = Objective(model, digits, weight=weight, told=told, seed=0)
+def loss(model, digits, weight=1.0, told=0.0, neutral=0.0):
+    objective = Objective(model, digits, weight=weight, told=told, neutral=neutral, seed=0)
     batch = digits.batch(32, generator(0, 0), 4)
     return objective, batch, objective(model, model, batch, FeatureCache(digits), 0, True)
 
@@ -60,7 +60,7 @@ def test_told_sets_get_the_cores_of_their_true_factors(digits, told):
 def test_sets_are_told_or_not_as_a_whole(digits):
     model = small()
     objective, batch, _ = loss(model, digits, told=0.5)
-    told = objective._told(batch, 3)
+    told = objective._drawn(objective.told, batch, 3)
     by_set = [told[batch.groups == number].unique().numel() for number in batch.groups.unique()]
     assert set(by_set) == {1}
     assert 0 < told.float().mean() < 1
@@ -107,7 +107,7 @@ def test_a_code_that_has_learnt_to_name_goes_on_by_classes_alone_where_factors_h
     model = small()
     list(fit(model, digits, QUICK))
     nameless = replace(digits, factors=(), levels=None)
-    objective = Objective(model, nameless, weight=1e6, told=1.0, seed=0)
+    objective = Objective(model, nameless, weight=1e6, told=1.0, neutral=0.0, seed=0)
     batch = nameless.batch(8, generator(0), 4)
     loss, _ = objective(model, model, batch, FeatureCache(nameless), 0, True)
     logits = objective.classes(model(batch.images, groups=batch.groups))
@@ -115,7 +115,47 @@ def test_a_code_that_has_learnt_to_name_goes_on_by_classes_alone_where_factors_h
     assert next(fit(model, nameless, QUICK)).metrics["loss"] < 100
 
 
-@pytest.mark.parametrize("settings", [{"told": 1.5}, {"name_factors": -1}])
+def free(digits):
+    """A model with a free code whose updates are not zero, and the embeddings of a batch under its own cores."""
+    model = metalora.adapt(metalora.load_backbone("resnet20", image_size=8), metalora.AdapterConfig(rank=2))
+    with torch.no_grad():
+        for layer in model.layers.values():
+            layer.adapter.B.normal_(generator=generator(1))
+    return model
+
+
+def class_loss(objective, embeddings, batch):
+    return F.cross_entropy(objective.classes(embeddings), objective.column[batch.labels])
+
+
+def test_some_sets_of_a_free_code_get_the_neutral_core(digits):
+    model = free(digits)
+    objective, batch, (total, _) = loss(model, digits, neutral=0.5)
+    drawn = objective._drawn(0.5, batch, 0)[:, 0]
+    assert 0 < drawn.float().mean() < 1
+    own = model(batch.images, groups=batch.groups)
+    constant = metalora.AdapterConfig(rank=2, core="constant")
+    static = metalora.adapt(metalora.load_backbone("resnet20", image_size=8), constant)
+    static.trained.adapters.load_state_dict(model.trained.adapters.state_dict())
+    embeddings = torch.where(drawn[:, None], static(batch.images), own)
+    torch.testing.assert_close(total, class_loss(objective, embeddings, batch), atol=1e-5, rtol=1e-4)
+
+
+def test_without_a_share_every_set_gets_its_own_core(digits):
+    model = free(digits)
+    objective, batch, (total, _) = loss(model, digits, neutral=0.0)
+    own = model(batch.images, groups=batch.groups)
+    torch.testing.assert_close(total, class_loss(objective, own, batch))
+
+
+def test_codes_that_name_factors_are_told_and_never_neutral(digits):
+    model = small()
+    _, _, (with_share, _) = loss(model, digits, told=0.5, neutral=0.9)
+    _, _, (without, _) = loss(model, digits, told=0.5)
+    assert with_share.item() == without.item()
+
+
+@pytest.mark.parametrize("settings", [{"told": 1.5}, {"name_factors": -1}, {"neutral": 1.0}, {"neutral": -0.1}])
 def test_values_that_cannot_be_are_refused(settings):
     with pytest.raises(InputError, match=next(iter(settings))):
         TrainingConfig(**settings)

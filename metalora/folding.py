@@ -1,16 +1,25 @@
-"""BatchNorm folded into the frozen convolution before it: one pass over the activations less.
+"""What can go into the weights beforehand.
 
-A folded convolution keeps its own weight beside the folded one, so that `disabled()` stays exact.
+BatchNorm is folded into the frozen convolution before it: one pass over the activations less. Such a convolution keeps
+its own weight beside the folded one, so that `disabled()` stays exact. And the update of one sample's cores can be
+folded into a plain network.
 """
 
-from typing import Any
+import copy
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves
 
-from metalora.layers import current
+from metalora.cores import Cores
+from metalora.errors import InputError
+from metalora.extractor import silence_stages
+from metalora.layers import AdaptedLayer, current
+
+if TYPE_CHECKING:
+    from metalora.model import AdaptedModel
 
 
 class FoldedConv2d(nn.Conv2d):
@@ -78,6 +87,30 @@ def unfold_norms(net: nn.Module) -> None:
                 delattr(module, name)
         elif isinstance(module, FoldedBatchNorm2d):
             module.__class__ = nn.BatchNorm2d
+
+
+@torch.no_grad()
+def plain_network(model: "AdaptedModel", cores: Cores | None) -> nn.Module:
+    """See `AdaptedModel.fold`."""
+    if cores is not None and len(cores) != 1:
+        raise InputError(f"One core can be folded at a time, not {len(cores)}: choose one, as in cores[0].")
+    net = copy.deepcopy(model.backbone.net)
+    for alias, module in list(net.named_modules(remove_duplicate=False)):
+        if isinstance(module, AdaptedLayer):
+            net.set_submodule(alias, module.base)
+    silence_stages(net, model.backbone.stages)
+    unfold_norms(net)
+    for name in model.layers:
+        layer = net.get_submodule(name)
+        # A new parameter, since a weight may be tied to another layer's.
+        layer.weight = nn.Parameter(layer.weight + model.delta_weight(name, cores)[0], requires_grad=False)
+        offset = model.layers[name].bias_delta(model.core_of(name, cores))
+        if offset is not None:
+            bias = offset[0] if layer.bias is None else layer.bias + offset[0]
+            layer.bias = nn.Parameter(bias.clone(), requires_grad=False)
+    if model.backbone.name is None:
+        return net
+    return nn.Sequential(copy.deepcopy(model.backbone.preprocess), net)
 
 
 class _Uses(TorchFunctionMode):

@@ -15,9 +15,9 @@ from metalora.budget import budget
 from metalora.config import AdapterConfig
 from metalora.cores import Cores
 from metalora.errors import InputError
-from metalora.extractor import make_extractor, report_stages, silence_stages
+from metalora.extractor import make_extractor, report_stages
 from metalora.first_batch import fold_frozen, learn_width, try_layers
-from metalora.folding import Fold, unfold_norms
+from metalora.folding import Fold, plain_network
 from metalora.layers import ADAPTED, AdaptedLayer, Adapter, carrying, current
 from metalora.mapping import ConstantCore, MappingNet
 from metalora.methods import method
@@ -264,9 +264,14 @@ class AdaptedModel(nn.Module):
         """
         if name not in self.layers:
             raise InputError(f"Layer {name!r} is not adapted: adapted are {', '.join(self.layers)}.")
-        return self.layers[name].delta(self._core_of(name, cores))
+        return self.layers[name].delta(self.core_of(name, cores))
 
-    def _core_of(self, name: str, cores: Cores | None) -> Tensor | None:
+    def core_of(self, name: str, cores: Cores | None) -> Tensor | None:
+        """The core that a layer takes of these cores, or of the constant ones; None for a static method.
+
+        Raises:
+            InputError: as `delta_weight`.
+        """
         if not self.generated:
             if cores is not None:
                 self._must_generate()
@@ -277,32 +282,13 @@ class AdaptedModel(nn.Module):
             raise InputError("This method's update depends on the image: give the cores that generate() returns.")
         return cores[name]
 
-    @torch.no_grad()
     def fold(self, cores: Cores | None = None) -> nn.Module:
         """An ordinary module with the update of one sample's cores added to the weights, its parameters frozen.
 
         Raises:
             InputError: not exactly one sample's cores for a generated method.
         """
-        if cores is not None and len(cores) != 1:
-            raise InputError(f"One core can be folded at a time, not {len(cores)}: choose one, as in cores[0].")
-        net = copy.deepcopy(self.backbone.net)
-        for alias, module in list(net.named_modules(remove_duplicate=False)):
-            if isinstance(module, AdaptedLayer):
-                net.set_submodule(alias, module.base)
-        silence_stages(net, self.backbone.stages)
-        unfold_norms(net)
-        for name in self.layers:
-            layer = net.get_submodule(name)
-            # A new parameter, since a weight may be tied to another layer's.
-            layer.weight = nn.Parameter(layer.weight + self.delta_weight(name, cores)[0], requires_grad=False)
-            offset = self.layers[name].bias_delta(self._core_of(name, cores))
-            if offset is not None:
-                bias = offset[0] if layer.bias is None else layer.bias + offset[0]
-                layer.bias = nn.Parameter(bias.clone(), requires_grad=False)
-        if self.backbone.name is None:
-            return net
-        return nn.Sequential(copy.deepcopy(self.backbone.preprocess), net)
+        return plain_network(self, cores)
 
     def budget(self) -> pd.DataFrame:
         """Parameters and FLOPs (one image) of every layer, of the generator, and in all.

@@ -33,9 +33,7 @@ class Objective(nn.Module):
         seed: of the initial values and of the choice of sets that are told or neutral.
     """
 
-    def __init__(
-        self, model: AdaptedModel, suite: Suite, *, weight: float, told: float, neutral: float, seed: int
-    ):
+    def __init__(self, model: AdaptedModel, suite: Suite, *, weight: float, told: float, neutral: float, seed: int):
         super().__init__()
         factors = model.config.factors if model.config.names(tuple(map(len, suite.factors))) else ()
         self.weight, self.told, self.neutral, self.seed, self.factors = weight, told, neutral, seed, factors

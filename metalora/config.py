@@ -50,7 +50,6 @@ class AdapterConfig:
     code: int = 16  # width of its code
     factors: tuple[int, ...] = ()  # values of each named factor: then the code names them, see `MappingNet`
     spread: float | None = None  # of the last map's first weights; None: 0.1 where the code names factors, else 0.03
-    prior: float = 2.0  # in pooling free codes, images of neutral code besides a set's own, see `MappingNet.pool`
     core: str = "generated"  # or "constant": one learned core for all images, the nested static control
     rank_pattern: Mapping[str, int] = field(default_factory=dict)  # regular expression → rank
     dropout: float = 0.0  # on the adapter's input, in training
@@ -79,8 +78,6 @@ class AdapterConfig:
             raise InputError(f"dropout is {self.dropout!r}: use a share from 0 to below 1.")
         if self.spread is not None and not (_is_number(self.spread) and 0 <= self.spread < float("inf")):
             raise InputError(f"spread is {self.spread!r}: use a number of 0 or more, or leave it out.")
-        if not (_is_number(self.prior) and 0 <= self.prior < float("inf")):
-            raise InputError(f"prior is {self.prior!r}: use a number of images, 0 or more.")
         if self.core not in ("generated", "constant"):
             raise InputError(f"core is {self.core!r}: use generated or constant.")
         if not isinstance(self.extractor, str | nn.Module):

@@ -100,7 +100,6 @@ class MappingNet(CoreHead):
         code: width of a free code.
         factors: number of values of each named factor, instead of a free code.
         spread: standard deviation of the last map's first weights, where a format's cores may differ at the start.
-        prior: in pooling free codes, how many images of neutral code every set is thought to hold besides its own.
     """
 
     def __init__(
@@ -113,12 +112,10 @@ class MappingNet(CoreHead):
         code: int,
         factors: Sequence[int] = (),
         spread: float,
-        prior: float = 0.0,
         rng: torch.Generator,
     ):
         super().__init__(formats, like)
         self.factors = tuple(factors)
-        self.prior = prior
         code = sum(self.factors) or code
         pairs = sum(a * b for a, b in itertools.combinations(self.factors, 2))
         self.rng_state = rng.get_state()
@@ -180,22 +177,19 @@ class MappingNet(CoreHead):
             return self._by_factor(torch.softmax, codes) if self.factors else codes
 
     def pool(self, codes: Tensor, groups: Tensor) -> Tensor:
-        """Every code (N, code) replaced by that of its group (N): the product of named codes, a mean of free ones.
+        """Every code (N, code) replaced by that of its group (N): the mean of free codes, the product of named ones.
 
         The product is what images that tell of a factor independently know together: one that leaves it open adds
-        nothing. The mean of n free codes counts `prior` images of code 0, whose core is neutral, as well: Σ codes / (n
-        + prior), times 1 + prior so that a group of one keeps its code. So the fewer images there are, the nearer to
-        the neutral core they stay, as a posterior mean does.
+        nothing.
 
         Raises:
             InputError: not one number for each code.
         """
-        mean = pool_by_group(codes.clamp(min=LEAST).log() if self.factors else codes, groups)
-        member, counts = groups.unique(return_inverse=True, return_counts=True)[1:]
-        size = counts[member].to(mean)[:, None]
-        if self.factors:
-            return self._by_factor(torch.softmax, mean * size)
-        return mean * (size * (1 + self.prior) / (size + self.prior))
+        if not self.factors:
+            return pool_by_group(codes, groups)
+        counts = groups.unique(return_inverse=True, return_counts=True)[1:]
+        evidence = pool_by_group(codes.clamp(min=LEAST).log(), groups)
+        return self._by_factor(torch.softmax, evidence * counts[1][counts[0]].to(evidence)[:, None])
 
     def told(self, levels: Tensor) -> Tensor:
         """Codes (N, code) of images whose factors are known: the number of each one's value, (N, factors)."""

@@ -357,6 +357,6 @@ def _add_generator(model: AdaptedModel, features: int | None) -> None:
         model.trained.constant = ConstantCore(formats, like)
         return
     config = model.config
+    rng = generator(config.seed, len(model.layers))
     widths = {"hidden": config.hidden, "code": config.code, "factors": config.factors}
-    start = {"spread": config.first_spread, "rng": generator(config.seed, len(model.layers))}
-    model.trained.mapping = MappingNet(formats, like, features=features, **widths, prior=config.prior, **start)
+    model.trained.mapping = MappingNet(formats, like, features=features, **widths, spread=config.first_spread, rng=rng)

@@ -72,8 +72,7 @@ def _on_mixer(config: ComparisonConfig) -> ComparisonConfig:
 
 def _today(config: ComparisonConfig) -> ComparisonConfig:
     """The same with free codes trained by today's defaults."""
-    training = replace(config.training, neutral=TrainingConfig.neutral)
-    return replace(config, spread=None, prior=ComparisonConfig.prior, training=training)
+    return replace(config, spread=None, training=replace(config.training, neutral=TrainingConfig.neutral))
 
 
 def _on(suite: str, *methods: str, hold_out: tuple[str, ...] = (), **settings: object) -> ComparisonConfig:
@@ -84,8 +83,7 @@ def _on(suite: str, *methods: str, hold_out: tuple[str, ...] = (), **settings: o
 
 # How free codes were trained before today's defaults. Sets learn in either way; with single images most trainings
 # from wide first cores fall behind a constant core.
-_BEFORE = {"neutral": 0.0, "prior": 0.0}
-_WIDE, _NARROW = {"spread": 0.1, **_BEFORE}, {"spread": 0.01, **_BEFORE}
+_WIDE, _NARROW = {"spread": 0.1, "neutral": 0.0}, {"spread": 0.01, "neutral": 0.0}
 _FREE = ("original", *STATIC, "metalora-tr-constant", "metalora-tr", "metalora-tr@8", "metalora-tr@all")
 _WITHIN = ("original", "lora-equal-budget", "metalora-tr-constant", "metalora-tr", "metalora-tr@8")
 _ONE = ("lora-equal-budget", "metalora-tr-named@8", "metalora-tr-constant", "metalora-tr")

@@ -282,8 +282,7 @@ def test_rows_of_sets_are_held_against_static_rows_that_know_them(tmp_path):
 
 def test_what_concerns_free_codes_leaves_other_trainings_as_they_are():
     rows = ("lora-equal-budget", "metalora-tr-constant", "metalora-tr", "metalora-cp@8", "metalora-tr-named@8")
-    config = ComparisonConfig(methods=rows, spread=0.2, prior=1.0, training=TrainingConfig(neutral=0.3))
+    config = ComparisonConfig(methods=rows, spread=0.2, training=TrainingConfig(neutral=0.3))
     cells = [cell for cell in config.cells(0, 0.01) if cell.backbone == "resnet20"]
-    found = {c.arms[0]: (c.adapter.spread, c.adapter.prior, c.training.neutral) for c in cells}
-    free = dict.fromkeys(("metalora-tr", "metalora-cp@8"), (0.2, 1.0, 0.3))
-    assert found == dict.fromkeys(rows, (None, AdapterConfig().prior, 0.0)) | free
+    found = {cell.arms[0]: (cell.adapter.spread, cell.training.neutral) for cell in cells}
+    assert found == dict.fromkeys(rows, (None, 0.0)) | dict.fromkeys(("metalora-tr", "metalora-cp@8"), (0.2, 0.3))

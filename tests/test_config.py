@@ -31,8 +31,6 @@ from metalora.formats import CP, TR, LoRA, MultiLoRA
         ({"spread": -0.1}, r"spread is -0\.1: use a number of 0 or more"),
         ({"spread": float("nan")}, "spread is nan"),
         ({"spread": "wide"}, "spread is 'wide'"),
-        ({"prior": -1}, r"prior is -1: use a number of images, 0 or more"),
-        ({"prior": float("inf")}, "prior is inf"),
         ({"dropout": 1.0}, r"dropout is 1\.0: use a share from 0 to below 1"),
         ({"dropout": None}, "dropout is None"),
         ({"seed": 0.5}, r"seed is 0\.5: use a whole number from 0 to 4,294,967,295"),

@@ -129,19 +129,6 @@ def test_an_open_factor_gives_the_mean_of_the_cores_in_question():
     torch.testing.assert_close(between, (first + second) / 2)
 
 
-@pytest.mark.parametrize("prior", [0.0, 2.0])
-def test_free_codes_are_pooled_with_images_of_neutral_code(prior):
-    settings = {"features": 7, "hidden": 8, "code": 4, "spread": 0.1, "prior": prior}
-    net = MappingNet(FORMATS, LIKE, **settings, rng=generator(0))
-    codes, groups = numbers(5, 4), torch.tensor([3, 3, 0, 3, 1])
-    pooled = net.pool(codes, groups)
-    torch.testing.assert_close(pooled[[2, 4]], codes[[2, 4]])  # an image alone keeps its code
-    total = codes[[0, 1, 3]].sum(0)
-    torch.testing.assert_close(pooled[0], total * (1 + prior) / (3 + prior))
-    assert torch.equal(pooled[0], pooled[1]) and torch.equal(pooled[0], pooled[3])
-    assert torch.equal(net.cores(torch.zeros(1, 4)).flatten()[0], net.neutral)  # what the prior draws to
-
-
 def test_named_codes_are_pooled_by_their_product():
     net = naming()
     codes = torch.tensor([[0.8, 0.2, 0.6, 0.3, 0.1], [0.8, 0.2, 1 / 3, 1 / 3, 1 / 3], [0.1, 0.9, 0.2, 0.2, 0.6]])

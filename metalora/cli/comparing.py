@@ -35,7 +35,6 @@ OPTIONS = {
     "rank_pattern": Option(Many, "REGEX=R of Meta-LoRA TR in layers of that name; repeatable.", COMPARISON),
     "hidden": Option(Whole, "Width of the mapping net.", COMPARISON),
     "spread": Option(float | None, "Of free codes: deviation of the mapping net's last weights at first.", COMPARISON),
-    "prior": Option(float | None, "Of free codes: images of neutral code in every set besides its own.", COMPARISON),
     "extractor": Option(Text, "What cores are read from: self, stem, or a backbone's name.", COMPARISON),
     "targets": Option(Many, "Regular expression over layer names to adapt; repeatable. Left out: all.", COMPARISON),
     "tune": Option(Flag, "Choose every method's learning rate on validation images.", COMPARISON, names=("--tune",)),

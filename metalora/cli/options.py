@@ -78,7 +78,6 @@ ADAPTER_OPTIONS = {
         list[int] | None, "Values of a factor that the code names, such as 4 rotations; repeatable.", ADAPTER
     ),
     "spread": Option(Number, "Deviation of the mapping net's last weights at first.", ADAPTER),
-    "prior": Option(Number, "In pooling free codes: images of neutral code besides a set's own.", ADAPTER),
     "core": Option(Text, "generated for each image, or one constant core for all.", ADAPTER),
     "rank_pattern": Option(Many, "REGEX=RANK: the rank of layers whose name matches; repeatable.", ADAPTER),
     "dropout": Option(Number, "Dropout on the adapter's input, in training.", ADAPTER),

@@ -28,7 +28,7 @@ class ComparisonConfig:
 
     Attributes:
         hidden: width of the mapping net.
-        spread, prior: as in `AdapterConfig`, of rows with free codes.
+        spread: as in `AdapterConfig`, of rows with free codes.
         rank_pattern: regular expression → R of Meta-LoRA TR in layers of that name.
         rank: R of Meta-LoRA TR; LoRA and CP get R², each Multi-LoRA branch a third of that.
         tune: try every rate of `running.RATES` with the first seed, for every training and backbone alike, and go on
@@ -45,7 +45,6 @@ class ComparisonConfig:
     extractor: str = "self"
     hidden: int = 32
     spread: float | None = None
-    prior: float = AdapterConfig.prior
     rank_pattern: Mapping[str, int] = field(default_factory=dict)
     targets: tuple[str, ...] | None = None
     training: TrainingConfig = field(default_factory=TrainingConfig)
@@ -76,13 +75,13 @@ class ComparisonConfig:
         first = rows[0]
         equal = first.variant == "equal-budget"
         training = replace(self.training, seed=seed, rate=rate, set_size=first.training_set_size)
-        free = {"spread": self.spread, "prior": self.prior}
+        spread = self.spread
         if first.named or first.core != "generated" or not method(first.method).generated:
             # What concerns free codes alone must not make another training of the others.
-            training, free = replace(training, neutral=0.0), {}
+            training, spread = replace(training, neutral=0.0), None
         if equal:  # the largest of the rows that it is held against
             first = next((row for row in self.arms if row.method == REFERENCE and row.named), arm(REFERENCE))
-        adapter = replace(self._adapter(first.method, first, seed), **free)
+        adapter = replace(self._adapter(first.method, first, seed), spread=spread)
         names = tuple(row.name for row in rows)
         return CellConfig(names, backbone, self.suite, adapter, training, self.ks, equal, self.download)
 

@@ -100,7 +100,7 @@ _BREADTH = {
     "digits": _on("digits", *_FREE, "metalora-tr-named@8", "metalora-tr-named@all", **_WIDE),
     **{f"omniglot-{name.lower()}": _on(OMNIGLOT, *_WITHIN, hold_out=(name,)) for name in ALPHABETS},
 }
-_NOW = ("lora-equal-budget", "metalora-tr-constant", "metalora-tr")
+_NOW = ("original", "lora-equal-budget", "metalora-tr-constant", "metalora-tr")
 _SINGLE = {
     "shifts-one": _on("cifar10", *_NOW),
     "rules-one": _on("cifar10-rules", *_NOW),

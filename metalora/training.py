@@ -40,7 +40,7 @@ class TrainingConfig:
     set_size: int = 1  # images of one task that share a core
     name_factors: float = 1.0  # weight of naming the factors, for a code that names them
     told: float = 0.5  # share of the sets that get the core of their true factors, for such a code
-    neutral: float = 0.5  # share of the sets (images) that get the neutral core, where classes alone train the code
+    neutral: float = 0.5  # share of single images that get the neutral core, where classes alone train the code
     clip: float = 1.0  # largest norm of the gradient
     validate_every: int = 0  # steps between k-NN validations; 0: at the end only
     precision: str = "float32"

@@ -285,4 +285,4 @@ def test_what_concerns_free_codes_leaves_other_trainings_as_they_are():
     config = ComparisonConfig(methods=rows, spread=0.2, training=TrainingConfig(neutral=0.3))
     cells = [cell for cell in config.cells(0, 0.01) if cell.backbone == "resnet20"]
     found = {cell.arms[0]: (cell.adapter.spread, cell.training.neutral) for cell in cells}
-    assert found == dict.fromkeys(rows, (None, 0.0)) | dict.fromkeys(("metalora-tr", "metalora-cp@8"), (0.2, 0.3))
+    assert found == dict.fromkeys(rows, (None, 0.0)) | {"metalora-tr": (0.2, 0.3), "metalora-cp@8": (0.2, 0.0)}

@@ -29,10 +29,10 @@ def small(method="metalora-tr", **settings):
     return metalora.adapt(backbone, metalora.AdapterConfig(method, rank=2, factors=FACTORS, **settings))
 
 
-def loss(model, digits, weight=1.0, told=0.0, neutral=0.0):
+def loss(model, digits, weight=1.0, told=0.0, neutral=0.0, set_size=4):
     objective = Objective(model, digits, weight=weight, told=told, neutral=neutral, seed=0)
-    batch = digits.batch(32, generator(0, 0), 4)
-    return objective, batch, objective(model, model, batch, FeatureCache(digits), 0, True)
+    batch = digits.batch(32, generator(0, 0), set_size)
+    return objective, batch, objective(model, model, batch, FeatureCache(digits), 0, set_size > 1)
 
 
 def test_naming_counts_as_much_as_its_weight(digits):
@@ -115,8 +115,8 @@ def test_a_code_that_has_learnt_to_name_goes_on_by_classes_alone_where_factors_h
     assert next(fit(model, nameless, QUICK)).metrics["loss"] < 100
 
 
-def free(digits):
-    """A model with a free code whose updates are not zero, and the embeddings of a batch under its own cores."""
+def free():
+    """A model with a free code whose updates are not zero."""
     model = metalora.adapt(metalora.load_backbone("resnet20", image_size=8), metalora.AdapterConfig(rank=2))
     with torch.no_grad():
         for layer in model.layers.values():
@@ -128,22 +128,22 @@ def class_loss(objective, embeddings, batch):
     return F.cross_entropy(objective.classes(embeddings), objective.column[batch.labels])
 
 
-def test_some_sets_of_a_free_code_get_the_neutral_core(digits):
-    model = free(digits)
-    objective, batch, (total, _) = loss(model, digits, neutral=0.5)
-    drawn = objective._drawn(0.5, batch, 0)[:, 0]
+def test_some_single_images_of_a_free_code_get_the_neutral_core(digits):
+    model = free()
+    objective, batch, (total, _) = loss(model, digits, neutral=0.5, set_size=1)
+    drawn = objective._drawn(0.5, batch, 0)
     assert 0 < drawn.float().mean() < 1
-    own = model(batch.images, groups=batch.groups)
     constant = metalora.AdapterConfig(rank=2, core="constant")
     static = metalora.adapt(metalora.load_backbone("resnet20", image_size=8), constant)
     static.trained.adapters.load_state_dict(model.trained.adapters.state_dict())
-    embeddings = torch.where(drawn[:, None], static(batch.images), own)
+    embeddings = torch.where(drawn, static(batch.images), model(batch.images))
     torch.testing.assert_close(total, class_loss(objective, embeddings, batch), atol=1e-5, rtol=1e-4)
 
 
-def test_without_a_share_every_set_gets_its_own_core(digits):
-    model = free(digits)
-    objective, batch, (total, _) = loss(model, digits, neutral=0.0)
+@pytest.mark.parametrize(("neutral", "set_size"), [(0.0, 1), (0.9, 4)])
+def test_other_images_and_sets_get_their_own_core(digits, neutral, set_size):
+    model = free()
+    objective, batch, (total, _) = loss(model, digits, neutral=neutral, set_size=set_size)
     own = model(batch.images, groups=batch.groups)
     torch.testing.assert_close(total, class_loss(objective, own, batch))
 

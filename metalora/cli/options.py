@@ -106,7 +106,7 @@ TRAINING_OPTIONS = {
     "set_size": Option(Whole, "Images of one task that share a core.", TRAINING),
     "name_factors": Option(Number, "Weight of naming the suite's factors, where --factors says so.", TRAINING),
     "told": Option(Number, "Share of the sets that get the core of their true factors.", TRAINING),
-    "neutral": Option(Number, "Share of the sets (images) that get the neutral core, for a free code.", TRAINING),
+    "neutral": Option(Number, "Share of single images that get the neutral core, for a free code.", TRAINING),
     "clip": Option(Number, "Largest norm of the gradient.", TRAINING),
     "validate_every": Option(Whole, "Steps between validations; 0: at the end only.", TRAINING),
     "precision": Option(Text, "float32 or bfloat16.", TRAINING),

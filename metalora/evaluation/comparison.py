@@ -74,14 +74,13 @@ class ComparisonConfig:
     def _cell(self, rows: list[Arm], backbone: str, seed: int, rate: float) -> CellConfig:
         first = rows[0]
         equal = first.variant == "equal-budget"
+        free = method(first.method).generated and first.core == "generated" and not first.named
         training = replace(self.training, seed=seed, rate=rate, set_size=first.training_set_size)
-        spread = self.spread
-        if first.named or first.core != "generated" or not method(first.method).generated:
-            # What concerns free codes alone must not make another training of the others.
-            training, spread = replace(training, neutral=0.0), None
+        if not free or training.set_size > 1:  # what does not concern a training must not make another one of it
+            training = replace(training, neutral=0.0)
         if equal:  # the largest of the rows that it is held against
             first = next((row for row in self.arms if row.method == REFERENCE and row.named), arm(REFERENCE))
-        adapter = replace(self._adapter(first.method, first, seed), spread=spread)
+        adapter = replace(self._adapter(first.method, first, seed), spread=self.spread if free else None)
         names = tuple(row.name for row in rows)
         return CellConfig(names, backbone, self.suite, adapter, training, self.ks, equal, self.download)
 

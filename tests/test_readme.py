@@ -80,3 +80,17 @@ def test_gains_of_the_overview_are_those_in_assets(part, line):
             assert cell == " / ".join(
                 f"{100 * g['gain']:+.1f}{g['star']}".replace("*", "\\*").replace("n too small", "") for g in pair
             )
+
+
+ALPHABETS = re.findall(r"^\| (\w[\w ]+) \| (\d.*/.*) \|$", README, re.MULTILINE)
+
+
+def test_alphabets_are_the_rows_in_assets():
+    assert len(ALPHABETS) == 5
+    for alphabet, line in ALPHABETS:
+        comparison = load_comparison(FOLDER / "breadth" / f"omniglot-{alphabet.replace(' ', '_').lower()}" / RESULTS)
+        rows = comparison.summary.query("gallery == @comparison.primary and k == 5").set_index(["method", "split"])
+        methods = ("lora-equal-budget", "metalora-tr-constant", "metalora-tr", "metalora-tr@8")
+        for method, cell in zip(methods, (cell.strip() for cell in line.split("|")), strict=True):
+            seen, unseen = (100 * rows.loc[(method, split), "mean"] for split in ("seen", "unseen"))
+            assert cell == f"{seen:.1f} / {unseen:.1f}", (alphabet, method)

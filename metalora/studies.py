@@ -163,7 +163,7 @@ STUDIES = {
         # A shift that cannot be undone: what is claimed rests on it, so it gets the seeds that a star needs.
         _BREADTH
         | {"corruptions": replace(_BREADTH["corruptions"], seeds=6)}
-        | {"corruptions-one": replace(_on("cifar10-corruptions", *_ONE, **_NARROW), seeds=6)}
+        | {"corruptions-one": _on("cifar10-corruptions", *_ONE, seeds=6, **_NARROW)}
         | _SINGLE
         | {f"{name}-mixer": _on_mixer(_today(part)) for name, part in _BREADTH.items()},
     ),

@@ -1,0 +1,32 @@
+"""Splits: even shares of pictures, over classes and tasks."""
+
+import pytest
+import torch
+
+from metalora.states import generator
+from metalora.suites.splits import apportion, at_most, deal
+
+
+@pytest.mark.parametrize("count", range(4, 60))
+def test_apportion(count):
+    shares = (0.5, 0.1, 0.2, 0.2)
+    parts = apportion(count, shares)
+    assert sum(parts) == count and min(parts) >= 1
+    assert all(abs(part - count * share) <= 1 for part, share in zip(parts, shares, strict=True))
+
+
+def test_deal_is_even_within_classes_and_over_all():
+    labels = torch.tensor([0] * 7 + [1] * 11 + [2] * 5)
+    tasks = deal(labels, (2, 5, 9), generator(0))
+    for rows in (labels >= 0, labels == 0, labels == 1, labels == 2):
+        counts = torch.stack([(tasks[rows] == task).sum() for task in (2, 5, 9)])
+        assert counts.max() - counts.min() <= 1
+
+
+def test_at_most_is_balanced_over_classes_then_tasks():
+    labels = torch.tensor([0] * 100 + [1] * 20 + [2] * 5)
+    tasks = torch.arange(125) % 2
+    kept = at_most(29, labels, tasks, generator(0))
+    assert labels[kept].bincount().tolist() == [12, 12, 5]
+    assert (tasks[kept][labels[kept] == 0].bincount() == 6).all()
+    assert len(at_most(500, labels, tasks, generator(0))) == 125

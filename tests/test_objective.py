@@ -148,6 +148,16 @@ def test_other_images_and_sets_get_their_own_core(digits, neutral, set_size):
     torch.testing.assert_close(total, class_loss(objective, own, batch))
 
 
+@pytest.mark.parametrize("set_size", [1, 4])
+def test_fit_gives_the_neutral_core_as_often_as_it_is_told_to_single_images_alone(digits, set_size):
+    losses = []
+    for neutral in (0.0, 0.9):
+        model = free()
+        event = next(fit(model, digits, replace(QUICK, set_size=set_size, neutral=neutral)))
+        losses.append(event.metrics["loss"])
+    assert (losses[0] == losses[1]) == (set_size > 1)
+
+
 def test_codes_that_name_factors_are_told_and_never_neutral(digits):
     model = small()
     _, _, (with_share, _) = loss(model, digits, told=0.5, neutral=0.9)

@@ -118,6 +118,7 @@ STUDIES = {
                 **_WIDE,
             ),
             "one": _compositions(*_ONE, seeds=6, **_NARROW),
+            "one-neutral": _compositions(*_ONE, seeds=3),
             "more": _compositions(
                 "original@8-renormalised",
                 *_UNDONE,
@@ -144,7 +145,8 @@ STUDIES = {
                 _compositions(
                     *("original", *STATIC, *NAMED, *_CEILING, "metalora-tr-constant", "metalora-tr"), seeds=6, **_WIDE
                 )
-            )
+            ),
+            "one": _on_mixer(_compositions(*_ONE, seeds=3)),
         },
     ),
     "map": Study(

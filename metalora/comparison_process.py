@@ -17,7 +17,7 @@ from pathlib import Path
 
 from metalora.errors import InputError
 from metalora.evaluation.comparison import ComparisonConfig
-from metalora.evaluation.running import CELLS, cells_of, forget_under_way, seconds_left, under_way
+from metalora.evaluation.running import CELLS, UnderWay, cells_of, forget_under_way, seconds_left, under_way
 from metalora.failures import reason_of_exit
 from metalora.processes import launch
 from metalora.results import adopt_bundled, missing_cells
@@ -78,7 +78,7 @@ def run_apart(config: ComparisonConfig, folder: Path, command: str) -> Iterator[
         while process.poll() is None and now.done < now.total and not (folder / STOP).exists():
             yield now
             _wait(process)
-            now = _timed(stage(config, folder), first, began, sum(cell.share for cell in under_way(folder)))
+            now = _timed(stage(config, folder), first, began, under_way(folder))
     finally:
         _end(process)
     if process.returncode and now.done < now.total and not (folder / STOP).exists():
@@ -94,12 +94,13 @@ def _wait(process: subprocess.Popen) -> None:
         return
 
 
-def _timed(now: Stage, first: Stage, began: float, shares: float) -> Stage:
-    """With the time left; `shares`: of the trainings under way, those that are done, added up."""
-    ran = now.done - first.done + shares
+def _timed(now: Stage, first: Stage, began: float, running: list[UnderWay]) -> Stage:
+    """With the time left, once something was done of the trainings."""
+    ran = now.done - first.done + sum(cell.share - cell.began for cell in running)
     if not ran:
         return now
-    return replace(now, seconds_left=seconds_left(time.monotonic() - began, ran, now.total - now.done - shares))
+    missing = now.total - now.done - sum(cell.share for cell in running)
+    return replace(now, seconds_left=seconds_left(time.monotonic() - began, ran, missing))
 
 
 def _end(process: subprocess.Popen) -> None:

@@ -179,9 +179,11 @@ def study(name: str) -> Study:
     return STUDIES[name]
 
 
-def settings(config: ComparisonConfig, *, data: str, final: bool, seeds: int | None = None) -> ComparisonConfig:
+def settings(
+    config: ComparisonConfig, *, data: str, final: bool, seeds: int | None = None, download: bool = False
+) -> ComparisonConfig:
     """A part's comparison as it is run: data below a folder, development or final, fewer seeds where asked."""
-    suite = replace(config.suite, data=data, development=not final)
+    suite = replace(config.suite, data=data, development=not final, download=download)
     head, colon, path = suite.name.partition(":")
     if colon:
         suite = replace(suite, name=f"{head}:{Path(data) / path}")
@@ -204,7 +206,7 @@ def run_part(config: ComparisonConfig, out: Path, work: Path, primary: str, jobs
     if any(cell_file(work, cell).exists() for cell in cells_of(config)):
         write()
     for cell in run_comparison(config, work, jobs=jobs):
-        if not cell.result.get("reused", False):
+        if cell.ran:
             write()
         yield cell
 

@@ -344,6 +344,7 @@ BAD = {
     "device of compare": ([*COMPARE, "--device", "cuda:99"], "no device 'cuda:99'"),
     "precision": ([*COMPARE, "--precision", "int8"], "Unknown precision"),
     "seeds": ([*COMPARE, "--seeds", "0"], "seeds is 0"),
+    "spread": ([*COMPARE, "--method", "lora", "--spread", "-1"], "spread is -1"),
     "jobs": ([*COMPARE, "--jobs", "0"], "--jobs is 0"),
     "steps": ([*TRAIN, "--steps", "0"], "steps is 0"),
     "start": ([*TRAIN, "--start", "EMPTY/none"], "holds no adapter"),

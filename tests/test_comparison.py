@@ -85,7 +85,7 @@ def test_a_run_goes_on_with_the_cells_that_are_missing(finished, monkeypatch):
     content = gone.read_text()
     gone.unlink()
     events = list(run_comparison(QUICK, folder, jobs=1))
-    assert sum(not event.result.get("reused", False) for event in events) == 1
+    assert sum(event.ran for event in events) == 1
     assert all(path.stat().st_mtime_ns == time for path, time in before.items() if path != gone)
     again = json.loads(gone.read_text())
     for one, other in zip(json.loads(content)["rows"], again["rows"], strict=True):
@@ -117,15 +117,15 @@ def test_cells_under_way_say_how_far_they_are_and_leave_only_their_result(tmp_pa
 
     def tell_and_end(cell, checkpoint, tell):
         write_text(checkpoint, "")
-        tell(Progress(1, 4, {}, {}, 1.0, 1.0))
+        tell(Progress(2, 4, {}, {}, 1.0, 1.0))  # a checkpoint had the first step
         seen.extend(under_way(tmp_path))
         return {"rows": []}
 
     monkeypatch.setattr("metalora.evaluation.running.run_cell", tell_and_end)
     stale = tmp_path / CELLS / f"{cells_of(QUICK)[0].key}.steps"
     write_text(stale, "of a process that was killed")
-    list(run_comparison(QUICK, tmp_path, jobs=1))
-    assert seen[0] == UnderWay("lora on resnet20, seed 0, rate 0.003", 0.25) and len(seen) == 3
+    assert [event.ran for event in run_comparison(QUICK, tmp_path, jobs=1)] == [0.75] * 3
+    assert seen[0] == UnderWay("lora on resnet20, seed 0, rate 0.003", 0.5, began=0.25) and len(seen) == 3
     assert {file.suffix for file in (tmp_path / CELLS).iterdir()} == {".json"}
     assert not under_way(tmp_path)
 

@@ -15,7 +15,7 @@ from metalora.comparison_process import Stage, allow, ask_to_stop, run_apart, st
 from metalora.errors import InputError
 from metalora.evaluation.cells import SuiteConfig
 from metalora.evaluation.comparison import ComparisonConfig
-from metalora.evaluation.running import cell_file, cells_of
+from metalora.evaluation.running import UnderWay, cell_file, cells_of
 from metalora.results import own_config
 from metalora.states import write_text
 from metalora.training import TrainingConfig
@@ -117,6 +117,12 @@ def test_the_time_left_is_known_while_the_first_training_runs(stand_in, tmp_path
     stages = list(run_apart(CONFIG, tmp_path, as_compare_command(CONFIG)))
     # Half of one of four trainings is done: seven times as long as so far.
     assert stages[0].seconds_left is None and 0.7 < stages[-1].seconds_left < 60
+
+
+def test_what_an_earlier_run_did_of_a_training_took_no_time_here():
+    running = [UnderWay("lora", 0.75, began=0.5)]
+    now = comparison_process._timed(Stage(0, 1), Stage(0, 1), time.monotonic() - 100, running)
+    assert now.seconds_left == pytest.approx(100, abs=1)  # a quarter took so long, a quarter is left
 
 
 def test_it_ends_with_the_last_cell(stand_in, tmp_path):

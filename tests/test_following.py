@@ -1,6 +1,8 @@
 """What `compare` and `study` show while trainings run."""
 
 import json
+import os
+import signal
 import warnings
 
 import pytest
@@ -23,7 +25,7 @@ def test_between_finished_trainings_it_tells_how_far_the_running_ones_are(tmp_pa
         under(tmp_path, "lora", 0.25)
         under(tmp_path, "metalora-tr", 0.75)
         yield from wait_for("lora: 25%; metalora-tr: 75%")
-        yield CellDone(1, 3, "metalora-tr", {}, 65.0)
+        yield CellDone(1, 3, "metalora-tr", {}, 1.0, 65.0)
 
     def wait_for(words):
         for _ in range(200):
@@ -43,12 +45,24 @@ def test_between_finished_trainings_it_tells_how_far_the_running_ones_are(tmp_pa
 
 def test_it_stops_looking_when_the_trainings_fail(tmp_path):
     def cells():
-        yield CellDone(1, 2, "lora", {"reused": True}, 0.0)
+        yield CellDone(1, 2, "lora", {}, 0.0, 0.0)
         raise ValueError("broken")
 
     with pytest.raises(ValueError, match="broken"):
         list(following.follow("Training", cells(), tmp_path, 2))
     assert not any(isinstance(thread, following._Looking) for thread in following.threading.enumerate())
+
+
+def test_a_word_to_end_acts_as_ctrl_c_and_only_while_trainings_run(tmp_path):
+    before = signal.getsignal(signal.SIGTERM)
+
+    def cells():
+        os.kill(os.getpid(), signal.SIGTERM)
+        yield CellDone(1, 2, "lora", {}, 1.0, 0.0)
+
+    with pytest.raises(KeyboardInterrupt):
+        list(following.follow("Training", cells(), tmp_path, 2))
+    assert signal.getsignal(signal.SIGTERM) is before
 
 
 def test_a_worker_that_joblib_replaces_is_no_news_to_a_person(capsys):

@@ -10,6 +10,7 @@ from typer.testing import CliRunner
 
 from metalora import studies
 from metalora.cli import app
+from metalora.errors import InputError
 from metalora.evaluation.cells import SuiteConfig
 from metalora.evaluation.comparison import RESULTS, ComparisonConfig
 from metalora.figures import arm_style
@@ -51,6 +52,7 @@ def test_development_is_the_default_and_final_has_to_be_said(tmp_path):
     assert (developing.suite.development, final.suite.development) == (True, False)
     assert (developing.suite.data, developing.seeds) == ("here", 1)
     assert settings(TINY, data="here", final=True, seeds=9).seeds == TINY.seeds
+    assert settings(TINY, data="here", final=True, download=True).suite.download and not final.suite.download
 
 
 def test_rows_are_written_after_every_training_and_not_run_again(tmp_path, monkeypatch):
@@ -67,7 +69,7 @@ def test_rows_are_written_after_every_training_and_not_run_again(tmp_path, monke
     monkeypatch.setattr(studies, "write_results", written)
     again = list(run_part(TINY, out, tmp_path / "elsewhere", "pooled", 1))
     assert written.call_count == 1
-    assert all(cell.result["reused"] for cell in again)
+    assert all(not cell.ran for cell in again)
     pair = (load_comparison(out / RESULTS), comparison)
     assert pair[0].rows.equals(pair[1].rows)
 
@@ -103,6 +105,16 @@ def test_wrong_words_are_told_in_a_sentence(tiny, words, told):
     found = call(*words)
     assert found.exit_code == 2
     assert told in found.output
+
+
+def test_data_that_are_missing_can_be_fetched_as_the_sentence_says(tmp_path, monkeypatch):
+    place = ("--part", "more", "--data", tmp_path, "--out", tmp_path / "out")
+    found = call("primary", *place)
+    assert found.exit_code == 2
+    assert "--download" in found.output
+    monkeypatch.setattr("metalora.suites.cifar.CIFAR10", Mock(side_effect=InputError("fetched")))
+    assert "fetched" in call("primary", *place, "--download").output
+    assert not (tmp_path / "out").exists()
 
 
 def test_the_map_is_drawn_from_what_is_there(tmp_path):

@@ -1,6 +1,7 @@
 """What `compare` and `study` show while their trainings run, in processes of their own."""
 
 import contextlib
+import signal
 import threading
 import time
 from collections.abc import Iterator
@@ -19,10 +20,29 @@ def follow(title: str, cells: Iterator[Any], folder: Path, total: int) -> Iterat
         folder: of the cells.
         total: their number.
     """
-    with Bar(title) as bar, contextlib.closing(cells), _Looking(bar, folder, total) as looking:
+    with (
+        _ended_like_interrupted(),
+        Bar(title) as bar,
+        contextlib.closing(cells),
+        _Looking(bar, folder, total) as looking,
+    ):
         for cell in cells:
             yield cell  # whoever counts has it, should the telling be interrupted
             looking.ended(cell)
+
+
+@contextlib.contextmanager
+def _ended_like_interrupted() -> Iterator[None]:
+    """SIGTERM, as batch systems and containers send it, acts as Ctrl-C: else the trainings' processes would go on."""
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 class _Looking(threading.Thread):
@@ -47,7 +67,7 @@ class _Looking(threading.Thread):
         """A training has ended."""
         with self.lock:
             self.done = cell.done
-            self.ran += not cell.result.get("reused", False)
+            self.ran += cell.ran
             self.bar.tell(cell.done, cell.total, f"{time_left(cell.seconds_left)}  {cell.name}", line=True)
 
     def run(self) -> None:
@@ -62,8 +82,9 @@ class _Looking(threading.Thread):
     def _tell(self, running: list[Any]) -> None:
         from metalora.evaluation.running import seconds_left
 
-        shares = sum(one.share for one in running)
         elapsed = time.monotonic() - self.began
-        left = time_left(seconds_left(elapsed, self.ran + shares, self.total - self.done - shares))
+        ran = self.ran + sum(one.share - one.began for one in running)
+        missing = self.total - self.done - sum(one.share for one in running)
+        left = time_left(seconds_left(elapsed, ran, missing))
         named = "; ".join(f"{one.name}: {one.share:.0%}" for one in running)
         self.bar.tell(self.done, self.total, f"{left}  {named}")

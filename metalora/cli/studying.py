@@ -20,6 +20,7 @@ def study(
     part: Annotated[list[str] | None, typer.Option(help="Part of it; repeatable. Left out: all.")] = None,
     data: Annotated[str, typer.Option(help="Where CIFAR-10 lies.")] = "data",
     seeds: Annotated[int | None, typer.Option(help="Only so many seeds, the first ones.")] = None,
+    download: Annotated[bool, typer.Option("--download", help="Fetch data that are not here.")] = False,
     final: Annotated[
         bool, typer.Option("--final", help="Score unseen tasks and test images; every call is logged.")
     ] = False,
@@ -77,7 +78,8 @@ def study(
     for chosen in part or ():
         if chosen not in known:
             raise InputError(f"The study {name} has no part {chosen!r}: use {choices(chosen, known)}.")
-    parts = {key: settings(known[key], data=data, final=final, seeds=seeds) for key in known if key in (part or known)}
+    asked = {"data": data, "download": download, "final": final, "seeds": seeds}
+    parts = {key: settings(known[key], **asked) for key in known if key in (part or known)}
     suites = {}
     for key, config in parts.items():
         with Bar(f"Reading pictures for {key}") as bar:

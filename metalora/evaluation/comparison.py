@@ -53,6 +53,7 @@ class ComparisonConfig:
 
     def __post_init__(self) -> None:
         whole("seeds", self.seeds)
+        AdapterConfig(hidden=self.hidden, spread=self.spread)  # refused where no row has a mapping net, too
         if not self.methods or not self.backbones:
             raise InputError("Name at least one method and one backbone.")
         named = [row.name for row in self.arms if row.named]  # unknown names are told at once

@@ -4,7 +4,7 @@ import json
 import time
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,12 +27,17 @@ SECONDS_BETWEEN_WORDS = 1.0  # of a cell under way
 
 @dataclass(frozen=True)
 class CellDone:
-    """Told after every finished cell."""
+    """Told after every finished cell.
+
+    Attributes:
+        ran: the share of it that this run did, 0 to 1; 0: it was there already.
+    """
 
     done: int
     total: int
     name: str
     result: dict[str, Any]
+    ran: float
     seconds_left: float
 
 
@@ -42,10 +47,12 @@ class UnderWay:
 
     Attributes:
         share: of its steps, 0 to 1.
+        began: the share that an earlier run had done.
     """
 
     name: str
     share: float
+    began: float = 0.0
 
 
 def run_comparison(config: ComparisonConfig, folder: Path, *, jobs: int | None = None) -> Iterator[CellDone]:
@@ -60,12 +67,12 @@ def run_comparison(config: ComparisonConfig, folder: Path, *, jobs: int | None =
     rates = {}
     trials = _trials(config)
     started = _Clock(count_cells(config))
-    for cell, result in _execute(trials, folder, jobs):
-        yield started.tell(cell, result)
+    for cell, *found in _execute(trials, folder, jobs):
+        yield started.tell(cell, *found)
     if trials:
         rates = best_rates([_read(folder, cell) for cell in trials])
-    for cell, result in _execute([with_rate(cell, rates) for cell in cells_of(config)], folder, jobs):
-        yield started.tell(cell, result)
+    for cell, *found in _execute([with_rate(cell, rates) for cell in cells_of(config)], folder, jobs):
+        yield started.tell(cell, *found)
 
 
 def count_cells(config: ComparisonConfig) -> int:
@@ -90,7 +97,10 @@ def under_way(folder: Path) -> list[UnderWay]:
 
 
 def seconds_left(elapsed: float, ran: float, missing: float) -> float:
-    """How long `missing` cells take where `ran` took so many seconds; shares of those under way may count in both."""
+    """How long `missing` cells take where `ran` took so many seconds.
+
+    Of cells under way, shares may count in both: what this run did of them, and what is left.
+    """
     return elapsed / ran * missing
 
 
@@ -172,11 +182,12 @@ class _Clock:
     def __init__(self, total: int):
         self.total, self.done, self.ran, self.started = total, 0, 0, time.monotonic()
 
-    def tell(self, cell: CellConfig, result: dict[str, Any]) -> CellDone:
+    def tell(self, cell: CellConfig, result: dict[str, Any], ran: float) -> CellDone:
         self.done += 1
-        self.ran += not result.get("reused", False)
-        left = seconds_left(time.monotonic() - self.started, max(1, self.ran), self.total - self.done)
-        return CellDone(self.done, self.total, _name(cell), result, left)
+        self.ran += ran
+        elapsed = time.monotonic() - self.started
+        left = seconds_left(elapsed, self.ran, self.total - self.done) if self.ran else 0.0
+        return CellDone(self.done, self.total, _name(cell), result, ran, left)
 
 
 def _name(cell: CellConfig) -> str:
@@ -197,11 +208,14 @@ def _read(folder: Path, cell: CellConfig) -> dict[str, Any]:
         raise InputError(f"{cell_file(folder, cell)} is not whole: delete it and run the comparison again.") from error
 
 
-def _execute(cells: list[CellConfig], folder: Path, jobs: int | None) -> Iterator[tuple[CellConfig, dict[str, Any]]]:
+def _execute(
+    cells: list[CellConfig], folder: Path, jobs: int | None
+) -> Iterator[tuple[CellConfig, dict[str, Any], float]]:
+    """Every cell with its result and the share of it that had to run, those that are there first."""
     missing = []
     for cell in cells:
         if cell_file(folder, cell).exists():
-            yield cell, {**_read(folder, cell), "reused": True}
+            yield cell, _read(folder, cell), 0.0
         else:
             missing.append(cell)
     if not missing:
@@ -213,19 +227,25 @@ def _execute(cells: list[CellConfig], folder: Path, jobs: int | None) -> Iterato
     # joblib gives each of its processes its share of the cores as threads.
     parallel = joblib.Parallel(n_jobs=jobs, return_as="generator_unordered")
     tasks = (joblib.delayed(_run_and_write)(cell, folder) for cell in missing)
-    for index, result in parallel(tasks):
-        yield next(cell for cell in missing if cell.key == index), result
+    for index, *found in parallel(tasks):
+        yield next(cell for cell in missing if cell.key == index), *found
 
 
-def _run_and_write(cell: CellConfig, folder: Path) -> tuple[str, dict[str, Any]]:
-    """Run one cell in whatever process this is, saying how far it is, and put its result away at once."""
+def _run_and_write(cell: CellConfig, folder: Path) -> tuple[str, dict[str, Any], float]:
+    """Run one cell in whatever process this is, saying how far it is, and put its result away at once.
+
+    Returns:
+        Its key, its result, and the share of it that was run here.
+    """
     file = cell_file(folder, cell)
-    steps, checkpoint, told = file.with_suffix(STEPS), file.with_suffix(CHECKPOINT), 0.0
+    steps, checkpoint, told, began = file.with_suffix(STEPS), file.with_suffix(CHECKPOINT), 0.0, None
 
     def tell(event: Progress) -> None:
-        nonlocal told
+        nonlocal told, began
+        if began is None:
+            began = (event.step - 1) / event.steps
         if time.monotonic() - told > SECONDS_BETWEEN_WORDS:
-            write_text(steps, json.dumps({"name": _name(cell), "share": event.step / event.steps}))
+            write_text(steps, json.dumps(asdict(UnderWay(_name(cell), event.step / event.steps, began))))
             told = time.monotonic()
 
     try:
@@ -236,4 +256,4 @@ def _run_and_write(cell: CellConfig, folder: Path) -> tuple[str, dict[str, Any]]
         steps.unlink(missing_ok=True)
     write_text(file, json.dumps(result) + "\n")
     checkpoint.unlink(missing_ok=True)
-    return cell.key, result
+    return cell.key, result, 1 - (began or 0)

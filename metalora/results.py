@@ -207,25 +207,29 @@ def heatmap(
 
     Rows of bundled results may lack single tasks although they ran: those are left out, since "not run" would be wrong.
     """
-    if comparison.tasks.empty:
+    tasks = comparison.tasks
+    if tasks.empty:
         return None, NOTHING if comparison.rows.empty else NO_TASKS
-    ran, kept = (_methods(frame, backbone) for frame in (comparison.rows, comparison.tasks))
+    ran, kept = (_methods(frame, backbone, gallery, k) for frame in (comparison.rows, tasks))
     names = [row.name for row in comparison.config.arms]
     shown = [name for name in names if name in kept or name not in ran]
     left_out = [name for name in names if name not in shown]
     words = f"Left out, since their single tasks were not kept: {', '.join(left_out)}." if left_out else ""
     if backbone not in comparison.config.backbones:
         return None, f"{backbone} is not among these results: choose another backbone of the tasks."
+    if not kept and ran:
+        there = tasks[["gallery", "k"]].drop_duplicates().itertuples(index=False)
+        places = " and ".join(f"the {gallery} gallery at K = {k}" for gallery, k in there)
+        return None, f"Accuracies of single tasks were kept for {places} only: choose that."
     if not kept:
-        return None, NO_TASKS if ran else NOTHING
-    figure = task_heatmap(
-        comparison.tasks, backbone=backbone, split=split, gallery=gallery, k=k, methods=shown, theme=theme
-    )
+        return None, NOTHING
+    figure = task_heatmap(tasks, backbone=backbone, split=split, gallery=gallery, k=k, methods=shown, theme=theme)
     return figure, words
 
 
-def _methods(frame: pd.DataFrame, backbone: str) -> set[str]:
-    return set(frame.loc[frame["backbone"] == backbone, "method"])
+def _methods(frame: pd.DataFrame, backbone: str, gallery: str, k: int) -> set[str]:
+    here = (frame["backbone"] == backbone) & (frame["gallery"] == gallery) & (frame["k"] == k)
+    return set(frame.loc[here, "method"])
 
 
 def marks(comparison: Comparison) -> dict[str, str]:
@@ -253,11 +257,12 @@ def _printed(value: float, best: float) -> Cell:
 
 
 def title(name: str) -> str:
-    """A bundled result in a menu."""
+    """A bundled result in a menu; of a study first which it is, since a narrow menu shows the beginning."""
     config = load_bundled(name).config
-    rows, seeds = len(config.arms), f"{config.seeds} seed{'s' if config.seeds > 1 else ''}"
-    where = f"study {name}" if "/" in name else "bundled"
-    return f"{config.suite.name}: {rows} rows, {seeds}, {config.training.steps} steps ({where})"
+    suite = config.suite.name.rpartition("/")[2]
+    seeds = f"{config.seeds} seed{'s' if config.seeds > 1 else ''}"
+    size = f"{len(config.arms)} rows, {seeds}, {config.training.steps} steps"
+    return f"{name}: {suite}, {size}" if "/" in name else f"{suite}: {size} (bundled)"
 
 
 def label(name: str) -> str:

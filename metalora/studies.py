@@ -167,7 +167,7 @@ STUDIES = {
         | {"corruptions": replace(_BREADTH["corruptions"], seeds=6)}
         | {"corruptions-one": _on("cifar10-corruptions", *_ONE, seeds=6, **_NARROW)}
         | _SINGLE
-        | {f"{name}-mixer": _on_mixer(_today(part)) for name, part in _BREADTH.items()},
+        | {f"{name}-mixer": _on_mixer(_today(replace(part, methods=_WITHIN))) for name, part in _BREADTH.items()},
     ),
 }
 

@@ -13,6 +13,7 @@ from metalora.evaluation.tables import to_html
 from metalora.laboratory import Laboratory
 from metalora.results import (
     PAPER_CAPTION,
+    PRIMARY,
     bundled_results,
     heatmap,
     load_bundled,
@@ -90,7 +91,8 @@ def build(context: Context) -> None:
     gr.on([component.change for component in triggers], **showing)
     remember(context, form, list(fields.values())).then(**showing)
     context.load(None, None, theme, js=THEME, **QUIET)
-    view["shown"].change(_backbones, [view["shown"], view["backbone"]], view["backbone"], **QUIET)
+    follows = [view["gallery"], view["backbone"]]
+    view["shown"].change(_gallery_and_backbones, [view["shown"], view["backbone"]], follows, **QUIET)
     # Who chooses rows of their own wants to see them; what the start of the page restores is no choice.
     gr.on([field.input for field in fields.values()], lambda: OWN, None, view["shown"], **QUIET)
 
@@ -105,7 +107,7 @@ def _view() -> dict[str, Any]:
     )
     with gr.Row():
         gallery = gr.Radio(
-            ["pooled", "within"], value="pooled", label="Gallery", info="All tasks, or each by itself.", min_width=200
+            ["pooled", "within"], value=PRIMARY, label="Gallery", info="All tasks, or each by itself.", min_width=200
         )
         split = gr.Radio(["seen", "unseen"], value="unseen", label="Tasks of the figures", min_width=180)
         k = gr.Radio([5, 10], value=5, label="K of the figures", min_width=140)
@@ -115,10 +117,12 @@ def _view() -> dict[str, Any]:
     return {"shown": shown, "gallery": gallery, "split": split, "k": k, "backbone": backbone, "sets": sets}
 
 
-def _backbones(shown: str, chosen: str) -> Any:
-    """The menu of backbones that the results have."""
-    known = list(BUNDLED) if shown == OWN else list(load_bundled(shown).config.backbones)
-    return gr.update(choices=known, value=chosen if chosen in known else known[0])
+def _gallery_and_backbones(shown: str, chosen: str) -> tuple[str, Any]:
+    """The gallery in which results are read first, and the menu of backbones that they have."""
+    results = None if shown == OWN else load_bundled(shown)
+    known = list(results.config.backbones if results else BUNDLED)
+    backbones = gr.update(choices=known, value=chosen if chosen in known else known[0])
+    return results.primary if results else PRIMARY, backbones
 
 
 def _read(laboratory: Laboratory, token: str | None, chosen: dict[str, Any]) -> tuple[Comparison, Path]:

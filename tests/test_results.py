@@ -75,6 +75,16 @@ def test_a_file_without_single_tasks_serves_and_says_so(written, tmp_path):
     assert heatmap(old, "resnet20", "unseen", "pooled", 1) == (None, NO_TASKS)
 
 
+def test_what_was_kept_of_single_tasks_is_said_where_others_are_asked_for(written):
+    _, whole = written
+    tasks = whole.tasks[(whole.tasks["gallery"] == "within") & (whole.tasks["k"] == 1)]
+    study = replace(whole, tasks=tasks)
+    figure, left_out = heatmap(study, "resnet20", "unseen", "pooled", 1)
+    assert figure is None and "kept for the within gallery at K = 1 only" in left_out
+    assert heatmap(study, "resnet20", "unseen", "within", 3)[0] is None
+    assert list(heatmap(study, "resnet20", "unseen", "within", 1)[0].data[0].y) == ["Original", "LoRA"]
+
+
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"config": {"what": 1}, "primary": "", "notes": []}'])
 def test_what_is_no_result_is_refused(tmp_path, text):
     (tmp_path / "x.json").write_text(text)
@@ -100,7 +110,7 @@ def test_bundled_results_are_whole():
     assert "digits-default" in bundled_results() and "/" not in bundled_results()[0]  # which is shown first
     for name in bundled_results():
         comparison = load_bundled(name)
-        assert title(name).startswith(comparison.config.suite.name)
+        assert title(name).startswith(name if "/" in name else comparison.config.suite.name)
         whole = not any(cell.text == NOT_RUN for row in comparison.table().rows for cell in row)
         assert whole or comparison.missing
         scatter(comparison, "unseen", "pooled", 5), heatmap(comparison, "resnet20", "unseen", "pooled", 5)

@@ -64,12 +64,23 @@ def test_rows_are_chosen_by_the_size_of_their_sets(page, open_tab):
 
 def test_a_study_brings_its_own_backbones(page, open_tab):
     show(page, open_tab)
-    choose(page, "(study mixer/mixer)")
+    choose(page, "mixer/mixer:")
     expect(row(page, "metalora-tr-named@all")).to_be_visible()
     menu = page.get_by_role("radio", name="mixer_nano", exact=True)
     expect(menu).to_be_checked()
     expect(page.get_by_role("radio", name="resnet20", exact=True)).to_have_count(0)
     expect(page.get_by_text("is not among these results")).to_have_count(0)
+
+
+def test_results_are_read_first_on_the_gallery_that_counts(page, open_tab):
+    show(page, open_tab)
+    choose(page, "breadth/omniglot-greek:")
+    expect(page.get_by_role("radio", name="within", exact=True)).to_be_checked()
+    expect(page.get_by_text("Measured: k-NN accuracy in %, within gallery")).to_be_visible()
+    page.get_by_role("radio", name="pooled", exact=True).check()
+    expect(
+        page.get_by_text("Accuracies of single tasks were kept for the within gallery at K = 5 only")
+    ).to_be_visible()
 
 
 def test_own_rows_say_not_run_until_they_are(page, open_tab):

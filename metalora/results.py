@@ -23,7 +23,8 @@ from metalora.errors import InputError
 from metalora.evaluation.cells import CellConfig, SuiteConfig
 from metalora.evaluation.comparison import RESULTS, Comparison, ComparisonConfig
 from metalora.evaluation.running import cell_file, cells_of, read_comparison, with_rate
-from metalora.evaluation.tables import Cell, Table, to_csv, to_latex, to_markdown
+from metalora.evaluation.table_writers import to_csv, to_latex, to_markdown
+from metalora.evaluation.tables import Cell, Table
 from metalora.figures.comparison import budget_scatter, task_heatmap
 from metalora.figures.palette import Theme, arm_style, notice
 from metalora.methods import choices

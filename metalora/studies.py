@@ -20,7 +20,7 @@ from metalora.errors import InputError
 from metalora.evaluation.cells import SuiteConfig
 from metalora.evaluation.comparison import RESULTS, Comparison, ComparisonConfig
 from metalora.evaluation.running import CellDone, cell_file, cells_of, read_comparison, run_comparison
-from metalora.evaluation.tables import to_markdown
+from metalora.evaluation.table_writers import to_markdown
 from metalora.methods import choices
 from metalora.results import FOLDER, as_cells, load_comparison
 from metalora.states import write_text

@@ -9,7 +9,7 @@ from metalora.backbones import BUNDLED
 from metalora.cli.writing import as_compare_command, as_study_command
 from metalora.errors import InputError
 from metalora.evaluation.comparison import Comparison
-from metalora.evaluation.tables import to_html
+from metalora.evaluation.table_writers import to_html
 from metalora.laboratory import Laboratory
 from metalora.results import (
     PAPER_CAPTION,

@@ -95,7 +95,7 @@ def comparison_settings(given: dict[str, Any]) -> Any:
 def _tell(comparison: Any, folder: Path, json: Path | None) -> None:
     from rich.console import Console
 
-    from metalora.evaluation.tables import to_terminal
+    from metalora.evaluation.table_writers import to_terminal
 
     comparison.write(folder)
     write_json(json, comparison.to_dict())

@@ -46,7 +46,7 @@ def study(
     from metalora.evaluation.checks import check_comparison
     from metalora.evaluation.comparison import RESULTS
     from metalora.evaluation.running import count_cells
-    from metalora.evaluation.tables import to_terminal
+    from metalora.evaluation.table_writers import to_terminal
     from metalora.figures import draw
     from metalora.figures.gain_map import gain_map as gain_figure
     from metalora.gain_map import gain_map

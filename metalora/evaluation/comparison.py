@@ -14,7 +14,8 @@ from metalora.config import AdapterConfig
 from metalora.errors import InputError
 from metalora.evaluation.cells import REFERENCE, CellConfig, SuiteConfig
 from metalora.evaluation.statistics import CELL, compare_to_static, summarise
-from metalora.evaluation.tables import Table, build_table, to_csv, to_latex, to_markdown
+from metalora.evaluation.table_writers import to_csv, to_latex, to_markdown
+from metalora.evaluation.tables import Table, build_table
 from metalora.methods import method
 from metalora.states import write_text
 from metalora.training import TrainingConfig

@@ -11,19 +11,8 @@ from rich.console import Console
 
 from metalora.errors import InputError
 from metalora.evaluation.statistics import SEEDS_ONLY
-from metalora.evaluation.tables import (
-    Cell,
-    Table,
-    build_table,
-    format_count,
-    format_percent,
-    format_time,
-    to_csv,
-    to_html,
-    to_latex,
-    to_markdown,
-    to_terminal,
-)
+from metalora.evaluation.table_writers import to_csv, to_html, to_latex, to_markdown, to_terminal
+from metalora.evaluation.tables import Cell, Table, build_table, format_count, format_percent, format_time
 
 METHODS = ["original", "lora_x", "metalora-tr@8"]
 

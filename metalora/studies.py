@@ -22,7 +22,7 @@ from metalora.evaluation.comparison import RESULTS, Comparison, ComparisonConfig
 from metalora.evaluation.running import CellDone, cell_file, cells_of, read_comparison, run_comparison
 from metalora.evaluation.table_writers import to_markdown
 from metalora.methods import choices
-from metalora.results import FOLDER, as_cells, load_comparison
+from metalora.results import FOLDER, as_cells, bundled_results, load_comparison
 from metalora.states import write_text
 from metalora.training import TrainingConfig
 from metalora.version import __version__
@@ -177,6 +177,12 @@ def study(name: str) -> Study:
     if name not in STUDIES:
         raise InputError(f"Unknown study {name!r}: use {choices(name, STUDIES)}.")
     return STUDIES[name]
+
+
+def results_to_show() -> list[str]:
+    """Names of the bundled results: comparisons, then parts of studies in the order in which they are listed here."""
+    parts = [f"{name}/{part}" for name, study in STUDIES.items() for part in study.parts]
+    return sorted(bundled_results(), key=lambda name: parts.index(name) if name in parts else -1)
 
 
 def settings(

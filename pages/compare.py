@@ -14,7 +14,6 @@ from metalora.laboratory import Laboratory
 from metalora.results import (
     PAPER_CAPTION,
     PRIMARY,
-    bundled_results,
     heatmap,
     load_bundled,
     marks,
@@ -27,6 +26,7 @@ from metalora.results import (
     title,
     write_tables,
 )
+from metalora.studies import results_to_show
 from pages.compare_run import fields_to_run, run_missing
 from pages.context import QUIET, Context
 from pages.plot import Plot
@@ -99,7 +99,7 @@ def build(context: Context) -> None:
 
 def _view() -> dict[str, Any]:
     """What is looked at, by name."""
-    results = [(title(name), name) for name in bundled_results()]
+    results = [(title(name), name) for name in results_to_show()]
     shown = gr.Dropdown(
         [*results, ("Own rows: those ticked below", OWN)],
         value=results[0][1] if results else OWN,

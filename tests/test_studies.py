@@ -14,8 +14,8 @@ from metalora.errors import InputError
 from metalora.evaluation.cells import SuiteConfig
 from metalora.evaluation.comparison import RESULTS, ComparisonConfig
 from metalora.figures import arm_style
-from metalora.results import FOLDER, load_comparison
-from metalora.studies import LOG, STUDIES, TABLE, Study, run_part, settings
+from metalora.results import FOLDER, bundled_results, load_comparison
+from metalora.studies import LOG, STUDIES, TABLE, Study, results_to_show, run_part, settings
 from metalora.training import TrainingConfig
 
 TINY = ComparisonConfig(
@@ -127,6 +127,16 @@ def test_the_map_is_drawn_from_what_is_there(tmp_path):
     assert call("map", *place).exit_code == 0
     assert "gain on seen tasks" in (tmp_path / "map.html").read_text()
     assert call("primary", *place).exit_code == 2
+
+
+def test_results_are_shown_from_comparisons_to_the_study_that_decides_to_the_others():
+    shown = results_to_show()
+    assert sorted(shown) == sorted(bundled_results())
+    assert shown[: len(shown) - sum("/" in name for name in shown)] == ["cifar10", "digits-default"]
+    of_studies = [name.split("/")[0] for name in shown if "/" in name]
+    assert list(dict.fromkeys(of_studies)) == list(STUDIES) and of_studies == sorted(
+        of_studies, key=list(STUDIES).index
+    )
 
 
 def test_without_a_name_the_studies_are_listed():

@@ -15,7 +15,7 @@ from metalora.methods import METHODS
 from metalora.plan import KINDS, PRESETS, Plan, kind_of, only_kind, plan
 from metalora.runs import RunConfig
 from metalora.workspace import RUN
-from pages.context import PRIVATE, QUIET, Context
+from pages.context import PRIVATE, QUIET, SETTING, Context
 from pages.words import Sentence, remember, telling
 
 ALL, EXPRESSION = "all layers", "by expression"
@@ -74,16 +74,16 @@ def build(context: Context) -> None:
         "inputs": [context.visitor, context.settings, layer, *inputs],
         "outputs": outputs,
         "trigger_mode": "always_last",
-        "show_progress": "hidden",
-        "concurrency_id": "describe",
+        **SETTING,
         **PRIVATE,
     }
     gr.on([*(field.change for field in inputs if field is not fields["preset"]), layer.input], **describing)
     described = remember(context, form, inputs).then(**describing)
     described.then(lambda: 1, None, context.settled, **QUIET)
     # Train changes settings too.
+    texts = [command, python, settings]
     context.settings.change(
-        lambda known: _texts(RunConfig.from_dict(known)), context.settings, [command, python, settings], **QUIET
+        lambda known: _texts(RunConfig.from_dict(known)), context.settings, texts, **SETTING, **PRIVATE
     )
     sized = [fields["rank"], fields["hidden"]]
     gr.on(

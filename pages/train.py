@@ -18,7 +18,7 @@ from metalora.suites import FIXED_TASKS
 from metalora.suites.layout import folder_tasks
 from metalora.suites.sources import check_archive
 from metalora.suites.tasks import TEN_SHIFTS, TaskList
-from pages.context import PRIVATE, QUIET, Context
+from pages.context import PRIVATE, QUIET, SETTING, Context
 from pages.shell import menu
 from pages.watch import watch
 from pages.words import Sentence, remember, telling
@@ -103,7 +103,9 @@ def build(context: Context) -> None:
         "fn": take,
         "inputs": [context.settings, *inputs],
         "outputs": [context.settings, form, adapter, error],
-        **quietly,
+        "trigger_mode": "always_last",
+        **SETTING,
+        **PRIVATE,
     }
     gr.on([context.settings.change, *(field.change for field in inputs)], **taking)
     remember(context, form, [suite, *fields.values()]).then(**taking)

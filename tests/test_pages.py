@@ -1,9 +1,14 @@
 """What the tabs answer where there is nothing to show yet, or what was typed does not serve."""
 
+import asyncio
 from types import SimpleNamespace
 
+import gradio as gr
+
 from metalora.errors import InputError
+from metalora.laboratory import Laboratory
 from metalora.run_status import RunStatus
+from pages import build
 from pages.inspect import _redraw
 from pages.inspect_exchange import FORGOTTEN
 from pages.watch import EMPTY, _look
@@ -25,3 +30,18 @@ def test_a_run_that_is_deleted_while_it_is_looked_at_is_said_to_be_gone():
     assert (sentence, share, why, log) == ("There is no such run of yours.", "", "", "")
     assert all(not button["interactive"] for button in buttons)
     assert curves is EMPTY and not result["visible"]
+
+
+def test_what_two_tabs_read_change_and_write_they_change_in_turns(tmp_path):
+    async def built():  # where no loop runs, gradio begins one and leaves it open
+        return build(Laboratory(tmp_path))
+
+    demo = asyncio.run(built())
+    changes = {}
+    for event in demo.fns.values():
+        for part in set(event.inputs) & set(event.outputs):
+            if isinstance(part, gr.State):
+                changes.setdefault(part, {}).setdefault(event.name, set()).add((event.concurrency_id, event.queue))
+    shared = [by_name for by_name in changes.values() if len(by_name) > 1]
+    assert [set(by_name) for by_name in shared] == [{"describe", "take"}]
+    assert all(turn == {("settings", True)} for turn in shared[0].values())

@@ -96,11 +96,8 @@ def _wait(process: subprocess.Popen) -> None:
 
 def _timed(now: Stage, first: Stage, began: float, running: list[UnderWay]) -> Stage:
     """With the time left, once something was done of the trainings."""
-    ran = now.done - first.done + sum(cell.share - cell.began for cell in running)
-    if not ran:
-        return now
-    missing = now.total - now.done - sum(cell.share for cell in running)
-    return replace(now, seconds_left=seconds_left(time.monotonic() - began, ran, missing))
+    elapsed = time.monotonic() - began
+    return replace(now, seconds_left=seconds_left(elapsed, now.done - first.done, now.total - now.done, running))
 
 
 def _end(process: subprocess.Popen) -> None:

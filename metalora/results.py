@@ -55,7 +55,7 @@ def bundled_results() -> list[str]:
     return sorted(names, key=lambda name: ("/" in name, name))
 
 
-@functools.lru_cache(4)
+@functools.cache  # 12 MB in all; a running comparison looks at them every second
 def load_bundled(name: str) -> Comparison:
     """A bundled result.
 

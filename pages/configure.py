@@ -73,18 +73,14 @@ def build(context: Context) -> None:
         "fn": describe,
         "inputs": [context.visitor, context.settings, layer, *inputs],
         "outputs": outputs,
-        "trigger_mode": "always_last",
         **SETTING,
-        **PRIVATE,
     }
     gr.on([*(field.change for field in inputs if field is not fields["preset"]), layer.input], **describing)
     described = remember(context, form, inputs).then(**describing)
     described.then(lambda: 1, None, context.settled, **QUIET)
     # Train changes settings too.
     texts = [command, python, settings]
-    context.settings.change(
-        lambda known: _texts(RunConfig.from_dict(known)), context.settings, texts, **SETTING, **PRIVATE
-    )
+    context.settings.change(lambda known: _texts(RunConfig.from_dict(known)), context.settings, texts, **SETTING)
     sized = [fields["rank"], fields["hidden"]]
     gr.on(
         [fields["preset"].input, fields["method"].input],

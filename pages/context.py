@@ -41,7 +41,13 @@ class Context:
 # Everything that computes takes its turn: two cores serve one at a time.
 COMPUTE = {"concurrency_id": "compute", "concurrency_limit": 1}
 # The settings at hand are read, changed and written by two tabs: in turns, or one undoes what the other did meanwhile.
-SETTING = {"concurrency_id": "settings", "concurrency_limit": 1, "show_progress": "hidden"}
+SETTING = {
+    "concurrency_id": "settings",
+    "concurrency_limit": 1,
+    "trigger_mode": "always_last",
+    "show_progress": "hidden",
+    "api_visibility": "private",
+}
 # Helpers of the page: at once, without a spinner, and in nobody's list of endpoints.
 QUIET = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
 PRIVATE = {"api_visibility": "private"}

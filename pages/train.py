@@ -103,9 +103,7 @@ def build(context: Context) -> None:
         "fn": take,
         "inputs": [context.settings, *inputs],
         "outputs": [context.settings, form, adapter, error],
-        "trigger_mode": "always_last",
         **SETTING,
-        **PRIVATE,
     }
     gr.on([context.settings.change, *(field.change for field in inputs)], **taking)
     remember(context, form, [suite, *fields.values()]).then(**taking)

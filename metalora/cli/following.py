@@ -83,8 +83,6 @@ class _Looking(threading.Thread):
         from metalora.evaluation.running import seconds_left
 
         elapsed = time.monotonic() - self.began
-        ran = self.ran + sum(one.share - one.began for one in running)
-        missing = self.total - self.done - sum(one.share for one in running)
-        left = time_left(seconds_left(elapsed, ran, missing))
+        left = time_left(seconds_left(elapsed, self.ran, self.total - self.done, running))
         named = "; ".join(f"{one.name}: {one.share:.0%}" for one in running)
         self.bar.tell(self.done, self.total, f"{left}  {named}")

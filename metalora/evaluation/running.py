@@ -96,12 +96,14 @@ def under_way(folder: Path) -> list[UnderWay]:
     return found
 
 
-def seconds_left(elapsed: float, ran: float, missing: float) -> float:
-    """How long `missing` cells take where `ran` took so many seconds.
+def seconds_left(elapsed: float, ran: float, missing: int, running: Sequence[UnderWay] = ()) -> float | None:
+    """How long `missing` cells take where `ran` took so many seconds; None: nothing has run yet.
 
-    Of cells under way, shares may count in both: what this run did of them, and what is left.
+    Args:
+        running: those of the missing ones that are under way; what this run did of them counts as run.
     """
-    return elapsed / ran * missing
+    ran += sum(cell.share - cell.began for cell in running)
+    return elapsed / ran * (missing - sum(cell.share for cell in running)) if ran else None
 
 
 def forget_under_way(folder: Path) -> None:
@@ -185,9 +187,8 @@ class _Clock:
     def tell(self, cell: CellConfig, result: dict[str, Any], ran: float) -> CellDone:
         self.done += 1
         self.ran += ran
-        elapsed = time.monotonic() - self.started
-        left = seconds_left(elapsed, self.ran, self.total - self.done) if self.ran else 0.0
-        return CellDone(self.done, self.total, _name(cell), result, ran, left)
+        left = seconds_left(time.monotonic() - self.started, self.ran, self.total - self.done)
+        return CellDone(self.done, self.total, _name(cell), result, ran, left or 0.0)
 
 
 def _name(cell: CellConfig) -> str:

@@ -1,6 +1,7 @@
 """What the tabs answer where there is nothing to show yet, or what was typed does not serve."""
 
 import asyncio
+from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 
 import gradio as gr
@@ -36,7 +37,8 @@ def test_what_two_tabs_read_change_and_write_they_change_in_turns(tmp_path):
     async def built():  # where no loop runs, gradio begins one and leaves it open
         return build(Laboratory(tmp_path))
 
-    demo = asyncio.run(built())
+    with ThreadPoolExecutor(1) as thread:  # this one may have the loop of a browser test before it
+        demo = thread.submit(asyncio.run, built()).result()
     changes = {}
     for event in demo.fns.values():
         for part in set(event.inputs) & set(event.outputs):

@@ -4,9 +4,9 @@ All tasks share the head, which is discarded afterwards. Where a code names the 
 trained to name them as well; a static method may get the same task as an auxiliary one, named from its embedding. A
 code that has learnt to name other factors than the suite has is trained by the classes alone.
 
-Where the classes alone train the code, from single images, some of them get the neutral core. Otherwise the adapters
-serve only the cores of training images, which a code can tell apart one by one, and are lost on those of other images.
-Sets cannot be told apart so, and gain less with it.
+Where the classes alone train the code, some of the images or sets may get the neutral core. Otherwise the adapters of
+single images serve only the cores of training images, which a code can tell apart one by one, and are lost on those of
+other images; those of sets from few tasks serve only the cores of these tasks.
 """
 
 from collections.abc import Callable
@@ -30,7 +30,7 @@ class Objective(nn.Module):
         weight: of naming the factors, beside the classes.
         told: share of the sets that get the core of their true factors, so that the adapters learn what each is for
             before, and while, the code learns to tell.
-        neutral: share of single images that get the neutral core, where no factors are named.
+        neutral: share of the sets that get the neutral core, where no factors are named. An image alone is a set, too.
         seed: of the initial values and of the choice of what is told or neutral.
     """
 
@@ -65,7 +65,7 @@ class Objective(nn.Module):
         groups = batch.groups.to(device) if self.generates and sets else None
         known = features(model, batch.examples, images)
         naming = 0.0
-        if self.generates and (self.factors or (self.neutral and groups is None)):
+        if self.generates and (self.factors or self.neutral):
             own = model.codes(images, features=known)
             codes = own if groups is None else model.mapping.pool(own, groups)
             if self.factors:

@@ -41,6 +41,7 @@ class TrainingConfig:
     name_factors: float = 1.0  # weight of naming the factors, for a code that names them
     told: float = 0.5  # share of the sets that get the core of their true factors, for such a code
     neutral: float = 0.5  # share of single images that get the neutral core, where classes alone train the code
+    neutral_sets: float = 0.0  # the same of sets
     clip: float = 1.0  # largest norm of the gradient
     validate_every: int = 0  # steps between k-NN validations; 0: at the end only
     precision: str = "float32"
@@ -54,8 +55,9 @@ class TrainingConfig:
         whole("validate_every", self.validate_every, 0)
         if not 0 <= self.told <= 1:
             raise InputError(f"told is {self.told!r}: use a share from 0 to 1.")
-        if not 0 <= self.neutral < 1:
-            raise InputError(f"neutral is {self.neutral!r}: use a share from 0 to below 1.")
+        for name in ("neutral", "neutral_sets"):
+            if not 0 <= (share := getattr(self, name)) < 1:
+                raise InputError(f"{name} is {share!r}: use a share from 0 to below 1.")
         if not 0 <= self.name_factors < float("inf"):
             raise InputError(f"name_factors is {self.name_factors!r}: use a weight of 0 or more.")
         whole("seed", self.seed, 0, LARGEST_SEED)
@@ -101,7 +103,7 @@ def fit(
     if not _trained_before(model):
         model.config.must_fit(suite.name, tuple(map(len, suite.factors)))
     standardise(model, suite, config)
-    shares = {"told": config.told, "neutral": config.neutral}
+    shares = {"told": config.told, "neutral": config.neutral if config.set_size == 1 else config.neutral_sets}
     objective = Objective(model, suite, weight=config.name_factors, **shares, seed=config.seed)
     optimizer = torch.optim.AdamW(_groups(model, objective, config), lr=config.rate, weight_decay=0.0)
     schedule = warmup_cosine(optimizer, config.steps)
@@ -189,7 +191,9 @@ def _groups(model: AdaptedModel, objective: nn.Module, config: TrainingConfig) -
         {"name": "adapters", "params": adapters, "lr": config.rate},
         {"name": "head", "params": list(objective.parameters()), "lr": config.rate},
     ]
-    generator_parameters = [p for name, p in model.trained.named_parameters() if not name.startswith("adapters.")]
-    if generator_parameters:
-        groups.append({"name": "mapping", "params": generator_parameters, "lr": config.rate * config.mapping_rate})
+    others = [p for name, p in model.trained.named_parameters() if not name.startswith("adapters.")]
+    if model.config.generates:
+        groups.append({"name": "mapping", "params": others, "lr": config.rate * config.mapping_rate})
+    elif others:
+        groups.append({"name": "core", "params": others, "lr": config.rate})
     return groups

@@ -280,9 +280,19 @@ def test_rows_of_sets_are_held_against_static_rows_that_know_them(tmp_path):
     assert read_comparison(QUICK, tmp_path, "pooled", partial=True).set_gains is None
 
 
-def test_what_concerns_free_codes_leaves_other_trainings_as_they_are():
-    rows = ("lora-equal-budget", "metalora-tr-constant", "metalora-tr", "metalora-cp@8", "metalora-tr-named@8")
-    config = ComparisonConfig(methods=rows, spread=0.2, training=TrainingConfig(neutral=0.3))
-    cells = [cell for cell in config.cells(0, 0.01) if cell.backbone == "resnet20"]
-    found = {cell.arms[0]: (cell.adapter.spread, cell.training.neutral) for cell in cells}
-    assert found == dict.fromkeys(rows, (None, 0.0)) | {"metalora-tr": (0.2, 0.3), "metalora-cp@8": (0.2, 0.0)}
+def test_what_concerns_one_training_leaves_the_others_as_they_are():
+    free, named = ("metalora-tr", "metalora-cp@8"), ("metalora-tr-named@8",)
+    rows = ("lora-equal-budget", "metalora-tr-constant", *free, *named, "lora-equal-budget@8-undone", "multi-lora")
+    training = TrainingConfig(neutral=0.3, neutral_sets=0.2, mapping_rate=0.5)
+    config = ComparisonConfig(
+        suite=SuiteConfig("cifar10-compositions"), methods=rows, spread=0.2, training=training, backbones=("resnet20",)
+    )
+    cells = {cell.arms[0]: cell for cell in config.cells(0, 0.01)}
+
+    def concerned(name, value):
+        return {row for row, cell in cells.items() if getattr(cell.training, name) != value}
+
+    assert {row for row, cell in cells.items() if cell.adapter.spread} == set(free)
+    assert concerned("neutral", 0.0) == {"metalora-tr"} and concerned("neutral_sets", 0.0) == {"metalora-cp@8"}
+    # The shift of one LoRA row is undone as a mapping net reads it.
+    assert concerned("mapping_rate", 1.0) == {*free, *named, "lora-equal-budget"}

@@ -128,34 +128,36 @@ def class_loss(objective, embeddings, batch):
     return F.cross_entropy(objective.classes(embeddings), objective.column[batch.labels])
 
 
-def test_some_single_images_of_a_free_code_get_the_neutral_core(digits):
+@pytest.mark.parametrize("set_size", [1, 4])
+def test_some_images_or_sets_of_a_free_code_get_the_neutral_core(digits, set_size):
     model = free()
-    objective, batch, (total, _) = loss(model, digits, neutral=0.5, set_size=1)
+    objective, batch, (total, _) = loss(model, digits, neutral=0.5, set_size=set_size)
     drawn = objective._drawn(0.5, batch, 0)
     assert 0 < drawn.float().mean() < 1
     constant = metalora.AdapterConfig(rank=2, core="constant")
     static = metalora.adapt(metalora.load_backbone("resnet20", image_size=8), constant)
     static.trained.adapters.load_state_dict(model.trained.adapters.state_dict())
-    embeddings = torch.where(drawn, static(batch.images), model(batch.images))
+    own = model(batch.images, groups=batch.groups)
+    embeddings = torch.where(drawn, static(batch.images), own)
     torch.testing.assert_close(total, class_loss(objective, embeddings, batch), atol=1e-5, rtol=1e-4)
 
 
-@pytest.mark.parametrize(("neutral", "set_size"), [(0.0, 1), (0.9, 4)])
-def test_other_images_and_sets_get_their_own_core(digits, neutral, set_size):
+@pytest.mark.parametrize("set_size", [1, 4])
+def test_without_a_share_of_neutral_cores_all_get_their_own(digits, set_size):
     model = free()
-    objective, batch, (total, _) = loss(model, digits, neutral=neutral, set_size=set_size)
+    objective, batch, (total, _) = loss(model, digits, neutral=0.0, set_size=set_size)
     own = model(batch.images, groups=batch.groups)
     torch.testing.assert_close(total, class_loss(objective, own, batch))
 
 
-@pytest.mark.parametrize("set_size", [1, 4])
-def test_fit_gives_the_neutral_core_as_often_as_it_is_told_to_single_images_alone(digits, set_size):
-    losses = []
-    for neutral in (0.0, 0.9):
-        model = free()
-        event = next(fit(model, digits, replace(QUICK, set_size=set_size, neutral=neutral)))
-        losses.append(event.metrics["loss"])
-    assert (losses[0] == losses[1]) == (set_size > 1)
+@pytest.mark.parametrize(("set_size", "share"), [(1, "neutral"), (4, "neutral_sets")])
+def test_fit_gives_images_and_sets_the_neutral_core_as_often_as_each_are_told_to(digits, set_size, share):
+    config = replace(QUICK, set_size=set_size, neutral=0.0, neutral_sets=0.0)
+    none, same, other = (
+        next(fit(free(), digits, replace(config, **shares))).metrics["loss"]
+        for shares in ({}, {"neutral": 0.9, "neutral_sets": 0.9, share: 0.0}, {share: 0.9})
+    )
+    assert none == same and none != other
 
 
 def test_codes_that_name_factors_are_told_and_never_neutral(digits):
@@ -165,7 +167,7 @@ def test_codes_that_name_factors_are_told_and_never_neutral(digits):
     assert with_share.item() == without.item()
 
 
-@pytest.mark.parametrize("settings", [{"told": 1.5}, {"name_factors": -1}, {"neutral": 1.0}, {"neutral": -0.1}])
+@pytest.mark.parametrize("settings", [{"told": 1.5}, {"name_factors": -1}, {"neutral": 1.0}, {"neutral_sets": -0.1}])
 def test_values_that_cannot_be_are_refused(settings):
     with pytest.raises(InputError, match=next(iter(settings))):
         TrainingConfig(**settings)

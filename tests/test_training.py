@@ -46,6 +46,15 @@ def test_every_method_learns_and_leaves_the_backbone_alone(digits, method):
         assert torch.equal(value, frozen[name])
 
 
+@pytest.mark.parametrize(("core", "rates"), [("generated", {"mapping": 0.5}), ("constant", {"core": 1.0})])
+def test_the_mapping_nets_rate_is_that_of_a_mapping_net_alone(digits, core, rates):
+    config = replace(QUICK, steps=1, rate=1e-2, mapping_rate=0.5)
+    (event,) = fit(small(core=core), digits, config)
+    assert event.rates == {
+        name: share * event.rates["adapters"] for name, share in ({"head": 1.0} | {"adapters": 1.0} | rates).items()
+    }
+
+
 def test_a_run_that_validates_begins_with_the_original_backbone(digits):
     model = small()
     first, *rest = fit(model, digits, replace(QUICK, validate_every=3))

@@ -107,6 +107,7 @@ TRAINING_OPTIONS = {
     "name_factors": Option(Number, "Weight of naming the suite's factors, where --factors says so.", TRAINING),
     "told": Option(Number, "Share of the sets that get the core of their true factors.", TRAINING),
     "neutral": Option(Number, "Share of single images that get the neutral core, for a free code.", TRAINING),
+    "neutral_sets": Option(Number, "Share of sets that get it, where --set-size says so or a row has sets.", TRAINING),
     "clip": Option(Number, "Largest norm of the gradient.", TRAINING),
     "validate_every": Option(Whole, "Steps between validations; 0: at the end only.", TRAINING),
     "precision": Option(Text, "float32 or bfloat16.", TRAINING),

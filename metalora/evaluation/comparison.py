@@ -76,10 +76,16 @@ class ComparisonConfig:
     def _cell(self, rows: list[Arm], backbone: str, seed: int, rate: float) -> CellConfig:
         first = rows[0]
         equal = first.variant == "equal-budget"
-        free = method(first.method).generated and first.core == "generated" and not first.named
+        generates = method(first.method).generated and first.core == "generated"
+        free = generates and not first.named
         training = replace(self.training, seed=seed, rate=rate, set_size=first.training_set_size)
-        if not free or training.set_size > 1:  # what does not concern a training must not make another one of it
+        # What does not concern a training must not make another one of it.
+        if not free or training.set_size > 1:
             training = replace(training, neutral=0.0)
+        if not free or training.set_size == 1:
+            training = replace(training, neutral_sets=0.0)
+        if not generates and not any(row.use == "undone" for row in rows):  # by a mapping net, too
+            training = replace(training, mapping_rate=1.0)
         if equal:  # the largest of the rows that it is held against
             first = next((row for row in self.arms if row.method == REFERENCE and row.named), arm(REFERENCE))
         adapter = replace(self._adapter(first.method, first, seed), spread=self.spread if free else None)

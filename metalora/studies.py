@@ -11,7 +11,7 @@ assets/results/STUDY/final.jsonl            when the final run was called, with 
 import json
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 import pandas as pd
@@ -48,10 +48,14 @@ class Study:
     parts: dict[str, ComparisonConfig]
 
 
-def _compositions(
-    *methods: str, steps: int = 1200, rate: float = 6e-3, neutral: float = TrainingConfig.neutral, **settings: object
-) -> ComparisonConfig:
-    """CIFAR-10 under compositions of rotation, channel order and inversion, on the ResNet, steps of 128 images."""
+def _compositions(*methods: str, **settings: object) -> ComparisonConfig:
+    """CIFAR-10 under compositions of rotation, channel order and inversion, on the ResNet, steps of 128 images.
+
+    Args:
+        settings: of the comparison and of its training, where they are others.
+    """
+    trained = {field.name for field in fields(TrainingConfig)}
+    training = {"steps": 1200, "rate": 6e-3} | {name: settings.pop(name) for name in trained & settings.keys()}
     base = ComparisonConfig(
         suite=SuiteConfig("cifar10-compositions", draw_unseen=UNSEEN, max_queries=3000),
         backbones=("resnet20",),
@@ -59,7 +63,7 @@ def _compositions(
         seeds=8,
         rank=3,
         hidden=16,
-        training=TrainingConfig(steps=steps, batch=128, rate=rate, neutral=neutral, precision="bfloat16"),
+        training=TrainingConfig(batch=128, precision="bfloat16", **training),
     )
     return replace(base, **settings)
 
@@ -107,6 +111,16 @@ _SINGLE = {
     "digits-one": _on("digits", *_ONE),
     "corruptions-neutral": _on("cifar10-corruptions", *_ONE),
 }
+# A quarter of the sets get the neutral core: what few tasks want.
+_NEUTRAL = {
+    f"omniglot-{name.lower()}-neutral": _on(
+        OMNIGLOT,
+        *("lora-equal-budget", "metalora-tr-constant", "metalora-tr@8", "metalora-tr@all"),
+        hold_out=(name,),
+        neutral_sets=0.25,
+    )
+    for name in ALPHABETS
+}
 _TASKS = {seen: SuiteConfig("cifar10-compositions", draw_unseen=48 - seen, max_queries=3000) for seen in (2, 8)}
 
 STUDIES = {
@@ -146,7 +160,8 @@ STUDIES = {
                     *("original", *STATIC, *NAMED, *_CEILING, "metalora-tr-constant", "metalora-tr"), seeds=6, **_WIDE
                 )
             ),
-            "one": _on_mixer(_compositions(*_ONE, seeds=3)),
+            "one": _on_mixer(_compositions(*_ONE, seeds=1)),
+            "one-slow": _on_mixer(_compositions(*_NOW[1:], seeds=3, mapping_rate=0.1)),
         },
     ),
     "map": Study(
@@ -167,6 +182,7 @@ STUDIES = {
         | {"corruptions": replace(_BREADTH["corruptions"], seeds=6)}
         | {"corruptions-one": _on("cifar10-corruptions", *_ONE, seeds=6, **_NARROW)}
         | _SINGLE
+        | _NEUTRAL
         | {f"{name}-mixer": _on_mixer(_today(replace(part, methods=_WITHIN))) for name, part in _BREADTH.items()},
     ),
 }

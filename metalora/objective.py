@@ -4,9 +4,9 @@ All tasks share the head, which is discarded afterwards. Where a code names the 
 trained to name them as well; a static method may get the same task as an auxiliary one, named from its embedding. A
 code that has learnt to name other factors than the suite has is trained by the classes alone.
 
-Where the classes alone train the code, some of the images or sets may get the neutral core. Otherwise the adapters of
+Where the classes alone train the code, some of the images or sets get the neutral core. Otherwise the adapters of
 single images serve only the cores of training images, which a code can tell apart one by one, and are lost on those of
-other images; those of sets from few tasks serve only the cores of these tasks.
+other images; those of sets serve only the cores of their tasks, and are lost on others where these are few.
 """
 
 from collections.abc import Callable

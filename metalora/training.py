@@ -22,6 +22,7 @@ from metalora.prefetch import Prefetch
 from metalora.states import generator
 from metalora.suites.base import Batch, Suite
 
+READ_FULL = 700  # features of which a free code learns at the mapping net's rate; resnet20 has 684, mixer_nano 1,740
 FEATURE_SAMPLE = 1024  # training images whose features give the statistics of standardisation
 
 
@@ -37,11 +38,12 @@ class TrainingConfig:
     batch: int = 64
     rate: float = 3e-3  # of adapters and head
     mapping_rate: float = 1.0  # the mapping net's rate, as a multiple of `rate`
+    reading_rate: float | None = None  # its first layer's, as a multiple of that; None: see `rate_of_reading`
     set_size: int = 1  # images of one task that share a core
     name_factors: float = 1.0  # weight of naming the factors, for a code that names them
     told: float = 0.5  # share of the sets that get the core of their true factors, for such a code
     neutral: float = 0.5  # share of single images that get the neutral core, where classes alone train the code
-    neutral_sets: float = 0.0  # the same of sets
+    neutral_sets: float = 0.25  # the same of sets
     clip: float = 1.0  # largest norm of the gradient
     validate_every: int = 0  # steps between k-NN validations; 0: at the end only
     precision: str = "float32"
@@ -63,6 +65,9 @@ class TrainingConfig:
         whole("seed", self.seed, 0, LARGEST_SEED)
         if self.batch % self.set_size:
             raise InputError(f"A batch of {self.batch} does not divide into sets of {self.set_size}: change either.")
+        for name in ("mapping_rate", "reading_rate"):
+            if (factor := getattr(self, name)) is not None and not 0 < factor < float("inf"):
+                raise InputError(f"{name} is {factor!r}: use a number above 0.")
         if not (isinstance(self.rate, int | float) and 0 < self.rate < 1):
             told = "empty" if self.rate is None else self.rate
             raise InputError(f"The learning rate is {told}: use a number between 0 and 1, such as 0.003.")
@@ -193,7 +198,22 @@ def _groups(model: AdaptedModel, objective: nn.Module, config: TrainingConfig) -
     ]
     others = [p for name, p in model.trained.named_parameters() if not name.startswith("adapters.")]
     if model.config.generates:
-        groups.append({"name": "mapping", "params": others, "lr": config.rate * config.mapping_rate})
+        first, rate = list(model.mapping.hidden.parameters()), config.rate * config.mapping_rate
+        later = [p for p in others if not any(p is other for other in first)]
+        groups.append({"name": "mapping", "params": later, "lr": rate})
+        groups.append({"name": "reading", "params": first, "lr": rate * rate_of_reading(model, config)})
     elif others:
         groups.append({"name": "core", "params": others, "lr": config.rate})
     return groups
+
+
+def rate_of_reading(model: AdaptedModel, config: TrainingConfig) -> float:
+    """Rate of the mapping net's first layer, as a multiple of the mapping net's.
+
+    AdamW moves every weight by the rate, so a hidden unit's step grows with the number of features that it reads. A
+    code of named factors is bounded and bears that; a free one runs away, so beyond `READ_FULL` features their number
+    divides the rate (as in G. Yang et al. 2203.03466).
+    """
+    if config.reading_rate is not None:
+        return config.reading_rate
+    return 1.0 if model.config.factors else min(1.0, READ_FULL / model.mapping.hidden.in_features)

@@ -1,5 +1,6 @@
 """Training adapted models, with a positive and a negative control of generation."""
 
+from collections import deque
 from dataclasses import replace
 
 import pytest
@@ -7,6 +8,7 @@ import torch
 from torch import nn
 
 import metalora
+from metalora import training
 from metalora.errors import InputError
 from metalora.evaluation.embedding import Protocol, draw_sets, embed, standardise_sets
 from metalora.evaluation.scoring import accuracy, predict
@@ -41,18 +43,44 @@ def test_every_method_learns_and_leaves_the_backbone_alone(digits, method):
     losses = [event.metrics["loss"] for event in events]
     assert sum(losses[-5:]) < 0.95 * sum(losses[:5])
     assert 0.1 < events[-1].metrics["validation"] <= 1
-    assert set(events[0].rates) == {"adapters", "head"} | ({"mapping"} if method.startswith("meta") else set())
+    assert set(events[0].rates) == {"adapters", "head"} | (
+        {"mapping", "reading"} if method.startswith("meta") else set()
+    )
     for name, value in model.frozen.state_dict().items():
         assert torch.equal(value, frozen[name])
 
 
-@pytest.mark.parametrize(("core", "rates"), [("generated", {"mapping": 0.5}), ("constant", {"core": 1.0})])
-def test_the_mapping_nets_rate_is_that_of_a_mapping_net_alone(digits, core, rates):
-    config = replace(QUICK, steps=1, rate=1e-2, mapping_rate=0.5)
-    (event,) = fit(small(core=core), digits, config)
-    assert event.rates == {
-        name: share * event.rates["adapters"] for name, share in ({"head": 1.0} | {"adapters": 1.0} | rates).items()
-    }
+def rates_of(digits, settings, **adapter):
+    """Every group's rate after a step, as a share of the adapters'."""
+    event = next(fit(small(**adapter), digits, replace(QUICK, **settings)))
+    return {name: rate / event.rates["adapters"] for name, rate in event.rates.items()}
+
+
+def test_the_mapping_nets_rates_are_those_of_a_mapping_net_alone(digits):
+    given = {"mapping_rate": 0.5, "reading_rate": 0.2}
+    common = {"head": 1.0, "adapters": 1.0}
+    assert rates_of(digits, given) == pytest.approx(common | {"mapping": 0.5, "reading": 0.1})
+    assert rates_of(digits, given, core="constant") == pytest.approx(common | {"core": 1.0})
+
+
+def test_a_free_code_that_reads_many_features_reads_more_slowly(digits, monkeypatch):
+    assert rates_of(digits, {})["reading"] == 1.0
+    model = small()
+    model.prepare(torch.rand(2, 3, 16, 16))
+    monkeypatch.setattr(training, "READ_FULL", model.mapping.hidden.in_features / 4)
+    assert rates_of(digits, {})["reading"] == pytest.approx(0.25)
+    assert rates_of(digits, {"mapping_rate": 0.5})["reading"] == pytest.approx(0.125)
+    assert rates_of(digits, {}, factors=(2, 2, 3))["reading"] == 1.0  # the number of its features does not matter
+
+
+def test_the_first_layer_alone_learns_at_the_rate_of_reading(digits):
+    first, later = [], []
+    for reading in (1.0, 0.5):  # two steps: in the first no core counts yet, for B is 0
+        model = small()
+        deque(fit(model, digits, replace(QUICK, steps=2, reading_rate=reading)), maxlen=0)
+        first.append(model.mapping.hidden.weight.detach().clone())
+        later.append(model.mapping.code.weight.detach().clone())
+    assert not torch.equal(*first) and torch.equal(*later)
 
 
 def test_a_run_that_validates_begins_with_the_original_backbone(digits):
@@ -117,7 +145,7 @@ def test_training_in_sets_gives_every_set_one_core(digits, monkeypatch):
         return forward(self, images, cores=cores, groups=groups, features=features)
 
     monkeypatch.setattr(type(model), "forward", spy)
-    list(fit(model, digits, replace(QUICK, steps=2, set_size=8)))
+    list(fit(model, digits, replace(QUICK, steps=2, set_size=8, neutral_sets=0.0)))
     assert len(seen) == 2
     assert all(len(cores.unique(dim=0)) == 32 // 8 for cores in seen)
 

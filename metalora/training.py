@@ -22,7 +22,8 @@ from metalora.prefetch import Prefetch
 from metalora.states import generator
 from metalora.suites.base import Batch, Suite
 
-READ_FULL = 700  # features of which a free code learns at the mapping net's rate; resnet20 has 684, mixer_nano 1,740
+MANY_FEATURES = 700  # resnet20 has 684 and gains nothing from reading slowly, mixer_nano has 1,740 and fails without
+READ_EVENLY = 100  # features of which a hidden unit learns as fast as from many that are read slowly
 FEATURE_SAMPLE = 1024  # training images whose features give the statistics of standardisation
 
 
@@ -211,9 +212,10 @@ def rate_of_reading(model: AdaptedModel, config: TrainingConfig) -> float:
     """Rate of the mapping net's first layer, as a multiple of the mapping net's.
 
     AdamW moves every weight by the rate, so a hidden unit's step grows with the number of features that it reads. A
-    code of named factors is bounded and bears that; a free one runs away, so beyond `READ_FULL` features their number
+    code of named factors is bounded and bears that; a free one runs away, so beyond `MANY_FEATURES` their number
     divides the rate (as in G. Yang et al. 2203.03466).
     """
     if config.reading_rate is not None:
         return config.reading_rate
-    return 1.0 if model.config.factors else min(1.0, READ_FULL / model.mapping.hidden.in_features)
+    features = model.mapping.hidden.in_features
+    return READ_EVENLY / features if features > MANY_FEATURES and not model.config.factors else 1.0

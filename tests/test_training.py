@@ -64,10 +64,13 @@ def test_the_mapping_nets_rates_are_those_of_a_mapping_net_alone(digits):
 
 
 def test_a_free_code_that_reads_many_features_reads_more_slowly(digits, monkeypatch):
-    assert rates_of(digits, {})["reading"] == 1.0
     model = small()
     model.prepare(torch.rand(2, 3, 16, 16))
-    monkeypatch.setattr(training, "READ_FULL", model.mapping.hidden.in_features / 4)
+    features = model.mapping.hidden.in_features
+    monkeypatch.setattr(training, "READ_EVENLY", features / 4)
+    monkeypatch.setattr(training, "MANY_FEATURES", features)
+    assert rates_of(digits, {})["reading"] == 1.0
+    monkeypatch.setattr(training, "MANY_FEATURES", features - 1)
     assert rates_of(digits, {})["reading"] == pytest.approx(0.25)
     assert rates_of(digits, {"mapping_rate": 0.5})["reading"] == pytest.approx(0.125)
     assert rates_of(digits, {}, factors=(2, 2, 3))["reading"] == 1.0  # the number of its features does not matter

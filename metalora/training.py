@@ -16,6 +16,7 @@ from metalora.evaluation.embedding import Protocol
 from metalora.evaluation.scoring import embedded_sides, validation_accuracy
 from metalora.features import FeatureCache
 from metalora.loop import Progress, run_loop, warmup_cosine
+from metalora.mapping import MappingNet
 from metalora.model import AdaptedModel
 from metalora.objective import Objective
 from metalora.prefetch import Prefetch
@@ -197,19 +198,19 @@ def _groups(model: AdaptedModel, objective: nn.Module, config: TrainingConfig) -
         {"name": "adapters", "params": adapters, "lr": config.rate},
         {"name": "head", "params": list(objective.parameters()), "lr": config.rate},
     ]
-    others = [p for name, p in model.trained.named_parameters() if not name.startswith("adapters.")]
     if model.config.generates:
-        first, rate = list(model.mapping.hidden.parameters()), config.rate * config.mapping_rate
-        later = [p for p in others if not any(p is other for other in first)]
+        net, rate = model.mapping, config.rate * config.mapping_rate
+        later = [*net.code.parameters(), *net.head.parameters()]
         groups.append({"name": "mapping", "params": later, "lr": rate})
-        groups.append({"name": "reading", "params": first, "lr": rate * rate_of_reading(model, config)})
-    elif others:
-        groups.append({"name": "core", "params": others, "lr": config.rate})
+        reading = rate * rate_of_reading(net, config)
+        groups.append({"name": "reading", "params": list(net.hidden.parameters()), "lr": reading})
+    elif model.generated:
+        groups.append({"name": "core", "params": list(model.trained.constant.parameters()), "lr": config.rate})
     return groups
 
 
-def rate_of_reading(model: AdaptedModel, config: TrainingConfig) -> float:
-    """Rate of the mapping net's first layer, as a multiple of the mapping net's.
+def rate_of_reading(net: MappingNet, config: TrainingConfig) -> float:
+    """Rate of a mapping net's first layer, as a multiple of the net's.
 
     AdamW moves every weight by the rate, so a hidden unit's step grows with the number of features that it reads. A
     code of named factors is bounded and bears that; a free one runs away, so beyond `MANY_FEATURES` their number
@@ -217,5 +218,5 @@ def rate_of_reading(model: AdaptedModel, config: TrainingConfig) -> float:
     """
     if config.reading_rate is not None:
         return config.reading_rate
-    features = model.mapping.hidden.in_features
-    return READ_EVENLY / features if features > MANY_FEATURES and not model.config.factors else 1.0
+    features = net.hidden.in_features
+    return READ_EVENLY / features if features > MANY_FEATURES and not net.factors else 1.0

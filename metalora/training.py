@@ -200,10 +200,10 @@ def _groups(model: AdaptedModel, objective: nn.Module, config: TrainingConfig) -
     ]
     if model.config.generates:
         net, rate = model.mapping, config.rate * config.mapping_rate
-        later = [*net.code.parameters(), *net.head.parameters()]
-        groups.append({"name": "mapping", "params": later, "lr": rate})
         reading = rate * rate_of_reading(net, config)
         groups.append({"name": "reading", "params": list(net.hidden.parameters()), "lr": reading})
+        later = [*net.code.parameters(), *net.head.parameters()]
+        groups.append({"name": "mapping", "params": later, "lr": rate})
     elif model.generated:
         groups.append({"name": "core", "params": list(model.trained.constant.parameters()), "lr": config.rate})
     return groups

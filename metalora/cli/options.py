@@ -103,9 +103,7 @@ TRAINING_OPTIONS = {
     "batch": Option(Whole, "Images of a step.", TRAINING),
     "rate": Option(Number, "Learning rate of adapters and head.", TRAINING),
     "mapping_rate": Option(Number, "The mapping net's rate, as a multiple of --rate.", TRAINING),
-    "reading_rate": Option(
-        Number, "Its first layer's, as a multiple of that; left out: less where a free code reads much.", TRAINING
-    ),
+    "reading_rate": Option(Number, "Its first layer's, relative to it; left out: 1, less for many features.", TRAINING),
     "set_size": Option(Whole, "Images of one task that share a core.", TRAINING),
     "name_factors": Option(Number, "Weight of naming the suite's factors, where --factors says so.", TRAINING),
     "told": Option(Number, "Share of the sets that get the core of their true factors.", TRAINING),

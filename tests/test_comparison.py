@@ -294,6 +294,9 @@ def test_what_concerns_one_training_leaves_the_others_as_they_are():
 
     assert {row for row, cell in cells.items() if cell.adapter.spread} == set(free)
     assert concerned("neutral", 0.0) == {"metalora-tr"} and concerned("neutral_sets", 0.0) == {"metalora-cp@8"}
-    assert concerned("reading_rate", 1.0) == set(free)
+    assert concerned("reading_rate", 1.0) == {*free, *named}
     # The shift of one LoRA row is undone as a mapping net reads it.
     assert concerned("mapping_rate", 1.0) == {*free, *named, "lora-equal-budget"}
+    config = replace(config, training=replace(training, reading_rate=None))
+    left_out = {cell.arms[0]: cell.training.reading_rate for cell in config.cells(0, 0.01)}
+    assert left_out == dict.fromkeys(cells, 1.0) | dict.fromkeys(free)

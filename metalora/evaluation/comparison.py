@@ -80,7 +80,7 @@ class ComparisonConfig:
         free = generates and not first.named
         training = replace(self.training, seed=seed, rate=rate, set_size=first.training_set_size)
         # What does not concern a training must not make another one of it.
-        if not free:
+        if not generates or (first.named and training.reading_rate is None):  # which is 1 for a code of named factors
             training = replace(training, reading_rate=1.0)
         if not free or training.set_size > 1:
             training = replace(training, neutral=0.0)

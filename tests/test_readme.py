@@ -34,9 +34,14 @@ def test_verbs_of_the_readme_exist():
     assert verbs == {command.name or command.callback.__name__ for command in app.registered_commands}
 
 
-@pytest.mark.parametrize("path", sorted(set(re.findall(r"\]\((assets/[^)]+)\)", README))))
-def test_files_that_the_readme_shows_exist(path):
-    assert (ROOT / path).exists()
+@pytest.mark.parametrize("link", sorted(set(re.findall(r"\]\((assets/[^)]+|#[^)]+)\)", README))))
+def test_what_the_readme_links_to_exists(link):
+    path, _, heading = link.partition("#")
+    file = ROOT / (path or "README.md")
+    assert file.exists()
+    if heading:
+        headings = re.findall(r"^#+ (.*)$", file.read_text(encoding="utf-8"), re.MULTILINE)
+        assert heading in {words.lower().replace(" ", "-") for words in headings}
 
 
 PARTS = ("breadth/corruptions", "primary/main", "primary/more", "primary/full", "mixer/mixer")
@@ -84,15 +89,20 @@ def test_gains_of_the_overview_are_those_in_assets(part, line):
             )
 
 
+SETS = ("metalora-tr@8", "metalora-tr@all")
 ALPHABETS = re.findall(r"^\| (\w[\w ]+) \| (\d.*/.*) \|$", ROWS, re.MULTILINE)
 
 
 def test_alphabets_are_the_rows_in_assets():
     assert len(ALPHABETS) == 5
+    parts = {"": ("lora-equal-budget", "metalora-tr-constant", "metalora-tr", "metalora-tr@8"), "-neutral": SETS}
     for alphabet, line in ALPHABETS:
-        comparison = load_comparison(FOLDER / "breadth" / f"omniglot-{alphabet.replace(' ', '_').lower()}" / RESULTS)
-        rows = comparison.summary.query("gallery == @comparison.primary and k == 5").set_index(["method", "split"])
-        methods = ("lora-equal-budget", "metalora-tr-constant", "metalora-tr", "metalora-tr@8")
-        for method, cell in zip(methods, (cell.strip() for cell in line.split("|")), strict=True):
-            seen, unseen = (100 * rows.loc[(method, split), "mean"] for split in ("seen", "unseen"))
-            assert cell == f"{seen:.1f} / {unseen:.1f}", (alphabet, method)
+        wanted = []
+        for kind, methods in parts.items():
+            part = f"omniglot-{alphabet.replace(' ', '_').lower()}{kind}"
+            comparison = load_comparison(FOLDER / "breadth" / part / RESULTS)
+            rows = comparison.summary.query("gallery == @comparison.primary and k == 5").set_index(["method", "split"])
+            for method in methods:
+                seen, unseen = (100 * rows.loc[(method, split), "mean"] for split in ("seen", "unseen"))
+                wanted.append(f"{seen:.1f} / {unseen:.1f}")
+        assert [cell.strip() for cell in line.split("|")] == wanted, alphabet

@@ -62,7 +62,7 @@ class Arm:
         if self.in_sets and self.set_size == 1:
             words += ", single images"
         elif self.set_size != 1:
-            words += f", sets of {self.set_size or 'all'}"
+            words += f", sets of {self.set_size}" if self.set_size else ", whole tasks"
         if self.use:
             words += f", {self.use}"
         return words

@@ -63,6 +63,8 @@ def test_titles_tell_rows_apart():
     names = ["metalora-tr", "metalora-tr@1", "metalora-tr@8", "metalora-tr@all", "metalora-tr-named@8", "lora@8-routed"]
     names += ["metalora-tr-named-oracle", "metalora-tr-named-shuffled@8", "lora@8", "lora-named", "lora"]
     assert len({arm(name).title for name in names}) == len(names)
+    assert arm("metalora-tr@4").title == "Meta-LoRA TR, sets of 4"
+    assert arm("metalora-tr@all").title == "Meta-LoRA TR, whole tasks"
 
 
 SENSELESS = [

@@ -103,12 +103,14 @@ TRAINING_OPTIONS = {
     "batch": Option(Whole, "Images of a step.", TRAINING),
     "rate": Option(Number, "Learning rate of adapters and head.", TRAINING),
     "mapping_rate": Option(Number, "The mapping net's rate, as a multiple of --rate.", TRAINING),
-    "reading_rate": Option(Number, "Its first layer's, relative to it; left out: 1, less for many features.", TRAINING),
+    "reading_rate": Option(
+        Number, "The mapping net's first layer learns at this multiple; left out: 1, less for many features.", TRAINING
+    ),
     "set_size": Option(Whole, "Images of one task that share a core.", TRAINING),
     "name_factors": Option(Number, "Weight of naming the suite's factors, where --factors says so.", TRAINING),
     "told": Option(Number, "Share of the sets that get the core of their true factors.", TRAINING),
     "neutral": Option(Number, "Share of single images that get the neutral core, for a free code.", TRAINING),
-    "neutral_sets": Option(Number, "Share of sets that get it, where --set-size says so or a row has sets.", TRAINING),
+    "neutral_sets": Option(Number, "Share of sets that get the neutral core, for a free code.", TRAINING),
     "clip": Option(Number, "Largest norm of the gradient.", TRAINING),
     "validate_every": Option(Whole, "Steps between validations; 0: at the end only.", TRAINING),
     "precision": Option(Text, "float32 or bfloat16.", TRAINING),

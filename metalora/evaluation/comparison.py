@@ -76,18 +76,9 @@ class ComparisonConfig:
     def _cell(self, rows: list[Arm], backbone: str, seed: int, rate: float) -> CellConfig:
         first = rows[0]
         equal = first.variant == "equal-budget"
-        generates = method(first.method).generated and first.core == "generated"
-        free = generates and not first.named
+        free = _generates(first) and not first.named
         training = replace(self.training, seed=seed, rate=rate, set_size=first.training_set_size)
-        # What does not concern a training must not make another one of it.
-        if not generates or (first.named and training.reading_rate is None):  # which is 1 for a code of named factors
-            training = replace(training, reading_rate=1.0)
-        if not free or training.set_size > 1:
-            training = replace(training, neutral=0.0)
-        if not free or training.set_size == 1:
-            training = replace(training, neutral_sets=0.0)
-        if not generates and not any(row.use == "undone" for row in rows):  # by a mapping net, too
-            training = replace(training, mapping_rate=1.0)
+        training = replace(training, **_idle(rows, training))
         if equal:  # the largest of the rows that it is held against
             first = next((row for row in self.arms if row.method == REFERENCE and row.named), arm(REFERENCE))
         adapter = replace(self._adapter(first.method, first, seed), spread=self.spread if free else None)
@@ -127,6 +118,27 @@ class ComparisonConfig:
             return cls(**known)
         except (KeyError, TypeError) as error:
             raise InputError(f"These are no settings of a comparison ({error}): run it again.") from error
+
+
+def _generates(row: Arm) -> bool:
+    """Whether a mapping net makes its cores."""
+    return method(row.method).generated and row.core == "generated"
+
+
+def _idle(rows: list[Arm], training: TrainingConfig) -> dict[str, float]:
+    """One value for every setting that does not concern the training of these rows, so that it makes no other one."""
+    first, idle = rows[0], {}
+    generates = _generates(first)
+    free = generates and not first.named
+    if not free or training.set_size > 1:
+        idle["neutral"] = 0.0
+    if not free or training.set_size == 1:
+        idle["neutral_sets"] = 0.0
+    if not generates or (first.named and training.reading_rate is None):  # which is 1 for a code of named factors
+        idle["reading_rate"] = 1.0
+    if not generates and not any(row.use == "undone" for row in rows):  # by a mapping net, too
+        idle["mapping_rate"] = 1.0
+    return idle
 
 
 @dataclass(frozen=True)

@@ -50,6 +50,7 @@ class AdapterConfig:
     code: int = 16  # width of its code
     factors: tuple[int, ...] = ()  # values of each named factor: then the code names them, see `MappingNet`
     spread: float | None = None  # of the last map's first weights; None: 0.1 where the code names factors, else 0.03
+    radius: float = 4.0  # that the length of a free code stays below, see `MappingNet`; 0: any length
     core: str = "generated"  # or "constant": one learned core for all images, the nested static control
     rank_pattern: Mapping[str, int] = field(default_factory=dict)  # regular expression → rank
     dropout: float = 0.0  # on the adapter's input, in training
@@ -78,6 +79,8 @@ class AdapterConfig:
             raise InputError(f"dropout is {self.dropout!r}: use a share from 0 to below 1.")
         if self.spread is not None and not (_is_number(self.spread) and 0 <= self.spread < float("inf")):
             raise InputError(f"spread is {self.spread!r}: use a number of 0 or more, or leave it out.")
+        if not (_is_number(self.radius) and 0 <= self.radius < float("inf")):
+            raise InputError(f"radius is {self.radius!r}: use a length above 0, or 0 for none.")
         if self.core not in ("generated", "constant"):
             raise InputError(f"core is {self.core!r}: use generated or constant.")
         if not isinstance(self.extractor, str | nn.Module):

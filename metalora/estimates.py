@@ -65,7 +65,7 @@ def _key(config: RunConfig) -> str:
     elif adapter.factors:  # which this suite lacks: they are not named, and the code is like a free one
         adapter = replace(adapter, factors=(), code=sum(adapter.factors))
     suite = replace(config.suite, name=name, data="", image_size=_size(config), hold_out=(), max_queries=1)
-    rates = {"rate": 1e-4, "mapping_rate": 1.0, "reading_rate": 1.0}
+    rates = {"rate": 1e-4, "mapping_rate": 1.0}
     fixed = {"steps": WARM + TIMED + 1, **rates, "validate_every": 0, "seed": 0}
     training = replace(_measured(config.training), **fixed)
     alike = replace(config, suite=suite, adapter=adapter, training=training, start=None)

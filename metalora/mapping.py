@@ -100,6 +100,8 @@ class MappingNet(CoreHead):
         code: width of a free code.
         factors: number of values of each named factor, instead of a free code.
         spread: standard deviation of the last map's first weights, where a format's cores may differ at the start.
+        radius: length that a free code approaches and never has; 0: any length. Images that training did not have give
+            codes several times as long as its own, and cores are linear in them.
     """
 
     def __init__(
@@ -112,10 +114,11 @@ class MappingNet(CoreHead):
         code: int,
         factors: Sequence[int] = (),
         spread: float,
+        radius: float,
         rng: torch.Generator,
     ):
         super().__init__(formats, like)
-        self.factors = tuple(factors)
+        self.factors, self.radius = tuple(factors), radius
         code = sum(self.factors) or code
         pairs = sum(a * b for a, b in itertools.combinations(self.factors, 2))
         self.rng_state = rng.get_state()
@@ -174,7 +177,7 @@ class MappingNet(CoreHead):
             # A feature that hardly varied in training must not decide alone when it does elsewhere.
             scores = scores.clamp(-LARGEST_SCORE, LARGEST_SCORE)
             codes = self.code(F.relu(self.hidden(scores)))
-            return self._by_factor(torch.softmax, codes) if self.factors else codes
+            return self._by_factor(torch.softmax, codes) if self.factors else self._within(codes)
 
     def pool(self, codes: Tensor, groups: Tensor) -> Tensor:
         """Every code (N, code) replaced by that of its group (N): the mean of free codes, the product of named ones.
@@ -199,6 +202,9 @@ class MappingNet(CoreHead):
     def naming_loss(self, codes: Tensor, levels: Tensor, combinations: Tensor) -> Tensor:
         """See `naming_loss`, for codes (N, code)."""
         return naming_loss(codes.clamp(min=LEAST).log(), levels, combinations, self.factors)
+
+    def _within(self, codes: Tensor) -> Tensor:
+        return codes / (1 + codes.square().sum(1, keepdim=True) / self.radius**2).sqrt() if self.radius else codes
 
     def _by_factor(self, function: Callable[..., Tensor], codes: Tensor) -> Tensor:
         return torch.cat([function(part, dim=1) for part in codes.split(self.factors, dim=1)], dim=1)

@@ -358,5 +358,6 @@ def _add_generator(model: AdaptedModel, features: int | None) -> None:
         return
     config = model.config
     rng = generator(config.seed, len(model.layers))
-    widths = {"hidden": config.hidden, "code": config.code, "factors": config.factors}
-    model.trained.mapping = MappingNet(formats, like, features=features, **widths, spread=config.first_spread, rng=rng)
+    code = {"code": config.code, "factors": config.factors, "radius": config.radius}
+    first = {"spread": config.first_spread, "rng": rng}
+    model.trained.mapping = MappingNet(formats, like, features=features, hidden=config.hidden, **code, **first)

@@ -19,7 +19,7 @@ from metalora.version import __version__
 
 FORMAT_VERSION = 1
 CONFIG, WEIGHTS = "config.json", "adapter.safetensors"
-SHAPELESS = ("alpha", "dropout", "seed")  # settings that trained tensors do not depend on
+SHAPELESS = ("alpha", "dropout", "seed", "radius")  # settings that trained tensors do not depend on
 
 
 def check_folder(path: Path, owned: tuple[str, ...] = (WEIGHTS,)) -> None:
@@ -135,7 +135,7 @@ def load(
 def restore(model: AdaptedModel, path: str | Path) -> None:
     """Give `model` the trained part that was saved in `path`, a folder or a bundled name, to go on from there.
 
-    Settings that shape nothing may differ: alpha, dropout and the seed.
+    Settings that shape nothing may differ: alpha, dropout, the seed and the radius.
 
     Raises:
         InputError: the folder does not fit, as in `load`, or was made with other settings or another backbone.
@@ -212,6 +212,7 @@ def _read_config(path: Path) -> dict[str, Any]:
     whole = all(isinstance(saved[part], dict) for part in ("backbone", "adapter", "tensors"))
     if not whole or not {"name", "image_size", "sha256", "dtype"} <= saved["backbone"].keys():
         raise InputError(f"{path / CONFIG} is damaged: save the adapter again.")
+    saved["adapter"].setdefault("radius", 0.0)  # adapters that were saved before there was one have none
     return saved
 
 

@@ -56,8 +56,7 @@ def _compositions(*methods: str, **settings: object) -> ComparisonConfig:
     """
     trained = {field.name for field in fields(TrainingConfig)}
     own = {name: settings.pop(name) for name in trained & settings.keys()}
-    # On the ResNet, which has few features, it is the default, too.
-    training = {"steps": 1200, "rate": 6e-3, "reading_rate": 1.0} | own
+    training = {"steps": 1200, "rate": 6e-3} | own
     base = ComparisonConfig(
         suite=SuiteConfig("cifar10-compositions", draw_unseen=UNSEEN, max_queries=3000),
         backbones=("resnet20",),
@@ -78,8 +77,9 @@ def _on_mixer(config: ComparisonConfig) -> ComparisonConfig:
 
 def _today(config: ComparisonConfig) -> ComparisonConfig:
     """The same with free codes trained by today's defaults."""
-    default = {name: getattr(TrainingConfig, name) for name in ("neutral", "neutral_sets", "reading_rate")}
-    return replace(config, spread=None, training=replace(config.training, **default))
+    default = {name: getattr(TrainingConfig, name) for name in ("neutral", "neutral_sets")}
+    code = {name: getattr(ComparisonConfig, name) for name in ("spread", "radius")}
+    return replace(config, **code, training=replace(config.training, **default))
 
 
 def _on(suite: str, *methods: str, hold_out: tuple[str, ...] = (), **settings: object) -> ComparisonConfig:
@@ -90,8 +90,9 @@ def _on(suite: str, *methods: str, hold_out: tuple[str, ...] = (), **settings: o
 
 # How free codes were trained before today's defaults. Sets learn in either way; with single images most trainings
 # from wide first cores fall behind a constant core.
-_ALWAYS = {"neutral_sets": 0.0}  # sets always got their own core
-_WIDE, _NARROW = {"spread": 0.1, "neutral": 0.0, **_ALWAYS}, {"spread": 0.01, "neutral": 0.0}
+_UNBOUNDED = {"radius": 0.0}
+_ALWAYS = {"neutral_sets": 0.0, **_UNBOUNDED}  # sets always got their own core
+_WIDE, _NARROW = {"spread": 0.1, "neutral": 0.0, **_ALWAYS}, {"spread": 0.01, "neutral": 0.0, **_UNBOUNDED}
 _FREE = ("original", *STATIC, "metalora-tr-constant", "metalora-tr", "metalora-tr@8", "metalora-tr@all")
 _WITHIN = ("original", "lora-equal-budget", "metalora-tr-constant", "metalora-tr", "metalora-tr@8")
 _ONE = ("lora-equal-budget", "metalora-tr-named@8", "metalora-tr-constant", "metalora-tr")
@@ -156,7 +157,7 @@ STUDIES = {
                     *("original", *STATIC, *NAMED, *_CEILING, "metalora-tr-constant", "metalora-tr"), seeds=6, **_WIDE
                 )
             ),
-            "one": _on_mixer(_compositions(*_ONE, seeds=1)),
+            "one": _on_mixer(_compositions(*_ONE, seeds=1, **_UNBOUNDED)),
             "free": _on_mixer(_today(_compositions(*_SETS, "metalora-tr", seeds=3))),
         },
     ),

@@ -16,15 +16,12 @@ from metalora.evaluation.embedding import Protocol
 from metalora.evaluation.scoring import embedded_sides, validation_accuracy
 from metalora.features import FeatureCache
 from metalora.loop import Progress, run_loop, warmup_cosine
-from metalora.mapping import MappingNet
 from metalora.model import AdaptedModel
 from metalora.objective import Objective
 from metalora.prefetch import Prefetch
 from metalora.states import generator
 from metalora.suites.base import Batch, Suite
 
-MANY_FEATURES = 700  # resnet20 has 684 and gains nothing from reading slowly, mixer_nano has 1,740 and fails without
-READ_EVENLY = 100  # features of which a hidden unit learns as fast as from many that are read slowly
 FEATURE_SAMPLE = 1024  # training images whose features give the statistics of standardisation
 
 
@@ -40,7 +37,6 @@ class TrainingConfig:
     batch: int = 64
     rate: float = 3e-3  # of adapters and head
     mapping_rate: float = 1.0  # the mapping net's rate, as a multiple of `rate`
-    reading_rate: float | None = None  # its first layer's, as a multiple of that; None: see `rate_of_reading`
     set_size: int = 1  # images of one task that share a core
     name_factors: float = 1.0  # weight of naming the factors, for a code that names them
     told: float = 0.5  # share of the sets that get the core of their true factors, for such a code
@@ -67,9 +63,8 @@ class TrainingConfig:
         whole("seed", self.seed, 0, LARGEST_SEED)
         if self.batch % self.set_size:
             raise InputError(f"A batch of {self.batch} does not divide into sets of {self.set_size}: change either.")
-        for name in ("mapping_rate", "reading_rate"):
-            if (factor := getattr(self, name)) is not None and not 0 < factor < float("inf"):
-                raise InputError(f"{name} is {factor!r}: use a number above 0.")
+        if not 0 < self.mapping_rate < float("inf"):
+            raise InputError(f"mapping_rate is {self.mapping_rate!r}: use a number above 0.")
         if not (isinstance(self.rate, int | float) and 0 < self.rate < 1):
             told = "empty" if self.rate is None else self.rate
             raise InputError(f"The learning rate is {told}: use a number between 0 and 1, such as 0.003.")
@@ -199,24 +194,8 @@ def _groups(model: AdaptedModel, objective: nn.Module, config: TrainingConfig) -
         {"name": "head", "params": list(objective.parameters()), "lr": config.rate},
     ]
     if model.config.generates:
-        net, rate = model.mapping, config.rate * config.mapping_rate
-        reading = rate * rate_of_reading(net, config)
-        groups.append({"name": "reading", "params": list(net.hidden.parameters()), "lr": reading})
-        later = [*net.code.parameters(), *net.head.parameters()]
-        groups.append({"name": "mapping", "params": later, "lr": rate})
+        rate = config.rate * config.mapping_rate
+        groups.append({"name": "mapping", "params": list(model.mapping.parameters()), "lr": rate})
     elif model.generated:
         groups.append({"name": "core", "params": list(model.trained.constant.parameters()), "lr": config.rate})
     return groups
-
-
-def rate_of_reading(net: MappingNet, config: TrainingConfig) -> float:
-    """Rate of a mapping net's first layer, as a multiple of the net's.
-
-    AdamW moves every weight by the rate, so a hidden unit's step grows with the number of features that it reads. A
-    code of named factors is bounded and bears that; a free one runs away, so beyond `MANY_FEATURES` their number
-    divides the rate (as in G. Yang et al. 2203.03466).
-    """
-    if config.reading_rate is not None:
-        return config.reading_rate
-    features = net.hidden.in_features
-    return READ_EVENLY / features if features > MANY_FEATURES and not net.factors else 1.0

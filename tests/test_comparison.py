@@ -283,9 +283,14 @@ def test_rows_of_sets_are_held_against_static_rows_that_know_them(tmp_path):
 def test_what_concerns_one_training_leaves_the_others_as_they_are():
     free, named = ("metalora-tr", "metalora-cp@8"), ("metalora-tr-named@8",)
     rows = ("lora-equal-budget", "metalora-tr-constant", *free, *named, "lora-equal-budget@8-undone", "multi-lora")
-    training = TrainingConfig(neutral=0.3, neutral_sets=0.2, mapping_rate=0.5, reading_rate=0.1)
+    training = TrainingConfig(neutral=0.3, neutral_sets=0.2, mapping_rate=0.5)
     config = ComparisonConfig(
-        suite=SuiteConfig("cifar10-compositions"), methods=rows, spread=0.2, training=training, backbones=("resnet20",)
+        suite=SuiteConfig("cifar10-compositions"),
+        backbones=("resnet20",),
+        methods=rows,
+        spread=0.2,
+        radius=3.0,
+        training=training,
     )
     cells = {cell.arms[0]: cell for cell in config.cells(0, 0.01)}
 
@@ -293,10 +298,8 @@ def test_what_concerns_one_training_leaves_the_others_as_they_are():
         return {row for row, cell in cells.items() if getattr(cell.training, name) != value}
 
     assert {row for row, cell in cells.items() if cell.adapter.spread} == set(free)
+    assert {row for row, cell in cells.items() if cell.adapter.radius == 3.0} == set(free)
+    assert {cells[row].adapter.radius for row in cells.keys() - free} == {0.0}
     assert concerned("neutral", 0.0) == {"metalora-tr"} and concerned("neutral_sets", 0.0) == {"metalora-cp@8"}
-    assert concerned("reading_rate", 1.0) == {*free, *named}
     # The shift of one LoRA row is undone as a mapping net reads it.
     assert concerned("mapping_rate", 1.0) == {*free, *named, "lora-equal-budget"}
-    config = replace(config, training=replace(training, reading_rate=None))
-    left_out = {cell.arms[0]: cell.training.reading_rate for cell in config.cells(0, 0.01)}
-    assert left_out == dict.fromkeys(cells, 1.0) | dict.fromkeys(free)

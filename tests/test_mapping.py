@@ -13,8 +13,9 @@ FORMATS = {"first": CP(3), "second": TR(2)}
 LIKE = torch.zeros(1)
 
 
-def make(features=7, like=LIKE, seed=0):
-    return MappingNet(FORMATS, like, features=features, hidden=8, code=4, spread=0.1, rng=generator(seed))
+def make(features=7, like=LIKE, seed=0, formats=FORMATS, **settings):
+    given = {"hidden": 8, "code": 4, "spread": 0.1, "radius": 0.0, "rng": generator(seed)} | settings
+    return MappingNet(formats, like, features=features, **given)
 
 
 def numbers(*shape):
@@ -51,7 +52,7 @@ def test_a_feature_that_never_varied_cannot_decide_alone():
 
 
 def test_the_last_map_starts_small_and_without_bias():
-    net = MappingNet({"layer": TR(30)}, LIKE, features=3, hidden=8, code=16, spread=0.1, rng=generator(0))
+    net = make(features=3, formats={"layer": TR(30)}, code=16)
     assert net.head.bias is None
     assert net.head.weight.std().item() == pytest.approx(0.1, rel=0.03)
 
@@ -74,6 +75,17 @@ def test_a_width_learnt_from_data_gives_the_same_start():
     assert lazy.state_dict().keys() == known.keys()
     assert all(torch.equal(value, known[name]) for name, value in lazy.state_dict().items())
     assert type(lazy.hidden) is nn.Linear
+
+
+def test_a_free_code_keeps_its_direction_and_stays_within_the_radius():
+    free, bounded = make(), make(radius=2.0)
+    for scale in (1e-3, 1.0, 1e3):  # far within, and far beyond
+        features = scale * numbers(50, 7)
+        codes, lengths = free.codes(features), free.codes(features).norm(dim=1)
+        found = bounded.codes(features)
+        torch.testing.assert_close(found.norm(dim=1), 2 * lengths / (4 + lengths**2).sqrt())
+        torch.testing.assert_close(found / found.norm(dim=1, keepdim=True), codes / lengths[:, None])
+    assert lengths.min() > 10 and found.norm(dim=1).max() <= 2
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
@@ -106,7 +118,7 @@ def test_pooling_wants_a_number_for_each_code():
 
 
 def naming(seed=0):
-    return MappingNet(FORMATS, LIKE, features=7, hidden=8, code=4, factors=(2, 3), spread=0.1, rng=generator(seed))
+    return make(seed=seed, factors=(2, 3), radius=0.5)
 
 
 def test_a_code_of_named_factors_has_a_distribution_for_each():

@@ -174,8 +174,7 @@ def test_codes_that_name_factors_are_told_and_never_neutral(digits):
         {"name_factors": -1},
         {"neutral": 1.0},
         {"neutral_sets": -0.1},
-        {"mapping_rate": -1.0},
-        {"reading_rate": 0.0},
+        {"mapping_rate": 0.0},
     ],
 )
 def test_values_that_cannot_be_are_refused(settings):

@@ -246,6 +246,19 @@ def test_other_settings_cannot_go_on_from_it(backbone, settings, said, randomise
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
 
 
+def test_an_adapter_saved_before_codes_had_a_radius_comes_back_without_one(randomise, tmp_path):
+    saved = adapt("resnet20", randomise, radius=0.0)
+    saved.save(tmp_path)
+    config = json.loads((tmp_path / CONFIG).read_text())
+    del config["adapter"]["radius"]
+    (tmp_path / CONFIG).write_text(json.dumps(config))
+    images = torch.rand(2, 3, 32, 32)
+    assert torch.equal(metalora.load(tmp_path)(images), saved(images))
+    fresh = metalora.adapt("resnet20", AdapterConfig(rank=2))
+    restore(fresh, tmp_path)  # training may go on within a radius
+    assert not torch.equal(fresh(images), saved(images))
+
+
 def test_other_weights_of_the_backbone_cannot_go_on_from_it(randomise, tmp_path):
     adapt("resnet20", randomise).save(tmp_path / "run")
     other = metalora.adapt(metalora.load_backbone("resnet20", pretrained=False), AdapterConfig(rank=2))

@@ -78,6 +78,7 @@ ADAPTER_OPTIONS = {
         list[int] | None, "Values of a factor that the code names, such as 4 rotations; repeatable.", ADAPTER
     ),
     "spread": Option(Number, "Deviation of the mapping net's last weights at first.", ADAPTER),
+    "radius": Option(Number, "Length that a free code stays below; 0: any.", ADAPTER),
     "core": Option(Text, "generated for each image, or one constant core for all.", ADAPTER),
     "rank_pattern": Option(Many, "REGEX=RANK: the rank of layers whose name matches; repeatable.", ADAPTER),
     "dropout": Option(Number, "Dropout on the adapter's input, in training.", ADAPTER),
@@ -103,9 +104,6 @@ TRAINING_OPTIONS = {
     "batch": Option(Whole, "Images of a step.", TRAINING),
     "rate": Option(Number, "Learning rate of adapters and head.", TRAINING),
     "mapping_rate": Option(Number, "The mapping net's rate, as a multiple of --rate.", TRAINING),
-    "reading_rate": Option(
-        Number, "The mapping net's first layer learns at this multiple; left out: 1, less for many features.", TRAINING
-    ),
     "set_size": Option(Whole, "Images of one task that share a core.", TRAINING),
     "name_factors": Option(Number, "Weight of naming the suite's factors, where --factors says so.", TRAINING),
     "told": Option(Number, "Share of the sets that get the core of their true factors.", TRAINING),

@@ -21,6 +21,7 @@ from metalora.states import write_text
 from metalora.training import TrainingConfig
 
 RESULTS = "comparison.json"
+NO_FREE_CODE = {"spread": None, "radius": 0.0}
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,7 @@ class ComparisonConfig:
 
     Attributes:
         hidden: width of the mapping net.
-        spread: as in `AdapterConfig`, of rows with free codes.
+        spread, radius: as in `AdapterConfig`, of rows with free codes.
         rank_pattern: regular expression → R of Meta-LoRA TR in layers of that name.
         rank: R of Meta-LoRA TR; LoRA and CP get R², each Multi-LoRA branch a third of that.
         tune: try every rate of `running.RATES` with the first seed, for every training and backbone alike, and go on
@@ -46,6 +47,7 @@ class ComparisonConfig:
     extractor: str = "self"
     hidden: int = 32
     spread: float | None = None
+    radius: float = 4.0
     rank_pattern: Mapping[str, int] = field(default_factory=dict)
     targets: tuple[str, ...] | None = None
     training: TrainingConfig = field(default_factory=TrainingConfig)
@@ -54,7 +56,8 @@ class ComparisonConfig:
 
     def __post_init__(self) -> None:
         whole("seeds", self.seeds)
-        AdapterConfig(hidden=self.hidden, spread=self.spread)  # refused where no row has a mapping net, too
+        # Refused where no row has a mapping net, too.
+        AdapterConfig(hidden=self.hidden, spread=self.spread, radius=self.radius)
         if not self.methods or not self.backbones:
             raise InputError("Name at least one method and one backbone.")
         named = [row.name for row in self.arms if row.named]  # unknown names are told at once
@@ -81,7 +84,8 @@ class ComparisonConfig:
         training = replace(training, **_idle(rows, training))
         if equal:  # the largest of the rows that it is held against
             first = next((row for row in self.arms if row.method == REFERENCE and row.named), arm(REFERENCE))
-        adapter = replace(self._adapter(first.method, first, seed), spread=self.spread if free else None)
+        code = {"spread": self.spread, "radius": self.radius} if free else NO_FREE_CODE
+        adapter = replace(self._adapter(first.method, first, seed), **code)
         names = tuple(row.name for row in rows)
         return CellConfig(names, backbone, self.suite, adapter, training, self.ks, equal, self.download)
 
@@ -134,8 +138,6 @@ def _idle(rows: list[Arm], training: TrainingConfig) -> dict[str, float]:
         idle["neutral"] = 0.0
     if not free or training.set_size == 1:
         idle["neutral_sets"] = 0.0
-    if not generates or (first.named and training.reading_rate is None):  # which is 1 for a code of named factors
-        idle["reading_rate"] = 1.0
     if not generates and not any(row.use == "undone" for row in rows):  # by a mapping net, too
         idle["mapping_rate"] = 1.0
     return idle

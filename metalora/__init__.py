@@ -7,12 +7,13 @@ from metalora.errors import InputError
 from metalora.version import __version__
 
 if TYPE_CHECKING:
+    from metalora.adapting import adapt
     from metalora.backbones import Backbone, load_backbone
     from metalora.config import AdapterConfig
     from metalora.cores import Cores
     from metalora.evaluation.embedding import Protocol, embed
     from metalora.methods import METHODS
-    from metalora.model import AdaptedModel, adapt
+    from metalora.model import AdaptedModel
     from metalora.storage import load
     from metalora.suites import load_suite
     from metalora.training import TrainingConfig, fit
@@ -37,12 +38,13 @@ __all__ = [
 
 # Imported at first use, since they bring torch and timm along, which `python -m metalora --help` does not need.
 _HOMES = {
+    "adapting": ("adapt",),
     "backbones": ("Backbone", "load_backbone"),
     "config": ("AdapterConfig",),
     "cores": ("Cores",),
     "evaluation.embedding": ("Protocol", "embed"),
     "methods": ("METHODS",),
-    "model": ("AdaptedModel", "adapt"),
+    "model": ("AdaptedModel",),
     "storage": ("load",),
     "suites": ("load_suite",),
     "training": ("TrainingConfig", "fit"),

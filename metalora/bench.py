@@ -20,13 +20,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from metalora.adapting import adapt
 from metalora.backbones import Backbone, load_backbone
 from metalora.bounds import whole
 from metalora.compiling import compiled
 from metalora.config import AdapterConfig
 from metalora.device import autocast, device_name, pick_device
 from metalora.errors import InputError
-from metalora.model import AdaptedModel, adapt
+from metalora.model import AdaptedModel
 from metalora.version import __version__
 
 MODELS = ("resnet20", "resnet18", "mixer_b16_224", "vit_small_patch16_224")

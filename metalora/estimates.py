@@ -13,10 +13,11 @@ from pathlib import Path
 
 import torch
 
+from metalora.adapting import adapt
 from metalora.backbones import image_size_for, load_backbone
 from metalora.evaluation.embedding import embed
 from metalora.features import FeatureCache
-from metalora.model import AdaptedModel, adapt
+from metalora.model import AdaptedModel
 from metalora.runs import RunConfig
 from metalora.suites.base import SEEN_SIDES, Examples, Suite
 from metalora.suites.shifts import unchanged

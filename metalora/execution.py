@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import timm
 import torch
 
+from metalora.adapting import adapt
 from metalora.backbones import image_size_for, load_backbone
 from metalora.device import pick_device
 from metalora.errors import InputError
@@ -18,7 +19,7 @@ from metalora.evaluation.embedding import Protocol
 from metalora.evaluation.scoring import accuracy, check_galleries, embedded_sides, measure, validation_accuracy
 from metalora.failures import reason_of
 from metalora.loop import Progress
-from metalora.model import AdaptedModel, adapt
+from metalora.model import AdaptedModel
 from metalora.processes import process
 from metalora.run_log import EVENTS, logged
 from metalora.states import write_text

@@ -8,11 +8,12 @@ import pandas as pd
 import torch
 from torch import nn
 
+from metalora.adapting import adapt
 from metalora.backbones import BUNDLED, Backbone, load_backbone
 from metalora.config import AdapterConfig
 from metalora.errors import InputError, LayersLeftOut
 from metalora.evaluation.tables import format_count
-from metalora.model import AdaptedModel, adapt
+from metalora.model import AdaptedModel
 from metalora.training import TrainingConfig
 
 VALIDATIONS = 10

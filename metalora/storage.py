@@ -8,12 +8,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from metalora.adapting import adapt
 from metalora.backbones import Backbone, load_backbone
 from metalora.bundled_names import adapter_folder
 from metalora.config import AdapterConfig
 from metalora.errors import InputError
 from metalora.layers import AdaptedLayer
-from metalora.model import AdaptedModel, adapt
+from metalora.model import AdaptedModel
 from metalora.states import hash_tensors, read_tensors, tensor_file, text_file, write_whole
 from metalora.version import __version__
 

@@ -6,10 +6,10 @@ import pytest
 import torch
 from torch import nn
 
+from metalora.adapting import adapt
 from metalora.config import AdapterConfig
 from metalora.folding import FoldedBatchNorm2d, FoldedConv2d, fold_norms, unfold_norms
 from metalora.layers import carrying
-from metalora.model import adapt
 
 
 def conv_norm(**settings):

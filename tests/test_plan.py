@@ -2,9 +2,9 @@
 
 import pytest
 
+from metalora.adapting import adapt
 from metalora.config import AdapterConfig
 from metalora.errors import InputError
-from metalora.model import adapt
 from metalora.plan import PRESETS, kind_of, only_kind, plan
 
 

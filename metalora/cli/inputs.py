@@ -34,10 +34,10 @@ def load_adapter(adapter: Path, given: dict[str, Any]) -> Any:
 
 
 def load_original(backbone: str, given: dict[str, Any]) -> Any:
+    from metalora.adapting import adapt
     from metalora.backbones import load_backbone
     from metalora.config import AdapterConfig
     from metalora.device import pick_device
-    from metalora.model import adapt
 
     pick_device(given.get("device", "auto"))
     return adapt(load_backbone(backbone, download=given.get("download", False)), AdapterConfig("original"))

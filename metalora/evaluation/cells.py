@@ -17,6 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from metalora.adapting import adapt
 from metalora.arms import Arm, arm
 from metalora.backbones import image_size_for, load_backbone
 from metalora.bounds import whole
@@ -29,7 +30,7 @@ from metalora.evaluation.scoring import SideFeatures, accuracy, embedded_sides, 
 from metalora.evaluation.undoing import embed_undone, train_reader
 from metalora.features import FeatureCache
 from metalora.loop import Progress
-from metalora.model import AdaptedModel, adapt
+from metalora.model import AdaptedModel
 from metalora.suites import FIXED_TASKS, load_suite
 from metalora.suites.base import Suite, check_counts
 from metalora.suites.splits import held_out_tasks

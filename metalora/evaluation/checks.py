@@ -3,13 +3,13 @@
 import warnings
 from collections.abc import Callable
 
+from metalora.adapting import adapt
 from metalora.backbones import image_size_for, load_backbone
 from metalora.device import autocast, pick_device
 from metalora.errors import InputError, LayersLeftOut
 from metalora.evaluation.cells import equal_budget
 from metalora.evaluation.comparison import ComparisonConfig
 from metalora.evaluation.scoring import check_galleries
-from metalora.model import adapt
 from metalora.suites.base import Suite
 
 

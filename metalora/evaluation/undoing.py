@@ -9,13 +9,14 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from metalora.adapting import adapt
 from metalora.config import AdapterConfig
 from metalora.device import autocast, pick_device
 from metalora.errors import InputError
 from metalora.evaluation.embedding import Protocol, embed
 from metalora.features import FeatureCache
 from metalora.loop import warmup_cosine
-from metalora.model import AdaptedModel, adapt
+from metalora.model import AdaptedModel
 from metalora.states import generator
 from metalora.suites.base import Examples, Suite
 from metalora.training import TrainingConfig, standardise

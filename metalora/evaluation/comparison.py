@@ -21,7 +21,7 @@ from metalora.states import write_text
 from metalora.training import TrainingConfig
 
 RESULTS = "comparison.json"
-NO_FREE_CODE = {"spread": None, "radius": 0.0}
+NO_FREE_CODE = {"spread": None, "radius": 0.0}  # one value, so that other settings of it make no other cell
 
 
 @dataclass(frozen=True)

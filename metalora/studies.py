@@ -116,7 +116,7 @@ _SINGLE = {
     "digits-one": _on("digits", *_ONE),
     "corruptions-neutral": _on("cifar10-corruptions", *_ONE),
 }
-_SETS = ("lora-equal-budget", "metalora-tr-constant", "metalora-tr@8", "metalora-tr@all")
+_SETS = ("lora-equal-budget", "metalora-tr-constant", "metalora-tr", "metalora-tr@8", "metalora-tr@all")
 _NEUTRAL = {f"omniglot-{name.lower()}-neutral": _on(OMNIGLOT, *_SETS, hold_out=(name,)) for name in ALPHABETS}
 _TASKS = {seen: SuiteConfig("cifar10-compositions", draw_unseen=48 - seen, max_queries=3000) for seen in (2, 8)}
 
@@ -158,7 +158,7 @@ STUDIES = {
                 )
             ),
             "one": _on_mixer(_compositions(*_ONE, seeds=1, **_UNBOUNDED)),
-            "free": _on_mixer(_today(_compositions(*_SETS, "metalora-tr", seeds=3))),
+            "free": _on_mixer(_today(_compositions(*_SETS, seeds=3))),
         },
     ),
     "map": Study(

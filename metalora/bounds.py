@@ -1,5 +1,7 @@
-"""Whole numbers as people give them."""
+"""Numbers as people give them."""
 
+import math
+from collections.abc import Callable
 from typing import Any
 
 from metalora.errors import InputError
@@ -17,10 +19,27 @@ def whole(name: str, value: Any, least: int = 1, most: int | None = None) -> Non
     Raises:
         InputError: it is empty, no whole number, or out of bounds.
     """
-    fits = isinstance(value, int) and not isinstance(value, bool)
-    if fits and least <= value and (most is None or value <= most):
+    if _is_number(value) and isinstance(value, int) and least <= value and (most is None or value <= most):
         return
-    number = isinstance(value, int | float) and not isinstance(value, bool)
-    told = "empty" if value is None else f"{value:,}" if number else repr(value)
+    told = "empty" if value is None else f"{value:,}" if _is_number(value) else repr(value)
     span = f"from {least:,} to {most:,}" if most is not None else f"of {least:,} or more"
     raise InputError(f"{name} is {told}: use a whole number {span}.")
+
+
+def number(name: str, value: Any, fits: Callable[[float], bool], use: str) -> None:
+    """See that a setting is a finite number of a certain kind.
+
+    Args:
+        name: of the field.
+        fits: whether a finite number is of that kind.
+        use: the kind in words, after "use".
+
+    Raises:
+        InputError: it is empty, no finite number, or not of that kind.
+    """
+    if not (_is_number(value) and math.isfinite(value) and fits(value)):
+        raise InputError(f"{name} is {'empty' if value is None else repr(value)}: use {use}.")
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)

@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import nn
 
-from metalora.bounds import LARGEST_SEED, whole
+from metalora.bounds import LARGEST_SEED, number, whole
 from metalora.errors import InputError
 from metalora.formats import MultiLoRA
 from metalora.methods import choices, method
@@ -25,10 +25,6 @@ def _patterns(name: str, value: object) -> tuple[str, ...]:
         except re.error as error:
             raise InputError(f"{pattern!r} is not a regular expression ({error}): correct it.") from error
     return tuple(several)
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 @dataclass(frozen=True)
@@ -73,14 +69,12 @@ class AdapterConfig:
         object.__setattr__(self, "factors", tuple(self.factors))
         for count in self.factors:
             whole("factors", count, 2)
-        if self.alpha is not None and not (_is_number(self.alpha) and 0 < self.alpha < float("inf")):
-            raise InputError(f"alpha is {self.alpha!r}: use a positive number, or leave it out for scale 1.")
-        if not (_is_number(self.dropout) and 0 <= self.dropout < 1):
-            raise InputError(f"dropout is {self.dropout!r}: use a share from 0 to below 1.")
-        if self.spread is not None and not (_is_number(self.spread) and 0 <= self.spread < float("inf")):
-            raise InputError(f"spread is {self.spread!r}: use a number of 0 or more, or leave it out.")
-        if not (_is_number(self.radius) and 0 <= self.radius < float("inf")):
-            raise InputError(f"radius is {self.radius!r}: use a length above 0, or 0 for none.")
+        if self.alpha is not None:
+            number("alpha", self.alpha, lambda value: value > 0, "a positive number, or leave it out for scale 1")
+        if self.spread is not None:
+            number("spread", self.spread, lambda value: value >= 0, "a number of 0 or more, or leave it out")
+        number("dropout", self.dropout, lambda value: 0 <= value < 1, "a share from 0 to below 1")
+        number("radius", self.radius, lambda value: value >= 0, "a length above 0, or 0 for none")
         if self.core not in ("generated", "constant"):
             raise InputError(f"core is {self.core!r}: use generated or constant.")
         if not isinstance(self.extractor, str | nn.Module):

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cosine_similarity
 
+from metalora.bounds import number
 from metalora.cores import Cores
 from metalora.errors import InputError
 from metalora.gallery import Gallery
@@ -122,8 +123,7 @@ def blend(
     for position in (receiver, a, b):
         if not 0 <= position < len(images):
             raise InputError(f"There is no image {position}: images are numbered 0 to {len(images) - 1}.")
-    if not 0 <= t <= 1:
-        raise InputError(f"The share is {t}: use a number from 0 to 1.")
+    number("The share", t, lambda value: 0 <= value <= 1, "a number from 0 to 1")
     model.eval()
     chosen = images[[receiver, a, b]].to(next(model.parameters()).device)
     own, first, second = model.cores(model.codes(chosen))

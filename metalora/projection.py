@@ -17,6 +17,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from metalora.bounds import number
 from metalora.errors import InputError
 from metalora.evaluation.knn import knn_neighbours
 
@@ -46,8 +47,7 @@ def project(
     if method == "pca":
         return _principal(points, seed)
     _check_neighbours(neighbours, len(points))
-    if not 0 <= min_dist <= 1:
-        raise InputError(f"min_dist is {min_dist}: use a number from 0 to 1.")
+    number("min_dist", min_dist, lambda value: 0 <= value <= 1, "a number from 0 to 1")
     # Exact neighbours from one matrix product: umap itself would compare pair by pair in Python, or approximately.
     similarity, near = knn_neighbours(points, points, int(neighbours))
     distance = (1 - similarity).where(similarity < 1 - ROUNDING, 0)  # to itself, and to equal points
@@ -101,8 +101,7 @@ def blend(a: np.ndarray, b: np.ndarray, t: float) -> np.ndarray:
     """
     if a.shape != b.shape:
         raise InputError(f"Points of shapes {a.shape} and {b.shape} cannot be blended: align the same pictures.")
-    if not 0 <= t <= 1:
-        raise InputError(f"The share is {t}: use a number from 0 to 1.")
+    number("The share", t, lambda value: 0 <= value <= 1, "a number from 0 to 1")
     return (1 - t) * a + t * b
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from metalora.bounds import LARGEST_SEED, whole
+from metalora.bounds import LARGEST_SEED, number, whole
 from metalora.compiling import compiled
 from metalora.device import autocast, pick_device
 from metalora.errors import InputError
@@ -53,21 +53,16 @@ class TrainingConfig:
         for name in ("steps", "batch", "set_size"):
             whole(name, getattr(self, name))
         whole("validate_every", self.validate_every, 0)
-        if not 0 <= self.told <= 1:
-            raise InputError(f"told is {self.told!r}: use a share from 0 to 1.")
+        number("told", self.told, lambda value: 0 <= value <= 1, "a share from 0 to 1")
         for name in ("neutral", "neutral_sets"):
-            if not 0 <= (share := getattr(self, name)) < 1:
-                raise InputError(f"{name} is {share!r}: use a share from 0 to below 1.")
-        if not 0 <= self.name_factors < float("inf"):
-            raise InputError(f"name_factors is {self.name_factors!r}: use a weight of 0 or more.")
+            number(name, getattr(self, name), lambda value: 0 <= value < 1, "a share from 0 to below 1")
+        number("name_factors", self.name_factors, lambda value: value >= 0, "a weight of 0 or more")
         whole("seed", self.seed, 0, LARGEST_SEED)
         if self.batch % self.set_size:
             raise InputError(f"A batch of {self.batch} does not divide into sets of {self.set_size}: change either.")
-        if not 0 < self.mapping_rate < float("inf"):
-            raise InputError(f"mapping_rate is {self.mapping_rate!r}: use a number above 0.")
-        if not (isinstance(self.rate, int | float) and 0 < self.rate < 1):
-            told = "empty" if self.rate is None else self.rate
-            raise InputError(f"The learning rate is {told}: use a number between 0 and 1, such as 0.003.")
+        for name in ("mapping_rate", "clip"):
+            number(name, getattr(self, name), lambda value: value > 0, "a number above 0")
+        number("The learning rate", self.rate, lambda value: 0 < value < 1, "a number between 0 and 1, such as 0.003")
 
 
 def fit(

@@ -1,8 +1,8 @@
-"""Whole numbers as people give them."""
+"""Numbers as people give them."""
 
 import pytest
 
-from metalora.bounds import whole
+from metalora.bounds import number, whole
 from metalora.errors import InputError
 
 
@@ -32,3 +32,15 @@ def test_without_an_upper_bound_the_sentence_names_the_lower_one():
 @pytest.mark.parametrize("value", [1, 8000])
 def test_bounds_are_allowed(value):
     whole("rank", value, 1, 8000)
+
+
+@pytest.mark.parametrize("value", [None, "0.5", True, float("nan"), float("inf"), 1.5])
+def test_what_is_no_number_of_that_kind_is_a_sentence(value):
+    told = "empty" if value is None else repr(value)
+    with pytest.raises(InputError, match=f"^share is {told}: use a share up to 1\\.$"):
+        number("share", value, lambda share: share <= 1, "a share up to 1")
+
+
+@pytest.mark.parametrize("value", [1, 0.5, -3])
+def test_a_number_of_that_kind_is_allowed(value):
+    number("share", value, lambda share: share <= 1, "a share up to 1")

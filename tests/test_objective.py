@@ -175,6 +175,10 @@ def test_codes_that_name_factors_are_told_and_never_neutral(digits):
         {"neutral": 1.0},
         {"neutral_sets": -0.1},
         {"mapping_rate": 0.0},
+        {"mapping_rate": None},
+        {"clip": 0},
+        {"clip": -1.0},
+        {"told": "half"},
     ],
 )
 def test_values_that_cannot_be_are_refused(settings):

@@ -39,6 +39,7 @@ BAD = {
     "precision": ([*COMPARE, "--precision", "int8"], "Unknown precision"),
     "seeds": ([*COMPARE, "--seeds", "0"], "seeds is 0"),
     "spread": ([*COMPARE, "--method", "lora", "--spread", "-1"], "spread is -1"),
+    "clip": ([*TRAIN, "--clip", "-1"], "clip is -1.0: use a number above 0"),
     "radius": ([*COMPARE, "--radius", "-1"], "radius is -1"),
     "radius of train": ([*TRAIN, "--radius", "nan"], "radius is nan"),
     "jobs": ([*COMPARE, "--jobs", "0"], "--jobs is 0"),

@@ -280,6 +280,11 @@ def test_rows_of_sets_are_held_against_static_rows_that_know_them(tmp_path):
     assert read_comparison(QUICK, tmp_path, "pooled", partial=True).set_gains is None
 
 
+def test_rows_have_the_defaults_of_an_adapter():
+    rows, adapter = ComparisonConfig(), AdapterConfig()
+    assert (rows.hidden, rows.spread, rows.radius) == (adapter.hidden, adapter.spread, adapter.radius)
+
+
 def test_what_concerns_one_training_leaves_the_others_as_they_are():
     free, named = ("metalora-tr", "metalora-cp@8"), ("metalora-tr-named@8",)
     rows = ("lora-equal-budget", "metalora-tr-constant", *free, *named, "lora-equal-budget@8-undone", "multi-lora")

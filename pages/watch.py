@@ -70,7 +70,8 @@ def watch(context: Context) -> None:
         return menu(laboratory, token, None)
 
     sure = gr.Checkbox(visible="hidden", show_label=False)
-    buttons["delete"].click(delete, [*chosen, sure], context.run, js=ASK, **PRIVATE)
+    # "multiple": pressed again before a server that is busy has heard of a "no", it would do nothing.
+    buttons["delete"].click(delete, [*chosen, sure], context.run, js=ASK, trigger_mode="multiple", **PRIVATE)
 
 
 def _look(laboratory: Laboratory, token: str | None, run: str | None) -> list[Any]:

@@ -179,7 +179,11 @@ def _umap() -> Iterator[ModuleType]:
         warnings.filterwarnings("ignore", module=r"umap|sklearn\.manifold")
         import umap
 
-        yield umap
+        threads = torch.get_num_threads()
+        try:
+            yield umap
+        finally:
+            torch.set_num_threads(threads)  # numba sets its own number, and torch's sums would round otherwise
 
 
 def _settings(neighbours: int, seed: int) -> dict:

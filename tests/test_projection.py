@@ -58,6 +58,17 @@ def test_umap_separates_clusters_and_repeats_itself():
     assert not np.array_equal(points, project(features, neighbours=8, seed=1))
 
 
+def test_projecting_leaves_the_number_of_threads_alone():
+    features, before = clusters()[0], torch.get_num_threads()
+    try:
+        for threads in (1, 2):
+            torch.set_num_threads(threads)
+            project(features, neighbours=8)
+            assert torch.get_num_threads() == threads
+    finally:
+        torch.set_num_threads(before)
+
+
 def test_umap_bears_equal_points_and_zero():
     features = torch.ones(12, 4).index_fill(0, torch.tensor(3), 0)
     assert np.isfinite(project(features, neighbours=3)).all()

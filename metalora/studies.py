@@ -109,15 +109,16 @@ _BREADTH = {
     "digits": _on("digits", *_FREE, "metalora-tr-named@8", "metalora-tr-named@all", **_WIDE),
     **{f"omniglot-{name.lower()}": _on(OMNIGLOT, *_WITHIN, hold_out=(name,), **_ALWAYS) for name in ALPHABETS},
 }
-_NOW = ("original", "lora-equal-budget", "metalora-tr-constant", "metalora-tr")
-_SINGLE = {
-    "shifts-one": _on("cifar10", *_NOW),
-    "rules-one": _on("cifar10-rules", *_NOW),
-    "digits-one": _on("digits", *_ONE),
-    "corruptions-neutral": _on("cifar10-corruptions", *_ONE),
-}
+# Free codes by today's defaults.
 _SETS = ("lora-equal-budget", "metalora-tr-constant", "metalora-tr", "metalora-tr@8", "metalora-tr@all")
-_NEUTRAL = {f"omniglot-{name.lower()}-neutral": _on(OMNIGLOT, *_SETS, hold_out=(name,)) for name in ALPHABETS}
+_BESIDE_NAMED = (*_SETS, "metalora-tr-named@8")  # whose budget the equal one gets, as where it competes
+_BY_DEFAULT = {
+    "corruptions-free": _on("cifar10-corruptions", *_BESIDE_NAMED),
+    "shifts-free": _on("cifar10", "original", *_SETS),
+    "digits-free": _on("digits", *_BESIDE_NAMED),
+    "rules-free": _on("cifar10-rules", "original", *_SETS),
+    **{f"omniglot-{name.lower()}-free": _on(OMNIGLOT, *_SETS, hold_out=(name,)) for name in ALPHABETS},
+}
 _TASKS = {seen: SuiteConfig("cifar10-compositions", draw_unseen=48 - seen, max_queries=3000) for seen in (2, 8)}
 
 STUDIES = {
@@ -129,7 +130,7 @@ STUDIES = {
                 **_WIDE,
             ),
             "one": _compositions(*_ONE, seeds=6, **_NARROW),
-            "one-neutral": _compositions(*_ONE, seeds=3),
+            "free": _compositions(*_BESIDE_NAMED, seeds=3),
             "more": _compositions(
                 "original@8-renormalised",
                 *_UNDONE,
@@ -178,8 +179,7 @@ STUDIES = {
         _BREADTH
         | {"corruptions": replace(_BREADTH["corruptions"], seeds=6)}
         | {"corruptions-one": _on("cifar10-corruptions", *_ONE, seeds=6, **_NARROW)}
-        | _SINGLE
-        | _NEUTRAL
+        | _BY_DEFAULT
         | {f"{name}-mixer": _on_mixer(_today(replace(part, methods=_WITHIN))) for name, part in _BREADTH.items()},
     ),
 }

@@ -263,7 +263,10 @@ def title(name: str) -> str:
     suite = config.suite.name.rpartition("/")[2]
     seeds = f"{config.seeds} seed{'s' if config.seeds > 1 else ''}"
     size = f"{len(config.arms)} rows, {seeds}, {config.training.steps} steps"
-    return f"{name}: {suite}, {size}" if "/" in name else f"{suite}: {size} (bundled)"
+    if "/" not in name:
+        return f"{suite}: {size} (bundled)"
+    held = f" ({', '.join(config.suite.hold_out)} unseen)" if config.suite.hold_out else ""
+    return f"{name}: {suite}{held} on {', '.join(config.backbones)}, {size}"
 
 
 def label(name: str) -> str:

@@ -75,13 +75,6 @@ def _on_mixer(config: ComparisonConfig) -> ComparisonConfig:
     return replace(config, backbones=("mixer_nano",), methods=methods)
 
 
-def _today(config: ComparisonConfig) -> ComparisonConfig:
-    """The same with free codes trained by today's defaults."""
-    default = {name: getattr(TrainingConfig, name) for name in ("neutral", "neutral_sets")}
-    code = {name: getattr(ComparisonConfig, name) for name in ("spread", "radius")}
-    return replace(config, **code, training=replace(config.training, **default))
-
-
 def _on(suite: str, *methods: str, hold_out: tuple[str, ...] = (), **settings: object) -> ComparisonConfig:
     """Another suite, three seeds, 600 steps."""
     config = SuiteConfig(suite, hold_out=hold_out, max_queries=3000)
@@ -115,8 +108,8 @@ _BESIDE_NAMED = (*_SETS, "metalora-tr-named@8")  # whose budget the equal one ge
 _BY_DEFAULT = {
     "corruptions-free": _on("cifar10-corruptions", *_BESIDE_NAMED),
     "shifts-free": _on("cifar10", "original", *_SETS),
-    "digits-free": _on("digits", *_BESIDE_NAMED),
     "rules-free": _on("cifar10-rules", "original", *_SETS),
+    "digits-free": _on("digits", *_BESIDE_NAMED),
     **{f"omniglot-{name.lower()}-free": _on(OMNIGLOT, *_SETS, hold_out=(name,)) for name in ALPHABETS},
 }
 _TASKS = {seen: SuiteConfig("cifar10-compositions", draw_unseen=48 - seen, max_queries=3000) for seen in (2, 8)}
@@ -159,7 +152,7 @@ STUDIES = {
                 )
             ),
             "one": _on_mixer(_compositions(*_ONE, seeds=1, **_UNBOUNDED)),
-            "free": _on_mixer(_today(_compositions(*_SETS, seeds=3))),
+            "free": _on_mixer(_compositions(*_SETS, seeds=3)),
         },
     ),
     "map": Study(
@@ -180,7 +173,10 @@ STUDIES = {
         | {"corruptions": replace(_BREADTH["corruptions"], seeds=6)}
         | {"corruptions-one": _on("cifar10-corruptions", *_ONE, seeds=6, **_NARROW)}
         | _BY_DEFAULT
-        | {f"{name}-mixer": _on_mixer(_today(replace(part, methods=_WITHIN))) for name, part in _BREADTH.items()},
+        | {
+            f"{name.removesuffix('-free')}-mixer": _on_mixer(replace(part, methods=_WITHIN))
+            for name, part in _BY_DEFAULT.items()
+        },
     ),
 }
 

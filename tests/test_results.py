@@ -111,6 +111,9 @@ def test_bundled_results_are_whole():
     for name in bundled_results():
         comparison = load_bundled(name)
         assert title(name).startswith(name if "/" in name else comparison.config.suite.name)
+        if "/" in name:
+            words = (*comparison.config.backbones, *comparison.config.suite.hold_out)
+            assert all(word in title(name) for word in words)
         whole = not any(cell.text == NOT_RUN for row in comparison.table().rows for cell in row)
         assert whole or comparison.missing
         scatter(comparison, "unseen", "pooled", 5), heatmap(comparison, "resnet20", "unseen", "pooled", 5)

@@ -47,6 +47,10 @@ _PAPER = {
     "Meta-LoRA TR": (73.24, 71.26, 71.75, 73.87),
 }
 _PAPER_STARS = {73.24, 71.75, 73.87}
+_ROW = frozenset({"method", "backbone", "seed"})
+_PLACE = frozenset({"split", "gallery", "k"})
+# What rows, accuracies of single tasks, confusions and trials of a comparison have.
+_COLUMNS = (_ROW | _PLACE | {"accuracy", "rate"}, _ROW | _PLACE | {"accuracy"}, _ROW | _PLACE, _ROW | {"rate"})
 
 
 def bundled_results() -> list[str]:
@@ -115,13 +119,17 @@ def load_comparison(file: Path) -> Comparison:
     """
     try:
         found = json.loads(file.read_text(encoding="utf-8"))
-        frames = [pd.DataFrame(found.get(name, [])) for name in ("seeds", "tasks", "confusion", "trials")]
+        frames = [pd.DataFrame(list(found.get(name, []))) for name in ("seeds", "tasks", "confusion", "trials")]
         config, primary, notes = ComparisonConfig.from_dict(found["config"]), found["primary"], found["notes"]
         gains = pd.DataFrame(found["gains"]) if found.get("gains") else None
         missing = int(found.get("missing", 0))
-    except (OSError, ValueError, KeyError, AttributeError) as error:
-        raise InputError(f"{file} is no result of a comparison ({error}): run it again.") from error
-    return Comparison(config, *frames, primary, tuple(notes), missing, kept_gains=gains)
+        for frame, columns in zip(frames, _COLUMNS, strict=True):
+            if len(frame) and (lacking := columns - set(frame.columns)):
+                raise ValueError(f"a row lacks {sorted(lacking)[0]}")
+        return Comparison(config, *frames, primary, tuple(notes), missing, kept_gains=gains)
+    except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
+        words = str(error).removesuffix(".")
+        raise InputError(f"{file} is no result of a comparison ({words}): delete it and run it again.") from error
 
 
 def own_config(backbones: list[str], methods: list[str], seeds: int, steps: int) -> ComparisonConfig:

@@ -10,7 +10,7 @@ assets/results/STUDY/final.jsonl            when the final run was called, with 
 
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
@@ -205,20 +205,32 @@ def settings(
     return replace(config, suite=suite, seeds=min(config.seeds, seeds or config.seeds))
 
 
-def run_part(config: ComparisonConfig, out: Path, work: Path, primary: str, jobs: int | None) -> Iterator[CellDone]:
+def run_part(
+    config: ComparisonConfig, out: Path, work: Path, primary: str, jobs: int | None, notes: Sequence[str] = ()
+) -> Iterator[CellDone]:
     """Run what is missing of a part; write `out`/comparison.json from what is there, and after every training.
 
     Args:
-        out: folder of the results; trainings that an earlier run left there are not repeated.
+        out: folder of the results; trainings that an earlier run left there are neither repeated nor lost, those of
+            more seeds included.
         work: folder of the single trainings.
         primary: the suite's gallery that counts.
+        notes: sentences to stand below the table.
+
+    Raises:
+        InputError: see `stored_results`; as `run_comparison` says.
     """
-    _adopt(config, out / RESULTS, work)
+    kept = config
+    if (found := stored_results(config, out / RESULTS)) is not None:
+        kept = replace(config, seeds=max(config.seeds, found.config.seeds))
+        for cell, result in as_cells(found):
+            if not cell_file(work, cell).exists():
+                write_text(cell_file(work, cell), json.dumps(result) + "\n")
 
     def write() -> None:
-        write_results(read_comparison(config, work, primary, partial=True), out)
+        write_results(read_comparison(kept, work, primary, notes, partial=True), out)
 
-    if any(cell_file(work, cell).exists() for cell in cells_of(config)):
+    if any(cell_file(work, cell).exists() for cell in cells_of(kept)):
         write()
     for cell in run_comparison(config, work, jobs=jobs):
         if cell.ran:
@@ -236,13 +248,32 @@ def write_results(comparison: Comparison, out: Path) -> None:
     write_text(out / TABLE, to_markdown(small.table()))
 
 
-def _adopt(config: ComparisonConfig, file: Path, work: Path) -> None:
+def stored_results(config: ComparisonConfig, file: Path) -> Comparison | None:
+    """What an earlier run left of a part in `file`, wherever its data lay; None: nothing.
+
+    Raises:
+        InputError: the file is damaged, or has trainings that are not of these settings and would be lost.
+    """
     if not file.exists():
-        return
-    wanted = {cell.key for cell in cells_of(config)}
-    for cell, found in as_cells(load_comparison(file)):
-        if cell.key in wanted and not cell_file(work, cell).exists():
-            write_text(cell_file(work, cell), json.dumps(found) + "\n")
+        return None
+    found = load_comparison(file)
+    suite = found.config.suite
+    if _file_name(suite.name) == _file_name(config.suite.name):
+        suite = replace(suite, name=config.suite.name, data=config.suite.data)
+    found = replace(found, config=replace(found.config, suite=suite))
+    seeds = max(config.seeds, found.config.seeds)
+    wanted = {cell.key for cell in cells_of(replace(config, seeds=seeds))}
+    strange = [cell for cell, _ in as_cells(found) if cell.key not in wanted]
+    if strange:
+        raise InputError(
+            f"{file} has trainings of other settings, {strange[0].arms[0]} among them: choose another --out, or move "
+            "it away."
+        )
+    return found
+
+
+def _file_name(suite: str) -> str:
+    return suite.rpartition(":")[2].rpartition("/")[2]
 
 
 def read_map(folder: Path) -> dict[str, Comparison]:

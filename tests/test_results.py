@@ -88,10 +88,38 @@ def test_what_was_kept_of_single_tasks_is_said_where_others_are_asked_for(writte
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"config": {"what": 1}, "primary": "", "notes": []}'])
 def test_what_is_no_result_is_refused(tmp_path, text):
     (tmp_path / "x.json").write_text(text)
-    with pytest.raises(InputError, match="run it again"):
+    with pytest.raises(InputError, match="delete it and run it again"):
         load_comparison(tmp_path / "x.json")
     with pytest.raises(InputError):
         load_comparison(tmp_path / "none.json")
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        *({name: None} for name in ("seeds", "tasks", "notes", "missing", "config")),
+        {"seeds": [1, 2]},
+        {"tasks": [{"a": 1}]},
+        {"gains": 1},
+    ],
+    ids=str,
+)
+def test_a_damaged_result_is_refused(written, tmp_path, damage):
+    folder, _ = written
+    whole = json.loads((folder / "comparison.json").read_text())
+    (tmp_path / "x.json").write_text(json.dumps(whole | damage))
+    with pytest.raises(InputError, match=r"x\.json is no result of a comparison"):
+        load_comparison(tmp_path / "x.json")
+
+
+def test_rows_without_their_rate_are_refused(written, tmp_path):
+    folder, _ = written
+    whole = json.loads((folder / "comparison.json").read_text())
+    for row in whole["seeds"]:
+        del row["rate"]
+    (tmp_path / "x.json").write_text(json.dumps(whole))
+    with pytest.raises(InputError, match="a row lacks rate"):
+        load_comparison(tmp_path / "x.json")
 
 
 def test_cells_come_back_from_results(written):

@@ -13,9 +13,10 @@ from metalora.cli import app
 from metalora.errors import InputError
 from metalora.evaluation.cells import SuiteConfig
 from metalora.evaluation.comparison import RESULTS, ComparisonConfig
+from metalora.evaluation.running import cells_of
 from metalora.figures import arm_style
-from metalora.results import FOLDER, bundled_results, load_comparison
-from metalora.studies import LOG, STUDIES, TABLE, Study, results_to_show, run_part, settings
+from metalora.results import FOLDER, as_cells, bundled_results, load_comparison
+from metalora.studies import LOG, STUDIES, TABLE, Study, results_to_show, run_part, settings, stored_results
 from metalora.training import TrainingConfig
 
 TINY = ComparisonConfig(
@@ -74,6 +75,41 @@ def test_rows_are_written_after_every_training_and_not_run_again(tmp_path, monke
     assert pair[0].rows.equals(pair[1].rows)
 
 
+def test_rows_of_more_seeds_and_of_data_elsewhere_are_kept(tmp_path):
+    out = tmp_path / "out"
+    list(run_part(TINY, out, tmp_path / "work", "pooled", 1, ["A word."]))
+    before = load_comparison(out / RESULTS)
+    assert before.notes == ("A word.",)
+    fewer = settings(TINY, data="elsewhere", final=True, seeds=1)
+    assert not any(cell.ran for cell in run_part(fewer, out, tmp_path / "other", "pooled", 1))
+    after = load_comparison(out / RESULTS)
+    assert (after.config.seeds, after.missing) == (2, 0)
+    assert after.rows.equals(before.rows)
+
+
+def test_trainings_of_other_settings_are_not_written_over(tiny, tmp_path):
+    place = ("--out", tmp_path / "out", "--work", tmp_path / "work", "--jobs", 1, "--final")
+    assert call("tiny", "--part", "one", "--seeds", 1, *place).exit_code == 0
+    shutil.move(tmp_path / "out" / "tiny" / "one", tmp_path / "out" / "tiny" / "two")
+    before = {file: file.read_bytes() for file in (tmp_path / "out").rglob("*") if file.is_file()}
+    found = call("tiny", "--part", "two", *place)
+    assert found.exit_code == 2
+    assert "trainings of other settings" in found.output and "--out" in found.output
+    assert {file: file.read_bytes() for file in (tmp_path / "out").rglob("*") if file.is_file()} == before
+
+
+@pytest.mark.parametrize(
+    "name", [name for name in bundled_results() if "/" in name], ids=lambda name: name.replace("/", "-")
+)
+def test_what_is_bundled_is_not_trained_again_wherever_the_data_lie(name):
+    study, part = name.split("/")
+    config = settings(STUDIES[study].parts[part], data="else/where", final=True)
+    found = stored_results(config, FOLDER / name / RESULTS)
+    seeds = range(found.config.seeds)
+    wanted = {cell.key for cell in cells_of(config) if cell.training.seed in seeds}
+    assert len({cell.key for cell, _ in as_cells(found)} & wanted) == len(wanted) - found.missing
+
+
 def test_budgets_are_equal_where_a_code_names_factors(tmp_path):
     list(run_part(replace(TINY, seeds=1), tmp_path / "out", tmp_path / "work", "pooled", 1))
     rows = load_comparison(tmp_path / "out" / RESULTS).rows.drop_duplicates("method").set_index("method")
@@ -82,16 +118,19 @@ def test_budgets_are_equal_where_a_code_names_factors(tmp_path):
 
 
 def test_the_command_runs_a_part_and_logs_what_is_final(tiny, tmp_path):
-    out = tmp_path / "results"
-    place = ("--out", out, "--work", tmp_path / "work", "--seeds", 1, "--jobs", 1)
-    found = call("tiny", "--part", "one", *place)
+    out, place = tmp_path / "results", ("--work", tmp_path / "work", "--seeds", 1, "--jobs", 1)
+    found = call("tiny", "--part", "one", "--out", out, *place)
     assert found.exit_code == 0, found.output
     assert not (out / "tiny" / LOG).exists()
     assert load_comparison(out / "tiny" / "one" / RESULTS).config.suite.development
     assert "tiny, one" in found.output and "lora-equal-budget@4-routed" in found.output
     assert "| lora-equal-budget@4-routed |" in (out / "tiny" / "one" / TABLE).read_text()
+    refused = call("tiny", "--part", "one", "--final", "--out", out, *place)
+    assert refused.exit_code == 2 and "trainings of other settings" in refused.output
+    assert not (out / "tiny" / LOG).exists()
+    out = tmp_path / "final"
     for _ in range(2):
-        assert call("tiny", "--part", "one", "--final", *place).exit_code == 0
+        assert call("tiny", "--part", "one", "--final", "--out", out, *place).exit_code == 0
     lines = [json.loads(line) for line in (out / "tiny" / LOG).read_text().splitlines()]
     assert [line["parts"] for line in lines] == 2 * [{"one": {"seeds": 1, "steps": 2}}]
     assert not (out / "tiny" / "two").exists()
@@ -99,7 +138,13 @@ def test_the_command_runs_a_part_and_logs_what_is_final(tiny, tmp_path):
 
 @pytest.mark.parametrize(
     ("words", "told"),
-    [(["nothing"], "primary"), (["tiny", "--part", "three"], "one"), (["tiny", "--seeds", "0"], "seeds")],
+    [
+        (["nothing"], "primary"),
+        (["nothing", "--figure", "x.html"], "primary"),
+        (["tiny", "--part", "three"], "one"),
+        (["map", "--part", "three", "--figure", "x.html"], "steps-600"),
+        (["tiny", "--seeds", "0"], "seeds"),
+    ],
 )
 def test_wrong_words_are_told_in_a_sentence(tiny, words, told):
     found = call(*words)

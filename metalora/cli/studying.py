@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from metalora.cli.following import follow
-from metalora.cli.messages import Bar, leave, tell_table
+from metalora.cli.messages import Bar, leave, skipped_note, tell_table
 from metalora.cli.options import verb
 
 
@@ -19,7 +19,7 @@ def study(
     name: Annotated[str | None, typer.Argument(help="Study; left out: list them.", show_default=False)] = None,
     part: Annotated[list[str] | None, typer.Option(help="Part of it; repeatable. Left out: all.")] = None,
     data: Annotated[str, typer.Option(help="Where CIFAR-10 lies.")] = "data",
-    seeds: Annotated[int | None, typer.Option(help="Only so many seeds, the first ones.")] = None,
+    seeds: Annotated[int | None, typer.Option(help="At most so many seeds, the first ones.")] = None,
     download: Annotated[bool, typer.Option("--download", help="Fetch data that are not here.")] = False,
     final: Annotated[
         bool, typer.Option("--final", help="Score unseen tasks and test images; every call is logged.")
@@ -52,13 +52,20 @@ def study(
     from metalora.gain_map import gain_map
     from metalora.methods import choices
     from metalora.results import FOLDER, load_comparison
-    from metalora.studies import STUDIES, log_final, read_map, run_part, settings
+    from metalora.studies import STUDIES, log_final, read_map, run_part, settings, stored_results
     from metalora.studies import study as find
 
     if name is None:
         rows = [[key, ", ".join(found.parts), found.question] for key, found in STUDIES.items()]
         tell_table("Studies", ("name", "parts", "question"), rows)
         return
+    known = find(name).parts
+    for chosen in part or ():
+        if chosen not in known:
+            raise InputError(f"The study {name} has no part {chosen!r}: use {choices(chosen, known)}.")
+    for count, value in (("seeds", seeds), ("jobs", jobs)):
+        if value is not None:
+            whole(count, value)
     kind = "final" if final else "development"
     folder = out or (FOLDER if final else Path("results/development"))
     if figure is not None:
@@ -71,27 +78,22 @@ def study(
         draw(gain_figure(gain_map(found), theme="print"), figure)
         typer.echo(f"The map is in {figure}.")
         return
-    for count, value in (("seeds", seeds), ("jobs", jobs)):
-        if value is not None:
-            whole(count, value)
-    known = find(name).parts
-    for chosen in part or ():
-        if chosen not in known:
-            raise InputError(f"The study {name} has no part {chosen!r}: use {choices(chosen, known)}.")
     asked = {"data": data, "download": download, "final": final, "seeds": seeds}
     parts = {key: settings(known[key], **asked) for key in known if key in (part or known)}
-    suites = {}
+    suites, notes = {}, {}
     for key, config in parts.items():
+        stored_results(config, folder / name / key / RESULTS)  # what is wrong with them is told before a training
         with Bar(f"Reading pictures for {key}") as bar:
-            suites[key], notes = check_comparison(config, bar.tell)
-        for note in notes:
+            suites[key], notes[key] = check_comparison(config, bar.tell)
+        notes[key] += [skipped_note(suites[key].skipped)] if suites[key].skipped else []
+        for note in notes[key]:
             typer.echo(f"Note: {note}", err=True)
     if final:
         log_final(name, parts, folder)
     try:
         for key, config in parts.items():
             own = work / kind / name / key
-            cells = run_part(config, folder / name / key, own, suites[key].primary, jobs)
+            cells = run_part(config, folder / name / key, own, suites[key].primary, jobs, notes[key])
             for _ in follow(f"{name}, {key}", cells, own, count_cells(config)):
                 pass  # it tells
     except KeyboardInterrupt as error:

@@ -11,6 +11,7 @@ from metalora.errors import InputError
 from metalora.methods import METHODS, RIVALS, choices, method
 
 SET_SIZE = 8  # of training, for arms that are used with sets of any size
+MOST_DIGITS = 6  # of a set's size; sets as large are whole tasks
 DEFAULT = ("original", "lora", "multi-lora", "metalora-cp", "metalora-tr", "metalora-tr@8", "lora-equal-budget")
 CONTROLS = (
     "metalora-cp-constant",
@@ -21,7 +22,8 @@ CONTROLS = (
 )
 _NAME = re.compile(
     r"(?P<method>.*?)(?P<named>-named)?(-(?P<variant>constant|shuffled|oracle|equal-budget))?"
-    r"(@(?P<size>all|[1-9]\d*)(-(?P<use>routed|renormalised|undone))?)?$"
+    r"(@(?P<size>all|[1-9]\d*)(-(?P<use>routed|renormalised|undone))?)?",
+    re.DOTALL,
 )
 USES = {  # what a static method can make of a set
     "standardised": "are standardised together",
@@ -111,7 +113,7 @@ def arm(name: str) -> Arm:
     Raises:
         InputError: the name is none, or the combination makes no sense.
     """
-    parts = _NAME.match(name)
+    parts = _NAME.fullmatch(name)
     if parts["method"] not in METHODS | RIVALS:
         raise InputError(f"Unknown method {name!r}: use {choices(name, (*DEFAULT, *CONTROLS), most=12)}.")
     generated, variant, size = method(parts["method"]).generated, parts["variant"], parts["size"]
@@ -119,6 +121,8 @@ def arm(name: str) -> Arm:
         raise InputError(f"{name!r} makes no sense, {parts['method']} has no core: use metalora-cp or metalora-tr.")
     if variant == "equal-budget" and parts["method"] != "lora":
         raise InputError(f"{name!r} is not offered: the equal-budget row is lora-equal-budget.")
+    if variant == "equal-budget" and parts["named"]:
+        raise InputError(f"{name!r} is not offered: LoRA of equal budget names nothing, use lora-equal-budget.")
     if variant == "constant" and (size or parts["named"]):
         raise InputError(f"{name!r} makes no sense: a constant core is the same for any set and names nothing.")
     if variant == "oracle" and not parts["named"]:
@@ -129,6 +133,9 @@ def arm(name: str) -> Arm:
         raise InputError(f"{name!r} makes no sense: one image is no set, the row without it is {parts['method']}.")
     if parts["use"] and generated:
         raise InputError(f"{name!r} is not offered: static methods have a use of sets, as in lora@8-{parts['use']}.")
+    if size and size != "all" and len(size) > MOST_DIGITS:
+        most = f"{10**MOST_DIGITS - 1:,}"
+        raise InputError(f"{name!r} asks for sets of more than {most} images: use fewer, or @all for whole tasks.")
     used = {None: 1, "all": None}.get(size, size)
     in_sets = size is not None or variant == "oracle"
     return Arm(

@@ -79,6 +79,11 @@ SENSELESS = [
     "metalora-tr-oracle",
     "metalora-tr-named-constant",
     "original-named",
+    "lora-named-equal-budget",
+    "lora\n",
+    "lora\nx",
+    f"metalora-tr@{10**23}",
+    f"metalora-tr@{'9' * 5000}",
     "metalora-tr@8-routed",
     "lora@8-guessed",
 ]

@@ -3,13 +3,14 @@
 import itertools
 import json
 import math
+import warnings
 from dataclasses import replace
 
 import pytest
 
 import metalora
 from metalora.config import AdapterConfig
-from metalora.errors import InputError
+from metalora.errors import InputError, LayersLeftOut
 from metalora.evaluation.cells import SuiteConfig, equal_budget, run_cell
 from metalora.evaluation.comparison import ComparisonConfig
 from metalora.evaluation.running import (
@@ -128,6 +129,28 @@ def test_cells_under_way_say_how_far_they_are_and_leave_only_their_result(tmp_pa
     assert seen[0] == UnderWay("lora on resnet20, seed 0, rate 0.003", 0.5, began=0.25) and len(seen) == 3
     assert {file.suffix for file in (tmp_path / CELLS).iterdir()} == {".json"}
     assert not under_way(tmp_path)
+
+
+def test_a_folder_that_is_lost_meanwhile_is_told(tmp_path, monkeypatch):
+    def lose(cell, checkpoint, tell):
+        (tmp_path / CELLS).write_text("in the way")
+        tell(Progress(1, 4, {}, {}, 1.0, 1.0))
+
+    monkeypatch.setattr("metalora.evaluation.running.run_cell", lose)
+    with pytest.raises(InputError, match="Cannot write"):
+        list(run_comparison(QUICK, tmp_path, jobs=1))
+
+
+def test_what_cells_warn_of_is_passed_on_once_and_layers_that_are_left_out_are_not(tmp_path, monkeypatch):
+    def warn(cell, checkpoint, tell):
+        warnings.warn("It is not compiled.", stacklevel=1)
+        warnings.warn("Not adapted.", LayersLeftOut, stacklevel=1)
+        return {"rows": []}
+
+    monkeypatch.setattr("metalora.evaluation.running.run_cell", warn)
+    with pytest.warns(UserWarning) as told:
+        assert len(list(run_comparison(QUICK, tmp_path, jobs=1))) == 3
+    assert [str(warning.message) for warning in told] == ["It is not compiled."]
 
 
 def test_processes_give_what_one_process_gives(finished, tmp_path):
@@ -308,3 +331,22 @@ def test_what_concerns_one_training_leaves_the_others_as_they_are():
     assert concerned("neutral", 0.0) == {"metalora-tr"} and concerned("neutral_sets", 0.0) == {"metalora-cp@8"}
     # The shift of one LoRA row is undone as a mapping net reads it.
     assert concerned("mapping_rate", 1.0) == {*free, *named, "lora-equal-budget"}
+
+
+def test_settings_of_mapping_net_and_naming_leave_the_trainings_without_them_as_they_are():
+    rows = ("original", "lora", "lora@8-undone", "lora-named", "lora-equal-budget", "metalora-tr-constant")
+    rows += ("multi-lora", "multi-lora@8-undone", "metalora-tr", "metalora-tr-named@8")
+    config = ComparisonConfig(suite=SuiteConfig("cifar10-compositions"), backbones=("resnet20",), methods=rows)
+
+    def concerned(**settings):
+        trained = {name: settings.pop(name) for name in ("told", "name_factors") if name in settings}
+        other = replace(config, **settings, training=replace(config.training, **trained))
+        cells = zip(config.cells(0, 0.01), other.cells(0, 0.01), strict=True)
+        return {one.arms[0] for one, two in cells if one.key != two.key}
+
+    mapped = {"lora", "lora-equal-budget", "multi-lora", "metalora-tr", "metalora-tr-named@8"}
+    assert concerned(hidden=16) == concerned(extractor="stem") == mapped
+    assert concerned(told=0.3) == {"metalora-tr-named@8"}
+    assert concerned(name_factors=0.3) == {"metalora-tr-named@8", "lora-named"}
+    config = replace(config, methods=("lora", "multi-lora"))  # nothing is undone
+    assert not concerned(hidden=16)

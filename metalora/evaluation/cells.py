@@ -122,16 +122,18 @@ def run_cell(
     Returns:
         "cell" (the settings), "rows" (a dict per arm, split, gallery and K), "tasks" (accuracies of
         single tasks) and "confusion" (how often each class was taken for each, at the first K), plain values.
+
+    Raises:
+        InputError: the settings do not serve, see `check_comparison`, the checkpoint is of other ones, or the loss is
+            not finite.
     """
     suite = _suite(config.suite, config.training.seed)
     size = image_size_for(config.backbone, suite.image_size)
     backbone = load_backbone(config.backbone, image_size=size, download=config.download)
-    adapter = config.adapter
-    if config.equal_budget:
-        adapter = equal_budget(backbone, adapter)
+    adapter = equal_budget(backbone, config.adapter) if config.equal_budget else config.adapter
     model = adapt(backbone, adapter, download=config.download)
     training = config.training
-    read_by = adapter.extractor, config.backbone, training.precision, training.device
+    read_by = config.adapter.extractor, config.backbone, training.precision, training.device
     features = _features(config.suite, training.seed, *read_by)
     milliseconds = _train(model, suite, training, features, checkpoint, tell)
     budget = model.budget().loc["total"]
@@ -151,7 +153,8 @@ def run_cell(
     arms = [arm(name) for name in config.arms]
     reader = None
     if any(row.use == "undone" for row in arms):
-        reader = train_reader(backbone, suite, adapter, training, features)
+        # By the comparison's settings: LoRA of equal budget has no mapping net that would tell them.
+        reader = train_reader(backbone, suite, config.adapter, training, features)
     alone = embedded_sides(model, suite, replace(_protocol(arms[0], training), set_size=1, use=None), features)
     for row in arms:
         protocol = _protocol(row, training)
@@ -216,7 +219,7 @@ def _train(
 
 def _measure(
     suite: Suite,
-    arm: Arm,
+    row: Arm,
     config: CellConfig,
     protocol: Protocol,
     features: SideFeatures,
@@ -225,11 +228,11 @@ def _measure(
 ) -> None:
     """Add the rows of one arm to `found`."""
     own = {
-        "method": arm.name,
+        "method": row.name,
         **shared,
-        "set_size": arm.set_size or "all",
-        "generated": arm.generated,
-        "static": arm.static and arm.set_size == 1,
+        "set_size": row.set_size or "all",
+        "generated": row.generated,
+        "static": row.static and row.set_size == 1,
         "validation": validation_accuracy(suite, features, protocol=protocol),
     }
     for place, queries, predicted in measure(suite, features, config.ks, protocol):
@@ -239,14 +242,20 @@ def _measure(
             [suite.classes[i] for i in queries.labels.tolist()],
             [suite.classes[i] for i in predicted.tolist()],
         )
-        where = {"method": arm.name, "backbone": config.backbone, "seed": config.training.seed, **place}
+        where = {"method": row.name, "backbone": config.backbone, "seed": config.training.seed, **place}
         found["tasks"] += per_task_accuracy(confusion).assign(**where).to_dict("records")
         if place["k"] == config.ks[0] and place["gallery"] == suite.primary:
             found["confusion"] += confusion.assign(**where).to_dict("records")
 
 
+def total_parameters(model: AdaptedModel) -> int:
+    """Parameters of the adapters and of what generates their cores."""
+    total = model.budget().loc["total"]
+    return int(total["adapter_parameters"] + total["generator_parameters"])
+
+
 def equal_budget(backbone: torch.nn.Module, config: AdapterConfig) -> AdapterConfig:
-    """LoRA whose rank is raised until its parameters reach the reference method's total.
+    """LoRA whose rank is raised until its parameters reach the reference method's total, or it has the largest.
 
     A layer's rank is the smaller of that rank and the layer's largest.
 
@@ -254,8 +263,7 @@ def equal_budget(backbone: torch.nn.Module, config: AdapterConfig) -> AdapterCon
         config: of the reference method, `REFERENCE`.
     """
     reference = adapt(backbone, config)
-    total = reference.budget().loc["total"]
-    goal = int(total["adapter_parameters"] + total["generator_parameters"])
+    goal = total_parameters(reference)
     sides = {name: layer_sides(layer.base) for name, layer in reference.layers.items()}
 
     def parameters(rank: int) -> int:

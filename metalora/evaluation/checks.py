@@ -3,13 +3,18 @@
 import warnings
 from collections.abc import Callable
 
+from torch.nn.modules.batchnorm import _BatchNorm
+
 from metalora.adapting import adapt
-from metalora.backbones import image_size_for, load_backbone
+from metalora.arms import arm
+from metalora.backbones import Backbone, image_size_for, load_backbone
 from metalora.device import autocast, pick_device
 from metalora.errors import InputError, LayersLeftOut
-from metalora.evaluation.cells import equal_budget
+from metalora.evaluation.cells import CellConfig, equal_budget, total_parameters
 from metalora.evaluation.comparison import ComparisonConfig
 from metalora.evaluation.scoring import check_galleries
+from metalora.evaluation.undoing import make_reader
+from metalora.methods import method
 from metalora.suites.base import Suite
 
 
@@ -22,7 +27,8 @@ def check_comparison(
         progress: called while the suite is read, see `load_suite`.
 
     Raises:
-        InputError: the device, a backbone, a method's rank or targets, the suite or K does not serve.
+        InputError: the device, a backbone, a method's rank or targets, the suite or K does not serve, or a row makes a
+            use of sets that the backbone or the suite does not have.
     """
     with autocast(pick_device(config.training.device), config.training.precision):
         pass
@@ -38,12 +44,33 @@ def check_comparison(
             warnings.simplefilter("always")
             try:
                 # The reference is adapted first, so that its extractor is here when the equal budget is counted.
-                adapt(backbone, cell.adapter, download=config.download)
+                model = adapt(backbone, cell.adapter, download=config.download)
                 if cell.equal_budget:
-                    adapt(backbone, equal_budget(backbone, cell.adapter))
+                    goal = total_parameters(model)
+                    model = adapt(backbone, equal_budget(backbone, cell.adapter))
             except InputError as error:  # whose rank follows from the one that was given
                 where = f"{cell.arms[0]} on {cell.backbone}, rank {config.rank}"
                 raise InputError(f"{where}: {error}") from error
+        _check_uses(cell, backbone, suite)
+        if cell.equal_budget and (largest := total_parameters(model)) < goal:
+            notes.append(
+                f"{cell.arms[0]} on {cell.backbone}: the budgets are not equal, LoRA has {largest:,} parameters at its "
+                f"largest rank, {method(cell.adapter.method).title} {goal:,}."
+            )
         left_out = [warning.message for warning in told if issubclass(warning.category, LayersLeftOut)]
         notes += [f"{cell.arms[0]} on {cell.backbone}: {words}" for words in left_out]
     return suite, notes
+
+
+def _check_uses(cell: CellConfig, backbone: Backbone, suite: Suite) -> None:
+    """See that backbone and suite have what the rows make of sets."""
+    for row in map(arm, cell.arms):
+        if row.use == "renormalised" and not any(isinstance(module, _BatchNorm) for module in backbone.modules()):
+            raise InputError(f"{row.name} needs BatchNorm layers, {cell.backbone} has none: leave it out.")
+        if row.use == "undone":
+            try:
+                with warnings.catch_warnings():
+                    warnings.simplefilter("ignore", LayersLeftOut)  # the reader leaves all layers as they are
+                    make_reader(backbone, suite, cell.adapter, download=cell.download)
+            except InputError as error:
+                raise InputError(f"{row.name} on {cell.backbone}: {error}") from error

@@ -21,7 +21,9 @@ from metalora.states import write_text
 from metalora.training import TrainingConfig
 
 RESULTS = "comparison.json"
-NO_FREE_CODE = {"spread": None, "radius": 0.0}  # one value, so that other settings of it make no other cell
+# One value, so that other settings of it make no other cell.
+NO_FREE_CODE = {"spread": None, "radius": 0.0}
+NO_MAPPING_NET = {"hidden": AdapterConfig.hidden, "extractor": AdapterConfig.extractor}
 
 
 @dataclass(frozen=True)
@@ -60,6 +62,7 @@ class ComparisonConfig:
         AdapterConfig(hidden=self.hidden, spread=self.spread, radius=self.radius)
         if not self.methods or not self.backbones:
             raise InputError("Name at least one method and one backbone.")
+        object.__setattr__(self, "backbones", tuple(dict.fromkeys(self.backbones)))
         named = [row.name for row in self.arms if row.named]  # unknown names are told at once
         if named and not self.suite.factors:
             raise InputError(f"{named[0]} needs a suite of named factors, {self.suite.name} has none: leave it out.")
@@ -85,7 +88,8 @@ class ComparisonConfig:
         if equal:  # the largest of the rows that it is held against
             first = next((row for row in self.arms if row.method == REFERENCE and row.named), arm(REFERENCE))
         code = {"spread": self.spread, "radius": self.radius} if free else NO_FREE_CODE
-        adapter = replace(self._adapter(first.method, first, seed), **code)
+        reads = {} if equal or _maps(rows) else NO_MAPPING_NET
+        adapter = replace(self._adapter(first.method, first, seed), **code, **reads)
         names = tuple(row.name for row in rows)
         return CellConfig(names, backbone, self.suite, adapter, training, self.ks, equal, self.download)
 
@@ -129,6 +133,11 @@ def _generates(row: Arm) -> bool:
     return method(row.method).generated and row.core == "generated"
 
 
+def _maps(rows: list[Arm]) -> bool:
+    """Whether a mapping net is trained for these rows: one that makes their cores, or reads the shifts to undo."""
+    return _generates(rows[0]) or any(row.use == "undone" for row in rows)
+
+
 def _idle(rows: list[Arm], training: TrainingConfig) -> dict[str, float]:
     """One value for every setting that does not concern the training of these rows, so that it makes no other one."""
     first, idle = rows[0], {}
@@ -138,8 +147,12 @@ def _idle(rows: list[Arm], training: TrainingConfig) -> dict[str, float]:
         idle["neutral"] = 0.0
     if not free or training.set_size == 1:
         idle["neutral_sets"] = 0.0
-    if not generates and not any(row.use == "undone" for row in rows):  # by a mapping net, too
+    if not _maps(rows):
         idle["mapping_rate"] = 1.0
+    if not (generates and first.named):
+        idle["told"] = TrainingConfig.told
+    if not first.named:
+        idle["name_factors"] = TrainingConfig.name_factors
     return idle
 
 

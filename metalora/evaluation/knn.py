@@ -109,6 +109,12 @@ def knn_routed(
     Args:
         query_sets, gallery_sets: the number of each row's set, of shape (Q,) and (G,).
         images: as many nearest sets are searched as hold so many gallery images, and at least the largest K.
+
+    Returns:
+        Predicted labels (Q,) for every K.
+
+    Raises:
+        InputError: as `knn_predict`.
     """
     predictions = {k: torch.empty(len(queries), dtype=labels.dtype, device=queries.device) for k in ks}
     numbers, member = gallery_sets.unique(return_inverse=True)

@@ -58,9 +58,14 @@ def embedded_sides(
 
 
 def validation_accuracy(suite: Suite, features: SideFeatures, k: int = 5, protocol: Protocol | None = None) -> float:
-    """k-NN accuracy of validation images of seen tasks against the seen tasks' gallery."""
+    """k-NN accuracy of validation images of seen tasks against the seen tasks' gallery.
+
+    Args:
+        k: or as many images as the smallest gallery has.
+    """
     queries, gallery = suite.sides["validation"], suite.sides["seen gallery"]
-    k = min(k, len(gallery))
+    tasks = gallery.tasks.bincount(minlength=len(suite.tasks))[queries.tasks.unique()]
+    k = min(k, len(gallery) if suite.primary == "pooled" else int(tasks.min()))
     found = predict(queries, features("validation"), gallery, features("seen gallery"), [k], suite.primary, protocol)
     return accuracy(found[k], queries)
 
@@ -103,16 +108,19 @@ def check_galleries(suite: Suite, ks: Sequence[int]) -> list[str]:
     """Refuse K that a gallery cannot serve; sentences on those it serves badly.
 
     Raises:
-        InputError: K is larger than a gallery, or below 1.
+        InputError: K is larger than the gallery of a task that queries are of, or below 1.
     """
     check_ks(ks)
     notes, k = [], max(ks)
-    for side in ("seen gallery", "unseen gallery"):
+    for split in ("seen", "unseen"):
+        side = f"{split} gallery"
         if side not in suite.sides:
             continue
         gallery = suite.sides[side]
-        for task in gallery.tasks.unique().tolist():
+        for task in suite.sides[f"{split} query"].tasks.unique().tolist():
             count = int((gallery.tasks == task).sum())
+            if not count:
+                raise InputError(f"Task {suite.tasks[task]!r} has queries and no image in the gallery: add pictures.")
             if count < k:
                 raise InputError(
                     f"K = {k} is larger than the gallery of task {suite.tasks[task]!r} ({count} images): "

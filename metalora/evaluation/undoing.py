@@ -24,22 +24,40 @@ from metalora.training import TrainingConfig, standardise
 READER = "metalora-tr"  # whose mapping net it is; its adapters stay untouched
 
 
+def make_reader(
+    backbone: torch.nn.Module, suite: Suite, adapter: AdapterConfig, *, download: bool = False
+) -> AdaptedModel:
+    """A model whose codes are to name the suite's factors, before its training.
+
+    Args:
+        adapter: of the comparison; its extractor and the width of its mapping net count.
+        download: fetch weights of an extractor that are not on this machine.
+
+    Raises:
+        InputError: the suite's factors have no names, one of its shifts cannot be undone, or the extractor is unknown
+            or not here.
+    """
+    if not suite.factors:
+        raise InputError(f"{suite.name} has no named factors to read: leave rows that undo shifts out.")
+    for shift in suite.sides["train"].shifts:
+        shift.undo(torch.zeros(1, 3, 1, 1))
+    counts = tuple(map(len, suite.factors))
+    settings = AdapterConfig(READER, rank=1, extractor=adapter.extractor, hidden=adapter.hidden, factors=counts)
+    return adapt(backbone, replace(settings, seed=adapter.seed), download=download)
+
+
 def train_reader(
     backbone: torch.nn.Module, suite: Suite, adapter: AdapterConfig, config: TrainingConfig, features: FeatureCache
 ) -> AdaptedModel:
     """A model whose codes name the suite's factors.
 
     Args:
-        adapter: of the row that is compared; its extractor and the width of its mapping net count.
+        adapter: as `make_reader` takes it.
 
     Raises:
-        InputError: the suite's factors have no names.
+        InputError: as `make_reader`.
     """
-    if not suite.factors:
-        raise InputError(f"{suite.name} has no named factors to read: leave rows that undo shifts out.")
-    counts = tuple(map(len, suite.factors))
-    settings = AdapterConfig(READER, rank=1, extractor=adapter.extractor, hidden=adapter.hidden, factors=counts)
-    reader = adapt(backbone, replace(settings, seed=adapter.seed)).to(pick_device(config.device))
+    reader = make_reader(backbone, suite, adapter).to(pick_device(config.device))
     device = next(reader.trained.parameters()).device
     standardise(reader, suite, config)
     trained = [*reader.mapping.hidden.parameters(), *reader.mapping.code.parameters()]
@@ -60,7 +78,11 @@ def train_reader(
 
 @torch.inference_mode()
 def undone(reader: AdaptedModel, suite: Suite, side: Examples, protocol: Protocol, features: FeatureCache) -> Examples:
-    """The images of `side`, each with the shift undone that the reader tells from its set."""
+    """The images of `side`, each with the shift undone that the reader tells from its set.
+
+    Raises:
+        InputError: a shift of the suite cannot be undone; told when the images are rendered.
+    """
     device, sets = next(reader.trained.parameters()).device, protocol.sets(side)
     with autocast(device, protocol.precision):
         codes = [
@@ -83,6 +105,10 @@ def _then_undo(shifts: tuple, task: int, other: int) -> Callable[[Tensor], Tenso
 def embed_undone(
     model: AdaptedModel, reader: AdaptedModel, suite: Suite, side: str, protocol: Protocol, features: FeatureCache
 ) -> Tensor:
-    """Embeddings (N, D) of a static method for the images of a side, whose shift is undone."""
+    """Embeddings (N, D) of a static method for the images of a side, whose shift is undone.
+
+    Raises:
+        InputError: a shift of the suite cannot be undone.
+    """
     shown = undone(reader, suite, suite.sides[side], protocol, features)
     return embed(model, shown, replace(protocol, set_size=1, use=None))

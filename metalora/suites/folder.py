@@ -4,7 +4,8 @@ PATH is a folder or an archive. Deeper folders below a class belong to the class
 around everything is looked through, so one task alone reads as PATH/class/picture.
 """
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 
 import torch
@@ -33,7 +34,8 @@ def folder(options: Options) -> Suite:
     of an unseen task half serves as gallery, half as query.
 
     Raises:
-        InputError: no picture can be read, one class only has enough of them, or a task to hold out is missing.
+        InputError: no picture can be read, fewer than two classes of seen tasks have enough of them, or a task to hold
+            out is missing.
     """
     pictures = decoded_pictures(options.data, options.image_size or 32, progress=options.progress)
     layout = read_layout(pictures)
@@ -47,16 +49,25 @@ def _number(names: Sequence[str]) -> tuple[tuple[str, ...], Tensor]:
     return values, torch.tensor([number[name] for name in names])
 
 
-def _require_two(classes: Sequence[str], options: Options) -> None:
-    if len(set(classes)) < 2:
-        raise InputError(
-            f"{options.data} has {len(set(classes)) or 'no'} class with {SMALLEST} pictures or more: two are needed."
-        )
+def _require_two(layout: Layout, options: Options, unseen: Collection[str] = (), apart: bool = False) -> None:
+    """See that seen tasks have two classes of enough pictures; `layout` has all, those that are too small as well."""
+    cells = zip(layout.tasks, layout.folders, strict=True)
+    sizes = Counter(cell for cell in cells if cell[0] not in unseen)
+    large = {cell if apart else cell[1] for cell, size in sizes.items() if size >= SMALLEST}
+    if len(large) >= 2:
+        return
+    small = {"/".join(filter(None, cell)): size for cell, size in sizes.items() if size < SMALLEST}
+    next_one = max(small, key=small.__getitem__, default=None)
+    why = f" (the largest of the others, {next_one}, has {small[next_one]})" if next_one else ""
+    raise InputError(
+        f"{options.data} has {len(large) or 'no'} class with {SMALLEST} pictures or more to train on{why}: "
+        f"two are needed, add pictures{' or hold out fewer tasks' if unseen else ''}."
+    )
 
 
 def _shifted(layout: Layout, options: Options) -> Suite:
+    _require_two(layout, options)
     layout, notes = leave_out_small(layout, SMALLEST)
-    _require_two(layout.folders, options)
     classes, labels = _number(layout.folders)
     parts = split(labels, SHARES, generator(options.seed))
     return shifted_suite("folder", layout.pictures, labels, classes, parts, TEN_SHIFTS, options, notes)
@@ -65,13 +76,15 @@ def _shifted(layout: Layout, options: Options) -> Suite:
 def _by_task(layout: Layout, options: Options) -> Suite:
     held_out_tasks(options.hold_out, sorted(set(layout.tasks)))
     apart = numbered_anew(layout)  # asked before a class is left out, which would leave a gap
+    _require_two(layout, options, options.hold_out, apart)
+    everything = layout
     layout, notes = leave_out_small(layout, SMALLEST, options.hold_out)
     names = [f"{t}/{f}" if apart else f for t, f in zip(layout.tasks, layout.folders, strict=True)]
-    _require_two(names, options)
     classes, labels = _number(names)
     tasks, task_of = _number(layout.tasks)
     present = replace(options, hold_out=tuple(name for name in options.hold_out if name in tasks))
     unseen = unseen_tasks(present, tasks)
+    _require_two(everything, options, [tasks[task] for task in unseen], apart)  # they may be drawn
     rows = _divide(task_of, labels, unseen, options)
     shifts = (unchanged,) * len(tasks)
     sides = {

@@ -118,7 +118,8 @@ def read_pictures(
     good = [(name, image) for name, image in results if isinstance(image, Tensor)]
     bad = tuple((name, reason) for name, reason in results if isinstance(reason, str))
     if not good:
-        raise InputError(f"{source} holds no picture that can be used ({len(bad)} unreadable): check the path.")
+        unreadable = f" ({len(bad)} unreadable)" if bad else ""
+        raise InputError(f"{source} holds no picture that can be used{unreadable}: check the path.")
     return ImageSet(torch.stack([image for _, image in good]), tuple(name for name, _ in good), bad)
 
 

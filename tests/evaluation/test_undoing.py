@@ -1,5 +1,7 @@
 """Reading a set's shift and undoing it."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -7,10 +9,10 @@ import metalora
 from metalora.config import AdapterConfig
 from metalora.errors import InputError
 from metalora.evaluation.embedding import Protocol, embed
-from metalora.evaluation.undoing import embed_undone, train_reader, undone
+from metalora.evaluation.undoing import embed_undone, make_reader, train_reader, undone
 from metalora.features import FeatureCache
 from metalora.states import generator
-from metalora.suites.tasks import COMPOSITIONS, DIGITS, TEN_SHIFTS
+from metalora.suites.tasks import COMPOSITIONS, CORRUPTIONS, DIGITS, TEN_SHIFTS
 from metalora.training import TrainingConfig
 
 
@@ -60,9 +62,14 @@ def test_embeddings_are_those_of_the_undone_images(digits, reading):
 
 
 def test_a_suite_without_names_has_nothing_to_read(digits):
-    from dataclasses import replace
-
     nameless = replace(digits, factors=(), levels=None)
     backbone = metalora.load_backbone("resnet20", image_size=8)
     with pytest.raises(InputError, match="no named factors"):
         train_reader(backbone, nameless, AdapterConfig("lora"), TrainingConfig(device="cpu"), FeatureCache(nameless))
+
+
+def test_a_suite_whose_shifts_lose_pixels_has_no_reader(digits):
+    train = replace(digits.sides["train"], shifts=CORRUPTIONS.shifts)
+    lossy = replace(digits, sides={**digits.sides, "train": train})
+    with pytest.raises(InputError, match="noise loses what it would take to undo it"):
+        make_reader(metalora.load_backbone("resnet20", image_size=8), lossy, AdapterConfig("lora"))

@@ -97,7 +97,7 @@ def test_tasks_to_hold_out_that_are_wrong_are_named(by_task):
 def test_folders_that_give_no_suite(tmp_path):
     with pytest.raises(InputError, match="check the path"):
         load_suite(f"folder:{tmp_path / 'nowhere'}")
-    with pytest.raises(InputError, match="no picture that can be used"):
+    with pytest.raises(InputError, match="no picture that can be used: check the path"):
         load_suite(f"folder:{tmp_path}")
     Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
     with pytest.raises(InputError, match="no class folders"):
@@ -105,6 +105,33 @@ def test_folders_that_give_no_suite(tmp_path):
     write_pictures(tmp_path / "cat", 8)
     with pytest.raises(InputError, match="two are needed"):
         load_suite(f"folder:{tmp_path}")
+
+
+def test_seen_tasks_need_two_classes(by_task):
+    for path in ("clay/cat", "clay/dog"):
+        write_pictures(by_task / path, 2)
+    for kind in ("photo", "sketch"):
+        for path in sorted((by_task / kind / "dog").iterdir()):
+            path.unlink()
+    folder = f"folder:{by_task}"
+    with pytest.raises(InputError, match=r"1 class .* to train on \(.* clay/cat, has 2\): two .* hold out fewer tasks"):
+        load_suite(folder, hold_out=["toy"])
+    with pytest.raises(InputError, match="1 class with 4 pictures or more"):
+        for seed in range(20):  # until toy is drawn
+            load_suite(folder, draw_unseen=1, seed=seed)
+    assert load_suite(folder, hold_out=["photo"]).classes == ("bird", "cat")
+
+
+def test_classes_that_are_too_small_are_told_where_none_is_left(tmp_path):
+    for path, count in (("photo/cat", 3), ("photo/dog", 3), ("sketch/cat", 2), ("sketch/dog", 3)):
+        write_pictures(tmp_path / path, count)
+    said = r"no class with 4 pictures or more to train on \(the largest of the others, {}, has 3\): two are needed"
+    with pytest.raises(InputError, match=said.format("sketch/dog")):
+        load_suite(f"folder:{tmp_path}", hold_out=["photo"])
+    with pytest.raises(InputError, match=said.format("photo/cat")):
+        load_suite(f"folder:{tmp_path}")
+    with pytest.raises(InputError, match=said.format("cat")):
+        load_suite(f"folder:{tmp_path / 'photo'}")
 
 
 @pytest.mark.parametrize(

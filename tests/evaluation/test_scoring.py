@@ -1,0 +1,20 @@
+"""k-NN accuracy on the galleries of a suite."""
+
+import pytest
+import torch
+from suite_checks import write_pictures
+
+from metalora.evaluation.scoring import check_galleries, validation_accuracy
+from metalora.suites import load_suite
+
+
+def test_validation_makes_do_with_the_smallest_gallery_of_a_task(tmp_path):
+    for seed, path in enumerate(("photo/cat", "photo/dog", "toy/cat", "toy/bird")):
+        write_pictures(tmp_path / path, 10, seed)
+    suite = load_suite(f"folder:{tmp_path}")
+    assert suite.primary == "within" and not check_galleries(suite, [1])
+
+    def by_class(side):
+        return torch.eye(len(suite.classes))[suite.sides[side].labels]
+
+    assert validation_accuracy(suite, by_class) == pytest.approx(1)  # of 4 images, 2 of either class

@@ -1,7 +1,8 @@
 """What an app works with: visitors' workspace, what carries their runs out, and adapters that are open."""
 
 import functools
-import shutil
+import os
+import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
@@ -23,6 +24,7 @@ from metalora.model import AdaptedModel
 from metalora.run_queue import RunQueue
 from metalora.run_status import Backend
 from metalora.runs import RunConfig, open_run
+from metalora.states import write_whole
 from metalora.storage import WEIGHTS, check_start, load, settings_of
 from metalora.suites.base import Suite
 from metalora.workspace import RUN, Workspace
@@ -90,8 +92,14 @@ class Laboratory:
         return (self.workspace.run_folder(visitor, run) / ADAPTER / WEIGHTS).exists()
 
     def runs(self, visitor: str) -> dict[str, str]:
-        """The visitor's runs, newest first, id → title."""
-        return {run: run_title(run, self.config(visitor, run)) for run in self.workspace.runs(visitor)}
+        """The visitor's runs, newest first, id → title; that of a damaged one says so."""
+        return {run: self._title(visitor, run) for run in self.workspace.runs(visitor)}
+
+    def _title(self, visitor: str, run: str) -> str:
+        try:
+            return run_title(run, self.config(visitor, run))
+        except InputError:  # which the page of the run tells
+            return run_title(run, None)
 
     def config(self, visitor: str, run: str) -> RunConfig:
         """Settings of a visitor's run.
@@ -108,13 +116,25 @@ class Laboratory:
         return shown.set_axis(["tasks", "gallery", "K", "accuracy in %"], axis=1)
 
     def packed(self, visitor: str, run: str) -> Path:
-        """A run's adapter as one zip file.
+        """A run's adapter as one zip file, written where it is not there or the adapter has changed since.
 
         Raises:
-            InputError: there is no such run of this visitor, or it has no adapter yet.
+            InputError: there is no such run of this visitor, it has no adapter yet, or the disk refuses.
         """
         adapter = self.workspace.adapter_folder(visitor, f"{RUN}{run}")
-        return Path(shutil.make_archive(str(adapter), "zip", adapter))
+        file = adapter.with_name(f"{adapter.name}.zip")
+        parts = sorted(part for part in adapter.iterdir() if not part.name.startswith("."))  # such is half written
+        written = max(part.stat().st_mtime_ns for part in parts)
+
+        def pack(temporary: Path) -> None:
+            with zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as archive:
+                for part in parts:
+                    archive.write(part, part.name)
+            os.utime(temporary, ns=(written, written))  # the age of what is in it, lest it pass for something newer
+
+        if not file.exists() or file.stat().st_mtime_ns != written:
+            write_whole((file, pack))
+        return file
 
     def open(self, visitor: str, name: str | None = None) -> OpenAdapter:
         """An adapter by its name in `adapters`.
@@ -167,8 +187,10 @@ class Laboratory:
         return config.load(seed)
 
 
-def run_title(run: str, config: RunConfig) -> str:
-    """A run in a list: when, what, where on."""
+def run_title(run: str, config: RunConfig | None) -> str:
+    """A run in a list: when, what, where on; or that its settings cannot be read."""
     date, time = run.split("-")[:2]
     when = f"{date[:4]}-{date[4:6]}-{date[6:]} {time[:2]}:{time[2:4]}"
+    if config is None:
+        return f"{when} cannot be read"
     return f"{when} {method(config.adapter.method).title} on {config.backbone}, {config.suite.name.split(':')[0]}"

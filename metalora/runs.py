@@ -127,19 +127,21 @@ def open_run(folder: Path) -> Run:
         InputError: there is none, or its run.json is damaged or of another version.
     """
     file = folder / SETTINGS
+    name = folder.absolute().name  # where a server keeps it is nobody's business
     try:
         found = json.loads(file.read_text(encoding="utf-8"))
         version = found.get("format_version")
     except (FileNotFoundError, NotADirectoryError) as error:
-        raise InputError(f"{folder} holds no run: there is no {SETTINGS} in it.") from error
+        raise InputError(f"{name} holds no run: there is no {SETTINGS} in it.") from error
     except (OSError, ValueError, AttributeError) as error:
-        raise InputError(f"{file} cannot be read ({error}): choose another folder.") from error
+        why = getattr(error, "strerror", None) or error
+        raise InputError(f"{name}/{SETTINGS} cannot be read ({why}): delete the run or choose another.") from error
     if version != FORMAT_VERSION:
-        raise InputError(f"{folder} has format version {version}, this metalora reads {FORMAT_VERSION}: train it anew.")
+        raise InputError(f"{name} has format version {version}, this metalora reads {FORMAT_VERSION}: train it anew.")
     try:
         run = Run(folder, RunConfig.from_dict(found["settings"]), found["status"], reason=found.get("reason"))
     except (KeyError, TypeError) as error:
-        raise InputError(f"{file} lacks settings ({error}): choose another folder.") from error
+        raise InputError(f"{name}/{SETTINGS} lacks settings ({error}): delete the run or choose another.") from error
     run.died = run.status == "running" and not is_alive(found.get("worker"))
     if run.died:
         run.status, run.reason = ("stopped", None) if run.stop_asked else ("failed", SILENT)

@@ -4,6 +4,7 @@ Tensors become entries of the file; everything around them becomes JSON in its h
 written whole: to a temporary name, then renamed.
 """
 
+import contextlib
 import hashlib
 import json
 import os
@@ -24,11 +25,13 @@ def write_whole(*files: tuple[Path, Callable[[Path], None]]) -> None:
     """Let every file's function fill a temporary file beside its path, then move all there: all or nothing.
 
     Raises:
-        InputError: the disk refuses, for instance because it is full.
+        InputError: the disk refuses, for instance because it is full, or a path is a folder.
     """
     temporaries: list[Path] = []
     try:
         for path, write in files:
+            if path.is_dir():
+                raise InputError(f"{path} is a folder: name a file.")
             path.parent.mkdir(parents=True, exist_ok=True)
             handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
             os.close(handle)
@@ -42,6 +45,25 @@ def write_whole(*files: tuple[Path, Callable[[Path], None]]) -> None:
     finally:
         for temporary in temporaries:
             temporary.unlink(missing_ok=True)
+
+
+def check_writable(folder: Path) -> None:
+    """See, before long work, whether files can be written in `folder`, which need not exist; nothing is left there.
+
+    Raises:
+        InputError: they cannot.
+    """
+    made: list[Path] = []
+    try:
+        made = [path for path in (folder, *folder.parents) if not path.exists()]
+        folder.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=folder).close()
+    except OSError as error:
+        raise InputError(f"Cannot write in {folder}: {error}; choose another place.") from error
+    finally:
+        for path in made:
+            with contextlib.suppress(OSError):  # it could not be made, or somebody uses it by now
+                path.rmdir()
 
 
 def write_text(path: Path, text: str) -> None:
@@ -68,8 +90,11 @@ def tensor_file(
     return Path(path), lambda temporary: save_file(copies, temporary, metadata)
 
 
-def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+def read_tensors(path: Path, advice: str = "write it again") -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Named tensors and JSON header of a file that `write_tensors` wrote.
+
+    Args:
+        advice: what to do about a damaged file.
 
     Raises:
         InputError: the file is missing, truncated or not safetensors.
@@ -82,7 +107,7 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     except FileNotFoundError as error:
         raise InputError(f"There is no file {path}.") from error
     except (SafetensorError, OSError, json.JSONDecodeError) as error:
-        raise InputError(f"{path} is not a whole safetensors file ({error}): write it again.") from error
+        raise InputError(f"{path} is not a whole safetensors file ({error}): {advice}.") from error
 
 
 def hash_tensors(tensors: dict[str, Tensor]) -> str:
@@ -113,8 +138,13 @@ def write_state(path: Path, state: dict[str, Any]) -> None:
 
 
 def read_state(path: Path) -> dict[str, Any]:
-    """The nested state that `write_state` wrote; tuples come back as lists."""
-    tensors, skeleton = read_tensors(path)
+    """The nested state that `write_state` wrote; tuples come back as lists.
+
+    Raises:
+        InputError: the file is missing, truncated or not safetensors.
+    """
+    # Nobody can write a checkpoint again.
+    tensors, skeleton = read_tensors(path, "if it is a torn checkpoint, delete it to train from the beginning")
 
     def rebuild(node: Any) -> Any:
         if not isinstance(node, dict):

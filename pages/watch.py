@@ -80,8 +80,16 @@ def _look(laboratory: Laboratory, token: str | None, run: str | None) -> list[An
         now = laboratory.backend.status(token, run) if token and run else None
         return [*_states(now), *_contents(laboratory, token, run, now)]
     except InputError as error:
-        resting = [gr.update(interactive=False)] * len(BUTTONS)
+        deletable = _is_there(laboratory, token, run)  # but damaged
+        resting = [gr.update(interactive=name == "delete" and deletable) for name in BUTTONS]
         return [str(error), "", "", *resting, EMPTY, gr.update(visible=False), ""]
+
+
+def _is_there(laboratory: Laboratory, token: str | None, run: str | None) -> bool:
+    try:
+        return bool(laboratory.workspace.run_folder(token or "", run or ""))
+    except InputError:
+        return False
 
 
 def _states(now: RunStatus | None) -> list[Any]:

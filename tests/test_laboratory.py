@@ -1,5 +1,6 @@
 """What an app works with, and whom it belongs to."""
 
+import os
 import zipfile
 from dataclasses import replace
 
@@ -13,6 +14,7 @@ from metalora.in_event import InEvent
 from metalora.laboratory import DEFAULT, RUN, Laboratory
 from metalora.runs import RunConfig
 from metalora.training import TrainingConfig
+from pages.watch import _look
 
 
 @pytest.fixture(scope="module")
@@ -53,6 +55,39 @@ def test_a_run_of_ones_own_is_opened_like_a_bundled_adapter(laboratory, trained)
     assert set(rows["tasks"]) == {"seen", "unseen"} and rows["accuracy in %"].str.match(r"\d+\.\d").all()
     with zipfile.ZipFile(laboratory.packed(visitor, run)) as archive:
         assert {"config.json", "adapter.safetensors"} <= set(archive.namelist())
+
+
+def test_an_adapter_is_packed_once_and_again_when_it_changes(laboratory, trained, monkeypatch):
+    visitor, run = trained
+    packed = laboratory.packed(visitor, run)
+    before = packed.stat()
+    assert laboratory.packed(visitor, run).stat().st_ino == before.st_ino  # not even replaced
+    with monkeypatch.context() as patch:
+        patch.setattr("metalora.states.Path.replace", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left")))
+        config = packed.with_suffix("") / "config.json"
+        os.utime(config, ns=(before.st_mtime_ns + 10**9,) * 2)
+        with pytest.raises(InputError, match="free some space"):
+            laboratory.packed(visitor, run)
+    assert packed.stat().st_ino == before.st_ino and not list(packed.parent.glob(".adapter.zip*"))  # whole, the old one
+    (packed.with_suffix("") / ".config.json.half").write_text("{")
+    assert laboratory.packed(visitor, run).stat().st_ino != before.st_ino
+    (packed.with_suffix("") / ".config.json.half").unlink()
+    with zipfile.ZipFile(packed) as archive:
+        assert set(archive.namelist()) == {"config.json", "adapter.safetensors"}
+
+
+def test_a_damaged_run_is_listed_as_such_beside_the_others(laboratory, trained):
+    visitor, run = trained
+    damaged = laboratory.workspace.prepare_run(visitor, laboratory.config(visitor, run))
+    (laboratory.workspace.run_folder(visitor, damaged) / "run.json").write_text("{")
+    titles = laboratory.runs(visitor)
+    assert list(titles) == [damaged, run] and titles[damaged].endswith(" cannot be read")
+    assert {DEFAULT, f"{RUN}{run}"} <= laboratory.adapters(visitor).keys()
+    told, *_, stop, resume, delete, download, _, _, _ = _look(laboratory, visitor, damaged)
+    assert told.startswith(f"{damaged}/run.json cannot be read") and "delete the run" in told
+    assert [button["interactive"] for button in (stop, resume, delete, download)] == [False, False, True, False]
+    laboratory.workspace.delete_run(visitor, damaged)
+    assert list(laboratory.runs(visitor)) == [run]
 
 
 def test_nobody_else_sees_it(laboratory, trained):

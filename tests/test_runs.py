@@ -145,8 +145,16 @@ def test_leave_to_download_is_no_other_setting(finished):
 )
 def test_a_damaged_folder_is_told(tmp_path, content, said):
     (tmp_path / "run.json").write_text(content)
-    with pytest.raises(InputError, match=said):
+    with pytest.raises(InputError, match=said) as told:
         open_run(tmp_path)
+    assert tmp_path.name in str(told.value) and str(tmp_path.parent) not in str(told.value)  # a server's own business
+
+
+def test_settings_that_cannot_be_opened_are_told_without_their_place(tmp_path):
+    (tmp_path / "run.json").mkdir()
+    with pytest.raises(InputError, match=r"cannot be read \(Is a directory\): delete the run") as told:
+        open_run(tmp_path)
+    assert str(tmp_path.parent) not in str(told.value)
 
 
 def test_a_folder_without_a_run_is_told(tmp_path):

@@ -9,6 +9,7 @@ from torch import nn
 from metalora import states
 from metalora.errors import InputError
 from metalora.states import (
+    check_writable,
     generator,
     hash_tensors,
     read_state,
@@ -60,6 +61,22 @@ def test_a_folder_that_is_a_file_is_told(tmp_path):
         write_text(tmp_path / "file" / "inside", "text")
 
 
+def test_a_file_that_is_a_folder_is_told(tmp_path):
+    with pytest.raises(InputError, match=rf"{tmp_path} is a folder: name a file\.$"):
+        write_text(tmp_path, "text")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_whether_a_folder_can_be_written_is_seen_without_a_trace(tmp_path):
+    (tmp_path / "file").write_text("")
+    check_writable(tmp_path)
+    check_writable(tmp_path / "deep" / "folder")
+    for place in (tmp_path / "file", tmp_path / "file" / "inside" / "deeper"):
+        with pytest.raises(InputError, match=f"Cannot write in {place}: .*choose another place"):
+            check_writable(place)
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
@@ -94,6 +111,13 @@ def test_the_state_of_an_optimiser_comes_back(tmp_path):
     for old, new in zip(optimiser.state.values(), restored.state.values(), strict=True):
         assert torch.equal(old["exp_avg"], new["exp_avg"])
         assert torch.equal(old["step"], new["step"])
+
+
+def test_a_torn_checkpoint_is_to_be_deleted(tmp_path):
+    write_state(tmp_path / "state", {"step": torch.ones(3)})
+    (tmp_path / "state").write_bytes((tmp_path / "state").read_bytes()[:-3])
+    with pytest.raises(InputError, match=r"state is not a whole .*delete it to train from the beginning\.$"):
+        read_state(tmp_path / "state")
 
 
 def test_a_hash_depends_on_names_and_values_but_not_on_order():

@@ -63,6 +63,7 @@ def compare(
     from metalora.evaluation.checks import check_comparison
     from metalora.evaluation.comparison import RESULTS
     from metalora.evaluation.running import CELLS, count_cells, read_comparison, run_comparison
+    from metalora.states import check_writable
     from metalora.storage import check_folder
 
     if jobs is not None and jobs < 1:
@@ -70,6 +71,11 @@ def compare(
     config = comparison_settings(given)
     folder = out or Path("results") / re.sub(r"[^\w.-]+", "-", config.suite.name).strip("-")
     check_folder(folder, owned=(CELLS, RESULTS))
+    json = given.get("json")
+    if json is not None:
+        if json.is_dir():
+            raise InputError(f"--json {json} is a folder: name a file.")
+        check_writable(json.parent)
     with Bar("Reading pictures") as bar:
         suite, notes = check_comparison(config, bar.tell)
     notes += [skipped_note(suite.skipped)] if suite.skipped else []
@@ -79,7 +85,7 @@ def compare(
             done = cell.done
     except KeyboardInterrupt as error:
         raise leave(f"Stopped: {done} finished trainings are kept, the same command goes on.", 1) from error
-    _tell(read_comparison(config, folder, suite.primary, notes), folder, given.get("json"))
+    _tell(read_comparison(config, folder, suite.primary, notes), folder, json)
 
 
 def comparison_settings(given: dict[str, Any]) -> Any:
@@ -99,7 +105,7 @@ def _tell(comparison: Any, folder: Path, json: Path | None) -> None:
 
     from metalora.evaluation.table_writers import to_terminal
 
+    to_terminal(comparison.table(), Console())  # first: what it took so long to find is seen, whatever the disk does
     comparison.write(folder)
     write_json(json, comparison.to_dict())
-    to_terminal(comparison.table(), Console())
     typer.echo(f"The table as CSV, Markdown and LaTeX, and all numbers as JSON, are in {folder}.")

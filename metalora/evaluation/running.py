@@ -1,5 +1,6 @@
 """`compare`, the main job: methods × backbones × seeds as independent cells, run where they are missing."""
 
+import contextlib
 import json
 import time
 import warnings
@@ -12,15 +13,16 @@ import joblib
 import pandas as pd
 
 from metalora.device import pick_device
-from metalora.errors import InputError
+from metalora.errors import InputError, LayersLeftOut
 from metalora.evaluation.cells import CellConfig, run_cell
 from metalora.evaluation.comparison import Comparison, ComparisonConfig
 from metalora.loop import Progress
 from metalora.methods import method
-from metalora.states import write_text
+from metalora.states import check_writable, write_text
 
 RATES = (1e-3, 3e-3, 6e-3)  # that `tune` tries
 CELLS = "cells"
+PARTS = ("rows", "tasks", "confusion")  # of a cell's result
 CHECKPOINT, STEPS = ".safetensors", ".steps"  # of a cell under way: what it resumes from; its name and steps done
 SECONDS_BETWEEN_WORDS = 1.0  # of a cell under way
 
@@ -59,20 +61,38 @@ def run_comparison(config: ComparisonConfig, folder: Path, *, jobs: int | None =
     """Run the cells that `folder` lacks, yielding after each; then `read_comparison` has the results.
 
     A cell that was interrupted goes on from its last checkpoint. In between, `under_way` tells how far cells are.
+    What cells warn of is warned of here, each once, whichever process they ran in; layers that are left out are not:
+    `check_comparison` tells them.
 
     Args:
         jobs: processes at a time; None: one per core for small networks on a CPU, one on an accelerator.
+
+    Raises:
+        InputError: the folder cannot be written, a cell or a checkpoint in it is damaged, or what a cell needs does not
+            serve, see `run_cell`.
     """
+    check_writable(folder / CELLS)
     forget_under_way(folder)
     rates = {}
     trials = _trials(config)
     started = _Clock(count_cells(config))
+    warned: set[str] = set()
     for cell, *found in _execute(trials, folder, jobs):
+        _warn(found[0], warned)
         yield started.tell(cell, *found)
     if trials:
         rates = best_rates([_read(folder, cell) for cell in trials])
     for cell, *found in _execute([with_rate(cell, rates) for cell in cells_of(config)], folder, jobs):
+        _warn(found[0], warned)
         yield started.tell(cell, *found)
+
+
+def _warn(result: dict[str, Any], warned: set[str]) -> None:
+    """Pass on what a cell warned of, but for what is in `warned`, and add it there."""
+    for words in result.get("warnings", ()):
+        if words not in warned:
+            warned.add(words)
+            warnings.warn(words, stacklevel=3)
 
 
 def count_cells(config: ComparisonConfig) -> int:
@@ -143,9 +163,7 @@ def read_comparison(
     known = known or {}
     present = [cell for cell in wanted if not partial or cell.key in known or cell_file(folder, cell).exists()]
     found = [known[cell.key] if cell.key in known else _read(folder, cell) for cell in present]
-    rows, tasks, confusion = (
-        pd.DataFrame([row for cell in found for row in cell[name]]) for name in ("rows", "tasks", "confusion")
-    )
+    rows, tasks, confusion = (pd.DataFrame([row for cell in found for row in cell[name]]) for name in PARTS)
     if len(rows):
         order = {row.name: i for i, row in enumerate(config.arms)}
         rows = rows.sort_values("method", key=lambda names: names.map(order), kind="stable")
@@ -201,12 +219,19 @@ def cell_file(folder: Path, cell: CellConfig) -> Path:
 
 
 def _read(folder: Path, cell: CellConfig) -> dict[str, Any]:
+    file = cell_file(folder, cell)
     try:
-        return json.loads(cell_file(folder, cell).read_text(encoding="utf-8"))
+        found = json.loads(file.read_text(encoding="utf-8"))
+        whole = isinstance(found, dict) and all(isinstance(found.get(name), list) for name in PARTS) and found["rows"]
     except FileNotFoundError as error:
         raise InputError(f"{folder} lacks the cell {cell.key}: run the comparison again to complete it.") from error
     except ValueError as error:
-        raise InputError(f"{cell_file(folder, cell)} is not whole: delete it and run the comparison again.") from error
+        raise InputError(f"{file} is not whole: delete it and run the comparison again.") from error
+    except OSError as error:
+        raise InputError(f"{file} cannot be read ({error.strerror}): run the comparison in another folder.") from error
+    if not whole:
+        raise InputError(f"{file} is no result of a training: delete it and run the comparison again.")
+    return found
 
 
 def _execute(
@@ -250,11 +275,14 @@ def _run_and_write(cell: CellConfig, folder: Path) -> tuple[str, dict[str, Any],
             told = time.monotonic()
 
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # check_comparison has told them, once for all seeds
+        with warnings.catch_warnings(record=True) as heard:
+            warnings.simplefilter("ignore", LayersLeftOut)  # check_comparison has told them, once for all seeds
             result = run_cell(cell, checkpoint, tell)
     finally:
-        steps.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # a folder that refuses this refuses what is written too, which is told
+            steps.unlink(missing_ok=True)
+    if heard:  # kept with the result, since a process can hand on nothing else
+        result["warnings"] = list(dict.fromkeys(str(warning.message) for warning in heard))
     write_text(file, json.dumps(result) + "\n")
     checkpoint.unlink(missing_ok=True)
     return cell.key, result, 1 - (began or 0)

@@ -61,7 +61,6 @@ def compare(
     """
     from metalora.errors import InputError
     from metalora.evaluation.checks import check_comparison
-    from metalora.evaluation.comparison import RESULTS
     from metalora.evaluation.running import CELLS, count_cells, read_comparison, run_comparison
     from metalora.states import check_writable
     from metalora.storage import check_folder
@@ -70,7 +69,7 @@ def compare(
         raise InputError(f"--jobs is {jobs}: use 1 or more.")
     config = comparison_settings(given)
     folder = out or Path("results") / re.sub(r"[^\w.-]+", "-", config.suite.name).strip("-")
-    check_folder(folder, owned=(CELLS, RESULTS))
+    check_folder(folder, owned=(CELLS,))
     json = given.get("json")
     if json is not None:
         if json.is_dir():

@@ -19,9 +19,11 @@ from metalora.evaluation.comparison import Comparison, ComparisonConfig
 from metalora.loop import Progress
 from metalora.methods import method
 from metalora.states import check_writable, write_text
+from metalora.suites.sources import pictures_state
 
 RATES = (1e-3, 3e-3, 6e-3)  # that `tune` tries
 CELLS = "cells"
+PICTURES = "pictures.txt"  # the state of a folder of pictures when its first cell was run
 PARTS = ("rows", "tasks", "confusion")  # of a cell's result
 CHECKPOINT, STEPS = ".safetensors", ".steps"  # of a cell under way: what it resumes from; its name and steps done
 SECONDS_BETWEEN_WORDS = 1.0  # of a cell under way
@@ -68,10 +70,11 @@ def run_comparison(config: ComparisonConfig, folder: Path, *, jobs: int | None =
         jobs: processes at a time; None: one per core for small networks on a CPU, one on an accelerator.
 
     Raises:
-        InputError: the folder cannot be written, a cell or a checkpoint in it is damaged, or what a cell needs does not
-            serve, see `run_cell`.
+        InputError: the folder cannot be written, a cell or a checkpoint in it is damaged or of other pictures than are
+            there now, or what a cell needs does not serve, see `run_cell`.
     """
     check_writable(folder / CELLS)
+    _check_pictures(config, folder)
     forget_under_way(folder)
     rates = {}
     trials = _trials(config)
@@ -85,6 +88,21 @@ def run_comparison(config: ComparisonConfig, folder: Path, *, jobs: int | None =
     for cell, *found in _execute([with_rate(cell, rates) for cell in cells_of(config)], folder, jobs):
         _warn(found[0], warned)
         yield started.tell(cell, *found)
+
+
+def _check_pictures(config: ComparisonConfig, folder: Path) -> None:
+    """See that cells of one folder are of the same pictures, where they are the user's own."""
+    _, colon, source = config.suite.name.partition(":")
+    if not colon:
+        return
+    file, state = folder / CELLS / PICTURES, pictures_state(Path(source))
+    if not file.exists():
+        write_text(file, state + "\n")
+    elif file.read_text(encoding="utf-8").strip() != state:
+        raise InputError(
+            f"The pictures in {source} have changed since the trainings in {folder} began: choose another folder for "
+            "the results, or delete this one."
+        )
 
 
 def _warn(result: dict[str, Any], warned: set[str]) -> None:

@@ -5,7 +5,9 @@ no harmless file (a link, a name that leaves the archive, a lock, a giant) is na
 is held to `Limits` by `check_archive` before anything in it is read.
 """
 
+import hashlib
 import io
+import json
 import lzma
 import re
 import stat
@@ -138,6 +140,18 @@ def list_pictures(source: Path, keep: Callable[[str], bool] = lambda name: True)
     if source.exists():
         raise InputError(f"{source} is neither a folder nor a tar or zip archive of pictures: choose one of these.")
     raise InputError(f"There is no folder or archive {source}: check the path.")
+
+
+def pictures_state(source: Path) -> str:
+    """Short text that tells a folder's pictures, by their names and sizes, or an archive, by its size, from others.
+
+    Raises:
+        InputError: the source is missing or is neither a folder nor an archive.
+    """
+    source = Path(source).expanduser()
+    entries = list_pictures(source)[1]
+    sizes = [(name, file.stat().st_size) for name, file in entries] if source.is_dir() else source.stat().st_size
+    return hashlib.sha256(json.dumps(sizes).encode()).hexdigest()[:24]
 
 
 def _in_folder(source: Path, wanted: Callable[[str], bool]) -> Entries:

@@ -1,10 +1,12 @@
 """`compare`: table, rows, and what an interruption keeps."""
 
 import json
+import shutil
 
 import pytest
 import torch
 from calling import COMPARE, refused, run
+from PIL import Image
 
 from metalora import cli
 from metalora.errors import InputError
@@ -53,6 +55,27 @@ def test_where_nothing_can_be_written_is_told_before_the_first_training(option, 
     place = tmp_path / place if option == "--out" else tmp_path / place / "c.json"
     assert "Error: Cannot write in " in refused(*COMPARE, "--method", "lora", *out, option, place)
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_results_of_other_pictures_are_not_mixed(tmp_path):
+    for name in ("cat", "dog"):
+        (tmp_path / "own" / name).mkdir(parents=True)
+        for i in range(20):
+            Image.new("RGB", (8, 8), (12 * i, 0, 0)).save(tmp_path / "own" / name / f"{i}.png")
+    words = [*COMPARE, "--suite", f"folder:{tmp_path / 'own'}", "--k", "1", "--out", tmp_path / "c"]
+    run(*words, "--method", "original")
+    shutil.copytree(tmp_path / "own", tmp_path / "copy")  # the same pictures at another time
+    shutil.rmtree(tmp_path / "own")
+    shutil.move(tmp_path / "copy", tmp_path / "own")
+    run(*words, "--method", "original")
+    next((tmp_path / "own").rglob("*.png")).unlink()
+    assert "have changed since the trainings" in refused(*words, "--method", "original")
+
+
+def test_rows_of_a_study_are_not_written_over(tmp_path):
+    (tmp_path / "comparison.json").write_text("{}")
+    assert "holds something else" in refused(*COMPARE, "--method", "original", "--out", tmp_path)
+    assert (tmp_path / "comparison.json").read_text() == "{}"
 
 
 def test_a_folder_is_no_file_for_json(tmp_path):

@@ -62,7 +62,6 @@ def compare(
     from metalora.errors import InputError
     from metalora.evaluation.checks import check_comparison
     from metalora.evaluation.running import CELLS, count_cells, read_comparison, run_comparison
-    from metalora.states import check_writable
     from metalora.storage import check_folder
 
     if jobs is not None and jobs < 1:
@@ -70,11 +69,6 @@ def compare(
     config = comparison_settings(given)
     folder = out or Path("results") / re.sub(r"[^\w.-]+", "-", config.suite.name).strip("-")
     check_folder(folder, owned=(CELLS,))
-    json = given.get("json")
-    if json is not None:
-        if json.is_dir():
-            raise InputError(f"--json {json} is a folder: name a file.")
-        check_writable(json.parent)
     with Bar("Reading pictures") as bar:
         suite, notes = check_comparison(config, bar.tell)
     notes += [skipped_note(suite.skipped)] if suite.skipped else []
@@ -84,7 +78,7 @@ def compare(
             done = cell.done
     except KeyboardInterrupt as error:
         raise leave(f"Stopped: {done} finished trainings are kept, the same command goes on.", 1) from error
-    _tell(read_comparison(config, folder, suite.primary, notes), folder, json)
+    _tell(read_comparison(config, folder, suite.primary, notes), folder, given.get("json"))
 
 
 def comparison_settings(given: dict[str, Any]) -> Any:

@@ -152,11 +152,23 @@ def verb(app: typer.Typer, name: str, function: Callable[..., None], *groups: Ma
     def run(**values: Any) -> None:
         given = {key: value for key, value in values.items() if key not in shared_names or value not in (None, [])}
         with told():
+            _check_json(given.get("json"))
             function(**given)
 
     run.__signature__ = signature.replace(parameters=parameters)
     run.__annotations__ = {p.name: p.annotation for p in parameters}
     app.command(name)(run)
+
+
+def _check_json(file: Path | None) -> None:
+    """See that --json can be written before the work is done that it is to tell of."""
+    if file is None:
+        return
+    from metalora.states import check_writable
+
+    if file.is_dir():
+        raise InputError(f"--json {file} is a folder: name a file.")
+    check_writable(file.parent)
 
 
 def settings(kind: type[Settings], given: Mapping[str, Any], base: Settings | None = None, **fixed: Any) -> Settings:

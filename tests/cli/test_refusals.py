@@ -46,6 +46,7 @@ BAD = {
     "steps": ([*TRAIN, "--steps", "0"], "steps is 0"),
     "start": ([*TRAIN, "--start", "EMPTY/none"], "holds no adapter"),
     "original": ([*TRAIN, "--method", "original"], "nothing to train"),
+    "folder for JSON": ([*TRAIN, "--json", "EMPTY"], "EMPTY is a folder: name a file"),
     "pretrain": (["pretrain", "resnet18", "--data", "EMPTY"], "Unknown backbone 'resnet18'"),
 }
 

@@ -23,7 +23,6 @@ from metalora.errors import InputError
 from metalora.evaluation.cells import CellConfig, SuiteConfig
 from metalora.evaluation.comparison import RESULTS, Comparison, ComparisonConfig
 from metalora.evaluation.running import cell_file, cells_of, read_comparison, with_rate
-from metalora.evaluation.table_writers import to_csv, to_latex, to_markdown
 from metalora.evaluation.tables import Cell, Table
 from metalora.figures.comparison import budget_scatter, task_heatmap
 from metalora.figures.palette import Theme, arm_style, notice
@@ -37,7 +36,6 @@ PRIMARY = "pooled"  # of the suites that can be run from the app
 NO_TASKS = "Accuracies of single tasks were not kept with these results: run rows of your own to see theirs."
 NOTHING = "Nothing has run yet: the rows fill as trainings end."
 
-WRITERS = {"csv": to_csv, "md": to_markdown, "tex": to_latex}
 PAPER_CAPTION = "Table I of arXiv 2504.00460: k-NN accuracy in %, as printed there"
 _PAPER = {
     "Original": (67.04, 61.36, 58.27, 60.83),
@@ -280,13 +278,3 @@ def title(name: str) -> str:
 def label(name: str) -> str:
     """A row in a menu: its title and its name."""
     return f"{arm(name).title} ({name})"
-
-
-def write_tables(comparison: Comparison, table: Table, folder: Path) -> dict[str, Path]:
-    """Write a table and its numbers into `folder`; the files by suffix: csv, md, tex, json."""
-    texts = {suffix: write(table) for suffix, write in WRITERS.items()}
-    texts["json"] = json.dumps(comparison.to_dict(), indent=1) + "\n"
-    files = {suffix: folder / f"comparison.{suffix}" for suffix in texts}
-    for suffix, text in texts.items():
-        write_text(files[suffix], text)
-    return files

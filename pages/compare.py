@@ -24,7 +24,6 @@ from metalora.results import (
     scatter,
     set_sizes,
     title,
-    write_tables,
 )
 from metalora.studies import results_to_show
 from pages.compare_run import fields_to_run, run_missing
@@ -139,7 +138,7 @@ def _read(laboratory: Laboratory, token: str | None, chosen: dict[str, Any]) -> 
 def _shown(comparison: Comparison, folder: Path, theme: str, chosen: dict[str, Any]) -> list[Any]:
     """Table, downloads, command, the two figures, and what is left out of the second."""
     table = comparison.table(chosen["gallery"])
-    files = write_tables(comparison, table, folder)
+    files = comparison.write(folder, table)
     place = [chosen["split"], chosen["gallery"], int(chosen["k"])]
     figure, left_out = heatmap(comparison, chosen["backbone"], *place, theme)
     return [

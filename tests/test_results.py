@@ -30,7 +30,6 @@ from metalora.results import (
     scatter,
     set_sizes,
     title,
-    write_tables,
 )
 from metalora.training import TrainingConfig
 
@@ -222,7 +221,7 @@ def test_what_cannot_be_run_is_refused(given, match):
 
 def test_tables_are_written_for_download(written, tmp_path):
     _, comparison = written
-    files = write_tables(comparison, comparison.table("within"), tmp_path)
+    files = comparison.write(tmp_path, comparison.table("within"))
     assert set(files) == {"csv", "md", "tex", "json"}
     assert files["csv"].read_text().startswith("method,resnet20 seen K=1")
     assert "within gallery" in files["md"].read_text() and "\\toprule" in files["tex"].read_text()

@@ -21,6 +21,7 @@ from metalora.states import write_text
 from metalora.training import TrainingConfig
 
 RESULTS = "comparison.json"
+WRITERS = {"csv": to_csv, "md": to_markdown, "tex": to_latex}
 # One value, so that other settings of it make no other cell.
 NO_FREE_CODE = {"spread": None, "radius": 0.0}
 NO_MAPPING_NET = {"hidden": AdapterConfig.hidden, "extractor": AdapterConfig.extractor}
@@ -256,12 +257,19 @@ class Comparison:
             },
         }
 
-    def write(self, folder: Path) -> None:
-        """Write comparison.json, and the table as CSV, Markdown and LaTeX."""
-        table = self.table()
-        write_text(folder / RESULTS, json.dumps(self.to_dict(), indent=1) + "\n")
-        for suffix, writer in (("csv", to_csv), ("md", to_markdown), ("tex", to_latex)):
-            write_text(folder / f"comparison.{suffix}", writer(table))
+    def write(self, folder: Path, table: Table | None = None) -> dict[str, Path]:
+        """Write comparison.json, and a table as CSV, Markdown and LaTeX; the files by suffix: csv, md, tex, json.
+
+        Args:
+            table: another than that of the gallery that counts.
+        """
+        table = table or self.table()
+        texts = {suffix: write(table) for suffix, write in WRITERS.items()}
+        texts["json"] = json.dumps(self.to_dict(), indent=1) + "\n"
+        files = {suffix: (folder / RESULTS).with_suffix(f".{suffix}") for suffix in texts}
+        for suffix, text in texts.items():
+            write_text(files[suffix], text)
+        return files
 
 
 def _against_sets(gains: pd.DataFrame) -> list[str]:

@@ -29,7 +29,7 @@ from metalora.storage import WEIGHTS
 
 TOKEN, RUN_ID, UPLOAD_ID = r"[\w-]{32}", r"\d{8}-\d{6}-\d{6}-[0-9a-f]{16}", r"[0-9a-f]{24}"
 RUN = "run:"  # begins the name of an adapter that a visitor trained
-SUITE = r"[a-z][a-z0-9-]{0,39}"
+SUITE = r"[a-z][a-z0-9_-]{0,39}"
 MOST_UPLOADS = 20  # of a visitor
 MOST_BYTES = 512 * 2**20  # of a visitor's uploads together
 MOST_RUNS = 50  # of a visitor

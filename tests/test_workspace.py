@@ -12,6 +12,7 @@ from PIL import Image
 
 from metalora.errors import InputError
 from metalora.evaluation.cells import SuiteConfig
+from metalora.results import bundled_results
 from metalora.runs import RunConfig, open_run
 from metalora.workspace import Workspace
 
@@ -95,6 +96,11 @@ def test_nothing_from_outside_names_a_path(workspace, name):
 def test_a_suite_is_no_path(workspace, suite):
     with pytest.raises(InputError, match="upload"):
         workspace.prepare_run(workspace.new_visitor(), RunConfig(suite=SuiteConfig(suite)))
+
+
+def test_all_bundled_results_have_a_folder_for_their_tables(workspace):
+    names = bundled_results()
+    assert len({workspace.tables_folder(name.replace("/", "-")) for name in names}) == len(names) > 1
 
 
 def test_comparisons_have_a_folder_for_each_visitor_and_suite(workspace):

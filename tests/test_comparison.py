@@ -8,10 +8,8 @@ from dataclasses import replace
 
 import pytest
 
-import metalora
-from metalora.config import AdapterConfig
 from metalora.errors import InputError, LayersLeftOut
-from metalora.evaluation.cells import SuiteConfig, equal_budget, run_cell
+from metalora.evaluation.cells import SuiteConfig, run_cell
 from metalora.evaluation.comparison import ComparisonConfig
 from metalora.evaluation.running import (
     CELLS,
@@ -24,7 +22,6 @@ from metalora.evaluation.running import (
     run_comparison,
     under_way,
 )
-from metalora.evaluation.scoring import check_galleries
 from metalora.loop import Progress
 from metalora.states import write_text
 from metalora.training import TrainingConfig
@@ -188,46 +185,6 @@ def test_best_rate_is_chosen_for_each_backbone_and_method():
     assert best_rates(trials) == {("x", "lora"): 3e-3, ("y", "lora"): 1e-3}
 
 
-@pytest.mark.parametrize("backbone", ["resnet20", "mixer_nano"])
-def test_equal_budget_means_the_generated_method_s_total(backbone):
-    net = metalora.load_backbone(backbone, pretrained=False)
-    reference = AdapterConfig("metalora-tr", rank=3)
-    goal = metalora.adapt(net, reference).budget().loc["total"]
-    goal = goal["adapter_parameters"] + goal["generator_parameters"]
-    budget = metalora.adapt(net, equal_budget(net, reference)).budget().loc["total"]
-    assert budget["generator_parameters"] == 0
-    assert goal <= budget["adapter_parameters"] < 1.15 * goal
-
-
-def test_shuffled_rows_share_the_training_and_constant_rows_do_not(tmp_path):
-    config = replace(QUICK, methods=("metalora-tr", "metalora-tr-shuffled", "metalora-tr-constant"))
-    assert [cell.arms for cell in config.cells(0, 3e-3)] == [
-        ("metalora-tr", "metalora-tr-shuffled"),
-        ("metalora-tr-constant",),
-    ]
-
-
-def test_k_that_a_gallery_cannot_serve_is_refused_before_anything_runs():
-    suite = metalora.load_suite("digits", image_size=8)
-    with pytest.raises(InputError, match="K = 5000 is larger than the gallery of task"):
-        check_galleries(suite, [5, 5000])
-    with pytest.raises(InputError, match="K is 0"):
-        check_galleries(suite, [0])
-
-
-def test_unknown_methods_and_no_seeds_are_refused_at_once():
-    with pytest.raises(InputError, match="Unknown method 'lorra'"):
-        replace(QUICK, methods=("lorra",))
-    with pytest.raises(InputError, match="seeds is 0"):
-        replace(QUICK, seeds=0)
-
-
-def test_cells_are_the_same_whether_or_not_something_may_be_downloaded():
-    allowed = replace(QUICK, download=True, suite=replace(QUICK.suite, download=True))
-    assert [cell.key for cell in allowed.cells(0, 1e-3)] == [cell.key for cell in QUICK.cells(0, 1e-3)]
-    assert [cell.key for cell in QUICK.cells(1, 1e-3)] != [cell.key for cell in QUICK.cells(0, 1e-3)]
-
-
 def test_a_lost_cell_is_named(finished):
     folder, _ = finished
     with pytest.raises(InputError, match="lacks the cell lora-resnet20-0"):
@@ -262,14 +219,6 @@ def test_cells_that_are_known_need_no_file(finished, tmp_path):
     )
 
 
-def test_settings_come_back_from_json():
-    config = replace(QUICK, suite=SuiteConfig(hold_out=("rotate-0+plain+red",)), targets=("conv",))
-    assert ComparisonConfig.from_dict(json.loads(json.dumps(config.to_dict()))) == config
-    for wrong in ({}, {"suite": 3}, {**config.to_dict(), "what": 1}, {**config.to_dict(), "training": {"x": 1}}):
-        with pytest.raises(InputError, match="no settings of a comparison"):
-            ComparisonConfig.from_dict(wrong)
-
-
 def test_a_suite_without_unseen_tasks_has_no_columns_for_them(finished):
     folder, _ = finished
     whole = read_comparison(QUICK, folder, "pooled")
@@ -301,52 +250,3 @@ def test_rows_of_sets_are_held_against_static_rows_that_know_them(tmp_path):
     assert f"metalora-tr@4 seen {100 * wanted:+.1f} (" in told and "metalora-tr@4 unseen " in told
     assert any(note.startswith("metalora-tr@4: 4 unlabelled images") for note in comparison.table().notes)
     assert read_comparison(QUICK, tmp_path, "pooled", partial=True).set_gains is None
-
-
-def test_rows_have_the_defaults_of_an_adapter():
-    rows, adapter = ComparisonConfig(), AdapterConfig()
-    assert (rows.hidden, rows.spread, rows.radius) == (adapter.hidden, adapter.spread, adapter.radius)
-
-
-def test_what_concerns_one_training_leaves_the_others_as_they_are():
-    free, named = ("metalora-tr", "metalora-cp@8"), ("metalora-tr-named@8",)
-    rows = ("lora-equal-budget", "metalora-tr-constant", *free, *named, "lora-equal-budget@8-undone", "multi-lora")
-    training = TrainingConfig(neutral=0.3, neutral_sets=0.2, mapping_rate=0.5)
-    config = ComparisonConfig(
-        suite=SuiteConfig("cifar10-compositions"),
-        backbones=("resnet20",),
-        methods=rows,
-        spread=0.2,
-        radius=3.0,
-        training=training,
-    )
-    cells = {cell.arms[0]: cell for cell in config.cells(0, 0.01)}
-
-    def concerned(name, value):
-        return {row for row, cell in cells.items() if getattr(cell.training, name) != value}
-
-    assert {row for row, cell in cells.items() if cell.adapter.spread} == set(free)
-    assert {row for row, cell in cells.items() if cell.adapter.radius == 3.0} == set(free)
-    assert {cells[row].adapter.radius for row in cells.keys() - free} == {0.0}
-    assert concerned("neutral", 0.0) == {"metalora-tr"} and concerned("neutral_sets", 0.0) == {"metalora-cp@8"}
-    # The shift of one LoRA row is undone as a mapping net reads it.
-    assert concerned("mapping_rate", 1.0) == {*free, *named, "lora-equal-budget"}
-
-
-def test_settings_of_mapping_net_and_naming_leave_the_trainings_without_them_as_they_are():
-    rows = ("original", "lora", "lora@8-undone", "lora-named", "lora-equal-budget", "metalora-tr-constant")
-    rows += ("multi-lora", "multi-lora@8-undone", "metalora-tr", "metalora-tr-named@8")
-    config = ComparisonConfig(suite=SuiteConfig("cifar10-compositions"), backbones=("resnet20",), methods=rows)
-
-    def concerned(**settings):
-        trained = {name: settings.pop(name) for name in ("told", "name_factors") if name in settings}
-        other = replace(config, **settings, training=replace(config.training, **trained))
-        cells = zip(config.cells(0, 0.01), other.cells(0, 0.01), strict=True)
-        return {one.arms[0] for one, two in cells if one.key != two.key}
-
-    mapped = {"lora", "lora-equal-budget", "multi-lora", "metalora-tr", "metalora-tr-named@8"}
-    assert concerned(hidden=16) == concerned(extractor="stem") == mapped
-    assert concerned(told=0.3) == {"metalora-tr-named@8"}
-    assert concerned(name_factors=0.3) == {"metalora-tr-named@8", "lora-named"}
-    config = replace(config, methods=("lora", "multi-lora"))  # nothing is undone
-    assert not concerned(hidden=16)

@@ -7,8 +7,8 @@ from typing import Annotated, Any
 
 import typer
 
-from metalora.cli.following import follow
-from metalora.cli.messages import Bar, leave, skipped_note, write_json
+from metalora.cli.following import check, follow
+from metalora.cli.messages import leave, write_json
 from metalora.cli.options import (
     COMPARISON,
     OUTPUT,
@@ -60,7 +60,6 @@ def compare(
     What is finished is kept under --out, and the same command goes on with what is missing.
     """
     from metalora.errors import InputError
-    from metalora.evaluation.checks import check_comparison
     from metalora.evaluation.running import CELLS, count_cells, read_comparison, run_comparison
     from metalora.storage import check_folder
 
@@ -69,9 +68,7 @@ def compare(
     config = comparison_settings(given)
     folder = out or Path("results") / re.sub(r"[^\w.-]+", "-", config.suite.name).strip("-")
     check_folder(folder, owned=(CELLS,))
-    with Bar("Reading pictures") as bar:
-        suite, notes = check_comparison(config, bar.tell)
-    notes += [skipped_note(suite.skipped)] if suite.skipped else []
+    suite, notes = check("Reading pictures", config)
     done = 0
     try:
         for cell in follow("Training", run_comparison(config, folder, jobs=jobs), folder, count_cells(config)):

@@ -1,4 +1,4 @@
-"""What `compare` and `study` show while their trainings run, in processes of their own."""
+"""What `compare` and `study` show before and while their trainings run, in processes of their own."""
 
 import contextlib
 import signal
@@ -8,9 +8,18 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from metalora.cli.messages import Bar, time_left
+from metalora.cli.messages import Bar, skipped_note, time_left
 
 SECONDS, SECONDS_IN_FILE = 2.0, 60.0  # between looks at trainings under way; where progress goes to a file
+
+
+def check(title: str, config: Any) -> tuple[Any, list[str]]:
+    """What `check_comparison` finds, pictures that cannot be used among its sentences, with the reading shown."""
+    from metalora.evaluation.checks import check_comparison
+
+    with Bar(title) as bar:
+        suite, notes = check_comparison(config, bar.tell)
+    return suite, [*notes, *([skipped_note(suite.skipped)] if suite.skipped else [])]
 
 
 def follow(title: str, cells: Iterator[Any], folder: Path, total: int) -> Iterator[Any]:

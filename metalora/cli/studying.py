@@ -5,8 +5,8 @@ from typing import Annotated
 
 import typer
 
-from metalora.cli.following import follow
-from metalora.cli.messages import Bar, leave, skipped_note, tell_table
+from metalora.cli.following import check, follow
+from metalora.cli.messages import leave, tell_table
 from metalora.cli.options import verb
 
 
@@ -43,7 +43,6 @@ def study(
 
     from metalora.bounds import whole
     from metalora.errors import InputError
-    from metalora.evaluation.checks import check_comparison
     from metalora.evaluation.comparison import RESULTS
     from metalora.evaluation.running import count_cells
     from metalora.evaluation.table_writers import to_terminal
@@ -83,9 +82,7 @@ def study(
     suites, notes = {}, {}
     for key, config in parts.items():
         stored_results(config, folder / name / key / RESULTS)  # what is wrong with them is told before a training
-        with Bar(f"Reading pictures for {key}") as bar:
-            suites[key], notes[key] = check_comparison(config, bar.tell)
-        notes[key] += [skipped_note(suites[key].skipped)] if suites[key].skipped else []
+        suites[key], notes[key] = check(f"Reading pictures for {key}", config)
         for note in notes[key]:
             typer.echo(f"Note: {note}", err=True)
     if final:

@@ -263,7 +263,7 @@ class Comparison:
         Args:
             table: another than that of the gallery that counts.
         """
-        table = table or self.table()
+        table = self.table() if table is None else table
         texts = {suffix: write(table) for suffix, write in WRITERS.items()}
         texts["json"] = json.dumps(self.to_dict(), indent=1) + "\n"
         files = {suffix: (folder / RESULTS).with_suffix(f".{suffix}") for suffix in texts}

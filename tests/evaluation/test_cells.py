@@ -1,10 +1,11 @@
-"""Cells: what is trained for their rows."""
-
-from dataclasses import replace
+"""Cells: what is trained for their rows, and with how many parameters."""
 
 import pytest
 
-from metalora.evaluation.cells import SuiteConfig, run_cell
+from metalora.adapting import adapt
+from metalora.backbones import load_backbone
+from metalora.config import AdapterConfig
+from metalora.evaluation.cells import SuiteConfig, equal_budget, run_cell
 from metalora.evaluation.comparison import ComparisonConfig
 from metalora.training import TrainingConfig
 
@@ -28,7 +29,12 @@ def test_all_rows_that_undo_shifts_have_the_same_reader(extractor):
     assert len(set(readers.values())) == 1 and len(readers) == 2
 
 
-def test_a_backbone_that_is_named_twice_is_trained_once():
-    config = ComparisonConfig(backbones=("resnet20", "mixer_nano", "resnet20"))
-    assert config == replace(config, backbones=("resnet20", "mixer_nano"))
-    assert len(config.cells(0, 0.01)) == 2 * len(replace(config, backbones=("resnet20",)).cells(0, 0.01))
+@pytest.mark.parametrize("backbone", ["resnet20", "mixer_nano"])
+def test_equal_budget_means_the_generated_method_s_total(backbone):
+    net = load_backbone(backbone, pretrained=False)
+    reference = AdapterConfig("metalora-tr", rank=3)
+    budget = adapt(net, equal_budget(net, reference)).budget().loc["total"]
+    assert budget["generator_parameters"] == 0
+    wanted = adapt(net, reference).budget().loc["total"]
+    goal = wanted["adapter_parameters"] + wanted["generator_parameters"]
+    assert goal <= budget["adapter_parameters"] < 1.15 * goal

@@ -4,6 +4,7 @@ import pytest
 import torch
 from suite_checks import write_pictures
 
+from metalora.errors import InputError
 from metalora.evaluation.scoring import check_galleries, validation_accuracy
 from metalora.suites import load_suite
 
@@ -18,3 +19,11 @@ def test_validation_makes_do_with_the_smallest_gallery_of_a_task(tmp_path):
         return torch.eye(len(suite.classes))[suite.sides[side].labels]
 
     assert validation_accuracy(suite, by_class) == pytest.approx(1)  # of 4 images, 2 of either class
+
+
+def test_k_that_a_gallery_cannot_serve_is_refused_before_anything_runs():
+    suite = load_suite("digits", image_size=8)
+    with pytest.raises(InputError, match="K = 5000 is larger than the gallery of task"):
+        check_galleries(suite, [5, 5000])
+    with pytest.raises(InputError, match="K is 0"):
+        check_galleries(suite, [0])

@@ -3,20 +3,21 @@
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from metalora.errors import InputError
+from metalora.util.errors import InputError
 from metalora.version import __version__
 
 if TYPE_CHECKING:
-    from metalora.adapting import adapt
-    from metalora.backbones import Backbone, load_backbone
-    from metalora.config import AdapterConfig
-    from metalora.cores import Cores
+    from metalora.adapters.config import AdapterConfig
+    from metalora.adapters.cores import Cores
+    from metalora.adapters.methods import METHODS
     from metalora.evaluation.embedding import Protocol, embed
-    from metalora.methods import METHODS
-    from metalora.model import AdaptedModel
-    from metalora.storage import load
+    from metalora.models.adapt import adapt
+    from metalora.models.adapted_model import AdaptedModel
+    from metalora.models.backbones import Backbone, load_backbone
+    from metalora.models.loading import load
     from metalora.suites import load_suite
-    from metalora.training import TrainingConfig, fit
+    from metalora.training.config import TrainingConfig
+    from metalora.training.fit import fit
 
 __all__ = [
     "METHODS",
@@ -38,16 +39,17 @@ __all__ = [
 
 # Imported at first use, since they bring torch and timm along, which `python -m metalora --help` does not need.
 _HOMES = {
-    "adapting": ("adapt",),
-    "backbones": ("Backbone", "load_backbone"),
-    "config": ("AdapterConfig",),
-    "cores": ("Cores",),
+    "models.adapt": ("adapt",),
+    "models.backbones": ("Backbone", "load_backbone"),
+    "adapters.config": ("AdapterConfig",),
+    "adapters.cores": ("Cores",),
     "evaluation.embedding": ("Protocol", "embed"),
-    "methods": ("METHODS",),
-    "model": ("AdaptedModel",),
-    "storage": ("load",),
+    "adapters.methods": ("METHODS",),
+    "models.adapted_model": ("AdaptedModel",),
+    "models.loading": ("load",),
     "suites": ("load_suite",),
-    "training": ("TrainingConfig", "fit"),
+    "training.config": ("TrainingConfig",),
+    "training.fit": ("fit",),
 }
 
 

@@ -7,8 +7,8 @@ from typing import Any
 
 import gradio as gr
 
-from metalora.laboratory import Laboratory
-from metalora.projection import warm_up
+from metalora.inspection.projection import warm_up
+from metalora.views.session import Laboratory
 from pages import about, compare, configure, embeddings, inspect, train
 from pages.api import endpoints
 from pages.api_runs import run_endpoints

@@ -5,7 +5,7 @@ from importlib.metadata import version
 
 import gradio as gr
 
-from metalora.methods import METHODS
+from metalora.adapters.methods import METHODS
 from metalora.version import __version__
 from pages.context import Context
 

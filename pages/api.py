@@ -4,9 +4,9 @@ from typing import Any
 
 import gradio as gr
 
-from metalora.answers import embedded, inspected
-from metalora.laboratory import DEFAULT
-from metalora.looking import MOST
+from metalora.views.api import embedded, inspected
+from metalora.views.inspect import MOST
+from metalora.views.session import DEFAULT
 from pages.context import COMPUTE, Context
 from pages.words import telling
 

@@ -9,13 +9,13 @@ from typing import Any
 
 import gradio as gr
 
-from metalora.config import AdapterConfig
-from metalora.evaluation.cells import SuiteConfig
-from metalora.plan import VALIDATIONS
-from metalora.results import compare_rows
-from metalora.run_log import read_events
-from metalora.runs import RunConfig
-from metalora.training import TrainingConfig
+from metalora.adapters.config import AdapterConfig
+from metalora.experiments.results import compare_rows
+from metalora.runs.presets import VALIDATIONS
+from metalora.runs.run_config import RunConfig
+from metalora.runs.run_log import read_events
+from metalora.suites.config import SuiteConfig
+from metalora.training.config import TrainingConfig
 from pages.context import Context
 from pages.words import telling
 

@@ -5,27 +5,15 @@ from typing import Any
 
 import gradio as gr
 
-from metalora.backbones import BUNDLED
-from metalora.cli.writing import as_compare_command, as_study_command
-from metalora.errors import InputError
-from metalora.evaluation.comparison import Comparison
-from metalora.evaluation.table_writers import to_html
-from metalora.laboratory import Laboratory
-from metalora.results import (
-    PAPER_CAPTION,
-    PRIMARY,
-    heatmap,
-    load_bundled,
-    marks,
-    of_set_size,
-    own_comparison,
-    own_config,
-    paper_table,
-    scatter,
-    set_sizes,
-    title,
-)
-from metalora.studies import results_to_show
+from metalora.cli.as_code import as_compare_command, as_study_command
+from metalora.experiments.comparison import Comparison
+from metalora.experiments.paper_table import PAPER_CAPTION, paper_table
+from metalora.experiments.results import PRIMARY, load_bundled, of_set_size, own_comparison, own_config, set_sizes
+from metalora.experiments.table_writers import to_html
+from metalora.models.backbones import BUNDLED
+from metalora.util.errors import InputError
+from metalora.views.compare import heatmap, marks, results_to_show, scatter, title
+from metalora.views.session import Laboratory
 from pages.compare_run import fields_to_run, run_missing
 from pages.context import QUIET, Context
 from pages.plot import Plot

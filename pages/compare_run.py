@@ -6,14 +6,15 @@ from typing import Any
 
 import gradio as gr
 
-from metalora.arms import CONTROLS, DEFAULT
-from metalora.backbones import BUNDLED
-from metalora.cli.writing import as_compare_command
-from metalora.comparison_process import Stage, allow, ask_to_stop, run_apart, stage
-from metalora.errors import InputError
-from metalora.loop import clock
-from metalora.results import MOST_SEEDS, MOST_STEPS, label, own_config
-from metalora.training import TrainingConfig
+from metalora.cli.as_code import as_compare_command
+from metalora.experiments.results import MOST_SEEDS, MOST_STEPS, own_config
+from metalora.experiments.rows import CONTROLS, DEFAULT
+from metalora.models.backbones import BUNDLED
+from metalora.runs.comparison_process import Stage, allow, ask_to_stop, run_apart, stage
+from metalora.training.config import TrainingConfig
+from metalora.training.loop import clock
+from metalora.util.errors import InputError
+from metalora.views.compare import label
 from pages.context import PRIVATE, QUIET, Context
 from pages.words import Sentence, telling
 

@@ -5,16 +5,17 @@ from typing import Any
 
 import gradio as gr
 
-from metalora.backbones import BUNDLED
-from metalora.cli.writing import as_command, as_json, as_python
-from metalora.config import AdapterConfig
-from metalora.diagram import network
-from metalora.errors import InputError
-from metalora.limits import check_limits
-from metalora.methods import METHODS
-from metalora.plan import KINDS, PRESETS, Plan, kind_of, only_kind, plan
-from metalora.runs import RunConfig
-from metalora.workspace import RUN
+from metalora.adapters.config import AdapterConfig
+from metalora.adapters.methods import METHODS
+from metalora.cli.as_code import as_command, as_json, as_python
+from metalora.models.backbones import BUNDLED
+from metalora.plots.diagram import network
+from metalora.runs.presets import PRESETS
+from metalora.runs.run_config import RunConfig
+from metalora.runs.visitor_limits import check_limits
+from metalora.runs.workspace import RUN
+from metalora.util.errors import InputError
+from metalora.views.configure import KINDS, Plan, kind_of, only_kind, plan
 from pages.context import PRIVATE, QUIET, SETTING, Context
 from pages.words import Sentence, remember, telling
 

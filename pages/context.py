@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import gradio as gr
 
-from metalora.laboratory import Laboratory
+from metalora.views.session import Laboratory
 
 
 @dataclass(frozen=True)

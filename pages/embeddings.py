@@ -5,11 +5,11 @@ from typing import Any
 
 import gradio as gr
 
-from metalora.atlas import SPACES
-from metalora.charts import Chart, Projection, chart, duration, lines, pictures
-from metalora.errors import InputError
-from metalora.figures import embedding
-from metalora.laboratory import DEFAULT, RUN
+from metalora.inspection.spaces import SPACES
+from metalora.plots import embedding
+from metalora.util.errors import InputError
+from metalora.views.embedding import Chart, Projection, chart, duration, lines, pictures
+from metalora.views.session import DEFAULT, RUN
 from pages.context import COMPUTE, PRIVATE, QUIET, Context
 from pages.exports import exports
 from pages.neighbourhood import neighbourhood

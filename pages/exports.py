@@ -4,9 +4,9 @@ from typing import Any
 
 import gradio as gr
 
-from metalora.chart_files import write_page, write_table
-from metalora.charts import Chart
-from metalora.errors import InputError
+from metalora.util.errors import InputError
+from metalora.views.embedding import Chart
+from metalora.views.embedding_files import write_page, write_table
 from pages.context import PRIVATE, Context
 from pages.words import telling
 

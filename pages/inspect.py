@@ -5,10 +5,10 @@ from typing import Any
 
 import gradio as gr
 
-from metalora.errors import InputError
-from metalora.figures import codes, core_values, fingerprint, similarities, strengths, update_weights
-from metalora.laboratory import DEFAULT, RUN, Laboratory
-from metalora.looking import EXAMPLES, MOST, Look, constant_update, keep, look
+from metalora.plots import codes, core_values, fingerprint, similarities, strengths, update_weights
+from metalora.util.errors import InputError
+from metalora.views.inspect import EXAMPLES, MOST, Look, constant_update, keep, look
+from metalora.views.session import DEFAULT, RUN, Laboratory
 from pages.context import COMPUTE, PRIVATE, QUIET, Context
 from pages.inspect_exchange import FORGOTTEN, exchange_panel
 from pages.plot import Plot

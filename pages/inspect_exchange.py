@@ -6,8 +6,8 @@ from typing import Any
 
 import gradio as gr
 
-from metalora.errors import InputError
-from metalora.looking import MOST, Look, exchange, told
+from metalora.util.errors import InputError
+from metalora.views.inspect import MOST, Look, exchange, told
 from pages.context import COMPUTE, PRIVATE, Context
 from pages.words import Sentence
 

@@ -4,8 +4,8 @@ from typing import Any
 
 import gradio as gr
 
-from metalora.charts import Chart, judged
-from metalora.charts import neighbourhood as look_around
+from metalora.views.embedding import Chart, judged
+from metalora.views.embedding import neighbourhood as look_around
 from pages.context import PRIVATE, QUIET, Context
 from pages.plot import Plot, marks
 from pages.tiles import Tiles

@@ -4,12 +4,12 @@ from typing import Any
 
 import gradio as gr
 
-from metalora.device import pick_device
-from metalora.errors import InputError
-from metalora.laboratory import Laboratory
-from metalora.loop import clock
-from metalora.run_status import RunStatus
-from metalora.runs import RunConfig
+from metalora.runs.run_config import RunConfig
+from metalora.runs.status import RunStatus
+from metalora.training.loop import clock
+from metalora.util.device import pick_device
+from metalora.util.errors import InputError
+from metalora.views.session import Laboratory
 from pages.context import QUIET, Context
 from pages.words import Sentence
 

@@ -3,13 +3,13 @@
 import os
 from pathlib import Path
 
-from metalora.device import AUTO
-from metalora.estimates import estimate
-from metalora.in_event import InEvent
-from metalora.run_queue import RunQueue
-from metalora.run_status import Backend
-from metalora.runs import open_run
-from metalora.workspace import Workspace
+from metalora.runs.estimates import estimate
+from metalora.runs.queue import RunQueue
+from metalora.runs.status import Backend
+from metalora.runs.store import open_run
+from metalora.runs.workspace import Workspace
+from metalora.runs.zerogpu import InEvent
+from metalora.util.device import AUTO
 
 LONGEST = 120  # seconds of a GPU that one event asks for; a longer run stops there and is resumed
 SHORT = 30  # seconds that looking at pictures asks for: the start of a process, a gallery, a few pictures

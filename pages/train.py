@@ -6,18 +6,18 @@ from typing import Any
 
 import gradio as gr
 
-from metalora.errors import InputError
-from metalora.estimates import estimate
-from metalora.evaluation.cells import SuiteConfig
-from metalora.laboratory import Laboratory
-from metalora.loop import clock
-from metalora.methods import METHODS
-from metalora.plan import PRESETS
-from metalora.runs import RunConfig
+from metalora.adapters.methods import METHODS
+from metalora.runs.estimates import estimate
+from metalora.runs.presets import PRESETS
+from metalora.runs.run_config import RunConfig
 from metalora.suites import FIXED_TASKS
-from metalora.suites.layout import folder_tasks
-from metalora.suites.sources import check_archive
-from metalora.suites.tasks import TEN_SHIFTS, TaskList
+from metalora.suites.archives import check_archive
+from metalora.suites.config import SuiteConfig
+from metalora.suites.folder_layout import folder_tasks
+from metalora.suites.task_lists import TEN_SHIFTS, TaskList
+from metalora.training.loop import clock
+from metalora.util.errors import InputError
+from metalora.views.session import Laboratory
 from pages.context import PRIVATE, QUIET, SETTING, Context
 from pages.shell import menu
 from pages.watch import watch

@@ -5,11 +5,11 @@ from typing import Any
 
 import gradio as gr
 
-from metalora.errors import InputError
-from metalora.figures import training_curves
-from metalora.laboratory import Laboratory
-from metalora.run_log import NO_EVENTS, read_events, read_log
-from metalora.run_status import RunStatus
+from metalora.plots import training_curves
+from metalora.runs.run_log import NO_EVENTS, read_events, read_log
+from metalora.runs.status import RunStatus
+from metalora.util.errors import InputError
+from metalora.views.session import Laboratory
 from pages.context import PRIVATE, QUIET, Context
 from pages.plot import Plot
 from pages.shell import menu, say

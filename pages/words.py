@@ -9,7 +9,7 @@ from typing import Any
 
 import gradio as gr
 
-from metalora.errors import InputError
+from metalora.util.errors import InputError
 from pages.context import QUIET, Context
 
 _SET_TEXT = """

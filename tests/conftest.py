@@ -14,8 +14,8 @@ from torch import nn
 from torch.func import functional_call
 
 import metalora
-from metalora.config import AdapterConfig
-from metalora.suites.decoded import CACHE
+from metalora.adapters.config import AdapterConfig
+from metalora.suites.image_cache import CACHE
 
 os.environ[CACHE] = ""  # tests leave nothing behind
 

@@ -96,8 +96,8 @@ def test_the_space_gets_a_gradio_that_is_required_here():
 
 
 def test_without_zerogpu_runs_are_carried_out_by_workers(tmp_path, monkeypatch):
-    from metalora.run_queue import RunQueue
-    from metalora.workspace import Workspace
+    from metalora.runs.queue import RunQueue
+    from metalora.runs.workspace import Workspace
     from pages.space import backend
 
     monkeypatch.delenv("SPACES_ZERO_GPU", raising=False)
@@ -110,8 +110,8 @@ def test_on_zerogpu_a_run_lives_in_its_event(tmp_path, monkeypatch):
     import sys
     from types import SimpleNamespace
 
-    from metalora.in_event import InEvent
-    from metalora.workspace import Workspace
+    from metalora.runs.workspace import Workspace
+    from metalora.runs.zerogpu import InEvent
     from pages.space import LONGEST, backend
 
     asked = []

@@ -24,7 +24,7 @@ def test_installed_elsewhere_it_finds_its_bundled_weights(tmp_path):
     run(*pip, ROOT)
     code = (
         "import metalora; model = metalora.adapt('resnet20'); print(metalora.__file__);"
-        "print(metalora.backbones.card('mixer_nano')['name'])"
+        "from metalora.models import backbones; print(backbones.card('mixer_nano')['name'])"
     )
     said = run(sys.executable, "-c", code, cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(site)})
     assert said.split() == [str(site / "metalora" / "__init__.py"), "mixer_nano"]

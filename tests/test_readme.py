@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from metalora.evaluation.comparison import RESULTS
-from metalora.evaluation.tables import format_percent
-from metalora.results import FOLDER, load_comparison
+from metalora.experiments.comparison import RESULTS
+from metalora.experiments.results import FOLDER, load_comparison
+from metalora.experiments.table import format_percent
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")

@@ -5,7 +5,7 @@ Every verb imports what it needs when it runs, so that `--help` answers without 
 
 import typer
 
-from metalora.cli import benching, bundling, comparing, describing, embedding, looking, pretraining, studying, training
+from metalora.cli import bench, bundle, compare, embed, info, inspect_fold, pretrain, study, train
 from metalora.version import __version__
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode="rich")
@@ -24,7 +24,7 @@ def _metalora(
     """Low-rank adapters whose core is generated for each image: train, compare and look at them."""
 
 
-for _module in (comparing, training, embedding, looking, benching, pretraining, bundling, studying, describing):
+for _module in (compare, train, embed, inspect_fold, bench, pretrain, bundle, study, info):
     _module.register(app)
 
 

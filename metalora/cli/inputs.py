@@ -18,7 +18,7 @@ READING = {
 
 
 def checked_file(out: Path, suffix: str) -> Path:
-    from metalora.errors import InputError
+    from metalora.util.errors import InputError
 
     if out.suffix != suffix or out.is_dir():
         raise InputError(f"--out {out} is no {suffix} file: name one that ends with {suffix}.")
@@ -26,25 +26,25 @@ def checked_file(out: Path, suffix: str) -> Path:
 
 
 def load_adapter(adapter: Path, given: dict[str, Any]) -> Any:
-    from metalora.device import pick_device
-    from metalora.storage import load
+    from metalora.models.loading import load
+    from metalora.util.device import pick_device
 
     pick_device(given.get("device", "auto"))
     return load(adapter, download=given.get("download", False))
 
 
 def load_original(backbone: str, given: dict[str, Any]) -> Any:
-    from metalora.adapting import adapt
-    from metalora.backbones import load_backbone
-    from metalora.config import AdapterConfig
-    from metalora.device import pick_device
+    from metalora.adapters.config import AdapterConfig
+    from metalora.models.adapt import adapt
+    from metalora.models.backbones import load_backbone
+    from metalora.util.device import pick_device
 
     pick_device(given.get("device", "auto"))
     return adapt(load_backbone(backbone, download=given.get("download", False)), AdapterConfig("original"))
 
 
 def read_images(model: Any, images: list[Path] | None, given: dict[str, Any]) -> Any:
-    from metalora.pictures import from_suite, read_paths
+    from metalora.inspection.user_images import from_suite, read_paths
 
     with Bar("Reading pictures") as bar:
         if "suite" in given:

@@ -15,8 +15,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
-from metalora.errors import InputError
-from metalora.failures import out_of_memory
+from metalora.runs.failures import out_of_memory
+from metalora.util.errors import InputError
 
 SECONDS_BETWEEN_LINES = 10  # where progress goes to a file
 MOST_NAMED = 5
@@ -88,7 +88,7 @@ class Bar:
 
 def time_left(seconds: float) -> str:
     """As in "1:05 left"."""
-    from metalora.loop import clock
+    from metalora.training.loop import clock
 
     return f"{clock(seconds)} left"
 
@@ -122,6 +122,6 @@ def tell_table(title: str, header: Sequence[str], rows: Iterable[Sequence[Any]])
 def write_json(path: Path | None, data: Any) -> None:
     """Write `data` where --json asks for it."""
     if path is not None:
-        from metalora.states import write_text
+        from metalora.util.files import write_text
 
         write_text(path, json.dumps(data, indent=1, allow_nan=False) + "\n")

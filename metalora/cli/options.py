@@ -15,7 +15,7 @@ from typing import Annotated, Any, TypeVar
 import typer
 
 from metalora.cli.messages import told
-from metalora.errors import InputError
+from metalora.util.errors import InputError
 
 Settings = TypeVar("Settings")
 PACKAGE = Path(__file__).parents[1]
@@ -58,9 +58,9 @@ def default(home: str, name: str) -> Any:
     return None
 
 
-ADAPTER, TRAINING = "config:AdapterConfig", "training:TrainingConfig"
-SUITE, COMPARISON = "evaluation/cells:SuiteConfig", "evaluation/comparison:ComparisonConfig"
-PROTOCOL, RUN = "evaluation/embedding:Protocol", "runs:RunConfig"
+ADAPTER, TRAINING = "adapters/config:AdapterConfig", "training/config:TrainingConfig"
+SUITE, COMPARISON = "suites/config:SuiteConfig", "experiments/config:ComparisonConfig"
+PROTOCOL, RUN = "evaluation/embedding:Protocol", "runs/run_config:RunConfig"
 PANELS = {ADAPTER: "Adapter", SUITE: "Suite", TRAINING: "Training", PROTOCOL: "Computing"}
 Many, Text, Number, Whole, Flag = list[str] | None, str | None, float | None, int | None, bool | None
 
@@ -164,7 +164,7 @@ def _check_json(file: Path | None) -> None:
     """See that --json can be written before the work is done that it is to tell of."""
     if file is None:
         return
-    from metalora.states import check_writable
+    from metalora.util.files import check_writable
 
     if file.is_dir():
         raise InputError(f"--json {file} is a folder: name a file.")
@@ -182,7 +182,7 @@ def settings(kind: type[Settings], given: Mapping[str, Any], base: Settings | No
 
 def suite_settings(given: Mapping[str, Any]) -> Any:
     """The `SuiteConfig` of the options that were given."""
-    from metalora.evaluation.cells import SuiteConfig
+    from metalora.suites.config import SuiteConfig
 
     return settings(SuiteConfig, {**given, "name": given["suite"]} if "suite" in given else given)
 

@@ -5,14 +5,14 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from metalora.device import autocast, pick_device
-from metalora.errors import InputError
-from metalora.evaluation.renormalised import embed_renormalised
-from metalora.features import FeatureCache
-from metalora.mapping import pool_by_group
-from metalora.model import AdaptedModel
-from metalora.states import generator
-from metalora.suites.base import Examples
+from metalora.evaluation.batchnorm_adaptation import embed_renormalised
+from metalora.evaluation.feature_cache import FeatureCache
+from metalora.models.adapted_model import AdaptedModel
+from metalora.models.mapping_net import pool_by_group
+from metalora.suites.suite import Examples
+from metalora.util.device import autocast, pick_device
+from metalora.util.errors import InputError
+from metalora.util.seeding import generator
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from metalora.errors import InputError
+from metalora.util.errors import InputError
 
 
 @torch.no_grad()

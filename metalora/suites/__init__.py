@@ -4,14 +4,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from metalora.errors import InputError
-from metalora.suites.base import Batch, Examples, Options, Suite
-from metalora.suites.cifar import cifar10, cifar10_compositions, cifar10_corruptions, cifar10_rules
+from metalora.suites.cifar10 import cifar10, cifar10_compositions, cifar10_corruptions, cifar10_rules
 from metalora.suites.development import develop
 from metalora.suites.digits import digits
-from metalora.suites.folder import folder
+from metalora.suites.image_folder import folder
 from metalora.suites.images import Progress
-from metalora.suites.tasks import COMPOSITIONS, CORRUPTIONS, DIGITS, RULES, TEN_SHIFTS
+from metalora.suites.suite import Batch, Examples, Options, Suite
+from metalora.suites.task_lists import COMPOSITIONS, CORRUPTIONS, DIGITS, RULES, TEN_SHIFTS
+from metalora.util.errors import InputError
 
 __all__ = ["FIXED_TASKS", "SUITES", "Batch", "Examples", "Suite", "load_suite"]
 

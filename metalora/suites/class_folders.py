@@ -6,9 +6,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from metalora.errors import InputError
-from metalora.suites.decoded import decoded_pictures
+from metalora.suites.image_cache import decoded_pictures
 from metalora.suites.images import ImageSet, Progress
+from metalora.util.errors import InputError
 
 HELD_OUT_PER_CLASS = 500  # the last of every class, by name: validation everywhere in this project
 

@@ -5,10 +5,10 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from metalora.errors import InputError
-from metalora.states import generator
-from metalora.suites.base import Examples, Suite
 from metalora.suites.splits import draw_tasks
+from metalora.suites.suite import Examples, Suite
+from metalora.util.errors import InputError
+from metalora.util.seeding import generator
 
 SHARE = 4  # one of so many seen tasks plays an unseen one
 

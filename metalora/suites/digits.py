@@ -3,11 +3,11 @@
 import torch
 from torch.nn.functional import interpolate
 
-from metalora.states import generator
-from metalora.suites.base import Options, Suite
 from metalora.suites.images import ImageSet
 from metalora.suites.splits import SHARES, shifted_suite, split
-from metalora.suites.tasks import DIGITS
+from metalora.suites.suite import Options, Suite
+from metalora.suites.task_lists import DIGITS
+from metalora.util.seeding import generator
 
 
 def digits(options: Options) -> Suite:

@@ -15,8 +15,8 @@ import torch
 from PIL import Image, ImageOps
 from torch import Tensor
 
-from metalora.errors import InputError
-from metalora.suites.sources import FORMATS, File, list_pictures
+from metalora.suites.archives import FORMATS, File, list_pictures
+from metalora.util.errors import InputError
 
 MAX_PIXELS = 16_000_000
 READ_AHEAD = 64  # files that are in memory at once, waiting to be decoded

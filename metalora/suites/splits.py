@@ -6,11 +6,11 @@ from difflib import get_close_matches
 import torch
 from torch import Tensor
 
-from metalora.errors import InputError
-from metalora.states import generator
-from metalora.suites.base import SEEN_SIDES, UNSEEN_SIDES, Examples, Options, Suite
 from metalora.suites.images import ImageSet
-from metalora.suites.tasks import TaskList
+from metalora.suites.suite import SEEN_SIDES, UNSEEN_SIDES, Examples, Options, Suite
+from metalora.suites.task_lists import TaskList
+from metalora.util.errors import InputError
+from metalora.util.seeding import generator
 
 SHARES = (0.5, 0.1, 0.2, 0.2)  # of training, validation, gallery and query
 

@@ -4,7 +4,7 @@ import re
 
 from playwright.sync_api import expect
 
-from metalora.arms import CONTROLS, DEFAULT
+from metalora.experiments.rows import CONTROLS, DEFAULT
 
 
 def table(page):

@@ -14,9 +14,9 @@ import torch
 from gradio_client import Client, handle_file
 from playwright.sync_api import expect
 
-from metalora.plan import PRESETS
-from metalora.projection import project, warm_up
-from metalora.run_log import read_events
+from metalora.inspection.projection import project, warm_up
+from metalora.runs.presets import PRESETS
+from metalora.runs.run_log import read_events
 
 pytestmark = pytest.mark.slow
 EXAMPLES = sorted((Path(__file__).parents[2] / "assets" / "examples").glob("*.png"))

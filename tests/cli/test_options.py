@@ -9,11 +9,11 @@ from calling import run
 import metalora
 from metalora import cli
 from metalora.cli import options
-from metalora.evaluation.cells import SuiteConfig
-from metalora.evaluation.comparison import ComparisonConfig
 from metalora.evaluation.embedding import Protocol
-from metalora.runs import RunConfig
-from metalora.training import TrainingConfig
+from metalora.experiments.config import ComparisonConfig
+from metalora.runs.run_config import RunConfig
+from metalora.suites.config import SuiteConfig
+from metalora.training.config import TrainingConfig
 
 
 def test_help_needs_no_torch():

@@ -119,7 +119,7 @@ def test_wrong_words_for_embed(arguments, said, pictures):
 
 
 def test_a_loss_that_is_not_finite_is_told(tmp_path, monkeypatch):
-    monkeypatch.setattr("metalora.objective.F.cross_entropy", lambda logits, _: logits.sum() * float("nan"))
+    monkeypatch.setattr("metalora.training.objective.F.cross_entropy", lambda logits, _: logits.sum() * float("nan"))
     assert "lower the learning rate" in refused("train", tmp_path / "run", *QUICK)
     assert json.loads((tmp_path / "run/run.json").read_text())["status"] == "failed"
     assert not (tmp_path / "run/adapter").exists()
@@ -129,7 +129,7 @@ def test_a_full_disk_is_told(tmp_path, static, pictures, monkeypatch):
     def full(*_, **__):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("metalora.states.tempfile.mkstemp", full)
+    monkeypatch.setattr("metalora.util.files.tempfile.mkstemp", full)
     said = refused("embed", pictures / "dog", "--adapter", static, "--out", tmp_path / "e.npz")
     assert "No space left" in said and "free some space" in said
     assert list(tmp_path.iterdir()) == []
@@ -140,13 +140,13 @@ NO_MEMORY = [MemoryError(), torch.OutOfMemoryError("CUDA"), RuntimeError("can't 
 
 @pytest.mark.parametrize("error", NO_MEMORY, ids=["memory", "accelerator", "torch on a cpu"])
 def test_memory_that_runs_out_says_what_to_change(error, pictures, static, tmp_path, monkeypatch):
-    monkeypatch.setattr("metalora.pictures.embed", lambda *_: (_ for _ in ()).throw(error))
+    monkeypatch.setattr("metalora.inspection.user_images.embed", lambda *_: (_ for _ in ()).throw(error))
     said = run("embed", pictures / "dog", "--adapter", static, "--out", tmp_path / "e.npz", code=1).stderr
     assert "lower --batch" in said
 
 
 def test_other_errors_keep_their_traceback(monkeypatch, pictures, static, tmp_path):
-    monkeypatch.setattr("metalora.pictures.embed", lambda *_: 1 / 0)
+    monkeypatch.setattr("metalora.inspection.user_images.embed", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         run("embed", pictures / "dog", "--adapter", static, "--out", tmp_path / "e.npz")
 

@@ -7,7 +7,6 @@ import pytest
 import torch
 from sklearn.neighbors import KNeighborsClassifier, NearestNeighbors
 
-from metalora.errors import InputError
 from metalora.evaluation.knn import (
     confusion_by_task,
     knn_neighbours,
@@ -16,6 +15,7 @@ from metalora.evaluation.knn import (
     knn_within,
     per_task_accuracy,
 )
+from metalora.util.errors import InputError
 
 
 def features(n, seed, dtype=torch.float64, width=8):

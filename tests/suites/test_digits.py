@@ -4,10 +4,10 @@ import pytest
 import torch
 from suite_checks import assert_disjoint, assert_same
 
-from metalora.errors import InputError
-from metalora.states import generator
 from metalora.suites import FIXED_TASKS, load_suite
-from metalora.suites.tasks import DIGITS
+from metalora.suites.task_lists import DIGITS
+from metalora.util.errors import InputError
+from metalora.util.seeding import generator
 
 
 @pytest.fixture(scope="module")

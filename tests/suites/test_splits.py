@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from metalora.states import generator
 from metalora.suites.splits import apportion, at_most, deal
+from metalora.util.seeding import generator
 
 
 @pytest.mark.parametrize("count", range(4, 60))

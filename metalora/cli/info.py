@@ -1,0 +1,163 @@
+"""`info`: what there is, and what a suite, a backbone or an adapter consists of."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from metalora.cli.messages import Bar, tell_skipped, tell_table, write_json
+from metalora.cli.options import OUTPUT, SUITE_OPTIONS, TRAINING_OPTIONS, only, suite_settings, verb
+
+BUDGET = {
+    "adapter_parameters": "static",
+    "generator_parameters": "generator",
+    "frozen_parameters": "frozen",
+    "adapter_flops": "static\nFLOPs",
+    "generator_flops": "generator\nFLOPs",
+    "frozen_flops": "frozen\nFLOPs",
+}
+
+
+def register(app: typer.Typer) -> None:
+    """Add the verbs of this module."""
+    verb(app, "info", info, SUITE_OPTIONS, only(TRAINING_OPTIONS, "seed"), OUTPUT)
+
+
+def info(
+    backbone: Annotated[str | None, typer.Option(help="Its card and its layers.")] = None,
+    adapter: Annotated[Path | None, typer.Option(help="Its settings and its budget.")] = None,
+    **given: Any,
+) -> None:
+    """Say what there is: methods, suites, backbones; or describe one suite, backbone or adapter."""
+    told: dict[str, Any] = {}
+    if "suite" in given:
+        told["suite"] = describe_suite(given)
+    if backbone is not None:
+        told["backbone"] = describe_backbone(backbone, given.get("download", False))
+    if adapter is not None:
+        told["adapter"] = describe_adapter(adapter, given.get("download", False))
+    write_json(given.get("json"), told or describe_all())
+
+
+def describe_suite(given: dict[str, Any]) -> dict[str, Any]:
+    """Tasks, splits, counts and class balance of a suite."""
+    with Bar("Reading pictures") as bar:
+        suite = suite_settings(given).load(given.get("seed", 0), bar.tell)
+    tell_skipped(suite.skipped)
+    seen, unseen = ([suite.tasks[i] for i in tasks] for tasks in (suite.seen, suite.unseen))
+    typer.echo(f"{suite.name}: {len(suite.classes)} classes ({', '.join(suite.classes)}).")
+    typer.echo(f"{len(suite.names)} pictures of {suite.image_size} pixels; the {suite.primary} gallery counts.")
+    typer.echo(f"Seen tasks: {', '.join(seen)}.")
+    typer.echo(f"Unseen tasks: {', '.join(unseen) or 'none'}.")
+    counts = suite.describe()
+    tell_table("Images of every task and side; of the smallest and largest class", counts.columns, counts.values)
+    for note in suite.notes:
+        typer.echo(note)
+    return {
+        "name": suite.name,
+        "classes": list(suite.classes),
+        "seen": seen,
+        "unseen": unseen,
+        "image_size": suite.image_size,
+        "primary": suite.primary,
+        "counts": counts.to_dict("records"),
+        "notes": list(suite.notes),
+        "skipped": [list(pair) for pair in suite.skipped],
+    }
+
+
+def describe_backbone(name: str, download: bool) -> dict[str, Any]:
+    """Card and layers of a backbone."""
+    from torch import nn
+
+    from metalora.models.backbones import load_backbone
+
+    backbone = load_backbone(name, download=download)
+    parameters = sum(p.numel() for p in backbone.parameters())
+    typer.echo(f"{name}: {parameters:,} parameters, images of {backbone.image_size} pixels.")
+    found = _card(name)
+    if found:
+        tell_table("Card", ("", ""), [(key, str(value)) for key, value in found.items() if key != "validation_images"])
+    else:
+        typer.echo("There is no card.")
+    layers = [
+        {"name": key, "kind": type(module).__name__, "weight": list(module.weight.shape)}
+        for key, module in backbone.net.named_modules()
+        if isinstance(module, nn.Conv2d | nn.Linear)
+    ]
+    rows = [(row["name"], row["kind"], "×".join(map(str, row["weight"]))) for row in layers]
+    tell_table("Layers that can be adapted", ("layer", "kind", "weight"), rows)
+    card = {key: value for key, value in (found or {}).items() if key != "validation_images"} or None
+    shape = {"parameters": parameters, "image_size": backbone.image_size, "stages": list(backbone.stages)}
+    return {"name": name, **shape, "card": card, "layers": layers}
+
+
+def describe_adapter(path: Path, download: bool) -> dict[str, Any]:
+    """Settings and budget of a saved adapter."""
+    from metalora.experiments.table import format_count
+    from metalora.models.loading import load
+
+    model = load(path, download=download)
+    config, budget = model.config.to_dict(), model.budget().reset_index()
+    tell_table(f"Settings, on {model.backbone.name}", ("", ""), [(key, str(value)) for key, value in config.items()])
+    counts = list(BUDGET)
+    rows = [(row["layer"], *(format_count(row[name]) for name in counts), row["note"]) for _, row in budget.iterrows()]
+    tell_table("Parameters, and FLOPs of one image", ("layer", *BUDGET.values(), "note"), rows)
+    return {"backbone": model.backbone.name, "config": config, "budget": budget.to_dict("records")}
+
+
+def describe_all() -> dict[str, Any]:
+    """Methods, suites, bundled backbones, versions and device."""
+    import platform
+
+    import timm
+    import torch
+
+    from metalora.adapters.methods import METHODS
+    from metalora.experiments.rows import CONTROLS, DEFAULT
+    from metalora.models.backbones import BUNDLED
+    from metalora.suites import SUITES
+    from metalora.util.device import pick_device
+    from metalora.version import __version__
+
+    methods = [{"name": name, "title": entry.title, "paper": entry.paper} for name, entry in METHODS.items()]
+    backbones = [{"name": name, **_accuracies(name)} for name in BUNDLED]
+    suites = [f"{name}PATH" if name.endswith(":") else name for name in SUITES]
+    versions = {
+        "metalora": __version__,
+        "torch": torch.__version__,
+        "timm": timm.__version__,
+        "python": platform.python_version(),
+    }
+    tell_table("Methods", ("name", "title", "paper"), [tuple(entry.values()) for entry in methods])
+    typer.echo(f"Rows of compare: {', '.join(DEFAULT)}; controls: {', '.join(CONTROLS)}.")
+    typer.echo(f"Suites: {', '.join(suites)}.")
+    rows = [(row["name"], _percent(row["test_accuracy"])) for row in backbones]
+    tell_table("Bundled backbones; any timm name serves too", ("name", "test accuracy"), rows)
+    typer.echo(f"{', '.join(f'{key} {value}' for key, value in versions.items())}; device {pick_device()}.")
+    return {
+        "methods": methods,
+        "rows": [*DEFAULT, *CONTROLS],
+        "suites": suites,
+        "backbones": backbones,
+        "versions": versions,
+        "device": str(pick_device()),
+    }
+
+
+def _card(name: str) -> dict[str, Any] | None:
+    from metalora.models.backbones import card
+
+    try:
+        return card(name)
+    except FileNotFoundError:
+        return None
+
+
+def _accuracies(name: str) -> dict[str, float | None]:
+    found = _card(name) or {}
+    return {key: found.get(key) for key in ("test_accuracy", "validation_accuracy")}
+
+
+def _percent(share: float | None) -> str:
+    return "no card" if share is None else f"{100 * share:.1f} %"

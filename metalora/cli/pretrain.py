@@ -1,0 +1,45 @@
+"""`pretrain`: the bundled backbones, from scratch."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from metalora.cli.messages import Bar, tell_table, time_left, write_json
+from metalora.cli.options import OUTPUT, TRAINING_OPTIONS, Option, Whole, only, verb
+
+EPOCHS = {"epochs": Option(Whole, "Passes over the training pictures in every cycle, instead of the recipe's.")}
+
+
+def register(app: typer.Typer) -> None:
+    """Add the verbs of this module."""
+    verb(app, "pretrain", pretrain, EPOCHS, only(TRAINING_OPTIONS, "precision", "device", "seed"), OUTPUT)
+
+
+def pretrain(
+    backbone: Annotated[str, typer.Argument(help="resnet20 or mixer_nano.")],
+    data: Annotated[Path, typer.Option(help="Folder or archive with train/CLASS/… and test/CLASS/….")] = ...,
+    out: Annotated[Path, typer.Option(help="Folder for weights and card.")] = Path("assets"),
+    checkpoint: Annotated[Path | None, typer.Option(help="File to save to and to resume from.")] = None,
+    **given: Any,
+) -> None:
+    """Train a bundled backbone from scratch and write its weights and card."""
+    from metalora.training.pretraining import Pretraining
+
+    json = given.pop("json", None)
+    run = Pretraining(backbone, data, **given)
+    with Bar(f"Training {backbone}") as bar:
+        for event in run.fit(checkpoint):
+            said = "  ".join(f"{name} {value:.3f}" for name, value in event.metrics.items())
+            said = f"{time_left(event.seconds_left)}  {said}  {event.images_per_second:.0f} images/s"
+            bar.tell(event.step, event.steps, said, line="validation" in event.metrics)
+    # The data by its name only: where it lay says nothing to others.
+    command = (
+        f"python -m metalora pretrain {backbone} --data {data.name} "
+        + (f"--epochs {run.epochs} " if run.epochs else "")
+        + f"--seed {run.seed} --precision {run.precision}"
+    )
+    card = run.save(out, command)
+    write_json(json, card)
+    shown = ("test_accuracy", "validation_accuracy", "parameters", "epochs", "seed", "command")
+    tell_table(f"{backbone}, in {out}", ("", ""), [(name, str(card[name])) for name in shown])

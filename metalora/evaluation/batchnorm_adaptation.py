@@ -1,0 +1,32 @@
+"""BatchNorm with the statistics of the set at hand, as test-time adaptation has it (Nado et al. 2006.10963)."""
+
+import torch
+from torch import Tensor
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from metalora.models.adapted_model import AdaptedModel
+from metalora.suites.suite import Examples
+from metalora.util.errors import InputError
+
+
+@torch.inference_mode()
+def embed_renormalised(model: AdaptedModel, examples: Examples, sets: Tensor, device: torch.device) -> Tensor:
+    """Embeddings (N, D) of a static method's network, every BatchNorm normalising with its set's mean and deviation.
+
+    Args:
+        sets: (N), the number of each image's set.
+
+    Raises:
+        InputError: the network has no BatchNorm, or its update depends on the image.
+    """
+    net = model.fold().to(device).eval()
+    norms = [module for module in net.modules() if isinstance(module, _BatchNorm)]
+    if not norms:
+        raise InputError(f"{model.backbone.name} has no BatchNorm to renormalise: leave that row out.")
+    for norm in norms:
+        norm.train()
+        norm.momentum = 0.0  # its own running statistics stay
+    order = sets.argsort(stable=True)
+    groups = (examples[rows] for rows in order.split(sets.bincount().tolist()))
+    embeddings = torch.cat([net(group.images().to(device)).float().cpu() for group in groups])
+    return torch.empty_like(embeddings).index_copy_(0, order, embeddings)

@@ -1,0 +1,295 @@
+"""What an adapter costs beside the plain model: times and memory of several arms, in one process, in turns.
+
+Random weights, BatchNorm in evaluation mode, the same target layers in all arms: the ones that extractor "stem"
+leaves to the adapter. PEFT's LoRA (Hu et al. 2106.09685) is what a practitioner would take: `pip install .[bench]`.
+"""
+
+import copy
+import importlib.util
+import os
+import platform
+import re
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import pandas as pd
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from metalora.adapters.config import AdapterConfig
+from metalora.models.adapt import adapt
+from metalora.models.adapted_model import AdaptedModel
+from metalora.models.backbones import Backbone, load_backbone
+from metalora.util.checks import whole
+from metalora.util.compiling import compiled
+from metalora.util.device import autocast, device_name, pick_device
+from metalora.util.errors import InputError
+from metalora.version import __version__
+
+MODELS = ("resnet20", "resnet18", "mixer_b16_224", "vit_small_patch16_224")
+BATCHES = (1, 8, 32, 128)
+CLASSES, RATE = 10, 1e-3
+RANKS = {"lora": 8, "metalora-cp": 8, "metalora-tr": 3}
+SELF = "-self"  # suffix of an arm whose cores are read from the whole frozen backbone
+
+
+@dataclass(frozen=True)
+class BenchConfig:
+    """Settings of a benchmark.
+
+    Attributes:
+        models: bundled or timm names; all with random weights.
+        rounds: times that every arm is measured, in turns.
+        threads: of a processor; None: as torch has it.
+        compile: whether networks are compiled by torch.compile, where it works.
+    """
+
+    models: tuple[str, ...] = MODELS
+    batches: tuple[int, ...] = BATCHES
+    rounds: int = 7
+    device: str = "auto"
+    precision: str = "float32"
+    threads: int | None = None
+    compile: bool = False
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for batch in self.batches:
+            whole("batch", batch)
+        whole("rounds", self.rounds)
+        if self.threads is not None:
+            whole("threads", self.threads)
+        if importlib.util.find_spec("peft") is None:
+            raise InputError("The package peft, which is measured beside, is not here: pip install .[bench]")
+
+
+QUICK = BenchConfig(models=("resnet18",), batches=(32,), rounds=4)
+
+Arm = tuple[str, str]  # variant and pass
+Parts = tuple[Callable, Callable[[Callable], Any]]  # a network, and what is done with it
+
+
+@dataclass(frozen=True)
+class Timed:
+    """What is done with one network."""
+
+    call: Callable[[], Any]
+    compiled: bool
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One model at one batch size: a row per variant and pass."""
+
+    model: str
+    batch: int
+    rows: tuple[dict[str, Any], ...]
+
+
+def run_bench(config: BenchConfig) -> Iterator[Measured]:
+    """Measure model by model, batch by batch, yielding after each.
+
+    Rows have "model", "image_size", "batch", "device", "precision", "variant", "pass" ("forward", "generate",
+    "pipeline", "train"), "ms" (median), "ms_iqr", "ratio_to_plain" and "ratio_to_peft" (of the same pass, or of their
+    forward pass where they have none such), "compiled" (whether it was) and "peak_mb" (what the pass adds to the
+    memory in use: CUDA's own counter, otherwise the process's resident memory).
+
+    Raises:
+        InputError: no such device, model or precision.
+    """
+    device = pick_device(config.device)
+    if config.threads is not None:
+        torch.set_num_threads(config.threads)
+    for name in config.models:
+        torch.manual_seed(config.seed)
+        backbone = load_backbone(name, pretrained=False).to(device)
+        for batch in config.batches:
+            with autocast(device, config.precision):
+                arms = _arms(backbone, batch, device, config.compile)
+                rows = tuple(_rows(arms, backbone, batch, device, config))
+            yield Measured(name, batch, rows)
+
+
+def machine(config: BenchConfig) -> dict[str, Any]:
+    """What the figures were measured on and with."""
+    import peft
+
+    device = pick_device(config.device)
+    return {
+        "processor": torch.backends.cpu.get_cpu_capability(),
+        "device": device_name(device),
+        "cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "versions": {
+            "metalora": __version__,
+            "torch": torch.__version__,
+            "peft": peft.__version__,
+            "python": platform.python_version(),
+        },
+        "settings": asdict(config),
+    }
+
+
+def _arms(backbone: Backbone, batch: int, device: torch.device, compile: bool) -> dict[Arm, Timed]:
+    """What is timed, by variant and pass."""
+    images = torch.rand(batch, 3, backbone.image_size, backbone.image_size, device=device)
+    labels = torch.randint(CLASSES, (batch,), device=device)
+    best = adapt(backbone, AdapterConfig("original"), example=images[:2])
+    stem = {
+        method: adapt(backbone, AdapterConfig(method, rank=RANKS[method], extractor="stem"))
+        for method in ("metalora-cp", "metalora-tr")
+    }
+    names = tuple(stem["metalora-cp"].layers)
+    targets = tuple(f"^{re.escape(name)}$" for name in names)
+    generating = stem | {
+        f"{method}{SELF}": adapt(backbone, replace(model.config, extractor="self", targets=targets))
+        for method, model in stem.items()
+    }
+    static = adapt(backbone, AdapterConfig("lora", rank=RANKS["lora"], targets=targets))
+    peft = _peft(backbone, names)
+    width = best(images[:1]).shape[1]
+    arms = {
+        ("plain", "forward"): _forward(backbone, images),
+        ("best-frozen", "forward"): _forward(best, images),
+        ("peft-lora", "forward"): _forward(peft, images),
+        ("lora", "forward"): _forward(static, images),
+        ("plain", "train"): _plain_step(backbone, images, labels, width),
+        ("peft-lora", "train"): _step(peft, images, labels, width),
+        ("lora", "train"): _step(static, images, labels, width),
+    }
+    for variant, model in generating.items():
+        cores = torch.no_grad()(model.generate)(images)
+        if not variant.endswith(SELF):
+            arms[variant, "forward"] = _forward(model, images, cores=cores)
+        arms[variant, "generate"] = _forward(model, images, method="generate")
+        arms[variant, "pipeline"] = _forward(model, images)
+        arms[variant, "train"] = _step(model, images, labels, width)
+    return {arm: _timed(*parts, compile=compile) for arm, parts in arms.items()}
+
+
+def _timed(network: Callable, call: Callable[[Callable], Any], *, compile: bool) -> Timed:
+    fast = compiled(network, call) if compile else network
+    return Timed(lambda: call(fast), fast is not network)
+
+
+def _peft(backbone: Backbone, names: tuple[str, ...]) -> nn.Module:
+    from peft import LoraConfig, inject_adapter_in_model
+
+    rank = RANKS["lora"]
+    settings = LoraConfig(r=rank, lora_alpha=rank, target_modules=[f"net.{name}" for name in names])
+    model = inject_adapter_in_model(settings, copy.deepcopy(backbone))
+    return model.to(next(backbone.parameters()).device)
+
+
+def _forward(model: nn.Module, images: Tensor, method: str = "__call__", **given: Any) -> Parts:
+    def call(network: Callable) -> Any:
+        model.eval()
+        with torch.no_grad():
+            return network(images, **given)
+
+    return model if method == "__call__" else getattr(model, method), call
+
+
+def _step(model: nn.Module, images: Tensor, labels: Tensor, width: int) -> Parts:
+    """A training step: generation where there is any, forward, backward, update."""
+    head = nn.Linear(width, CLASSES).to(images.device)
+    trained = [*(p for p in model.parameters() if p.requires_grad), *head.parameters()]
+    optimizer = torch.optim.AdamW(trained, lr=RATE, weight_decay=0.0)
+
+    def call(network: Callable) -> float:
+        # PEFT's BatchNorm would learn in training mode; ours never does.
+        model.train(isinstance(model, AdaptedModel))
+        loss = F.cross_entropy(head(network(images)).float(), labels)
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        optimizer.step()
+        return loss.item()
+
+    return model, call
+
+
+def _plain_step(backbone: Backbone, images: Tensor, labels: Tensor, width: int) -> Parts:
+    """Forward and backward of the frozen network with a head, the gradient going down to the images."""
+    head = nn.Linear(width, CLASSES).to(images.device)
+    inputs = images.clone().requires_grad_()
+
+    def call(network: Callable) -> float:
+        loss = F.cross_entropy(head(network(inputs)).float(), labels)
+        loss.backward()
+        return loss.item()
+
+    return backbone.requires_grad_(False), call
+
+
+def _rows(
+    arms: dict[Arm, Timed], backbone: Backbone, batch: int, device: torch.device, config: BenchConfig
+) -> Iterator[dict[str, Any]]:
+    times: dict[Arm, list[float]] = {arm: [] for arm in arms}
+    peaks: dict[Arm, float] = {}
+    for arm, timed in arms.items():  # also the warm-up
+        peaks[arm] = _peak(timed.call, device)
+    for _ in range(config.rounds):
+        for arm, timed in arms.items():
+            times[arm].append(_milliseconds(timed.call, device))
+    found = {arm: pd.Series(values) for arm, values in times.items()}
+    for (variant, kind), values in found.items():
+        median = values.median()
+        yield {
+            "model": backbone.name,
+            "image_size": backbone.image_size,
+            "batch": batch,
+            "device": device.type,
+            "precision": config.precision,
+            "variant": variant,
+            "pass": kind,
+            "ms": median,
+            "ms_iqr": values.quantile(0.75) - values.quantile(0.25),
+            **{
+                f"ratio_to_{name}": median / found.get((other, kind), found[other, "forward"]).median()
+                for name, other in (("plain", "plain"), ("peft", "peft-lora"))
+            },
+            "compiled": arms[variant, kind].compiled,
+            "peak_mb": peaks[variant, kind],
+        }
+
+
+def _milliseconds(call: Callable[[], Any], device: torch.device) -> float:
+    _wait(device)
+    started = time.perf_counter()
+    call()
+    _wait(device)
+    return 1000 * (time.perf_counter() - started)
+
+
+def _wait(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def _peak(call: Callable[[], Any], device: torch.device) -> float:
+    """Memory that a call adds at its peak, in MB."""
+    if device.type == "cuda":
+        before = torch.cuda.memory_allocated(device)
+        torch.cuda.reset_peak_memory_stats(device)
+        call()
+        return (torch.cuda.max_memory_allocated(device) - before) / 1e6
+    import psutil  # comes with PEFT
+
+    process, over = psutil.Process(), threading.Event()
+    before = highest = process.memory_info().rss
+
+    def look() -> None:
+        nonlocal highest
+        while not over.wait(0.002):
+            highest = max(highest, process.memory_info().rss)
+
+    watcher = threading.Thread(target=look, daemon=True)
+    watcher.start()
+    call()
+    over.set()
+    watcher.join()
+    return (highest - before) / 1e6

@@ -1,0 +1,60 @@
+"""The map: how much generated adapters gain over LoRA of equal total budget, one factor varied at a time."""
+
+from collections.abc import Mapping
+
+import pandas as pd
+
+from metalora.experiments.comparison import Comparison
+from metalora.experiments.rows import arm
+from metalora.experiments.statistics import compare_to_static
+
+AGAINST = "lora-equal-budget"
+CENTRE = "steps-1200"
+LINES = ("1", "8", "all")  # sizes of sets that have a line on the axes of other factors
+SIZES = "images of a set"
+AXES = {
+    "parameters": {"budget-10k": None, "budget-20k": None, CENTRE: None, "budget-80k": None},
+    "tasks": {"tasks-2": 2, "tasks-8": 8, CENTRE: 32},
+    "steps": {"steps-600": 600, CENTRE: 1200, "steps-2400": 2400},
+}
+
+
+def gain_map(parts: Mapping[str, Comparison]) -> pd.DataFrame:
+    """Gains of the study "map", a row per axis, value, size of the set and split.
+
+    Args:
+        parts: the study's comparisons by name, those that ran; "budget-80k" is the first part of the primary study.
+
+    Returns:
+        Columns axis ("parameters", "tasks", "steps" or `SIZES`), value (of that factor; for sets a text), set_size,
+        split, gain (0 to 1), low, high (95 % bootstrap interval), n_seeds.
+    """
+    rows = []
+    for axis, values in AXES.items():
+        for part, value in values.items():
+            if part in parts:
+                found = _gains(parts[part], LINES)
+                rows.append(found.assign(axis=axis, value=value or _parameters(parts[part])))
+    if CENTRE in parts:
+        found = _gains(parts[CENTRE])
+        rows.append(found.assign(axis=SIZES, value=found["set_size"]))
+    columns = ["axis", "value", "set_size", "split", "gain", "low", "high", "n_seeds"]
+    return pd.concat(rows, ignore_index=True)[columns] if rows else pd.DataFrame(columns=columns)
+
+
+def _gains(comparison: Comparison, sizes: tuple[str, ...] | None = None) -> pd.DataFrame:
+    k, tasks = comparison.config.ks[0], comparison.tasks
+    if len(tasks):
+        tasks = tasks[(tasks["split"] == "unseen") & (tasks["k"] == k) & (tasks["gallery"] == comparison.primary)]
+    settings = {"k": k, "gallery": comparison.primary, "against": AGAINST, "tasks": tasks if len(tasks) else None}
+    found = compare_to_static(comparison.rows, **settings)
+    # The primary study has rows of free codes too.
+    found = found[[arm(name).named for name in found["method"]]]
+    found = found.assign(set_size=found["method"].str.partition("@")[2].replace("", "1"))
+    return found if sizes is None else found[found["set_size"].isin(sizes)]
+
+
+def _parameters(comparison: Comparison) -> int:
+    """Static and generated in all, of the generated rows."""
+    own = comparison.rows[comparison.rows["generated"].eq(True)].iloc[0]
+    return int(own["static_parameters"] + own["generator_parameters"])

@@ -1,0 +1,115 @@
+"""The rival of every adapter whose tasks are known shifts: read the shift from a set of images, and undo it.
+
+The reader is that of Meta-LoRA, features → a code that names the factors, trained alone with as many steps.
+"""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from metalora.adapters.config import AdapterConfig
+from metalora.evaluation.embedding import Protocol, embed
+from metalora.evaluation.feature_cache import FeatureCache
+from metalora.models.adapt import adapt
+from metalora.models.adapted_model import AdaptedModel
+from metalora.suites.suite import Examples, Suite
+from metalora.training.config import TrainingConfig
+from metalora.training.fit import standardise
+from metalora.training.loop import warmup_cosine
+from metalora.util.device import autocast, pick_device
+from metalora.util.errors import InputError
+from metalora.util.seeding import generator
+
+READER = "metalora-tr"  # whose mapping net it is; its adapters stay untouched
+
+
+def make_reader(
+    backbone: torch.nn.Module, suite: Suite, adapter: AdapterConfig, *, download: bool = False
+) -> AdaptedModel:
+    """A model whose codes are to name the suite's factors, before its training.
+
+    Args:
+        adapter: of the comparison; its extractor and the width of its mapping net count.
+        download: fetch weights of an extractor that are not on this machine.
+
+    Raises:
+        InputError: the suite's factors have no names, one of its shifts cannot be undone, or the extractor is unknown
+            or not here.
+    """
+    if not suite.factors:
+        raise InputError(f"{suite.name} has no named factors to read: leave rows that undo shifts out.")
+    for shift in suite.sides["train"].shifts:
+        shift.undo(torch.zeros(1, 3, 1, 1))
+    counts = tuple(map(len, suite.factors))
+    settings = AdapterConfig(READER, rank=1, extractor=adapter.extractor, hidden=adapter.hidden, factors=counts)
+    return adapt(backbone, replace(settings, seed=adapter.seed), download=download)
+
+
+def train_reader(
+    backbone: torch.nn.Module, suite: Suite, adapter: AdapterConfig, config: TrainingConfig, features: FeatureCache
+) -> AdaptedModel:
+    """A model whose codes name the suite's factors.
+
+    Args:
+        adapter: as `make_reader` takes it.
+
+    Raises:
+        InputError: as `make_reader`.
+    """
+    reader = make_reader(backbone, suite, adapter).to(pick_device(config.device))
+    device = next(reader.trained.parameters()).device
+    standardise(reader, suite, config)
+    trained = [*reader.mapping.hidden.parameters(), *reader.mapping.code.parameters()]
+    optimizer = torch.optim.AdamW(trained, lr=config.rate * config.mapping_rate, weight_decay=0.0)
+    schedule = warmup_cosine(optimizer, config.steps)
+    for step in range(config.steps):
+        batch = suite.batch(config.batch, generator(config.seed, step), config.set_size)
+        images = batch.images.to(device)
+        with autocast(device, config.precision):
+            codes = reader.codes(images, features=features(reader, batch.examples, images))
+        optimizer.zero_grad(set_to_none=True)
+        levels = suite.levels[batch.tasks].to(device)
+        reader.mapping.naming_loss(codes, levels, suite.combinations.to(device)).backward()
+        optimizer.step()
+        schedule.step()
+    return reader.eval()
+
+
+@torch.inference_mode()
+def undone(reader: AdaptedModel, suite: Suite, side: Examples, protocol: Protocol, features: FeatureCache) -> Examples:
+    """The images of `side`, each with the shift undone that the reader tells from its set.
+
+    Raises:
+        InputError: a shift of the suite cannot be undone; told when the images are rendered.
+    """
+    device, sets = next(reader.trained.parameters()).device, protocol.sets(side)
+    with autocast(device, protocol.precision):
+        codes = [
+            reader.codes(images, features=features(reader, chunk, images))
+            for chunk in side.chunks(protocol.batch)
+            for images in [chunk.images().to(device)]
+        ]
+    pooled = reader.mapping.pool(torch.cat(codes), sets)
+    read = torch.stack([part.argmax(1) for part in pooled.split(reader.mapping.factors, dim=1)], dim=1).cpu()
+    named = (read[:, None] == suite.levels[None]).all(2).int().argmax(1)  # the task whose factors these are
+    count = len(suite.tasks)
+    shifts = tuple(_then_undo(side.shifts, task, other) for task in range(count) for other in range(count))
+    return replace(side, shifts=shifts, tasks=side.tasks * count + named)
+
+
+def _then_undo(shifts: tuple, task: int, other: int) -> Callable[[Tensor], Tensor]:
+    return lambda images: shifts[other].undo(shifts[task](images))
+
+
+def embed_undone(
+    model: AdaptedModel, reader: AdaptedModel, suite: Suite, side: str, protocol: Protocol, features: FeatureCache
+) -> Tensor:
+    """Embeddings (N, D) of a static method for the images of a side, whose shift is undone.
+
+    Raises:
+        InputError: a shift of the suite cannot be undone.
+    """
+    shown = undone(reader, suite, suite.sides[side], protocol, features)
+    return embed(model, shown, replace(protocol, set_size=1, use=None))

@@ -1,0 +1,262 @@
+"""Is a gain over seeds real? Summaries, paired comparisons with the best static row, power.
+
+Input everywhere is a tidy frame of one suite, a row per result: method, backbone, suite, split
+("seen", "unseen"), gallery ("pooled", "within"), k, seed, accuracy (0 to 1), validation (validation
+k-NN accuracy, repeated on all rows of a method, backbone and seed), generated (a generated method, no
+control), static (may be the row that generated methods are held against). More columns are carried along.
+"""
+
+import numpy as np
+import pandas as pd
+import scipy  # its parts are loaded when they are named: the app's first page needs no statistics
+
+from metalora.util.errors import InputError
+
+SEEDS_FOR_A_STAR = 6
+RESAMPLES = 9999
+SEEDS_ONLY = "interval over seeds only: no accuracies of single tasks given"
+CELL = ["method", "backbone", "suite", "split", "gallery", "k"]
+
+
+def summarise(rows: pd.DataFrame) -> pd.DataFrame:
+    """One row per method, backbone, suite, split, gallery and k, in order of appearance; several suites are fine.
+
+    Returns:
+        Those columns, then mean, std (over seeds, ddof 1; NaN for one seed), n_seeds, validation (mean
+        over seeds), and the first value of every other column; seed and correct are dropped.
+
+    Raises:
+        InputError: a column is missing, or a seed appears twice in a cell.
+    """
+    _need(rows, [*CELL, "seed", "accuracy"])
+    _once(rows, [*CELL, "seed"])
+    cells = rows.groupby(CELL, sort=False, dropna=False)
+    # A NaN accuracy makes the mean NaN: a failed seed must not vanish from a mean.
+    measured = cells["accuracy"].agg(
+        mean=lambda a: a.mean(skipna=False), std=lambda a: a.std(ddof=1, skipna=False), n_seeds="size"
+    )
+    if "validation" in rows:
+        measured["validation"] = cells["validation"].mean()
+    rest = [name for name in rows.columns if name not in {*CELL, "seed", "accuracy", "correct", "validation"}]
+    return measured.join(cells[rest].first()).reset_index() if rest else measured.reset_index()
+
+
+def best_static(rows: pd.DataFrame) -> dict[str, str]:
+    """For each backbone the static method that is best on mean validation; equal ones: the first in `rows`.
+
+    Raises:
+        InputError: a backbone has no static row with a validation accuracy, or one seed has two of them.
+    """
+    _need(rows, ["method", "backbone", "seed", "validation", "static"])
+    _one_suite(rows)
+    runs = rows[rows["static"].eq(True)].groupby(["backbone", "method", "seed"], sort=False)["validation"]
+    if (runs.nunique() > 1).any():
+        backbone, method, seed = runs.nunique().idxmax()
+        raise InputError(f"{method} on {backbone}, seed {seed}, has several validation accuracies: keep one run.")
+    means = runs.first().groupby(["backbone", "method"], sort=False).mean().dropna()
+    found = {backbone: group.idxmax()[1] for backbone, group in means.groupby("backbone", sort=False)}
+    for backbone in rows["backbone"].unique():
+        if backbone not in found:
+            raise InputError(f"{backbone} has no static row with a validation accuracy: run lora on it too.")
+    return found
+
+
+def paired_gains(
+    rows: pd.DataFrame, method: str, against: str, *, backbone: str, split: str, k: int = 5, gallery: str = "pooled"
+) -> pd.Series:
+    """Accuracy of `method` minus that of `against`, per seed (the index), ascending.
+
+    Raises:
+        InputError: a seed was run for only one of the two, or appears twice.
+    """
+    place = {"backbone": backbone, "split": split, "k": k, "gallery": gallery}
+    here = rows[np.logical_and.reduce([rows[name] == value for name, value in place.items()])]
+    _once(here, [*CELL, "seed"])
+    a, b = (here[here["method"] == name].set_index("seed")["accuracy"].sort_index() for name in (method, against))
+    if list(a.index) != list(b.index):
+        seeds = f"{method} has seeds {list(a.index)} and {against} has {list(b.index)}"
+        raise InputError(f"{seeds} ({backbone}, {split}, K={k}, {gallery} gallery): run the same seeds for both.")
+    # Rounded far below one query, so that equal gains are equal: 0.55 - 0.50 is not 0.35 - 0.30 in floats.
+    return (a - b).round(12)
+
+
+def compare_to_static(
+    rows: pd.DataFrame,
+    *,
+    k: int = 5,
+    gallery: str = "pooled",
+    against: str | None = None,
+    tasks: pd.DataFrame | None = None,
+    seed: int = 0,
+) -> pd.DataFrame:
+    """Every generated method against the static row, per backbone and split.
+
+    Args:
+        against: the method to compare with; None: `best_static` of each backbone.
+        tasks: accuracies of single tasks of the unseen split at this k and gallery (method, backbone,
+            seed, task, accuracy); with it the interval of unseen tasks resamples tasks as well as seeds,
+            and is that of the mean over tasks.
+
+    Returns:
+        Columns backbone, method, split, k, gallery, against, n_seeds, gain (mean, 0 to 1), p (two-sided
+        paired t-test), low and high (95 % bootstrap interval of the mean gain), effect (Cohen's d_z),
+        p_holm (over all rows of this frame), detectable (the smallest gain that these seeds could have starred,
+        see `smallest_detectable_gain`), star ("*", "n too small" below six seeds, or ""), note (why a number is NaN or
+        an interval is narrow).
+
+    Raises:
+        InputError: seeds or tasks are not paired, nothing is there at this k and gallery, several suites.
+    """
+    _need(rows, [*CELL, "seed", "accuracy", "generated"])
+    _one_suite(rows)
+    rows = rows[(rows["k"] == k) & (rows["gallery"] == gallery)]
+    if rows.empty:
+        raise InputError(f"There is no result at K={k} on the {gallery} gallery: choose a K and a gallery that ran.")
+    static = dict.fromkeys(rows["backbone"], against) if against else best_static(rows)
+    found = []
+    cells = rows.loc[rows["generated"].eq(True), ["backbone", "method", "split"]].drop_duplicates()
+    for backbone, method, split in cells.itertuples(index=False):
+        place = {"backbone": backbone, "method": method, "split": split, "k": k, "gallery": gallery}
+        other = static[backbone]
+        gains = paired_gains(rows, **place, against=other)
+        by_task = _task_gains(tasks, gains, method, other, backbone) if split == "unseen" else None
+        found.append({**place, "against": other, **_measure(gains.to_numpy(float), by_task, split, seed)})
+    names = ["backbone", "method", "split", "k", "gallery", "against", "n_seeds", "gain", "p", "low", "high", "effect"]
+    frame = pd.DataFrame(found, columns=[*names, "std", "note"])
+    frame.insert(len(names), "p_holm", holm(frame["p"].to_numpy(float)))
+    spreads = zip(frame.pop("std"), frame["n_seeds"], strict=True)
+    frame.insert(len(names) + 1, "detectable", [_starrable(std, n, len(frame)) for std, n in spreads])
+    frame.insert(len(names) + 2, "star", [_star(row) for row in frame.itertuples()])
+    return frame
+
+
+def holm(p: np.ndarray) -> np.ndarray:
+    """Holm-corrected p values, same shape (m,). An undefined p stays NaN but counts in the family, as a 1 would."""
+    if len(p) == 0:
+        return p
+    from statsmodels.stats.multitest import multipletests  # slow to import: the app's first page needs no statistics
+
+    return np.where(np.isnan(p), np.nan, multipletests(np.nan_to_num(p, nan=1.0), method="holm")[1])
+
+
+def bootstrap_interval(gains: np.ndarray, *, level: float = 0.95, seed: int = 0) -> tuple[float, float]:
+    """Bootstrap interval of the mean of paired gains (n,), n at least 2, resampling seeds."""
+    # BCa divides by the spread of the leave-one-out means, zero where all gains are equal; percentiles of
+    # the resampled means are then that one gain.
+    method = "BCa" if np.ptp(gains) > 0 else "percentile"
+    settings = {"n_resamples": RESAMPLES, "confidence_level": level, "rng": np.random.default_rng(seed)}
+    interval = scipy.stats.bootstrap((gains,), np.mean, method=method, **settings).confidence_interval
+    return float(interval.low), float(interval.high)
+
+
+def two_way_interval(gains: np.ndarray, *, level: float = 0.95, seed: int = 0) -> tuple[float, float]:
+    """Percentile interval of the mean gain, resampling seeds and tasks: independently, or a seed's own tasks within it.
+
+    Args:
+        gains: of shape (seeds, tasks); NaN where a task is not one of that seed.
+    """
+    rng = np.random.default_rng(seed)
+
+    def shares(n: int, *more: int) -> np.ndarray:  # how often each of n is drawn: (resamples, …, n)
+        return rng.multinomial(n, np.full(n, 1 / n), size=(RESAMPLES, *more)) / n
+
+    if np.isnan(gains).any():
+        seeds = len(gains)
+        drawn = rng.integers(seeds, size=(RESAMPLES, seeds))
+        own = [row[~np.isnan(row)] for row in gains]
+        # A seed that is drawn twice gets its tasks drawn twice.
+        means = sum((drawn == i) * (shares(len(row), seeds) @ row) for i, row in enumerate(own)).mean(axis=1)
+    else:
+        means = ((shares(len(gains)) @ gains) * shares(gains.shape[1])).sum(axis=1)
+    low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
+    return float(low), float(high)
+
+
+def smallest_detectable_gain(std_of_differences: float, n_seeds: int, alpha: float = 0.05, power: float = 0.8) -> float:
+    """The mean gain that a two-sided paired t-test over `n_seeds` finds with probability `power`.
+
+    In the unit of `std_of_differences` (ddof 1, over seeds); NaN for fewer than two seeds, an unknown
+    deviation, or where no effect size is found. For a family of m tests give alpha / m: Holm's first step.
+    """
+    if n_seeds < 2 or np.isnan(std_of_differences):
+        return float("nan")
+    from statsmodels.stats.power import TTestPower
+
+    test, settings = TTestPower(), {"nobs": n_seeds, "alpha": alpha, "alternative": "two-sided"}
+    effect = float(test.solve_power(power=power, **settings))
+    # For two or three seeds and a small alpha the solver may return its last guess: ask whether it holds.
+    found = abs(test.power(effect, **settings) - power) < 1e-3
+    return effect * std_of_differences if found else float("nan")
+
+
+def _measure(gains: np.ndarray, by_task: np.ndarray | None, split: str, seed: int) -> dict[str, object]:
+    n, nan = len(gains), float("nan")
+    measured = {"n_seeds": n, "gain": gains.mean(), **dict.fromkeys(("p", "low", "high", "effect", "std"), nan)}
+    measured["note"] = ""
+    if np.isnan(gains).any() or (by_task is not None and np.isnan(by_task).all()):
+        return {**measured, "note": "an accuracy is NaN"}
+    if n < 2:
+        return {**measured, "note": "one seed"}
+    interval = bootstrap_interval(gains, seed=seed) if by_task is None else two_way_interval(by_task, seed=seed)
+    measured["low"], measured["high"] = interval
+    measured["std"] = gains.std(ddof=1)
+    if np.ptp(gains) == 0:
+        return {**measured, "note": "all differences equal: no t-test"}
+    # The paired t-test is the one-sample test of the differences.
+    measured["p"] = float(scipy.stats.ttest_1samp(gains, 0.0).pvalue)
+    measured["effect"] = gains.mean() / measured["std"]
+    if split == "unseen" and by_task is None:
+        measured["note"] = SEEDS_ONLY
+    return measured
+
+
+def _starrable(std: float, n_seeds: int, family: int) -> float:
+    if n_seeds < SEEDS_FOR_A_STAR:
+        return float("nan")
+    return smallest_detectable_gain(std, n_seeds, alpha=0.05 / family)
+
+
+def _star(row: object) -> str:
+    if row.n_seeds < SEEDS_FOR_A_STAR:
+        return "n too small"
+    return "*" if row.gain > 0 and row.p_holm < 0.05 and row.low > 0 else ""
+
+
+def _task_gains(
+    tasks: pd.DataFrame | None, gains: pd.Series, method: str, against: str, backbone: str
+) -> np.ndarray | None:
+    """Gains of shape (seeds, tasks), NaN for tasks of other seeds; all NaN where an accuracy is; None without tasks."""
+    if tasks is None:
+        return None
+    _need(tasks, ["method", "backbone", "seed", "task", "accuracy"])
+    _once(tasks, ["method", "backbone", "seed", "task"])
+    here = tasks[tasks["backbone"] == backbone]
+    a, b = (
+        here[here["method"] == name].pivot(index="seed", columns="task", values="accuracy")
+        for name in (method, against)
+    )
+    if not (a.index.equals(b.index) and a.columns.equals(b.columns) and list(a.index) == list(gains.index)):
+        raise InputError(
+            f"{method} and {against} on {backbone} differ in seeds or tasks: give every task of every seed."
+        )
+    measured = here[here["method"].isin((method, against))]["accuracy"]
+    gained = (a - b).to_numpy(float).round(12)
+    return gained if measured.notna().all() else np.full_like(gained, np.nan)
+
+
+def _need(frame: pd.DataFrame, columns: list[str]) -> None:
+    missing = [name for name in columns if name not in frame.columns]
+    if missing:
+        raise InputError(f"The results lack the columns {', '.join(missing)}.")
+
+
+def _once(frame: pd.DataFrame, keys: list[str]) -> None:
+    twice = frame[frame.duplicated(keys)]
+    if len(twice):
+        where = ", ".join(f"{name} {twice.iloc[0][name]}" for name in keys)
+        raise InputError(f"There are two results for {where}: keep one.")
+
+
+def _one_suite(rows: pd.DataFrame) -> None:
+    if "suite" in rows and rows["suite"].nunique() > 1:
+        raise InputError(f"Compare one suite at a time, not {', '.join(rows['suite'].unique())}.")

@@ -1,0 +1,197 @@
+"""From summaries and comparisons to one readable table: cells of text with a bold flag, and notes below.
+
+`table_writers` turns it into its forms. The number formats are public: whatever shows a number shows it so.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from itertools import product
+
+import pandas as pd
+
+from metalora.experiments.statistics import SEEDS_FOR_A_STAR, SEEDS_ONLY
+from metalora.util.errors import InputError
+
+NOT_RUN, NOT_APPLICABLE = "not run", "not applicable"
+SPLITS = ("seen", "unseen")
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One entry of a table."""
+
+    text: str
+    bold: bool = False
+
+
+@dataclass(frozen=True)
+class Table:
+    """Headings (backbone, what it shows), rows of as many cells, and sentences that stand below.
+
+    The first column is the method, under the backbone "".
+    """
+
+    columns: list[tuple[str, str]]
+    rows: list[list[Cell]]
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def header(self) -> list[str]:
+        """Headings in one line each, such as "resnet20 seen K=5"."""
+        return [" ".join(part for part in column if part) for column in self.columns]
+
+
+def format_count(n: float) -> str:
+    """A count in short: 999, "12.3 k", "1.2 M", G, T; "not applicable" for NaN."""
+    if math.isnan(n):
+        return NOT_APPLICABLE
+    for unit in ("", " k", " M", " G", " T"):
+        digits = 1 if unit else 0
+        # Compare what will be printed, so that 999,960 is 1.0 M and not 1000.0 k.
+        if round(abs(n), digits) < 1000 or unit == " T":
+            break
+        n /= 1000
+    return f"{n:.{digits}f}{unit}"
+
+
+def format_percent(fraction: float, spread: float = math.nan) -> str:
+    """A fraction as per cent with one decimal, "63.2" or "63.2 ± 1.4", the sign left to the heading.
+
+    "not applicable" for NaN.
+    """
+    if math.isnan(fraction):
+        return NOT_APPLICABLE
+    return f"{100 * fraction:.1f}" if math.isnan(spread) else f"{100 * fraction:.1f} ± {100 * spread:.1f}"
+
+
+def format_time(ms: float) -> str:
+    """Milliseconds with two significant figures, without exponent, the unit left to the heading.
+
+    "not applicable" for NaN.
+    """
+    if math.isnan(ms):
+        return NOT_APPLICABLE
+    ms = float(f"{ms:.1e}")
+    digits = max(0, 1 - math.floor(math.log10(abs(ms)))) if ms else 0
+    return f"{ms:.{digits}f}"
+
+
+# Column of the summary → heading and format; a column that the summary lacks is left out.
+BUDGETS = {
+    "static_parameters": ("static", format_count),
+    "generator_parameters": ("generator", format_count),
+    "generator_flops": ("generator FLOPs", format_count),
+    "ms_per_step": ("ms/step", format_time),
+}
+
+
+def build_table(
+    summary: pd.DataFrame,
+    comparison: pd.DataFrame | None = None,
+    methods: Sequence[str] | None = None,
+    *,
+    gallery: str = "pooled",
+    backbones: Sequence[str] | None = None,
+    ks: Sequence[int] | None = None,
+    footnotes: Sequence[str] = (),
+) -> Table:
+    """The table of one suite and gallery: a row per method, columns backbone × split × K, then budgets.
+
+    Args:
+        summary: from `summarise`, with any of the columns in `BUDGETS`.
+        comparison: from `compare_to_static`, for the stars.
+        methods: the rows, in this order; None: those of the summary.
+        backbones: None: those of the summary. Others have columns that say "not run".
+        ks: of columns for both splits, run or not; None: those of the summary.
+        footnotes: sentences to add below, for instance what a set row knows.
+
+    Raises:
+        InputError: the summary has more than one suite, or no row of this gallery while `backbones` or `ks` is None.
+    """
+    here = summary[summary["gallery"] == gallery]
+    planned = backbones is not None and ks is not None
+    if here["suite"].nunique() != 1 and not (planned and here.empty):
+        suites = ", ".join(map(str, here["suite"].unique())) or "none"
+        raise InputError(f"A table shows one suite on one gallery; the {gallery} gallery has: {suites}.")
+    methods = list(here["method"].unique()) if methods is None else list(methods)
+    columns = [(("", "method"), [Cell(method) for method in methods])]
+    for backbone in here["backbone"].unique() if backbones is None else backbones:
+        part = here[here["backbone"] == backbone]
+        places = part[["split", "k"]].drop_duplicates().itertuples(index=False) if ks is None else product(SPLITS, ks)
+        for split, k in places:
+            cells = part[(part["split"] == split) & (part["k"] == k)]
+            stars = _stars(comparison, backbone, split, k, gallery)
+            columns.append(((backbone, f"{split} K={k}"), _accuracies(cells, stars, methods)))
+        for name, (heading, write) in BUDGETS.items():
+            if name in part:
+                known = part.drop_duplicates("method").set_index("method")[name].astype(float)  # None: NaN
+                texts = [write(known[method]) if method in known.index else NOT_RUN for method in methods]
+                columns.append(((backbone, heading), [Cell(text) for text in texts]))
+    rows = [list(row) for row in zip(*(cells for _, cells in columns), strict=True)]
+    return Table([heading for heading, _ in columns], rows, [*_rules(here, comparison, gallery), *footnotes])
+
+
+def _stars(comparison: pd.DataFrame | None, backbone: str, split: str, k: int, gallery: str) -> set[str]:
+    """Methods that earned a star in this column."""
+    if comparison is None:
+        return set()
+    place = {"backbone": backbone, "split": split, "k": k, "gallery": gallery, "star": "*"}
+    here = comparison[(comparison[list(place)] == pd.Series(place)).all(axis=1)]
+    return set(here["method"])
+
+
+def _accuracies(cells: pd.DataFrame, stars: set[str], methods: list[str]) -> list[Cell]:
+    """One column; bold is the best as printed, so that equal numbers are equally bold."""
+    known = cells.set_index("method")[["mean", "std"]]
+    shown = (100 * known["mean"].reindex(methods)).round(1)
+    column = []
+    for method in methods:
+        if method not in known.index:
+            column.append(Cell(NOT_RUN))
+            continue
+        text = format_percent(*known.loc[method]) + ("*" if method in stars else "")
+        column.append(Cell(text, bold=bool(shown[method] == shown.max())))
+    return column
+
+
+def _rules(summary: pd.DataFrame, comparison: pd.DataFrame | None, gallery: str) -> list[str]:
+    """What the numbers, bold and * mean."""
+    if summary.empty:
+        return ["k-NN accuracy in %; nothing has run yet."]
+    fewest, most = summary["n_seeds"].min(), summary["n_seeds"].max()
+    seeds = f"{most} seed{'s' if most > 1 else ''}" if fewest == most else f"{fewest} to {most} seeds"
+    spread = " ± standard deviation" if most > 1 else ""
+    suite = summary["suite"].iloc[0]
+    notes = [f"k-NN accuracy in %, mean{spread} over {seeds}; {suite}, {gallery} gallery. Bold: best of its column."]
+    if "generator_flops" in summary:
+        notes.append("Generator FLOPs: of one image's cores, the extractor included.")
+    if comparison is None or comparison.empty:
+        return notes
+    few = comparison["star"] == "n too small"
+    if not few.all():
+        pairs = comparison.loc[~few, ["backbone", "against"]].drop_duplicates().itertuples(index=False)
+        static = ", ".join(f"{against} on {backbone}" for backbone, against in pairs)
+        notes.append(
+            f"*: better than the static row it is held against ({static}): paired t-test over at least "
+            f"{SEEDS_FOR_A_STAR} seeds, Holm-corrected p < 0.05, and a 95 % bootstrap interval above zero; "
+            f"tested at K={comparison['k'].iloc[0]}."
+        )
+        notes += _power(comparison.loc[~few])
+        if (comparison.loc[~few, "note"] == SEEDS_ONLY).any():
+            notes.append(
+                "Intervals of unseen tasks resample seeds, not tasks: accuracies of single tasks were not given."
+            )
+    if few.any():
+        rows = "" if few.all() else f" ({', '.join(comparison.loc[few, 'method'].unique())})"
+        notes.append(f"n too small for stars: fewer than {SEEDS_FOR_A_STAR} seeds{rows}.")
+    return notes
+
+
+def _power(comparison: pd.DataFrame) -> list[str]:
+    """The smallest gains that could have been starred; results of earlier versions do not have them."""
+    known = comparison["detectable"].dropna() if "detectable" in comparison else ()
+    if not len(known):
+        return []
+    gains = " to ".join(dict.fromkeys(format_percent(gain) for gain in (known.min(), known.max())))
+    return [f"Smallest gain that these seeds find with a probability of 80 %: {gains} points."]

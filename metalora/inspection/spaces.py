@@ -1,0 +1,36 @@
+"""The spaces in which a gallery can be looked at: features and cores."""
+
+import torch
+from torch import Tensor
+
+from metalora.adapters.cores import Cores
+from metalora.inspection.gallery import Gallery
+from metalora.models.adapted_model import AdaptedModel
+from metalora.util.errors import InputError
+
+SPACES = {"adapted": "features, adapted", "original": "features, original backbone", "cores": "generated cores"}
+
+
+@torch.inference_mode()
+def space(model: AdaptedModel, gallery: Gallery, name: str) -> Tensor:
+    """What the gallery's images are in one of `SPACES`: (G, D), or all layers' cores side by side.
+
+    Raises:
+        InputError: no such space, or cores of a method that generates none.
+    """
+    if name not in SPACES:
+        raise InputError(f"Unknown space {name!r}: use {', '.join(SPACES)}.")
+    if name != "cores":
+        return gallery.original if name == "original" else gallery.adapted
+    cores = generated(model, gallery)
+    if cores is None:
+        raise InputError("This method generates no cores: choose features, or a Meta-LoRA adapter.")
+    return cores.flatten()
+
+
+@torch.inference_mode()
+def generated(model: AdaptedModel, gallery: Gallery) -> Cores | None:
+    """Every gallery image's own cores, float32 on the CPU; None where nothing is generated."""
+    if gallery.codes is None:
+        return None
+    return model.cores(gallery.codes.to(next(model.parameters()).device)).to("cpu", torch.float32)

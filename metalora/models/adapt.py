@@ -1,0 +1,72 @@
+"""`adapt()`: a backbone becomes an adapted model, its generator sized as far as is known before the first batch."""
+
+import copy
+
+import torch
+from torch import Tensor, nn
+
+from metalora.adapters.config import AdapterConfig
+from metalora.adapters.layers import AdaptedLayer
+from metalora.models.adapted_model import AdaptedModel
+from metalora.models.backbones import Backbone, load_backbone
+from metalora.models.mapping_net import ConstantCore, MappingNet
+from metalora.util.errors import InputError
+from metalora.util.seeding import generator
+
+
+def adapt(
+    backbone: str | nn.Module,
+    config: AdapterConfig | None = None,
+    *,
+    example: Tensor | None = None,
+    download: bool = False,
+) -> AdaptedModel:
+    """A copy of `backbone` with adapters on its layers; the original is not changed.
+
+    Args:
+        backbone: "resnet20", "mixer_nano", a timm name, what `load_backbone` gave, or any module that
+            maps images to embeddings (N, D).
+        config: settings; the default is Meta-LoRA TR of rank 4.
+        example: a batch of images (one is enough), from which sizes of a foreign backbone are learnt.
+        download: fetch weights of timm names (backbone, extractor) that are not on this machine.
+
+    Raises:
+        InputError: unknown names, patterns that match nothing, ranks that are too large.
+    """
+    config = config or AdapterConfig()
+    if isinstance(backbone, str):
+        backbone = load_backbone(backbone, download=download)
+    elif any(isinstance(module, AdaptedLayer) for module in backbone.modules()):
+        raise InputError("This model is adapted already: adapt the backbone that it was made from.")
+    else:
+        backbone = copy.deepcopy(backbone)
+        backbone = backbone if isinstance(backbone, Backbone) else Backbone(backbone)
+    model = AdaptedModel(backbone, config, download=download)
+    if example is None and backbone.image_size is not None:
+        parameter = next(backbone.parameters())
+        example = torch.zeros(2, 3, backbone.image_size, backbone.image_size).to(parameter)
+    features = None
+    if config.generates and isinstance(config.extractor, nn.Module):
+        features = config.extractor.num_features
+    elif config.generates and example is not None:
+        features = model.extractor(example[:1]).shape[1]
+    _add_generator(model, features)
+    model.eval()
+    if example is not None:
+        model.prepare(example)
+    return model
+
+
+def _add_generator(model: AdaptedModel, features: int | None) -> None:
+    if not model.generated:
+        return
+    formats = {name: layer.adapter.format for name, layer in model.layers.items()}
+    like = next(iter(model.layers.values())).weight
+    if model.config.core == "constant":
+        model.trained.constant = ConstantCore(formats, like)
+        return
+    config = model.config
+    rng = generator(config.seed, len(model.layers))
+    code = {"code": config.code, "factors": config.factors, "radius": config.radius}
+    first = {"spread": config.first_spread, "rng": rng}
+    model.trained.mapping = MappingNet(formats, like, features=features, hidden=config.hidden, **code, **first)

@@ -1,0 +1,305 @@
+"""`AdaptedModel`: a frozen backbone, its adapters, and the generator of their cores."""
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+from torch import Tensor, nn
+
+from metalora.adapters.config import AdapterConfig
+from metalora.adapters.cores import Cores
+from metalora.adapters.forward_context import carrying, current
+from metalora.adapters.layers import ADAPTED, AdaptedLayer, Adapter
+from metalora.adapters.methods import method
+from metalora.adapters.targets import Selection, select_layers
+from metalora.models.backbones import Backbone
+from metalora.models.budget import budget
+from metalora.models.calibration import fold_frozen, learn_width, try_layers
+from metalora.models.extractors import make_extractor, report_stages
+from metalora.models.folding import Fold, plain_network
+from metalora.models.mapping_net import MappingNet
+from metalora.util.errors import InputError
+from metalora.util.seeding import generator
+
+CHECKPOINTING = ("grad_checkpointing", "gradient_checkpointing")  # as timm and transformers call it
+
+
+class AdaptedModel(nn.Module):
+    """A backbone with an update on every chosen layer. Made by `adapt()`.
+
+    Its `state_dict` has two parts: "trained." (adapters, mapping net) and "frozen." (backbone, extractor).
+
+    Attributes:
+        config: the adapter's settings.
+        layers: name → adapted layer, in the backbone's order.
+        left_out: name → why a layer is not adapted.
+    """
+
+    def __init__(self, backbone: Backbone, config: AdapterConfig, *, download: bool = False):
+        super().__init__()
+        if any(getattr(module, flag, False) is True for module in backbone.modules() for flag in CHECKPOINTING):
+            raise InputError("The backbone checkpoints activations, which loses the cores: switch that off first.")
+        self.config = config
+        stem = next(iter(backbone.stages), None) if config.extractor == "stem" and config.generates else None
+        adaptable = method(config.method).format is not None
+        selection = select_layers(backbone.net, config, stem) if adaptable else Selection({})
+        self.left_out = selection.left_out
+        report_stages(backbone)
+        extractor = make_extractor(config.extractor, backbone, download=download) if config.generates else None
+        self.frozen = nn.ModuleDict({"backbone": backbone})
+        if extractor is not None:
+            self.frozen["extractor"] = extractor.to(next(backbone.parameters()))
+        self.frozen.eval().requires_grad_(False)
+        self.trained = nn.Module()
+        self.layers: dict[str, AdaptedLayer] = {}
+        for index, (name, rank) in enumerate(selection.ranks.items()):
+            self._adapt_layer(name, rank, index)
+        self._folds: list[Fold] = []
+        self.register_load_state_dict_post_hook(lambda model, keys: model._refold())
+        # One image of the first batch. A buffer follows the model to other devices and precisions.
+        self.register_buffer("example", None, persistent=False)
+
+    def _adapt_layer(self, name: str, rank: int, index: int) -> None:
+        net, config = self.backbone.net, self.config
+        base = net.get_submodule(name)
+        kind = nn.Linear if isinstance(base, nn.Linear) else nn.Conv2d
+        rng = generator(config.seed, index)
+        adapter = Adapter(base, config.format(rank), config.scale(rank), config.dropout, rng)
+        layer = ADAPTED[kind](name, base, adapter, rows_by_image=self.backbone.rows_by_image)
+        # A layer that stands in several places is adapted in all of them.
+        for alias, module in list(net.named_modules(remove_duplicate=False)):
+            if module is base:
+                net.set_submodule(alias, layer)
+        *path, last = ("adapters", *name.split("."))
+        parent = self.trained
+        for part in path:
+            if part not in parent._modules:
+                parent.add_module(part, nn.Module())
+            parent = parent.get_submodule(part)
+        parent.add_module(last, adapter)
+        self.layers[name] = layer
+
+    @property
+    def backbone(self) -> Backbone:
+        """The frozen backbone, its layers adapted."""
+        return self.frozen["backbone"]
+
+    @property
+    def extractor(self) -> nn.Module:
+        """What the mapping net's features come from."""
+        return self.frozen["extractor"]
+
+    @property
+    def mapping(self) -> MappingNet:
+        """The mapping net of a method that generates."""
+        return self.trained.mapping
+
+    @property
+    def generated(self) -> bool:
+        """Whether the format has a core, generated or constant."""
+        return method(self.config.method).generated
+
+    def train(self, mode: bool = True) -> "AdaptedModel":
+        """Training mode for the trained part; the frozen part stays in evaluation mode."""
+        super().train(mode)
+        self.frozen.eval()
+        return self
+
+    def prepare(self, images: Tensor) -> None:
+        """Learn from a first batch what only data tells: the width of features, whether layers serve.
+
+        Raises:
+            InputError: the output is not (N, D), or an adapted layer is not called by the forward pass
+                or called with something else than the batch on its leading axis.
+        """
+        if self.example is not None:
+            return
+        if len(images) == 0:
+            raise InputError("The first batch is empty, so sizes stay unknown: begin with one image or more.")
+        # What is learnt here outlives an inference_mode around the first batch.
+        with torch.inference_mode(False), torch.no_grad():
+            example = images[:1].detach().clone()
+            self._folds = fold_frozen(self, example)
+            if self.config.generates:
+                learn_width(self, example)
+            try_layers(self, example)
+            self.example = example
+
+    def _refold(self) -> None:
+        for conv, norm in self._folds:
+            conv.take(norm)
+
+    def _apply(self, *args: Any, **kwargs: Any) -> "AdaptedModel":
+        before = [conv.weight.dtype for conv, _ in self._folds]
+        super()._apply(*args, **kwargs)
+        if before != [conv.weight.dtype for conv, _ in self._folds]:
+            self._refold()  # from the weights themselves, which may have become wider
+        return self
+
+    def features(self, images: Tensor) -> Tensor:
+        """What the extractor sees of images: (N, F)."""
+        self._must_generate()
+        with torch.no_grad():
+            return self.extractor(images)
+
+    def standardise(self, images: Tensor, chunk: int = 256) -> None:
+        """Take the statistics of the training images' features, by which features are standardised."""
+        self.prepare(images[:2])
+        self.mapping.standardise(torch.cat([self.features(part) for part in images.split(chunk)]))
+
+    def codes(self, images: Tensor, *, features: Tensor | None = None) -> Tensor:
+        """The code of every image: (N, code).
+
+        Args:
+            features: (N, F), where `features(images)` is known already.
+        """
+        self._must_generate()
+        if not self.mapping.materialised:
+            self.prepare(images)
+        return self.mapping.codes(self.features(images) if features is None else features)
+
+    def cores(self, codes: Tensor) -> Cores:
+        """Codes (N, code) → Cores of N samples."""
+        self._must_generate()
+        return self.mapping.cores(codes)
+
+    def generate(
+        self,
+        images: Tensor,
+        *,
+        groups: Tensor | None = None,
+        shuffle: int | None = None,
+        features: Tensor | None = None,
+    ) -> Cores:
+        """The cores of images (N, …), one for each.
+
+        Args:
+            groups: (N); images of equal numbers are a set, known to come from one task, and share the
+                core of their pooled code (see `MappingNet.pool`). No label is used.
+            shuffle: random seed; deals the cores out to the images at random, as a control.
+            features: as in `codes`.
+
+        Raises:
+            InputError: the method has no core to generate.
+        """
+        if self.generated and self.config.core == "constant":
+            return self.trained.constant.cores().expand(len(images))
+        codes = self.codes(images, features=features)
+        if groups is not None:
+            codes = self.mapping.pool(codes, groups)
+        if shuffle is not None:
+            codes = codes[torch.randperm(len(codes), generator=generator(shuffle)).to(codes.device)]
+        return self.cores(codes)
+
+    def _must_generate(self) -> None:
+        if not self.config.generates:
+            kind = "has one learned core" if self.generated else "has one adapter" if self.layers else "is the same"
+            raise InputError(f"{method(self.config.method).title} {kind} for every image: nothing is generated.")
+
+    def forward(
+        self,
+        images: Tensor,
+        *,
+        cores: Cores | None = None,
+        groups: Tensor | None = None,
+        features: Tensor | None = None,
+    ) -> Tensor:
+        """Embeddings (N, D), each image with its own adapter.
+
+        Args:
+            images: float RGB in [0, 1], (N, 3, H, W); for a foreign backbone whatever that takes.
+            cores: somebody else's, instead of generated ones: one sample, or one for each image.
+            groups: as in `generate`.
+            features: as in `codes`.
+        """
+        if not current.enabled:
+            return self.backbone(images)
+        if self.example is None:
+            self.prepare(images)
+        if not self.generated:
+            if cores is not None or groups is not None:
+                self._must_generate()
+            return self._run(images, None)
+        if cores is not None:
+            if len(cores) not in (1, len(images)):
+                raise InputError(f"There are {len(cores)} cores for {len(images)} images: give one, or one for each.")
+            return self._run(images, cores)
+        if self.config.core == "constant":
+            return self._run(images, self.trained.constant.cores())
+        if self.config.extractor == "stem" and features is None:
+            return self._run_from_stem(images, groups)
+        return self._run(images, self.generate(images, groups=groups, features=features))
+
+    def _run(self, images: Tensor, cores: Cores | None) -> Tensor:
+        with carrying(cores=cores):
+            return self.backbone(images)
+
+    def _run_from_stem(self, images: Tensor, groups: Tensor | None) -> Tensor:
+        """One pass for both: the stem's output becomes the cores of the layers behind it."""
+
+        def generate(name: str, output: Tensor) -> None:
+            if name in self.extractor.stages:
+                with torch.no_grad():
+                    features = self.extractor.describe(images, {name: self.extractor.read(name, output)})
+                codes = self.mapping.codes(features)
+                current.cores = self.cores(codes if groups is None else self.mapping.pool(codes, groups))
+
+        with carrying(on_stage=generate):
+            return self.backbone(images)
+
+    @contextlib.contextmanager
+    def disabled(self) -> Iterator[None]:
+        """Inside, this thread gets the original backbone, bit for bit."""
+        with carrying(enabled=False, exact=True):
+            yield
+
+    def delta_weight(self, name: str, cores: Cores | None = None) -> Tensor:
+        """Dense ΔW of a layer for every sample: (N, *weight.shape); N is 1 for a static method.
+
+        Raises:
+            InputError: no such adapted layer, or a generated method without cores.
+        """
+        if name not in self.layers:
+            raise InputError(f"Layer {name!r} is not adapted: adapted are {', '.join(self.layers)}.")
+        return self.layers[name].delta(self.core_of(name, cores))
+
+    def core_of(self, name: str, cores: Cores | None) -> Tensor | None:
+        """The core that a layer takes of these cores, or of the constant ones; None for a static method.
+
+        Raises:
+            InputError: as `delta_weight`.
+        """
+        if not self.generated:
+            if cores is not None:
+                self._must_generate()
+            return None
+        if cores is None and self.config.core == "constant":
+            cores = self.trained.constant.cores()
+        if cores is None:
+            raise InputError("This method's update depends on the image: give the cores that generate() returns.")
+        return cores[name]
+
+    def fold(self, cores: Cores | None = None) -> nn.Module:
+        """An ordinary module with the update of one sample's cores added to the weights, its parameters frozen.
+
+        Raises:
+            InputError: not exactly one sample's cores for a generated method.
+        """
+        return plain_network(self, cores)
+
+    def budget(self) -> pd.DataFrame:
+        """Parameters and FLOPs (one image) of every layer, of the generator, and in all.
+
+        Raises:
+            InputError: sizes are only known from data, and there was none yet.
+        """
+        return budget(self)
+
+    def save(self, path: str | Path) -> None:
+        """Write a folder with config.json and adapter.safetensors; see `metalora.load`."""
+        from metalora.models.saving import save  # storage builds models, so it stands above this module
+
+        save(self, Path(path))

@@ -1,0 +1,214 @@
+"""Backbones: a name (bundled, or of timm) or any module → a frozen network with its preprocessing.
+
+The bundled networks are timm's classes at CIFAR size:
+resnet20: He et al., Deep residual learning, 1512.03385, section 4.2 (projection shortcuts);
+mixer_nano: Tolstikhin et al., MLP-Mixer, 2105.01601, patches of 4×4, width 96, 8 blocks.
+"""
+
+import difflib
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import timm
+import torch
+from huggingface_hub import try_to_load_from_cache
+from timm.data import resolve_model_data_config
+from timm.models.mlp_mixer import MlpMixer
+from timm.models.resnet import BasicBlock, ResNet
+from torch import Tensor, nn
+from torchvision.transforms import InterpolationMode
+from torchvision.transforms.v2 import Normalize, Resize  # v2 compiles without a graph break
+
+from metalora.adapters.forward_context import current
+from metalora.util.errors import InputError
+from metalora.util.files import read_tensors
+
+_HERE = Path(__file__).parents[1]
+ASSETS = _HERE / "assets" if (_HERE / "assets").is_dir() else _HERE.parent / "assets"
+
+# Windows of one image stay together on the leading axis (checked in tests/test_backbones.py).
+ROWS_BY_IMAGE = ("swin_", "swinv2_")
+MAX_STAGES = 4
+
+
+class Backbone(nn.Module):
+    """A network with the preprocessing in front of it.
+
+    `forward` maps float RGB in [0, 1] of shape (N, 3, H, W) to embeddings (N, D); for a foreign
+    module, whatever it takes to whatever (N, D) it gives.
+
+    Attributes:
+        name: bundled or timm name; None for a foreign module.
+        stages: submodules of `net` whose outputs tell of an image, shallow to deep, and their channels.
+        channels_last: the network gets its images in this memory format, which suits convolutions.
+        rows_by_image: layers may see a whole multiple of the batch, with the rows of an image together.
+    """
+
+    def __init__(
+        self,
+        net: nn.Module,
+        *,
+        name: str | None = None,
+        preprocess: nn.Module | None = None,
+        stages: dict[str, int] | None = None,
+        rows_by_image: bool = False,
+        image_size: int | None = None,
+    ):
+        super().__init__()
+        self.net = net
+        self.preprocess = preprocess if preprocess is not None else nn.Identity()
+        self.name = name
+        self.stages = stages or {}
+        self.rows_by_image = rows_by_image
+        self.image_size = image_size
+        self.channels_last = False
+
+    def forward(self, images: Tensor) -> Tensor:
+        if self.name is not None and not (images.is_floating_point() and images.ndim == 4 and images.shape[1] == 3):
+            kind = f"{images.dtype} of shape {tuple(images.shape)}".removeprefix("torch.")
+            raise InputError(f"{self.name} takes float RGB in [0, 1], (N, 3, H, W), not {kind}: convert the images.")
+        inputs = self.preprocess(images)
+        if self.channels_last and not current.exact:
+            inputs = inputs.contiguous(memory_format=torch.channels_last)
+        output = self.net(inputs)
+        if not isinstance(output, Tensor) or output.ndim != 2 or len(output) != len(images):
+            shape = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
+            raise InputError(f"The backbone gives {shape} for {len(images)} images: make it give embeddings (N, D).")
+        return output
+
+
+@dataclass(frozen=True)
+class Bundled:
+    """A network that comes with the project, its weights in `assets/`."""
+
+    build: Callable[[int], nn.Module]  # number of classes (0: no head) → network
+    stages: tuple[str, ...]
+    any_size: bool  # the network itself takes other sizes than 32
+    mean: tuple[float, float, float] = (0.491, 0.482, 0.447)
+    std: tuple[float, float, float] = (0.247, 0.243, 0.262)
+    image_size: int = 32
+
+    def preprocess(self, image_size: int) -> nn.Module:
+        return _preprocess(image_size, self.mean, self.std)
+
+
+def _resnet20(classes: int) -> nn.Module:
+    # A "deep" stem only to start at 16 channels: timm's plain stem is fixed at 64.
+    net = ResNet(BasicBlock, (3, 3, 3), classes, stem_type="deep", stem_width=8, channels=(16, 32, 64))
+    net.conv1 = nn.Conv2d(3, 16, 3, padding=1, bias=False)
+    net.maxpool = nn.Identity()
+    net.layer4 = nn.Identity()
+    return net
+
+
+def _mixer_nano(classes: int) -> nn.Module:
+    return MlpMixer(classes, img_size=32, patch_size=4, num_blocks=8, embed_dim=96, mlp_ratio=(0.5, 2.0))
+
+
+BUNDLED = {
+    "resnet20": Bundled(_resnet20, ("layer1", "layer2", "layer3"), any_size=True),
+    "mixer_nano": Bundled(_mixer_nano, ("blocks.1", "blocks.4", "blocks.7"), any_size=False),
+}
+
+
+def _preprocess(size: int, mean: tuple, std: tuple, mode: str = "bilinear") -> nn.Module:
+    return nn.Sequential(Resize((size, size), InterpolationMode(mode), antialias=True), Normalize(mean, std))
+
+
+def load_backbone(
+    name: str, *, image_size: int | None = None, pretrained: bool = True, download: bool = False
+) -> Backbone:
+    """The backbone called `name`, without its head, in eval mode.
+
+    Args:
+        name: "resnet20", "mixer_nano", or any name of timm, such as "resnet18.a1_in1k".
+        image_size: side to which images are resized; None: what the network was trained at.
+        pretrained: with trained weights (otherwise random ones, from torch's global generator).
+        download: fetch timm's weights when they are not on this machine.
+
+    Raises:
+        InputError: unknown name, a size that the network does not take, or weights not here.
+    """
+    if name in BUNDLED:
+        return _load_bundled(name, image_size, pretrained)
+    return _load_timm(name, image_size, pretrained, download)
+
+
+def image_size_for(name: str, images: int) -> int | None:
+    """Side at which the backbone `name` should take images of `images` pixels; None: its own.
+
+    A bundled network that takes any size need not enlarge small ones.
+    """
+    entry = BUNDLED.get(name)
+    return min(images, entry.image_size) if entry and entry.any_size else None
+
+
+def _load_bundled(name: str, image_size: int | None, pretrained: bool) -> Backbone:
+    entry = BUNDLED[name]
+    size = image_size or entry.image_size
+    if size != entry.image_size and not entry.any_size:
+        raise InputError(f"{name} takes images of {entry.image_size} pixels only: leave image_size out.")
+    net = entry.build(0)
+    if pretrained:
+        weights, _ = read_tensors(ASSETS / f"{name}.safetensors")
+        net.load_state_dict(
+            {key: value.float() if value.is_floating_point() else value for key, value in weights.items()}
+        )
+    stages = {stage: _channels(net)[stage] for stage in entry.stages}
+    preprocess = entry.preprocess(size)
+    return Backbone(net, name=name, preprocess=preprocess, stages=stages, image_size=size).eval()
+
+
+def _channels(net: nn.Module) -> dict[str, int]:
+    """timm's stages: module name → channels, shallow to deep."""
+    return {stage["module"]: stage["num_chs"] for stage in getattr(net, "feature_info", None) or []}
+
+
+def _load_timm(name: str, image_size: int | None, pretrained: bool, download: bool) -> Backbone:
+    architecture = name.split(".")[0]
+    if not timm.is_model(architecture):
+        near = difflib.get_close_matches(architecture, timm.list_models(), n=3)
+        hint = f" Did you mean {', '.join(near)}?" if near else ""
+        raise InputError(f"Unknown backbone {name!r}: use {', '.join(BUNDLED)} or a name of timm.{hint}")
+    if pretrained:
+        _check_weights(name, download)
+    try:
+        net = timm.create_model(name, pretrained=pretrained, num_classes=0)
+    except RuntimeError as error:
+        raise InputError(f"timm cannot make {name!r}: {str(error).splitlines()[0]}") from error
+    data = resolve_model_data_config(net)
+    own = data["input_size"][-1]
+    size = image_size or own
+    if size != own and net.pretrained_cfg.get("fixed_input_size"):
+        raise InputError(f"{name} takes images of {own} pixels only: leave image_size out.")
+    stages = list(_channels(net).items())
+    step = max(1, len(stages) // MAX_STAGES)
+    return Backbone(
+        net,
+        name=name,
+        preprocess=_preprocess(size, data["mean"], data["std"], data["interpolation"]),
+        stages=dict(stages[::-1][::step][:MAX_STAGES][::-1]),
+        rows_by_image=architecture.startswith(ROWS_BY_IMAGE),
+        image_size=size,
+    ).eval()
+
+
+def _check_weights(name: str, download: bool) -> None:
+    config = timm.get_pretrained_cfg(name, allow_unregistered=False) if timm.is_model_pretrained(name) else None
+    if config is None or not config.has_weights:
+        raise InputError(f"timm has no trained weights for {name!r}: take a name with a tag, such as resnet18.a1_in1k.")
+    here = any(
+        isinstance(try_to_load_from_cache(config.hf_hub_id or "", file), str)
+        for file in ("model.safetensors", "pytorch_model.bin")
+    )
+    if not here and not download:
+        raise InputError(
+            f"The weights of {name!r} are not on this machine: add --download (download=True) to fetch them."
+        )
+
+
+def card(name: str) -> dict:
+    """The card of a bundled backbone: command, data, seed, epochs, accuracies, licence, validation images."""
+    return json.loads((ASSETS / f"{name}.json").read_text(encoding="utf-8"))

@@ -1,0 +1,26 @@
+"""Names of the bundled adapters, "BACKBONE/METHOD", and where each lies."""
+
+from pathlib import Path
+
+from metalora.adapters.methods import METHODS, choices
+from metalora.models.backbones import ASSETS, BUNDLED
+from metalora.util.errors import InputError
+
+FOLDER = ASSETS / "adapters"
+NAMES = tuple(f"{backbone}/{name}" for backbone in BUNDLED for name in METHODS if METHODS[name].format is not None)
+
+
+def bundled_folder(name: str) -> Path:
+    """Folder of the bundled adapter "BACKBONE/METHOD".
+
+    Raises:
+        InputError: there is none of that name.
+    """
+    if name not in NAMES:
+        raise InputError(f"Unknown adapter {name!r}: use {choices(name, NAMES)}.")
+    return FOLDER / name.replace("/", "-")
+
+
+def adapter_folder(name: str | Path) -> Path:
+    """Folder of an adapter: its path, or the name of a bundled one."""
+    return bundled_folder(str(name)) if str(name) in NAMES and not Path(name).exists() else Path(name)

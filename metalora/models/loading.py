@@ -1,0 +1,157 @@
+"""Load saved adapters: every file is checked before it is used."""
+
+import copy
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from metalora.adapters.config import AdapterConfig
+from metalora.models.adapt import adapt
+from metalora.models.adapted_model import AdaptedModel
+from metalora.models.backbones import Backbone, load_backbone
+from metalora.models.bundled import adapter_folder
+from metalora.models.saving import CONFIG, FORMAT_VERSION, WEIGHTS, _description, extractor_hash, original_hash
+from metalora.util.errors import InputError
+from metalora.util.files import hash_tensors, read_tensors
+
+SHAPELESS = ("alpha", "dropout", "seed", "radius")  # settings that trained tensors do not depend on
+
+
+def load(
+    path: str | Path,
+    backbone: nn.Module | None = None,
+    *,
+    extractor: nn.Module | None = None,
+    download: bool = False,
+) -> AdaptedModel:
+    """The adapted model that `AdaptedModel.save` wrote to `path`, in eval mode.
+
+    Args:
+        path: the folder, or the name of a bundled adapter, such as "resnet20/metalora-tr".
+        backbone: the foreign backbone, which is not saved; for a named one only to save loading it.
+        extractor: the extractor, where that was a module.
+        download: fetch a timm backbone's weights when they are not on this machine.
+
+    Raises:
+        InputError: the folder, its version, names, shapes or dtypes do not fit, or another backbone is given.
+    """
+    path = adapter_folder(path)
+    saved, tensors = _read(path)
+    settings = dict(saved["adapter"])
+    if settings.get("extractor") == "module":
+        if extractor is None:
+            raise InputError(f"{path} was made with an extractor module: pass it, load(path, extractor=…).")
+        settings["extractor"] = extractor
+    config = AdapterConfig.from_dict(settings)
+    named = saved["backbone"]
+    if backbone is None:
+        if named["name"] is None:
+            raise InputError(f"{path} adapts a module of yours: pass it, load(path, backbone=…).")
+        backbone = load_backbone(named["name"], image_size=named["image_size"], download=download)
+    wrapped = copy.deepcopy(backbone) if isinstance(backbone, Backbone) else Backbone(copy.deepcopy(backbone))
+    if (wrapped.name, wrapped.image_size) != (named["name"], named["image_size"]):
+        wanted = (
+            f"load_backbone({named['name']!r}, image_size={named['image_size']})" if named["name"] else "the module"
+        )
+        raise InputError(f"{path} was made with another kind of backbone: pass {wanted} that it was made from.")
+    like = next(wrapped.to(getattr(torch, named["dtype"])).parameters())
+    if hash_tensors(wrapped.net.state_dict()) != named["sha256"]:
+        raise InputError(f"{path} was trained on other weights of its backbone: pass the module that it was made from.")
+    example = torch.zeros(saved["example_shape"]).to(like)
+    model = adapt(wrapped, config, example=example, download=download)
+    _fill(model, saved, tensors, path)
+    return model
+
+
+def restore(model: AdaptedModel, path: str | Path) -> None:
+    """Give `model` the trained part that was saved in `path`, a folder or a bundled name, to go on from there.
+
+    Settings that shape nothing may differ: alpha, dropout, the seed and the radius.
+
+    Raises:
+        InputError: the folder does not fit, as in `load`, or was made with other settings or another backbone.
+    """
+    path = adapter_folder(path)
+    saved, tensors = _read(path)
+    check_start(path, model.backbone.name, model.config)
+    if saved["backbone"]["sha256"] != original_hash(model):
+        raise InputError(f"{path} was trained on other weights of its backbone: start at zero.")
+    _fill(model, saved, tensors, path)
+
+
+def check_start(path: str | Path, backbone: str | None, config: AdapterConfig, name: str | None = None) -> None:
+    """See whether an adapter of these settings can go on from the one in `path`.
+
+    Args:
+        name: what the person calls that one; None: its path.
+
+    Raises:
+        InputError: it cannot; the sentence says which setting differs.
+    """
+    name, (trained_on, saved) = name or str(path), settings_of(path)
+    if trained_on != backbone:
+        raise InputError(f"{name} adapts {trained_on or 'a module'}, not {backbone}: set the same, or start at zero.")
+    before, now = saved.to_dict(), config.to_dict()
+    for setting, value in before.items():
+        if setting not in SHAPELESS and now[setting] != value:
+            same = "set the same, or start at zero"
+            raise InputError(f"{name} was made with {setting} {value!r}, not {now[setting]!r}: {same}.")
+
+
+def settings_of(path: str | Path) -> tuple[str | None, AdapterConfig]:
+    """Name of the backbone (None: a module) and adapter settings that `save` wrote to `path`.
+
+    Raises:
+        InputError: there is no adapter, or its settings are damaged.
+    """
+    saved = _read_config(adapter_folder(path))
+    return saved["backbone"]["name"], AdapterConfig.from_dict(saved["adapter"])
+
+
+def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """Settings and tensors, which belong together."""
+    saved = _read_config(path)
+    tensors, _ = read_tensors(path / WEIGHTS)
+    _compare(saved["tensors"], _description(tensors), path / WEIGHTS)
+    return saved, tensors
+
+
+def _fill(model: AdaptedModel, saved: dict[str, Any], tensors: dict[str, Tensor], path: Path) -> None:
+    if extractor_hash(model) != saved["extractor_sha256"]:
+        raise InputError(f"{path} was trained with other weights of its extractor: pass the one that it was made with.")
+    _compare(_description(model.trained.state_dict()), _description(tensors), path / WEIGHTS)
+    model.trained.load_state_dict(tensors)
+
+
+def _read_config(path: Path) -> dict[str, Any]:
+    try:
+        saved = json.loads((path / CONFIG).read_text(encoding="utf-8"))
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise InputError(f"{path} holds no adapter: there is no {CONFIG} in it.") from error
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path / CONFIG} cannot be read ({error}): save the adapter again.") from error
+    version = saved.get("format_version") if isinstance(saved, dict) else None
+    if version != FORMAT_VERSION:
+        raise InputError(f"{path} has format version {version}, this metalora reads {FORMAT_VERSION}: save it again.")
+    missing = {"backbone", "adapter", "tensors", "example_shape", "extractor_sha256"} - saved.keys()
+    if missing:
+        raise InputError(f"{path / CONFIG} lacks {', '.join(sorted(missing))}: save the adapter again.")
+    whole = all(isinstance(saved[part], dict) for part in ("backbone", "adapter", "tensors"))
+    if not whole or not {"name", "image_size", "sha256", "dtype"} <= saved["backbone"].keys():
+        raise InputError(f"{path / CONFIG} is damaged: save the adapter again.")
+    saved["adapter"].setdefault("radius", 0.0)  # adapters that were saved before there was one have none
+    return saved
+
+
+def _compare(expected: dict[str, list], found: dict[str, list], file: Path) -> None:
+    for name in sorted(expected.keys() | found.keys()):
+        if name not in found:
+            raise InputError(f"{file} lacks the tensor {name!r}: it does not belong to its {CONFIG}.")
+        if name not in expected:
+            raise InputError(f"{file} has a tensor {name!r} too many: it does not belong to its {CONFIG}.")
+        if list(expected[name]) != found[name]:
+            want, have = (f"{dtype} {tuple(shape)}" for dtype, shape in (expected[name], found[name]))
+            raise InputError(f"In {file} the tensor {name!r} is {have} where {want} is needed.")

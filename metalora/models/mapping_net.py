@@ -1,0 +1,218 @@
+"""From features of an image to its cores: mapping net → code → cores.
+
+arXiv 2504.00460, Fig. 4: a pre-trained network's features of the image, mapped to what each adapted
+layer needs. The code in the middle is short: it keeps the generator cheap and is what people look at.
+It is free, or it names the factors that a suite's tasks are made of.
+"""
+
+import itertools
+import math
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from metalora.adapters.cores import Cores
+from metalora.adapters.formats import Format
+from metalora.util.errors import InputError
+
+SMALLEST_DEVIATION = 1e-3
+LARGEST_SCORE = 10.0
+LEAST = 1e-6  # probability that a named factor has one of its values
+
+
+def pool_by_group(codes: Tensor, groups: Tensor) -> Tensor:
+    """Every code replaced by the mean code of its group.
+
+    Args:
+        codes: (N, code).
+        groups: (N), equal numbers belong together.
+
+    Raises:
+        InputError: not one number for each code.
+    """
+    if len(groups) != len(codes):
+        raise InputError(f"There are {len(groups)} group numbers for {len(codes)} images: give one for each.")
+    _, member = groups.to(codes.device).unique(return_inverse=True)
+    count = torch.bincount(member).clamp(min=1)
+    total = codes.new_zeros(len(count), codes.shape[1]).index_add(0, member, codes)
+    return (total / count[:, None].to(codes))[member]
+
+
+def naming_loss(scores: Tensor, levels: Tensor, combinations: Tensor, factors: Sequence[int]) -> Tensor:
+    """Cross-entropy of the images' combinations of factor values among those that training has, mean over images.
+
+    A combination's score is the sum of its values' scores. Those that training never shows take no part: were they
+    there to be ruled out, a factor would be read from the others, and combinations first met at use be taken for
+    trained ones.
+
+    Args:
+        scores: (N, Σ factors), of every value of every factor; logits or log-probabilities.
+        levels: (N, factors), the number of each factor's value.
+        combinations: (T, factors), those of the seen tasks, each once.
+        factors: number of values of each factor.
+    """
+    first = torch.tensor((0, *itertools.accumulate(factors[:-1])), device=levels.device)
+    joint = scores[:, combinations + first].sum(2)
+    return F.cross_entropy(joint, (levels[:, None] == combinations).all(2).int().argmax(1))
+
+
+class CoreHead(nn.Module):
+    """What cores of all layers have in common: their shapes, their neutral values, their order."""
+
+    def __init__(self, formats: dict[str, Format], like: Tensor):
+        super().__init__()
+        self.shapes = {name: format.core_shape for name, format in formats.items()}
+        self.total = sum(math.prod(shape) for shape in self.shapes.values())
+        neutral = torch.cat([format.neutral_core().flatten() for format in formats.values()])
+        self.register_buffer("neutral", neutral.to(like), persistent=False)
+
+    def split(self, flat: Tensor) -> Cores:
+        """(N, total), as offsets from the neutral core → Cores."""
+        parts = (flat + self.neutral).split([math.prod(shape) for shape in self.shapes.values()], dim=1)
+        return Cores(
+            {name: part.unflatten(1, shape) for (name, shape), part in zip(self.shapes.items(), parts, strict=True)}
+        )
+
+
+class ConstantCore(CoreHead):
+    """One learned core for all images: the static method nested in the generated one."""
+
+    def __init__(self, formats: dict[str, Format], like: Tensor):
+        super().__init__(formats, like)
+        self.offset = nn.Parameter(torch.zeros(1, self.total).to(like))
+
+    def cores(self) -> Cores:
+        """The one core, as one sample."""
+        return self.split(self.offset)
+
+
+class MappingNet(CoreHead):
+    """Features (N, F), standardised → ReLU layer → code → cores of every layer.
+
+    A code of named factors has a probability for every value of every factor; cores are linear in these and in the
+    products of any two factors' probabilities. So a combination that was never trained is made of known parts, and an
+    image that leaves a factor open gets the mean of the cores in question.
+
+    Args:
+        features: F; None when only data will tell (then `materialise` before use).
+        code: width of a free code.
+        factors: number of values of each named factor, instead of a free code.
+        spread: standard deviation of the last map's first weights, where a format's cores may differ at the start.
+        radius: length that a free code approaches and never has; 0: any length. Images that training did not have give
+            codes several times as long as its own, and cores are linear in them.
+    """
+
+    def __init__(
+        self,
+        formats: dict[str, Format],
+        like: Tensor,
+        *,
+        features: int | None,
+        hidden: int,
+        code: int,
+        factors: Sequence[int] = (),
+        spread: float,
+        radius: float,
+        rng: torch.Generator,
+    ):
+        super().__init__(formats, like)
+        self.factors, self.radius = tuple(factors), radius
+        code = sum(self.factors) or code
+        pairs = sum(a * b for a, b in itertools.combinations(self.factors, 2))
+        self.rng_state = rng.get_state()
+        self.hidden = nn.LazyLinear(hidden) if features is None else nn.Linear(features, hidden)
+        self.code = nn.Linear(hidden, code)
+        self.head = nn.Linear(code + pairs, self.total, bias=False)
+        sizes = [(math.prod(f.core_shape), spread * f.spreads) for f in formats.values()]
+        self.spread = torch.cat([torch.full((size,), value, dtype=torch.float64) for size, value in sizes])
+        self.register_buffer("feature_mean", torch.zeros(features or 0))
+        self.register_buffer("feature_std", torch.ones(features or 0))
+        self.to(like)
+        if features is not None:
+            self._start()
+
+    @property
+    def materialised(self) -> bool:
+        """Whether the width of the features is known."""
+        return not isinstance(self.hidden.weight, nn.UninitializedParameter)
+
+    @property
+    def standardised(self) -> bool:
+        """Whether the statistics of features were taken."""
+        return bool((self.feature_std != 1).any())
+
+    def materialise(self, features: Tensor) -> None:
+        """Learn the width F from features (N, F)."""
+        if not self.materialised:
+            self.hidden(features)
+            self.feature_mean = features.new_zeros(features.shape[1])
+            self.feature_std = features.new_ones(features.shape[1])
+            self._start()
+
+    @torch.no_grad()
+    def _start(self) -> None:
+        rng = torch.Generator()
+        rng.set_state(self.rng_state)
+        for layer in (self.hidden, self.code, self.head):
+            deviation = self.spread[:, None] if layer is self.head else (2 / layer.in_features) ** 0.5
+            layer.weight.copy_(torch.randn(layer.weight.shape, generator=rng, dtype=torch.float64) * deviation)
+            if layer.bias is not None:
+                layer.bias.zero_()
+        # Pairs begin at 0: one that is never seen in training adds nothing to what its factors say alone.
+        self.head.weight[:, self.code.out_features :] = 0
+
+    @torch.no_grad()
+    def standardise(self, features: Tensor) -> None:
+        """Take mean and deviation of the training images' features (N, F)."""
+        deviation, mean = torch.std_mean(features.to(self.feature_mean), dim=0, correction=0)
+        self.feature_mean.copy_(mean)
+        self.feature_std.copy_(deviation.clamp(min=SMALLEST_DEVIATION))
+
+    def codes(self, features: Tensor) -> Tensor:
+        """(N, F) → (N, code), outside autocast, in the module's own dtype."""
+        with torch.autocast(features.device.type, enabled=False):
+            scores = (features.to(self.feature_mean) - self.feature_mean) / self.feature_std
+            # A feature that hardly varied in training must not decide alone when it does elsewhere.
+            scores = scores.clamp(-LARGEST_SCORE, LARGEST_SCORE)
+            codes = self.code(F.relu(self.hidden(scores)))
+            return self._by_factor(torch.softmax, codes) if self.factors else self._within(codes)
+
+    def pool(self, codes: Tensor, groups: Tensor) -> Tensor:
+        """Every code (N, code) replaced by that of its group (N): the mean of free codes, the product of named ones.
+
+        The product is what images that tell of a factor independently know together: one that leaves it open adds
+        nothing.
+
+        Raises:
+            InputError: not one number for each code.
+        """
+        if not self.factors:
+            return pool_by_group(codes, groups)
+        counts = groups.unique(return_inverse=True, return_counts=True)[1:]
+        evidence = pool_by_group(codes.clamp(min=LEAST).log(), groups)
+        return self._by_factor(torch.softmax, evidence * counts[1][counts[0]].to(evidence)[:, None])
+
+    def told(self, levels: Tensor) -> Tensor:
+        """Codes (N, code) of images whose factors are known: the number of each one's value, (N, factors)."""
+        known = [F.one_hot(level, count) for level, count in zip(levels.T, self.factors, strict=True)]
+        return torch.cat(known, dim=1).to(self.head.weight)
+
+    def naming_loss(self, codes: Tensor, levels: Tensor, combinations: Tensor) -> Tensor:
+        """See `naming_loss`, for codes (N, code)."""
+        return naming_loss(codes.clamp(min=LEAST).log(), levels, combinations, self.factors)
+
+    def _within(self, codes: Tensor) -> Tensor:
+        return codes / (1 + codes.square().sum(1, keepdim=True) / self.radius**2).sqrt() if self.radius else codes
+
+    def _by_factor(self, function: Callable[..., Tensor], codes: Tensor) -> Tensor:
+        return torch.cat([function(part, dim=1) for part in codes.split(self.factors, dim=1)], dim=1)
+
+    def cores(self, codes: Tensor) -> Cores:
+        """(N, code) → Cores of N samples."""
+        with torch.autocast(codes.device.type, enabled=False):
+            codes = codes.to(self.head.weight)
+            parts = codes.split(self.factors, dim=1) if self.factors else ()
+            pairs = [(a[:, :, None] * b[:, None]).flatten(1) for a, b in itertools.combinations(parts, 2)]
+            return self.split(self.head(torch.cat([codes, *pairs], dim=1)))

@@ -1,0 +1,188 @@
+"""Results of a comparison: accuracy against budget, and accuracy of every task."""
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+import plotly.graph_objects as go
+from plotly.subplots import make_subplots
+
+from metalora.experiments.table import NOT_RUN, format_count, format_percent
+from metalora.plots.palette import GRID, INK, MAGNITUDE, Theme, arm_style, label, layout, notice
+from metalora.util.errors import InputError
+
+MOST_TASKS = 16  # whose cells are wide enough for words
+PANEL, AXIS, LINE = 330, 65, 30  # pixels: height of a panel, of what stands below it, of a line of the legend
+LINE_WIDTH, MARK_WIDTH, LETTER_WIDTH = 300, 50, 7  # pixels: of a legend on a phone, and in it of a mark, a letter
+
+
+def budget_scatter(
+    rows: pd.DataFrame, *, split: str = "unseen", gallery: str = "pooled", k: int | None = None, theme: Theme = "light"
+) -> go.Figure:
+    """Accuracy against trained parameters, static and generator together; a panel per backbone.
+
+    The dashed line is the Pareto front: the best accuracy that so many parameters gave.
+
+    Args:
+        rows: `Comparison.summary`, or the "rows" of comparison.json: "mean" or "accuracy" (0 to 1), "std".
+        k: of k-NN; None: the smallest there is.
+
+    Raises:
+        InputError: a column is missing.
+    """
+    rows = rows.rename(columns={"accuracy": "mean"})
+    here = _chosen(rows, ["mean", "static_parameters", "generator_parameters"], split, gallery, k)
+    here = here[here["mean"].notna()]
+    if here.empty:
+        return notice(f"{split} tasks, {gallery} gallery: {NOT_RUN}", theme)
+    here = here.assign(parameters=here["static_parameters"] + here["generator_parameters"], percent=100 * here["mean"])
+    backbones = list(here["backbone"].unique())
+    figure = make_subplots(1, len(backbones), subplot_titles=[label(name) for name in backbones], shared_yaxes=True)
+    for col, backbone in enumerate(backbones, start=1):
+        own = here[here["backbone"] == backbone]
+        figure.add_trace(_pareto(own, INK[theme]), row=1, col=col)
+        for row in own.to_dict("records"):
+            figure.add_trace(_arm(row, INK[theme]), row=1, col=col)
+    shown: set[str] = set()
+    for trace in figure.data:  # an arm is named once, wherever it first appears
+        trace.showlegend = trace.legendgroup not in shown
+        shown.add(trace.legendgroup)
+    figure.update_xaxes(title_text="trained parameters", tickformat="~s", rangemode="tozero")
+    title = f"accuracy, {split}, K = {here['k'].iloc[0]} (%)"
+    figure.update_yaxes(title_text=title, col=1)
+    # However many lines the legend has, it neither squeezes the panels nor lies on their axis.
+    named = LINE * _lines([trace.name for trace in figure.data if trace.showlegend])
+    figure.update_layout(**layout(theme), height=PANEL + AXIS + named)
+    plane = PANEL - figure.layout.margin.t  # in heights of which a legend's place is given
+    legend = {"orientation": "h", "y": -AXIS / plane, "yanchor": "top", "maxheight": named}
+    return figure.update_layout(margin_b=AXIS + named, legend=legend)
+
+
+def _lines(names: Sequence[str]) -> int:
+    """About how many lines a legend takes."""
+    count, used = 1, 0
+    for name in names:
+        width = MARK_WIDTH + LETTER_WIDTH * len(name)
+        if used and used + width > LINE_WIDTH:
+            count, used = count + 1, 0
+        used += width
+    return count
+
+
+def _arm(row: dict, ink: str) -> go.Scatter:
+    style = arm_style(row["method"])
+    spread = row.get("std")
+    spread = math.nan if spread is None else float(spread)
+    words = f"{style.title}<br>{format_percent(row['mean'], spread)} %<br>{format_count(row['parameters'])} parameters"
+    bars = {"array": [100 * spread], "color": style.colour, "thickness": 1.5} if not math.isnan(spread) else None
+    return go.Scatter(
+        x=[row["parameters"]],
+        y=[row["percent"]],
+        error_y=bars,
+        mode="markers",
+        cliponaxis=False,  # the original backbone stands at zero
+        name=style.title,
+        legendgroup=row["method"],
+        # An open symbol draws its line in the marker's colour; the thin rim keeps pale ones visible on white.
+        marker={"color": style.colour, "symbol": style.symbol, "size": 12, "line": {"width": 1, "color": ink}}
+        | ({"line": {"width": 2.5, "color": style.colour}} if style.symbol.endswith("-open") else {}),
+        hovertemplate=f"{words}<extra></extra>",
+    )
+
+
+def _pareto(rows: pd.DataFrame, ink: str) -> go.Scatter:
+    """The step line over rows that no other beats with as many parameters or fewer."""
+    ordered = rows.sort_values(["parameters", "percent"], ascending=[True, False])
+    front = ordered[ordered["percent"] > ordered["percent"].cummax().shift(fill_value=-math.inf)]
+    return go.Scatter(
+        x=front["parameters"],
+        y=front["percent"],
+        mode="lines",
+        line={"color": ink, "width": 1, "dash": "dash", "shape": "hv"},
+        name="Pareto front",
+        legendgroup="Pareto front",
+        hoverinfo="skip",
+    )
+
+
+def task_heatmap(
+    tasks: pd.DataFrame,
+    *,
+    backbone: str | None = None,
+    split: str = "unseen",
+    gallery: str = "pooled",
+    k: int | None = None,
+    methods: Sequence[str] | None = None,
+    theme: Theme = "light",
+) -> go.Figure:
+    """Accuracy of every method on every task, mean over seeds; what was not run says so.
+
+    Args:
+        tasks: as in `Comparison.tasks`: "method", "backbone", "split", "gallery", "k", "task", "accuracy" (0 to 1).
+        backbone, k: None: the first backbone, the smallest k.
+        methods: the rows, in this order; None: those that are there.
+
+    Raises:
+        InputError: a column is missing.
+    """
+    here = _chosen(tasks, ["task", "accuracy"], split, gallery, k)
+    here = here[here["backbone"] == (here["backbone"].iloc[0] if backbone is None and len(here) else backbone)]
+    methods = list(here["method"].unique()) if methods is None else list(methods)
+    here = here[here["method"].isin(methods) & here["accuracy"].notna()]
+    if here.empty:
+        return notice(f"{split} tasks, {gallery} gallery: {NOT_RUN}", theme)
+    table = 100 * here.pivot_table(index="method", columns="task", values="accuracy", sort=False).reindex(methods)
+    percent = table.to_numpy(float)
+    names = {"x": [label(task, 40) for task in table.columns], "y": [arm_style(name).title for name in methods]}
+    figure = go.Figure([_measured(percent, here["k"].iloc[0]), _absent(percent, theme)])
+    figure.update_traces(**names, texttemplate="%{text}", xgap=1, ygap=1, hoverongaps=False)
+    figure.update_layout(**layout(theme), height=210 + 38 * len(methods))
+    figure.update_layout(legend={"orientation": "h", "x": 0, "y": 1.02, "yanchor": "bottom"})
+    figure.update_xaxes(title_text=f"{split} tasks", showgrid=False)
+    return figure.update_yaxes(autorange="reversed", showgrid=False)
+
+
+def _measured(percent: np.ndarray, k: int) -> go.Heatmap:
+    """Cells on a scale between the tens around what was measured."""
+    low, high = 10 * math.floor(np.nanmin(percent) / 10), 10 * math.ceil(np.nanmax(percent) / 10)
+    return go.Heatmap(
+        z=percent,
+        zmin=low,
+        zmax=max(high, low + 10),
+        colorscale=MAGNITUDE,
+        colorbar={
+            "title": {"text": f"accuracy,<br>K = {k} (%)"},
+            "lenmode": "pixels",
+            "len": 150,
+            "y": 1,
+            "yanchor": "top",
+        },
+        text=[["" if math.isnan(value) else format_percent(value / 100) for value in row] for row in percent],
+        hovertemplate="%{y}<br>%{x}<br>%{text} %<extra></extra>",
+    )
+
+
+def _absent(percent: np.ndarray, theme: Theme) -> go.Heatmap:
+    """Cells that were not run, which no scale has a colour for."""
+    absent, legible = np.isnan(percent), percent.shape[1] <= MOST_TASKS
+    return go.Heatmap(
+        z=np.where(absent, 1.0, np.nan),
+        colorscale=[[0, GRID[theme]], [1, GRID[theme]]],
+        showscale=False,
+        # In two lines it fits a narrow cell; among very many tasks a legend says it instead.
+        text=np.where(absent & legible, NOT_RUN.replace(" ", "<br>"), "").tolist(),
+        textfont={"size": 10},
+        name=NOT_RUN,
+        showlegend=bool(absent.any() and not legible),
+        hovertemplate=f"%{{y}}<br>%{{x}}<br>{NOT_RUN}<extra></extra>",
+    )
+
+
+def _chosen(frame: pd.DataFrame, needed: list[str], split: str, gallery: str, k: int | None) -> pd.DataFrame:
+    """The rows of one split, gallery and k."""
+    missing = [name for name in ("method", "backbone", "split", "gallery", "k", *needed) if name not in frame]
+    if missing:
+        raise InputError(f"The results lack the columns {', '.join(missing)}: read a comparison.json of this version.")
+    here = frame[(frame["split"] == split) & (frame["gallery"] == gallery)]
+    return here[here["k"] == (here["k"].min() if k is None else k)]

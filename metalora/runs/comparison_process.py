@@ -1,0 +1,116 @@
+"""A comparison in a process of its own, which ends with whoever watches it: `python -m metalora compare`.
+
+A training cannot be interrupted from another thread, and worker processes would stay behind in the app. So the app runs
+the very command that it shows, follows the files of the cells, and ends the whole group of processes when nobody looks.
+"""
+
+import os
+import shlex
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from metalora.experiments.config import ComparisonConfig
+from metalora.experiments.results import adopt_bundled, missing_cells
+from metalora.experiments.runner import CELLS, UnderWay, cells_of, forget_under_way, seconds_left, under_way
+from metalora.runs.failures import reason_of_exit
+from metalora.util.errors import InputError
+from metalora.util.processes import launch
+
+LOG, STOP = "log.txt", "stop"
+SECONDS, PATIENCE = 1.0, 10.0  # between looks; until processes that were asked to end are killed
+
+
+@dataclass(frozen=True)
+class Stage:
+    """How a comparison stands: trainings that are done, and seconds left once one of them is under way here."""
+
+    done: int
+    total: int
+    seconds_left: float | None = None
+
+
+def stage(config: ComparisonConfig, folder: Path) -> Stage:
+    """How a comparison that does not tune stands, with bundled trainings."""
+    total = len(cells_of(config))
+    return Stage(total - len(missing_cells(config, folder)), total)
+
+
+def ask_to_stop(folder: Path) -> None:
+    """Leave word for whoever runs a comparison in `folder`, or waits for their turn to."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / STOP).touch()
+
+
+def allow(folder: Path) -> None:
+    """Take back `ask_to_stop`."""
+    (folder / STOP).unlink(missing_ok=True)
+
+
+def run_apart(config: ComparisonConfig, folder: Path, command: str) -> Iterator[Stage]:
+    """Run the cells that `folder` lacks in processes of their own, yielding every second.
+
+    It ends with the last cell, or soon after `ask_to_stop`; closing the generator ends it at once. Cells that are
+    finished are kept, and the next call goes on from there.
+
+    Args:
+        command: `python -m metalora compare …` of this configuration, without a folder.
+
+    Raises:
+        InputError: the comparison failed; the sentence says why.
+    """
+    now = first = stage(config, folder)
+    yield now
+    if now.done == now.total or (folder / STOP).exists():
+        return
+    (folder / CELLS).mkdir(parents=True, exist_ok=True)  # by which the command knows its folder
+    forget_under_way(folder)
+    adopt_bundled(config, folder)
+    words = [sys.executable, *shlex.split(command)[1:], "--out", str(folder)]
+    began, process = time.monotonic(), launch(words, folder / LOG)
+    try:
+        # Once every cell is there nobody waits for the command's own table.
+        while process.poll() is None and now.done < now.total and not (folder / STOP).exists():
+            yield now
+            _wait(process)
+            now = _timed(stage(config, folder), first, began, under_way(folder))
+    finally:
+        _end(process)
+    if process.returncode and now.done < now.total and not (folder / STOP).exists():
+        log = (folder / LOG).read_text(encoding="utf-8", errors="replace")
+        raise InputError(reason_of_exit(process.returncode, log, folder))
+    yield now
+
+
+def _wait(process: subprocess.Popen) -> None:
+    try:
+        process.wait(SECONDS)
+    except subprocess.TimeoutExpired:
+        return
+
+
+def _timed(now: Stage, first: Stage, began: float, running: list[UnderWay]) -> Stage:
+    """With the time left, once something was done of the trainings."""
+    elapsed = time.monotonic() - began
+    return replace(now, seconds_left=seconds_left(elapsed, now.done - first.done, now.total - now.done, running))
+
+
+def _end(process: subprocess.Popen) -> None:
+    """End a process and all that it started, without waiting for it: this may be called in an event loop."""
+    if process.poll() is not None:
+        return
+    os.killpg(process.pid, signal.SIGTERM)  # it began a session, hence a group, of this number
+    threading.Thread(target=_make_sure, args=(process,), daemon=True).start()
+
+
+def _make_sure(process: subprocess.Popen) -> None:
+    try:
+        process.wait(PATIENCE)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()

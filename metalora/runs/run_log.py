@@ -1,0 +1,149 @@
+"""What a run tells: a line per step, written by whoever trains it, read as a data frame; and its worker's log."""
+
+import functools
+import json
+import os
+import threading
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from metalora.training.loop import Progress
+from metalora.util.errors import InputError
+from metalora.util.files import write_text
+
+EVENTS, LOG = "events.jsonl", "log.txt"
+COLUMNS = ("step", "loss", "accuracy", "validation", "original", "images_per_second", "seconds_left")
+MOST_OPEN = 32  # runs whose steps are kept in memory
+TAIL = 16_384  # bytes: more than a step's line or a screen of log
+
+
+def logged(events: Iterator[Progress], folder: Path) -> Iterator[Progress]:
+    """Pass events on, each written to the run's log; steps done again after a crash are not logged twice.
+
+    Raises:
+        InputError: the disk refuses.
+    """
+    file = folder / EVENTS
+    first = next(events, None)
+    if first is None:
+        return
+    write_text(file, "".join(line for line in _lines(file) if json.loads(line)["step"] < first.step))
+    with _open_log(file) as log:
+        event: Progress | None = first
+        while event is not None:
+            _append(log, json.dumps(asdict(event)), file)
+            yield event
+            event = next(events, None)
+
+
+def _lines(file: Path) -> list[str]:
+    """Whole lines of a log; the last one may have been torn by a crash."""
+    if not file.exists():
+        return []
+    return [line for line in file.read_text(encoding="utf-8").splitlines(keepends=True) if line.endswith("}\n")]
+
+
+def _open_log(file: Path) -> Any:
+    try:
+        return file.open("a", encoding="utf-8")
+    except OSError as error:
+        raise InputError(f"Cannot write {file}: {error}; choose another folder.") from error
+
+
+def _append(log: Any, line: str, file: Path) -> None:
+    try:
+        log.write(line + "\n")
+        log.flush()
+    except OSError as error:
+        raise InputError(f"Cannot write {file}: {error}; free some space and run it again.") from error
+
+
+def read_events(folder: Path) -> pd.DataFrame:
+    """A row per step: "step", "loss", "accuracy", "validation" and "original" (NaN where not measured), a "rate_…"
+    for each parameter group, "images_per_second" and "seconds_left". Empty before the first step.
+
+    Only what was appended since the last call is read, so that a page may ask again and again.
+    """
+    return _log(Path(folder).absolute()).read()
+
+
+@functools.lru_cache(MOST_OPEN)
+def _log(folder: Path) -> "EventLog":
+    return EventLog(folder / EVENTS)
+
+
+class EventLog:
+    """Reads a growing log of steps; a log that was written anew (by a resumed run) is read anew."""
+
+    def __init__(self, file: Path):
+        self.file, self.lock = file, threading.Lock()
+        self._forget(None)
+
+    def _forget(self, inode: int | None) -> None:
+        self.inode, self.offset = inode, 0
+        self.frame = NO_EVENTS
+
+    def read(self) -> pd.DataFrame:
+        """All steps so far, see `read_events`."""
+        with self.lock:
+            try:
+                with self.file.open("rb") as log:
+                    self._read_on(log)
+            except FileNotFoundError:
+                self._forget(None)
+            return self.frame.copy()
+
+    def _read_on(self, log: Any) -> None:
+        inode = os.fstat(log.fileno()).st_ino
+        if inode != self.inode or log.seek(0, 2) < self.offset:
+            self._forget(inode)
+        log.seek(self.offset)
+        whole = log.read().rpartition(b"\n")[0]
+        if whole:
+            self.offset += len(whole) + 1
+            new = _frame([json.loads(line) for line in whole.splitlines()])
+            self.frame = pd.concat([self.frame, new], ignore_index=True) if len(self.frame) else new
+
+
+def _frame(events: list[dict[str, Any]]) -> pd.DataFrame:
+    rows = [
+        {
+            "step": event["step"],
+            **event["metrics"],
+            **{f"rate_{name}": rate for name, rate in event["rates"].items()},
+            "images_per_second": event["images_per_second"],
+            "seconds_left": event["seconds_left"],
+        }
+        for event in events
+    ]
+    frame = pd.DataFrame(rows, dtype=float)
+    names = [*COLUMNS[:5], *(name for name in frame.columns if name not in COLUMNS), *COLUMNS[5:]]
+    return frame.reindex(columns=names).astype({"step": int})
+
+
+NO_EVENTS = _frame([])  # of a run without steps
+
+
+def last_event(folder: Path) -> dict[str, Any] | None:
+    """The last step's line of the log, see `loop.Progress`; None before the first step."""
+    lines = _tail(folder / EVENTS).splitlines(keepends=True)
+    whole = [line for line in lines if line.startswith("{") and line.endswith("}\n")]
+    return json.loads(whole[-1]) if whole else None
+
+
+def read_log(folder: Path, lines: int = 40) -> str:
+    """The last lines that the run's worker printed; "" where there is no log."""
+    return "\n".join(_tail(folder / LOG).splitlines()[-lines:])
+
+
+def _tail(file: Path) -> str:
+    try:
+        with file.open("rb") as log:
+            log.seek(max(0, log.seek(0, 2) - TAIL))
+            return log.read().decode("utf-8", errors="replace")
+    except FileNotFoundError:
+        return ""

@@ -1,0 +1,100 @@
+"""CIFAR-10 (Krizhevsky 2009) under ten shifts, compositions of three factors, corruptions, or other label rules.
+
+Read from class folders (train/CLASS/NAME, test/CLASS/NAME; a folder or an archive) or from the
+files of torchvision.
+"""
+
+from functools import partial
+from pathlib import Path
+
+import torch
+from torchvision.datasets import CIFAR10
+from torchvision.transforms.v2.functional import resize
+
+from metalora.suites.class_folders import HELD_OUT_PER_CLASS, ClassFolders, held_out, read_sides
+from metalora.suites.images import ImageSet
+from metalora.suites.splits import ranks, shifted_suite
+from metalora.suites.suite import Options, Suite
+from metalora.suites.task_lists import COMPOSITIONS, CORRUPTIONS, RULES, TEN_SHIFTS, TaskList
+from metalora.util.errors import InputError
+from metalora.util.seeding import generator
+
+GALLERY_PER_CLASS = 500
+BATCHES = CIFAR10.base_folder  # the folder that torchvision unpacks
+INSIDE = ("cifar10", "cifar10.tar.xz", "cifar10.tar.gz", "cifar10.tar", "cifar10.zip")
+ORDER_NOTE = (
+    "Read from the files of torchvision: validation is the last 500 training pictures of each class in their order, "
+    "which the bundled backbones may have seen if they were trained on files in another order."
+)
+
+
+def cifar(options: Options, *, name: str, tasks: TaskList) -> Suite:
+    """A suite of CIFAR-10, of 32 pixels unless told otherwise.
+
+    Validation is the last 500 training pictures of each class, whatever the seed, as in pretraining;
+    the gallery 500 more per class, drawn with the seed; queries are test pictures.
+
+    Raises:
+        InputError: the data is not there, or has too few pictures.
+    """
+    size = options.image_size or 32
+    source = _find(options.data)
+    if source is None and not options.download:
+        raise InputError(
+            f"There is no CIFAR-10 in {options.data}: put cifar10.zip or cifar10.tar.xz with train/CLASS and "
+            "test/CLASS there, or add --download (download=True)."
+        )
+    if source is None or source.name == BATCHES:
+        found, notes = (
+            _from_torchvision(source.parent if source else options.data, size, options.download),
+            (ORDER_NOTE,),
+        )
+    else:
+        found, notes = read_sides(source, ("train", "test"), size, options.progress), ()
+    parts = _parts(found, options)
+    return shifted_suite(name, found.pictures, found.labels, found.classes, parts, tasks, options, notes)
+
+
+cifar10 = partial(cifar, name="cifar10", tasks=TEN_SHIFTS)
+cifar10_compositions = partial(cifar, name="cifar10-compositions", tasks=COMPOSITIONS)
+cifar10_corruptions = partial(cifar, name="cifar10-corruptions", tasks=CORRUPTIONS)
+cifar10_rules = partial(cifar, name="cifar10-rules", tasks=RULES)
+
+
+def _find(data: Path) -> Path | None:
+    if data.is_file() or data.name == BATCHES or (data / "train").is_dir():
+        return data if data.exists() else None
+    places = [data / name for name in (BATCHES, *INSIDE)]
+    wrapped = [data] if any(data.glob("*/train")) else []
+    return next((place for place in [*places, *wrapped] if place.exists()), None)
+
+
+def _from_torchvision(root: Path, size: int, download: bool) -> ClassFolders:
+    images, names, labels = [], [], []
+    for side in ("train", "test"):
+        try:
+            data = CIFAR10(root, train=side == "train", download=download)
+        except (RuntimeError, OSError) as error:
+            raise InputError(f"CIFAR-10 cannot be loaded from {root} ({error}): get it again.") from error
+        images.append(torch.from_numpy(data.data).permute(0, 3, 1, 2))
+        labels += data.targets
+        names += [f"{side}/{data.classes[label]}/{number:05d}" for number, label in enumerate(data.targets)]
+    pictures = torch.cat(images).contiguous()
+    if size != pictures.shape[-1]:
+        pictures = torch.cat([resize(chunk, [size, size]) for chunk in pictures.split(1000)])
+    return ClassFolders(ImageSet(pictures, tuple(names)), torch.tensor(labels), tuple(data.classes))
+
+
+def _parts(found: ClassFolders, options: Options) -> tuple[torch.Tensor, ...]:
+    train, query = found.side("train"), found.side("test")
+    labels = found.labels[train]
+    fewest = int(labels.bincount(minlength=len(found.classes)).min())
+    if fewest <= HELD_OUT_PER_CLASS + GALLERY_PER_CLASS:
+        raise InputError(
+            f"{options.data} has a class of {fewest} training pictures only: "
+            f"over {HELD_OUT_PER_CLASS + GALLERY_PER_CLASS} in every class are needed."
+        )
+    held = held_out(labels, HELD_OUT_PER_CLASS)
+    validation, rest = train[held], train[~held]
+    in_gallery = ranks(found.labels[rest], generator(options.seed)) < GALLERY_PER_CLASS
+    return rest[~in_gallery], validation, rest[in_gallery], query

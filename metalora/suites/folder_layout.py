@@ -1,0 +1,102 @@
+"""From the names of pictures to tasks and classes: task/class/picture, or class/picture."""
+
+import re
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import torch
+
+from metalora.suites.images import ImageSet
+from metalora.util.errors import InputError
+
+OUTSIDE = "The picture lies outside the class folders: move it into one."
+
+
+@dataclass(frozen=True, eq=False)
+class Layout:
+    """Pictures with the task folder ("" where there are no tasks) and class folder of each."""
+
+    pictures: ImageSet
+    tasks: tuple[str, ...]
+    folders: tuple[str, ...]
+
+    def select(self, kept: Sequence[bool]) -> "Layout":
+        """The pictures where `kept` is true."""
+        rows = [row for row, good in enumerate(kept) if good]
+        names = tuple(self.pictures.names[row] for row in rows)
+        pictures = replace(self.pictures, images=self.pictures.images[torch.tensor(rows)], names=names)
+        return Layout(pictures, tuple(self.tasks[row] for row in rows), tuple(self.folders[row] for row in rows))
+
+
+def read_layout(pictures: ImageSet) -> Layout:
+    """Decided by how deep most pictures lie; a single folder around all of them is looked through.
+
+    Raises:
+        InputError: the pictures lie in no folders.
+    """
+    paths, depth = _folders(pictures.names)
+    inside = [len(path) >= depth for path in paths]
+    if not any(inside):
+        raise InputError("The pictures lie in no class folders: sort them into PATH/class or PATH/task/class.")
+    strays = tuple((name, OUTSIDE) for name, good in zip(pictures.names, inside, strict=True) if not good)
+    tasks = tuple(path[0] if path and depth == 2 else "" for path in paths)
+    folders = tuple(path[depth - 1] if len(path) >= depth else "" for path in paths)
+    return Layout(replace(pictures, skipped=pictures.skipped + strays), tasks, folders).select(inside)
+
+
+def folder_tasks(names: Sequence[str]) -> list[str]:
+    """Tasks of pictures with these names, sorted; none where they lie in class folders only."""
+    paths, depth = _folders(names)
+    return sorted({path[0] for path in paths if len(path) >= depth}) if depth == 2 else []
+
+
+def _folders(names: Sequence[str]) -> tuple[list[list[str]], int]:
+    """The folders around each picture, and how many of them count: 2 where there are tasks."""
+    paths = [name.split("/")[:-1] for name in names]
+    if len({path[0] for path in paths if path}) == 1 and _mostly(paths, 2):
+        paths = [path[1:] for path in paths]
+    return paths, 2 if _mostly(paths, 2) else 1
+
+
+def _mostly(paths: Sequence[Sequence[str]], depth: int) -> bool:
+    return 2 * sum(len(path) >= depth for path in paths) > len(paths)
+
+
+def numbered_anew(layout: Layout) -> bool:
+    """Whether class folders of the same name in two tasks are different classes.
+
+    They are where tasks have different folders, and each numbers its own from the same start without a
+    gap (character01, character02, …): a number means something within its task only.
+    """
+    of_task: dict[str, set[str]] = defaultdict(set)
+    for task, name in zip(layout.tasks, layout.folders, strict=True):
+        of_task[task].add(name)
+    sets = list(of_task.values())
+    matches = [[re.fullmatch(r"(.*?)(\d+)", name) for name in names] for names in sets]
+    if all(names == sets[0] for names in sets) or not all(match for row in matches for match in row):
+        return False
+    numbers = [sorted(int(match[2]) for match in row) for row in matches]
+    one_stem = len({match[1] for row in matches for match in row}) == 1
+    start = numbers[0][0]
+    return one_stem and all(row == list(range(start, start + len(row))) for row in numbers)
+
+
+def leave_out_small(
+    layout: Layout, smallest: int, hold_out: Sequence[str] = (), smallest_unseen: int = 2
+) -> tuple[Layout, tuple[str, ...]]:
+    """Without the classes of a task that have fewer than `smallest` pictures, and sentences that name them.
+
+    Args:
+        hold_out: tasks for which `smallest_unseen` counts instead.
+    """
+    cells = list(zip(layout.tasks, layout.folders, strict=True))
+    needed = {cell: smallest_unseen if cell[0] in hold_out else smallest for cell in cells}
+    small = {cell: count for cell, count in Counter(cells).items() if count < needed[cell]}
+    notes = tuple(
+        f"Class {'/'.join(filter(None, cell))} is left out: it has {count} of the {needed[cell]} pictures it needs."
+        for cell, count in sorted(small.items())
+    )
+    kept = layout.select([cell not in small for cell in cells])
+    lost = sorted(set(layout.tasks) - set(kept.tasks) - {""})
+    return kept, notes + tuple(f"Task {task} is left out: none of its classes has enough pictures." for task in lost)

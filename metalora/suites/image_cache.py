@@ -1,0 +1,94 @@
+"""Decoded pictures in one file per source and size, so that a large archive is decoded once.
+
+The file lies in the folder that METALORA_CACHE names ("~/.cache/metalora" where it does not; "" keeps nothing). It is
+read by memory mapping: processes that work on the same pictures share them.
+"""
+
+import hashlib
+import json
+import os
+import time
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+
+import PIL
+
+from metalora.suites.archives import list_pictures
+from metalora.suites.images import ImageSet, Progress, read_pictures
+from metalora.util.errors import InputError
+from metalora.util.files import read_tensors, write_tensors
+
+CACHE = "METALORA_CACHE"
+DEFAULT = "~/.cache/metalora"
+WORTH = 3.0  # seconds of decoding from which a file is worth keeping
+LARGEST = 16 * 2**30  # bytes of all files together; those used least recently go first
+VERSION = 1  # to be raised when `decode` gives other pixels
+
+
+def decoded_pictures(
+    source: Path, size: int, keep: Callable[[str], bool] | None = None, progress: Progress | None = None
+) -> ImageSet:
+    """As `read_pictures`, from a file of pictures decoded before where there is one and the source is unchanged.
+
+    Args:
+        keep: which names; its repr tells it from others.
+
+    Raises:
+        InputError: see `read_pictures`.
+    """
+    folder = os.environ.get(CACHE, DEFAULT)
+    given = (source, size, *([] if keep is None else [keep]))
+    if not folder:
+        return read_pictures(*given, progress=progress)
+    file = Path(folder).expanduser() / f"pictures-{_fingerprint(*given)}.safetensors"
+    if (found := _read(file)) is not None:
+        return found
+    started = time.monotonic()
+    found = read_pictures(*given, progress=progress)
+    if time.monotonic() - started > WORTH:
+        _write(file, found)
+    return found
+
+
+def _fingerprint(source: Path, size: int, keep: Callable[[str], bool] = lambda name: True) -> str:
+    """Tells the state of a source: of a folder every file's name, time and size, of an archive its own."""
+    source = Path(source)
+    files = [file for _, file in list_pictures(source, keep)[1]] if source.is_dir() else [source]
+    stats = [(str(file.absolute()), *_stamp(file)) for file in files if file.exists()]
+    told = [VERSION, PIL.__version__, size, repr(keep), stats]
+    return hashlib.sha256(json.dumps(told).encode()).hexdigest()[:24]
+
+
+def _stamp(file: Path) -> tuple[int, int]:
+    found = file.stat()
+    return found.st_mtime_ns, found.st_size
+
+
+def _read(file: Path) -> ImageSet | None:
+    if not file.exists():
+        return None
+    try:
+        tensors, header = read_tensors(file)
+        file.touch()
+    except (InputError, OSError):  # torn, or taken away meanwhile: it is made again
+        return None
+    return ImageSet(tensors["images"], tuple(header["names"]), tuple(map(tuple, header["skipped"])))
+
+
+def _write(file: Path, pictures: ImageSet) -> None:
+    header = {"names": pictures.names, "skipped": pictures.skipped}
+    try:
+        write_tensors(file, {"images": pictures.images}, header)
+        _make_room(file)
+    except (InputError, OSError) as error:
+        warnings.warn(f"The decoded pictures are not kept for the next time: {error}", stacklevel=3)
+
+
+def _make_room(newest: Path) -> None:
+    others = sorted(newest.parent.glob("pictures-*.safetensors"), key=lambda file: file.stat().st_mtime, reverse=True)
+    total = 0
+    for file in others:
+        total += file.stat().st_size
+        if total > LARGEST and file != newest:
+            file.unlink(missing_ok=True)  # another process may have been faster

@@ -1,0 +1,160 @@
+"""What a suite is: a set of tasks over one label space, its pictures and their sides."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Literal
+
+import pandas as pd
+import torch
+from torch import Tensor
+
+from metalora.suites.images import Progress
+from metalora.util.checks import whole
+from metalora.util.errors import InputError
+
+SEEN_SIDES = ("train", "validation", "seen gallery", "seen query")
+UNSEEN_SIDES = ("unseen gallery", "unseen query")
+IMAGE_SIZES = 8, 1024  # pixels, the least and the most
+
+
+@dataclass(frozen=True)
+class Options:
+    """What `load_suite` hands to a suite's module; its docstring says what each means."""
+
+    data: Path = Path("data")
+    seed: int = 0
+    image_size: int | None = None
+    hold_out: tuple[str, ...] = ()
+    draw_unseen: int | None = None
+    max_queries: int = 1500
+    train_pictures: int | None = None
+    download: bool = False
+    progress: Progress | None = None
+
+    def __post_init__(self):
+        check_counts(self.image_size, self.max_queries, self.train_pictures)
+
+
+def check_counts(image_size: int | None, max_queries: int, train_pictures: int | None) -> None:
+    """See that these arguments of `load_suite` can be used.
+
+    Raises:
+        InputError: one is no whole number, or out of bounds.
+    """
+    whole("max_queries", max_queries)
+    if train_pictures is not None:
+        whole("train_pictures", train_pictures)
+    if image_size is not None:
+        whole("image_size", image_size, *IMAGE_SIZES)
+
+
+@dataclass(frozen=True, eq=False)
+class Examples:
+    """Rows (picture, task, label) of one side; the images are rendered when asked for."""
+
+    pictures: Tensor  # uint8 (P, 3, S, S), shared by all sides of a suite
+    shifts: tuple[Callable[[Tensor], Tensor], ...]  # a task's: float (n, 3, S, S) in [0, 1] → the same shape
+    index: Tensor  # int64 (N,): which picture
+    tasks: Tensor  # int64 (N,)
+    labels: Tensor  # int64 (N,)
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+    def __getitem__(self, rows: slice | Tensor) -> "Examples":
+        """The chosen rows: a slice, int64 indices or a bool mask."""
+        return replace(self, index=self.index[rows], tasks=self.tasks[rows], labels=self.labels[rows])
+
+    def images(self) -> Tensor:
+        """Float32 (N, 3, S, S) in [0, 1], each picture as its task shows it."""
+        images = torch.empty(len(self), *self.pictures.shape[1:])
+        for task in self.tasks.unique().tolist():
+            rows = (self.tasks == task).nonzero().flatten()
+            images[rows] = self.shifts[task](self.pictures[self.index[rows]].float() / 255)
+        return images
+
+    def chunks(self, size: int) -> Iterator["Examples"]:
+        """The rows in order, `size` at a time."""
+        for start in range(0, len(self), size):
+            yield self[start : start + size]
+
+
+@dataclass(frozen=True, eq=False)
+class Batch:
+    """One step's training images."""
+
+    images: Tensor  # float32 (N, 3, S, S) in [0, 1]
+    labels: Tensor  # int64 (N,)
+    tasks: Tensor  # int64 (N,)
+    groups: Tensor  # int64 (N,): the images of one set share a number
+    examples: Examples  # of which the images are rendered
+
+
+@dataclass(frozen=True, eq=False)
+class Suite:
+    """Tasks over one label space. No source picture serves two of training, validation, gallery and query."""
+
+    name: str
+    pictures: Tensor  # uint8 (P, 3, S, S)
+    names: tuple[str, ...]  # of the pictures
+    classes: tuple[str, ...]  # the label space: the union over all tasks
+    tasks: tuple[str, ...]
+    seen: tuple[int, ...]
+    unseen: tuple[int, ...]
+    sides: dict[str, Examples]  # SEEN_SIDES, and UNSEEN_SIDES where there are unseen tasks
+    primary: Literal["pooled", "within"]  # the gallery that counts: "within" where tasks have different classes
+    seed: int
+    factors: tuple[tuple[str, ...], ...] = ()  # the values of every named factor that the tasks are made of
+    levels: Tensor | None = None  # int64 (tasks, factors): which value a task has; None without named factors
+    skipped: tuple[tuple[str, str], ...] = ()  # (name, reason) of files that could not be used
+    notes: tuple[str, ...] = ()  # sentences for the person: what was left out, and why
+
+    @property
+    def image_size(self) -> int:
+        """Side of the images, in pixels."""
+        return self.pictures.shape[-1]
+
+    @property
+    def combinations(self) -> Tensor | None:
+        """Values of the named factors that seen tasks combine, each combination once: int64 (T, factors); or None."""
+        return None if self.levels is None else self.levels[list(self.seen)].unique(dim=0)
+
+    @cached_property
+    def _train_rows(self) -> dict[int, Tensor]:
+        tasks = self.sides["train"].tasks
+        return {task: (tasks == task).nonzero().flatten() for task in self.seen}
+
+    def batch(self, size: int, rng: torch.Generator, set_size: int = 1) -> Batch:
+        """Draw `size // set_size` sets of `set_size` training images, each set of one task.
+
+        Tasks differ by at most one set; within its task a picture is drawn with replacement and blind
+        to its label. All randomness comes from `rng`.
+
+        Raises:
+            InputError: a batch is smaller than one set.
+        """
+        if not 1 <= set_size <= size:
+            raise InputError(f"A batch of {size} images holds no set of {set_size}: use sets of 1 to {size}.")
+        sets = size // set_size
+        order = torch.randperm(len(self.seen), generator=rng).repeat(-(-sets // len(self.seen)))[:sets]
+        rows = []
+        for position in order.tolist():
+            pool = self._train_rows[self.seen[position]]
+            rows.append(pool[torch.randint(len(pool), (set_size,), generator=rng)])
+        chosen = self.sides["train"][torch.cat(rows)]
+        groups = torch.arange(sets).repeat_interleave(set_size)
+        return Batch(chosen.images(), chosen.labels, chosen.tasks, groups, chosen)
+
+    def describe(self) -> pd.DataFrame:
+        """A row per side and task: count of images, of classes, and of the smallest and largest class."""
+        rows = []
+        for side, examples in self.sides.items():
+            for task in examples.tasks.unique().tolist():
+                counts = examples.labels[examples.tasks == task].bincount()
+                counts = counts[counts > 0]
+                rows.append(
+                    (self.tasks[task], side, *map(int, (counts.sum(), len(counts), counts.min(), counts.max())))
+                )
+        return pd.DataFrame(rows, columns=["task", "side", "count", "classes", "smallest", "largest"])

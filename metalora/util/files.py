@@ -1,0 +1,159 @@
+"""Nested states of modules, optimisers and generators as one safetensors file, never pickle.
+
+Tensors become entries of the file; everything around them becomes JSON in its header. Files are
+written whole: to a temporary name, then renamed.
+"""
+
+import contextlib
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from metalora.util.errors import InputError
+
+
+def write_whole(*files: tuple[Path, Callable[[Path], None]]) -> None:
+    """Let every file's function fill a temporary file beside its path, then move all there: all or nothing.
+
+    Raises:
+        InputError: the disk refuses, for instance because it is full, or a path is a folder.
+    """
+    temporaries: list[Path] = []
+    try:
+        for path, write in files:
+            if path.is_dir():
+                raise InputError(f"{path} is a folder: name a file.")
+            path.parent.mkdir(parents=True, exist_ok=True)
+            handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+            os.close(handle)
+            temporaries.append(Path(name))
+            write(temporaries[-1])
+        for (path, _), temporary in zip(files, temporaries, strict=True):
+            temporary.chmod(0o644)
+            temporary.replace(path)
+    except (OSError, SafetensorError) as error:
+        raise InputError(f"Cannot write {path}: {error}; free some space or choose another place.") from error
+    finally:
+        for temporary in temporaries:
+            temporary.unlink(missing_ok=True)
+
+
+def check_writable(folder: Path) -> None:
+    """See, before long work, whether files can be written in `folder`, which need not exist; nothing is left there.
+
+    Raises:
+        InputError: they cannot.
+    """
+    made: list[Path] = []
+    try:
+        made = [path for path in (folder, *folder.parents) if not path.exists()]
+        folder.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=folder).close()
+    except OSError as error:
+        raise InputError(f"Cannot write in {folder}: {error}; choose another place.") from error
+    finally:
+        for path in made:
+            with contextlib.suppress(OSError):  # it could not be made, or somebody uses it by now
+                path.rmdir()
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write `text` to `path`, whole."""
+    write_whole(text_file(path, text))
+
+
+def text_file(path: Path, text: str) -> tuple[Path, Callable[[Path], None]]:
+    """`text` at `path`, for `write_whole`."""
+    return Path(path), lambda temporary: temporary.write_text(text, encoding="utf-8")
+
+
+def write_tensors(path: Path, tensors: dict[str, Tensor], header: dict[str, Any] | None = None) -> None:
+    """Write named tensors and a JSON `header` to one safetensors file, whole."""
+    write_whole(tensor_file(path, tensors, header))
+
+
+def tensor_file(
+    path: Path, tensors: dict[str, Tensor], header: dict[str, Any] | None = None
+) -> tuple[Path, Callable[[Path], None]]:
+    """Named tensors and a JSON `header` at `path`, for `write_whole`."""
+    copies = {name: tensor.detach().cpu().clone().contiguous() for name, tensor in tensors.items()}
+    metadata = {"header": json.dumps(header or {})}
+    return Path(path), lambda temporary: save_file(copies, temporary, metadata)
+
+
+def read_tensors(path: Path, advice: str = "write it again") -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Named tensors and JSON header of a file that `write_tensors` wrote.
+
+    Args:
+        advice: what to do about a damaged file.
+
+    Raises:
+        InputError: the file is missing, truncated or not safetensors.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            header = json.loads((file.metadata() or {}).get("header", "{}"))
+            names = file.keys()
+            return {name: file.get_tensor(name) for name in names}, header
+    except FileNotFoundError as error:
+        raise InputError(f"There is no file {path}.") from error
+    except (SafetensorError, OSError, json.JSONDecodeError) as error:
+        raise InputError(f"{path} is not a whole safetensors file ({error}): {advice}.") from error
+
+
+def hash_tensors(tensors: dict[str, Tensor]) -> str:
+    """SHA-256 of named tensors, in the order of their names."""
+    digest = hashlib.sha256()
+    for name, value in sorted(tensors.items()):
+        digest.update(name.encode())
+        digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
+
+
+def write_state(path: Path, state: dict[str, Any]) -> None:
+    """Write a nested state (dicts, lists, numbers, strings, tensors), for instance an optimiser's."""
+    tensors: dict[str, Tensor] = {}
+
+    def strip(node: Any, key: str) -> Any:
+        if isinstance(node, Tensor):
+            tensors[key] = node
+            return {"tensor": key}
+        if isinstance(node, dict):
+            return {"dict": [[name, strip(value, f"{key}.{name}")] for name, value in node.items()]}
+        if isinstance(node, list | tuple):
+            return {"list": [strip(value, f"{key}.{i}") for i, value in enumerate(node)]}
+        return node
+
+    skeleton = strip(state, "state")
+    write_tensors(path, tensors, skeleton)
+
+
+def read_state(path: Path) -> dict[str, Any]:
+    """The nested state that `write_state` wrote; tuples come back as lists.
+
+    Raises:
+        InputError: the file is missing, truncated or not safetensors.
+    """
+    # Nobody can write a checkpoint again.
+    tensors, skeleton = read_tensors(path, "if it is a torn checkpoint, delete it to train from the beginning")
+
+    def rebuild(node: Any) -> Any:
+        if not isinstance(node, dict):
+            return node
+        ((kind, value),) = node.items()
+        if kind == "tensor":
+            return tensors[value]
+        if kind == "dict":
+            return {name: rebuild(child) for name, child in value}
+        return [rebuild(child) for child in value]
+
+    return rebuild(skeleton)

@@ -1,0 +1,122 @@
+"""What a configuration amounts to before anything is trained: its layers, its budget, ready-made sizes."""
+
+import re
+import warnings
+from dataclasses import dataclass
+
+import pandas as pd
+import torch
+from torch import nn
+
+from metalora.adapters.config import AdapterConfig
+from metalora.experiments.table import format_count
+from metalora.models.adapt import adapt
+from metalora.models.adapted_model import AdaptedModel
+from metalora.models.backbones import BUNDLED, Backbone, load_backbone
+from metalora.util.errors import InputError, LayersLeftOut
+
+KINDS = {"convolutions": nn.Conv2d, "linear layers": nn.Linear}
+
+
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """An adapter that is not trained yet, on a backbone.
+
+    Attributes:
+        layers: index "layer"; columns "weight" (its shape), "rank", "adapter", "generator", "frozen" (parameters),
+            "flops" (the adapter's share of the layer's own, a fraction); adapted layers only.
+        budget: of the whole model, see `AdaptedModel.budget`.
+        notes: sentences, such as which layers are left out and why.
+    """
+
+    model: AdaptedModel
+    layers: pd.DataFrame
+    budget: pd.DataFrame
+    notes: tuple[str, ...]
+
+    @property
+    def headline(self) -> str:
+        """What it costs, in one sentence."""
+        total = self.budget.loc["total"]
+        parts = [f"{format_count(total['adapter_parameters'])} static parameters"]
+        if self.model.config.generates:
+            parts.append(f"{format_count(total['generator_parameters'])} in the generator")
+        frozen = self.model.backbone.net.parameters()
+        flops = (total["adapter_flops"] + total["generator_flops"]) / total["frozen_flops"]
+        return (
+            f"{len(self.layers)} layers adapted: {' and '.join(parts)}, beside "
+            f"{format_count(sum(p.numel() for p in frozen))} frozen ones; {100 * flops:.0f} % more FLOPs per image."
+        )
+
+    def table(self) -> pd.DataFrame:
+        """`layers` as a person reads it: layer, weight, R, static, generator, frozen, more FLOPs."""
+        counts = {name: self.layers[name].map(format_count) for name in ("adapter", "generator", "frozen")}
+        flops = self.layers["flops"].map(lambda share: f"{100 * share:.0f} %")
+        shown = self.layers[["weight", "rank"]].assign(**counts, flops=flops).reset_index()
+        return shown.set_axis(["layer", "weight", "R", "static", "generator", "frozen", "more FLOPs"], axis=1)
+
+
+def plan(backbone: str, config: AdapterConfig) -> Plan:
+    """Adapt a backbone without training it; nothing is downloaded, sizes do not depend on trained weights.
+
+    Raises:
+        InputError: a setting that does not serve, as in `adapt`.
+    """
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        model = adapt(_untrained(backbone), config)
+    size = model.backbone.image_size
+    model.prepare(torch.zeros(1, 3, size, size))
+    budget = model.budget()
+    rows = {
+        name: {
+            "weight": "×".join(map(str, layer.weight.shape)),
+            "rank": layer.adapter.format.rank,
+            "adapter": int(budget.loc[name, "adapter_parameters"]),
+            "generator": int(budget.loc[name, "generator_parameters"]),
+            "frozen": int(budget.loc[name, "frozen_parameters"]),
+            "flops": budget.loc[name, "adapter_flops"] / budget.loc[name, "frozen_flops"],
+        }
+        for name, layer in model.layers.items()
+    }
+    layers = pd.DataFrame.from_dict(rows, orient="index").rename_axis("layer")
+    # Other threads warn in the meantime, of other things.
+    notes = tuple(str(warning.message) for warning in caught if issubclass(warning.category, LayersLeftOut))
+    return Plan(model, layers, budget, notes)
+
+
+def layer_names(backbone: str) -> list[str]:
+    """Names of the convolutions and linear layers of a backbone, in its order."""
+    return [name for name, module in _untrained(backbone).net.named_modules() if isinstance(module, (*KINDS.values(),))]
+
+
+def only_kind(backbone: str, kind: str) -> dict[str, tuple[str, ...]]:
+    """ "targets" or "exclude" of an `AdapterConfig`, whichever is shorter, that keeps the layers of one of `KINDS`.
+
+    Raises:
+        InputError: the backbone has no such layer.
+    """
+    modules = dict(_untrained(backbone).net.named_modules())
+    names = layer_names(backbone)
+    kept = [name for name in names if isinstance(modules[name], KINDS[kind])]
+    if not kept:
+        raise InputError(f"{backbone} has no {kind}: choose all layers or the other kind.")
+    others = [name for name in names if name not in kept]
+    field, patterns = ("targets", kept) if len(kept) <= len(others) else ("exclude", others)
+    return {field: tuple(f"^{re.escape(name)}$" for name in patterns)}
+
+
+def kind_of(backbone: str, config: AdapterConfig) -> str | None:
+    """Which of `KINDS` the settings adapt, the other way round of `only_kind`; None: neither of them alone."""
+    for kind in KINDS:
+        try:
+            wanted = {"targets": None, "exclude": (), **only_kind(backbone, kind)}
+        except InputError:  # it has none of that kind
+            continue
+        if all(getattr(config, name) == patterns for name, patterns in wanted.items()):
+            return kind
+    return None
+
+
+def _untrained(backbone: str) -> Backbone:
+    return load_backbone(backbone, pretrained=backbone in BUNDLED)

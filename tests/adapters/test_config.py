@@ -1,0 +1,121 @@
+"""What a person can set, and what they are told when it cannot be."""
+
+import dataclasses
+
+import pytest
+from torch import nn
+
+import metalora
+from metalora.adapters.config import AdapterConfig
+from metalora.adapters.formats import CP, TR, LoRA, MultiLoRA
+from metalora.util.errors import InputError
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ({"method": "metalora"}, r"Unknown method 'metalora': use metalora-"),
+        ({"rank": 0}, "rank is 0: use a whole number of 1 or more"),
+        ({"rank": -2}, "rank is -2"),
+        ({"rank": True}, "rank is True"),
+        ({"rank": 2.0}, r"rank is 2\.0"),
+        ({"rank": "4"}, "rank is '4'"),
+        ({"branches": 0}, "branches is 0"),
+        ({"hidden": 0}, "hidden is 0"),
+        ({"code": None}, "code is empty: use a whole number of 1 or more"),
+        ({"alpha": 0}, "alpha is 0: use a positive number"),
+        ({"alpha": -1.0}, r"alpha is -1\.0"),
+        ({"alpha": float("nan")}, "alpha is nan"),
+        ({"alpha": float("inf")}, "alpha is inf"),
+        ({"alpha": "big"}, "alpha is 'big'"),
+        ({"spread": -0.1}, r"spread is -0\.1: use a number of 0 or more"),
+        ({"spread": float("nan")}, "spread is nan"),
+        ({"spread": "wide"}, "spread is 'wide'"),
+        ({"radius": -1}, "radius is -1: use a length above 0, or 0 for none"),
+        ({"radius": float("inf")}, "radius is inf"),
+        ({"radius": None}, "radius is empty"),
+        ({"dropout": 1.0}, r"dropout is 1\.0: use a share from 0 to below 1"),
+        ({"dropout": None}, "dropout is empty"),
+        ({"seed": 0.5}, r"seed is 0\.5: use a whole number from 0 to 4,294,967,295"),
+        ({"seed": -1}, "seed is -1"),
+        ({"core": "fixed"}, "core is 'fixed': use generated or constant"),
+        ({"extractor": 5}, "extractor is 5"),
+        ({"targets": "(conv"}, r"'\(conv' is not a regular expression"),
+        ({"exclude": ["["]}, r"'\[' is not a regular expression"),
+        ({"rank_pattern": {"*": 2}}, r"'\*' is not a regular expression"),
+        ({"rank_pattern": {"conv": 0}}, r"rank_pattern\['conv'\] is 0"),
+        ({"rank_pattern": ["conv"]}, r"rank_pattern is \['conv'\]: use a mapping"),
+        ({"targets": 5}, "targets is 5: use a regular expression or a list"),
+        ({"targets": [5]}, r"targets is \[5\]"),
+    ],
+)
+def test_a_value_that_no_adapter_can_have_is_refused(setting, message):
+    with pytest.raises(InputError, match=message):
+        AdapterConfig(**setting)
+
+
+def test_json_brings_back_an_equal_configuration():
+    config = AdapterConfig("metalora-cp", 3, 6.0, ["conv", "fc$"], "conv1", rank_pattern={"fc": 2}, core="constant")
+    assert AdapterConfig.from_json(config.to_json()) == config
+    assert config.targets == ("conv", "fc$")
+    assert config.exclude == ("conv1",)
+
+
+def test_an_extractor_module_is_written_as_module():
+    assert AdapterConfig(extractor=nn.Identity()).to_dict()["extractor"] == "module"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("{", "not JSON"),
+        ("[1]", "not a JSON object"),
+        ('{"ranks": 3}', "Unknown setting 'ranks' of an adapter: use rank"),
+    ],
+)
+def test_json_that_is_no_configuration_is_refused(text, message):
+    with pytest.raises(InputError, match=message):
+        AdapterConfig.from_json(text)
+
+
+@pytest.mark.parametrize(
+    ("method", "format"),
+    [("lora", LoRA(5)), ("multi-lora", MultiLoRA(5, 2)), ("metalora-cp", CP(5)), ("metalora-tr", TR(5))],
+)
+def test_a_method_names_its_format(method, format):
+    assert AdapterConfig(method=method, branches=2).format(5) == format
+
+
+def test_scale_is_alpha_over_the_layers_rank():
+    assert AdapterConfig(alpha=8).scale(2) == 4
+    assert AdapterConfig().scale(2) == 1
+
+
+@pytest.mark.parametrize(
+    ("method", "core", "generates"),
+    [
+        ("original", "generated", False),
+        ("lora", "generated", False),
+        ("metalora-tr", "generated", True),
+        ("metalora-tr", "constant", False),
+    ],
+)
+def test_whether_cores_are_generated(method, core, generates):
+    assert AdapterConfig(method=method, core=core).generates is generates
+
+
+def test_a_configuration_cannot_be_changed():
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        AdapterConfig().rank = 3
+
+
+@pytest.mark.parametrize(
+    ("settings", "deviation"),
+    [({}, 0.03), ({"factors": (2, 3)}, 0.1), ({"spread": 0.05}, 0.05), ({"spread": 0, "factors": (2, 3)}, 0.0)],
+)
+def test_first_cores_lie_as_far_apart_as_the_code_is_short(settings, deviation):
+    config = AdapterConfig(rank=3, hidden=4, **settings)
+    assert config.first_spread == deviation
+    weights = metalora.adapt("resnet20", config).mapping.head.weight
+    values = sum(config.factors) or config.code  # products of pairs begin at 0
+    assert weights[:, :values].std().item() == pytest.approx(deviation, rel=0.1)

@@ -1,0 +1,126 @@
+"""`compare`: table, rows, and what an interruption keeps."""
+
+import json
+import shutil
+
+import pytest
+import torch
+from calling import COMPARE, refused, run
+from PIL import Image
+
+from metalora import cli
+from metalora.util.errors import InputError
+
+ROW = {"method", "backbone", "suite", "split", "gallery", "set_size", "k", "accuracy", "std", "n_seeds"}
+ROW |= {"static_parameters", "generator_parameters", "ms_per_step"}
+
+
+def test_compare_writes_table_and_rows_and_keeps_its_cells(tmp_path):
+    arms = ["--method", "original", "--method", "metalora-tr@8"]
+    first = run(*COMPARE, *arms, "--out", tmp_path / "c", "--json", tmp_path / "c.json")
+    assert "8 unlabelled images" in " ".join(first.stdout.split()) and str(tmp_path / "c") in first.stdout
+    data = json.loads((tmp_path / "c.json").read_text())
+    assert len(data["rows"]) == 2 * 2 * 2 * 2
+    assert all(row.keys() >= ROW for row in data["rows"])
+    assert data["rows"][0]["std"] is None and data["rows"][0]["ms_per_step"] is None
+    assert {path.suffix for path in (tmp_path / "c").glob("comparison.*")} == {".csv", ".json", ".md", ".tex"}
+    cells = sorted((tmp_path / "c/cells").iterdir())
+    times = [cell.stat().st_mtime_ns for cell in cells]
+    run(*COMPARE, *arms, "--method", "lora", "--out", tmp_path / "c")
+    assert [cell.stat().st_mtime_ns for cell in cells] == times
+    assert len(list((tmp_path / "c/cells").iterdir())) == len(cells) + 1
+
+
+def test_an_interrupted_comparison_says_what_it_keeps(tmp_path, monkeypatch):
+    tell = cli.messages.Bar.tell
+
+    def interrupt(bar, done, *rest, **words):
+        tell(bar, done, *rest, **words)
+        if bar.title == "Training" and done == 1:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli.messages.Bar, "tell", interrupt)
+    arms = ["--method", "original", "--method", "lora"]
+    said = run(*COMPARE, *arms, "--out", tmp_path / "c", code=1).stderr
+    assert "1 finished trainings are kept" in said
+    assert len(list((tmp_path / "c/cells").iterdir())) >= 1
+
+
+@pytest.mark.parametrize("place", ["file/out", "file/a/out", "/proc/none"])
+@pytest.mark.parametrize("option", ["--out", "--json"])
+def test_where_nothing_can_be_written_is_told_before_the_first_training(option, place, tmp_path, monkeypatch):
+    monkeypatch.setattr("metalora.experiments.runner.run_cell", lambda *_: 1 / 0)
+    (tmp_path / "file").write_text("")
+    out = [] if option == "--out" else ["--out", tmp_path / "c"]
+    place = tmp_path / place if option == "--out" else tmp_path / place / "c.json"
+    assert "Error: Cannot write in " in refused(*COMPARE, "--method", "lora", *out, option, place)
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_results_of_other_pictures_are_not_mixed(tmp_path):
+    for name in ("cat", "dog"):
+        (tmp_path / "own" / name).mkdir(parents=True)
+        for i in range(20):
+            Image.new("RGB", (8, 8), (12 * i, 0, 0)).save(tmp_path / "own" / name / f"{i}.png")
+    words = [*COMPARE, "--suite", f"folder:{tmp_path / 'own'}", "--k", "1", "--out", tmp_path / "c"]
+    run(*words, "--method", "original")
+    shutil.copytree(tmp_path / "own", tmp_path / "copy")  # the same pictures at another time
+    shutil.rmtree(tmp_path / "own")
+    shutil.move(tmp_path / "copy", tmp_path / "own")
+    run(*words, "--method", "original")
+    next((tmp_path / "own").rglob("*.png")).unlink()
+    assert "have changed since the trainings" in refused(*words, "--method", "original")
+
+
+def test_rows_of_a_study_are_not_written_over(tmp_path):
+    (tmp_path / "comparison.json").write_text("{}")
+    assert "holds something else" in refused(*COMPARE, "--method", "original", "--out", tmp_path)
+    assert (tmp_path / "comparison.json").read_text() == "{}"
+
+
+def test_a_folder_is_no_file_for_json(tmp_path):
+    said = refused(*COMPARE, "--method", "original", "--out", tmp_path / "c", "--json", tmp_path)
+    assert f"--json {tmp_path} is a folder: name a file." in said
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_table_is_printed_whatever_becomes_of_the_files(tmp_path, monkeypatch):
+    def full(*_):
+        raise InputError("Cannot write c.json: No space left on device.")
+
+    monkeypatch.setattr("metalora.cli.compare.write_json", full)
+    found = run(*COMPARE, "--method", "original", "--out", tmp_path / "c", "--json", tmp_path / "c.json", code=2)
+    assert "pooled gallery" in found.stdout and "No space left" in found.stderr
+
+
+def test_a_damaged_cell_or_checkpoint_is_named_and_what_to_do(tmp_path):
+    call = [*COMPARE, "--method", "lora", "--out", tmp_path]
+    run(*call)
+    (cell,) = (tmp_path / "cells").iterdir()
+    whole = cell.read_text()
+    for damaged in ("{}", "[]", "{", '{"rows": [], "tasks": [], "confusion": []}'):
+        cell.write_text(damaged)
+        assert f"{cell} is no" in (said := refused(*call)) and "delete it and run the comparison again." in said
+    cell.unlink()
+    checkpoint = cell.with_suffix(".safetensors")
+    checkpoint.write_bytes(b"torn")
+    said = refused(*call)
+    assert str(checkpoint) in said and said.endswith("delete it to train from the beginning.")
+    checkpoint.unlink()
+    run(*call)
+    assert cell.read_text().partition('"ms_per_step"')[0] == whole.partition('"ms_per_step"')[0]
+
+
+@pytest.mark.filterwarnings("default:torch.compile fails here:UserWarning")
+def test_a_network_that_cannot_be_compiled_is_told_once(tmp_path, monkeypatch):
+    def broken(network, mode):
+        def call(*_, **__):
+            raise RuntimeError("no compiler here")
+
+        return call
+
+    monkeypatch.setattr(torch, "compile", broken)
+    call = [*COMPARE, "--method", "lora", "--method", "metalora-tr", "--compile", "--out", tmp_path]
+    note = "Note: torch.compile fails here (RuntimeError: no compiler here), so the network runs as it is."
+    for _ in range(2):  # of trainings that are there already, the second time
+        assert run(*call).stderr.splitlines().count(note) == 1

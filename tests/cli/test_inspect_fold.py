@@ -1,0 +1,60 @@
+"""`inspect` and `fold`: what they say is what the library says."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from calling import arrays, refused, run
+from safetensors.torch import load_file
+
+import metalora
+import metalora.inspection.user_images
+
+
+def test_a_pool_shares_one_core(tmp_path, trained, pictures):
+    for name, flags in (("own", []), ("pool", ["--pool"])):
+        arguments = [pictures / "cat/1.png", pictures / "cat/2.png", "--adapter", trained / "adapter", *flags]
+        run("inspect", *arguments, "--json", tmp_path / f"{name}.json")
+    own, pool = (json.loads((tmp_path / f"{name}.json").read_text()) for name in ("own", "pool"))
+    assert own["images"][0]["cores"] != own["images"][1]["cores"]
+    assert pool["images"][0]["cores"] == pool["images"][1]["cores"]
+    assert pool["similarity"][0][1] == pytest.approx(1)
+
+
+def test_inspect_says_what_the_library_says(tmp_path, trained, pictures):
+    file = pictures / "dog/1.png"
+    run("inspect", file, "--adapter", trained / "adapter", "--json", tmp_path / "i.json", "--out", tmp_path / "i.npz")
+    said = json.loads((tmp_path / "i.json").read_text())
+    model = metalora.load(trained / "adapter")
+    pixels = metalora.inspection.user_images.read_paths([file], model.backbone.image_size).images()
+    cores = model.generate(pixels)
+    for name, layer in model.layers.items():
+        assert np.allclose(said["images"][0]["cores"][name], cores[name][0].tolist(), atol=1e-6)
+        strength = model.delta_weight(name, cores)[0].norm() / layer.base.weight.norm()
+        assert said["images"][0]["strength"][name] == pytest.approx(strength.item(), rel=1e-5)
+    assert arrays(tmp_path / "i.npz")["layers"].tolist() == list(model.layers)
+
+
+def test_inspect_of_a_static_method_says_that_it_is_constant(static, pictures):
+    assert "one constant adapter" in run("inspect", pictures, "--adapter", static).output
+
+
+def test_fold_gives_weights_of_the_plain_backbone(tmp_path, trained, pictures):
+    file, out = pictures / "cat/1.png", tmp_path / "f.safetensors"
+    run("fold", file, "--adapter", trained / "adapter", "--out", out)
+    card = json.loads((tmp_path / "f.json").read_text())
+    assert (card["backbone"], card["images"]) == ("resnet20", ["1.png"])
+    plain = metalora.load_backbone(card["backbone"], image_size=card["image_size"])
+    plain.net.load_state_dict(load_file(out))
+    model = metalora.load(trained / "adapter")
+    image = metalora.inspection.user_images.read_paths([file], card["image_size"]).images()
+    assert torch.allclose(plain(image), model(image), atol=1e-5)
+
+
+def test_fold_of_a_static_method_needs_no_image(tmp_path, static, trained):
+    run("fold", "--adapter", static, "--out", tmp_path / "f.safetensors")
+    assert "name one or more pictures" in refused(
+        "fold", "--adapter", trained / "adapter", "--out", tmp_path / "g.safetensors"
+    )
+    assert not (tmp_path / "g.safetensors").exists()

@@ -1,0 +1,78 @@
+"""What `compare` and `study` show while trainings run."""
+
+import json
+import os
+import signal
+import warnings
+
+import pytest
+
+from metalora.cli import progress
+from metalora.cli.messages import told as telling
+from metalora.experiments.runner import CELLS, CellDone
+from metalora.util.files import write_text
+
+
+def under(folder, name, share):
+    write_text(folder / CELLS / f"{name}.steps", json.dumps({"name": name, "share": share}))
+
+
+def test_between_finished_trainings_it_tells_how_far_the_running_ones_are(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(progress, "SECONDS_IN_FILE", 0.05)
+    monkeypatch.setattr("metalora.cli.messages.SECONDS_BETWEEN_LINES", 0)
+
+    def cells():
+        under(tmp_path, "lora", 0.25)
+        under(tmp_path, "metalora-tr", 0.75)
+        yield from wait_for("lora: 25%; metalora-tr: 75%")
+        yield CellDone(1, 3, "metalora-tr", {}, 1.0, 65.0)
+
+    def wait_for(words):
+        for _ in range(200):
+            progress.time.sleep(0.05)
+            told.append(capsys.readouterr().err)
+            if words in "".join(told):
+                return []
+        pytest.fail(f"{words!r} was not told: {told}")
+
+    told = []
+    assert [cell.done for cell in progress.follow("Training", cells(), tmp_path, 3)] == [1]
+    text = "".join(told) + capsys.readouterr().err
+    assert text.startswith("Training 0/3  the first trainings\n")
+    assert "Training 0/3  0:0" in text  # two more trainings' worth of the time so far are left
+    assert "Training 1/3  1:05 left  metalora-tr\n" in text
+
+
+def test_it_stops_looking_when_the_trainings_fail(tmp_path):
+    def cells():
+        yield CellDone(1, 2, "lora", {}, 0.0, 0.0)
+        raise ValueError("broken")
+
+    with pytest.raises(ValueError, match="broken"):
+        list(progress.follow("Training", cells(), tmp_path, 2))
+    assert not any(isinstance(thread, progress._Looking) for thread in progress.threading.enumerate())
+
+
+def test_a_word_to_end_acts_as_ctrl_c_and_only_while_trainings_run(tmp_path):
+    before = signal.getsignal(signal.SIGTERM)
+
+    def cells():
+        os.kill(os.getpid(), signal.SIGTERM)
+        yield CellDone(1, 2, "lora", {}, 1.0, 0.0)
+
+    with pytest.raises(KeyboardInterrupt):
+        list(progress.follow("Training", cells(), tmp_path, 2))
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_a_worker_that_joblib_replaces_is_no_news_to_a_person(capsys):
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")  # not the error that it is under test
+        tell_both()
+    assert capsys.readouterr().err == "Note: Layers are left out.\n"
+
+
+def tell_both():
+    with telling():
+        warnings.warn("A worker stopped while some jobs were given to the executor.", UserWarning, stacklevel=1)
+        warnings.warn("Layers are left out.", UserWarning, stacklevel=1)

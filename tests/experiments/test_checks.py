@@ -1,0 +1,49 @@
+"""What is refused, and what is told, before the first training of a comparison."""
+
+import pytest
+from suite_checks import write_pictures
+
+from metalora.experiments.checks import check_comparison
+from metalora.experiments.config import ComparisonConfig
+from metalora.suites.config import SuiteConfig
+from metalora.training.config import TrainingConfig
+from metalora.util.errors import InputError
+
+
+def config(*methods, **settings):
+    given = {"suite": SuiteConfig(image_size=8, max_queries=60), "backbones": ("resnet20",), "ks": (1,)} | settings
+    return ComparisonConfig(methods=methods, training=TrainingConfig(device="cpu"), **given)
+
+
+def test_a_budget_out_of_reach_is_told():
+    _, notes = check_comparison(config("lora-equal-budget", "metalora-tr"))
+    assert not notes
+    _, notes = check_comparison(config("lora-equal-budget", hidden=1024))
+    (said,) = notes
+    assert said.startswith("lora-equal-budget on resnet20: the budgets are not equal, LoRA has 304,048 parameters")
+    assert said.endswith("largest rank, Meta-LoRA TR 779,139.")
+
+
+def test_rows_that_renormalise_need_batchnorm():
+    rows = ("lora", "lora@8-renormalised")
+    check_comparison(config(*rows))
+    with pytest.raises(InputError, match="lora@8-renormalised needs BatchNorm layers, mixer_nano has none"):
+        check_comparison(config(*rows, backbones=("resnet20", "mixer_nano")))
+
+
+def test_rows_that_undo_shifts_need_named_factors_and_an_extractor(tmp_path):
+    rows = ("lora", "lora@8-undone")
+    check_comparison(config(*rows))
+    with pytest.raises(InputError, match=r"lora@8-undone on resnet20: .*'resnet21'"):
+        check_comparison(config(*rows, extractor="resnet21"))
+    for seed, path in enumerate(("photo/cat", "photo/dog", "toy/cat", "toy/dog")):
+        write_pictures(tmp_path / path, 10, seed)
+    with pytest.raises(InputError, match=r"lora@8-undone on resnet20: .* has no named factors"):
+        check_comparison(config(*rows, suite=SuiteConfig(f"folder:{tmp_path}")))
+
+
+def test_tasks_without_a_gallery_are_named(tmp_path):
+    for name in ("cat", "dog"):
+        write_pictures(tmp_path / name, 6)
+    with pytest.raises(InputError, match=r"Task '[a-z0-9-]+' has queries and no image in the gallery"):
+        check_comparison(config("original", suite=SuiteConfig(f"folder:{tmp_path}")))

@@ -1,0 +1,250 @@
+"""Results to look at: bundled ones, a visitor's own that goes on from them, and the paper's."""
+
+import json
+from dataclasses import replace
+
+import pytest
+
+from metalora.experiments.comparison import Comparison
+from metalora.experiments.config import ComparisonConfig
+from metalora.experiments.paper_table import paper_table
+from metalora.experiments.results import (
+    MOST_SEEDS,
+    adopt_bundled,
+    as_cells,
+    bundled_results,
+    cells_of,
+    compare_rows,
+    load_bundled,
+    load_comparison,
+    missing_cells,
+    of_set_size,
+    own_comparison,
+    own_config,
+    set_sizes,
+)
+from metalora.experiments.runner import cell_file, read_comparison, run_comparison
+from metalora.experiments.table import NOT_RUN
+from metalora.suites.config import SuiteConfig
+from metalora.training.config import TrainingConfig
+from metalora.util.errors import InputError
+from metalora.views.compare import NO_TASKS, NOTHING, heatmap, scatter, title
+
+STEPS = TrainingConfig().steps
+QUICK = ComparisonConfig(
+    suite=SuiteConfig(max_queries=60, image_size=8),
+    backbones=("resnet20",),
+    methods=("original", "lora"),
+    training=TrainingConfig(steps=2, batch=8, device="cpu"),
+    ks=(1, 3),
+)
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("comparison")
+    list(run_comparison(QUICK, folder, jobs=1))
+    comparison = read_comparison(QUICK, folder, "pooled", ["A note."])
+    comparison.write(folder)
+    return folder, comparison
+
+
+def words(figure):
+    return [note.text for note in figure.layout.annotations]
+
+
+def test_a_comparison_comes_back_from_its_file(written):
+    folder, comparison = written
+    again = load_comparison(folder / "comparison.json")
+    assert again.config == QUICK and again.notes == ("A note.",)
+    assert again.table() == comparison.table()
+    assert len(again.tasks) == len(comparison.tasks) and len(again.confusion) == len(comparison.confusion)
+
+
+def test_a_file_without_single_tasks_serves_and_says_so(written, tmp_path):
+    found = json.loads((written[0] / "comparison.json").read_text())
+    for name in ("tasks", "confusion"):
+        del found[name]
+    (tmp_path / "old.json").write_text(json.dumps(found))
+    old = load_comparison(tmp_path / "old.json")
+    assert old.table() == written[1].table()
+    assert heatmap(old, "resnet20", "unseen", "pooled", 1) == (None, NO_TASKS)
+
+
+def test_what_was_kept_of_single_tasks_is_said_where_others_are_asked_for(written):
+    _, whole = written
+    tasks = whole.tasks[(whole.tasks["gallery"] == "within") & (whole.tasks["k"] == 1)]
+    study = replace(whole, tasks=tasks)
+    figure, left_out = heatmap(study, "resnet20", "unseen", "pooled", 1)
+    assert figure is None and "kept for the within gallery at K = 1 only" in left_out
+    assert heatmap(study, "resnet20", "unseen", "within", 3)[0] is None
+    assert list(heatmap(study, "resnet20", "unseen", "within", 1)[0].data[0].y) == ["Original", "LoRA"]
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"config": {"what": 1}, "primary": "", "notes": []}'])
+def test_what_is_no_result_is_refused(tmp_path, text):
+    (tmp_path / "x.json").write_text(text)
+    with pytest.raises(InputError, match="delete it and run it again"):
+        load_comparison(tmp_path / "x.json")
+    with pytest.raises(InputError):
+        load_comparison(tmp_path / "none.json")
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        *({name: None} for name in ("seeds", "tasks", "notes", "missing", "config")),
+        {"seeds": [1, 2]},
+        {"tasks": [{"a": 1}]},
+        {"gains": 1},
+    ],
+    ids=str,
+)
+def test_a_damaged_result_is_refused(written, tmp_path, damage):
+    folder, _ = written
+    whole = json.loads((folder / "comparison.json").read_text())
+    (tmp_path / "x.json").write_text(json.dumps(whole | damage))
+    with pytest.raises(InputError, match=r"x\.json is no result of a comparison"):
+        load_comparison(tmp_path / "x.json")
+
+
+def test_rows_without_their_rate_are_refused(written, tmp_path):
+    folder, _ = written
+    whole = json.loads((folder / "comparison.json").read_text())
+    for row in whole["seeds"]:
+        del row["rate"]
+    (tmp_path / "x.json").write_text(json.dumps(whole))
+    with pytest.raises(InputError, match="a row lacks rate"):
+        load_comparison(tmp_path / "x.json")
+
+
+def test_cells_come_back_from_results(written):
+    folder, _ = written
+    again = load_comparison(folder / "comparison.json")
+    cells = dict((cell.key, result) for cell, result in as_cells(again))
+    assert list(cells) == [cell.key for cell in cells_of(QUICK)]
+    for cell in cells_of(QUICK):
+        kept, back = json.loads(cell_file(folder, cell).read_text()), cells[cell.key]
+        assert back["cell"] == kept["cell"]
+        for name in ("rows", "tasks"):
+            assert [row["accuracy"] for row in back[name]] == pytest.approx([row["accuracy"] for row in kept[name]])
+
+
+def test_bundled_results_are_whole():
+    assert "digits-default" in bundled_results() and "/" not in bundled_results()[0]  # which is shown first
+    for name in bundled_results():
+        comparison = load_bundled(name)
+        assert title(name).startswith(name if "/" in name else comparison.config.suite.name)
+        if "/" in name:
+            words = (*comparison.config.backbones, *comparison.config.suite.hold_out)
+            assert all(word in title(name) for word in words)
+        whole = not any(cell.text == NOT_RUN for row in comparison.table().rows for cell in row)
+        assert whole or comparison.missing
+        scatter(comparison, "unseen", "pooled", 5), heatmap(comparison, "resnet20", "unseen", "pooled", 5)
+    with pytest.raises(InputError, match="use cifar10, digits-default"):
+        load_bundled("../x")
+
+
+def test_rows_of_the_endpoint_are_those_of_the_file():
+    rows = compare_rows("digits-default")
+    kept = json.loads((load_folder() / "comparison.json").read_text())["rows"]
+    assert json.dumps(rows) and len(rows) == len(kept)
+    assert [row["accuracy"] for row in rows] == pytest.approx([row["accuracy"] for row in kept])
+    assert {"method", "backbone", "split", "gallery", "k", "std", "n_seeds", "static_parameters"} <= rows[0].keys()
+
+
+def load_folder():
+    from metalora.experiments.results import FOLDER
+
+    return FOLDER / "digits-default"
+
+
+def test_a_visitor_goes_on_from_what_is_bundled(tmp_path):
+    config = own_config(["resnet20"], ["metalora-tr-constant", "original", "lora"], 1, STEPS)
+    assert config.methods == ("original", "lora", "metalora-tr-constant")
+    assert [cell.arms for cell in missing_cells(config, tmp_path)] == [("metalora-tr-constant",)]
+    own = own_comparison(config, tmp_path)
+    assert not list(tmp_path.iterdir())  # a look writes nothing
+    assert own.missing == 1 and own.gains is None
+    assert "2 trainings of these are bundled" in own.table().notes[-1]
+    alone = own_comparison(replace(config, methods=("lora",)), tmp_path)
+    assert alone.table().notes[-1].startswith("One training of these is bundled")
+    texts = [[cell.text for cell in row] for row in own.table().rows]
+    assert texts[2] == ["metalora-tr-constant", *[NOT_RUN] * 8]
+    bundled = {row[0].text: [cell.text for cell in row[:5]] for row in load_bundled("digits-default").table().rows}
+    assert texts[0][:5] == bundled["original"] and texts[1][:5] == bundled["lora"]
+    adopt_bundled(config, tmp_path)
+    assert len(list((tmp_path / "cells").iterdir())) == 2
+    assert len(missing_cells(replace(config, training=replace(config.training, steps=9)), tmp_path)) == 3
+
+
+def test_nothing_run_is_said_in_words(tmp_path):
+    config = own_config(["mixer_nano"], ["metalora-cp-constant"], 2, 7)
+    own = own_comparison(config, tmp_path)
+    assert own.missing == 2
+    assert [cell.text for cell in own.table().rows[0][1:]] == [NOT_RUN] * 8
+    assert words(scatter(own, "unseen", "pooled", 5)) == [NOTHING]
+    assert heatmap(own, "mixer_nano", "unseen", "pooled", 5) == (None, NOTHING)
+
+
+def test_rows_that_ran_without_single_tasks_are_left_out_by_name(written):
+    _, whole = written
+    tasks = whole.tasks[whole.tasks["method"] == "lora"]
+    config = replace(QUICK, methods=("original", "lora", "multi-lora"))
+    mixed = Comparison(config, whole.rows, tasks, whole.confusion, whole.trials, "pooled", missing=1)
+    figure, left_out = heatmap(mixed, "resnet20", "unseen", "pooled", 1)
+    assert left_out.endswith(": original.") and list(figure.data[0].y) == ["LoRA", "Multi-LoRA"]
+    assert "not among these results" in heatmap(mixed, "mixer_nano", "unseen", "pooled", 1)[1]
+
+
+@pytest.mark.parametrize(
+    ("given", "match"),
+    [
+        ((["resnet99"], ["lora"], 1, STEPS), "no bundled backbone"),
+        (([], ["lora"], 1, STEPS), "at least one"),
+        ((["resnet20"], [], 1, STEPS), "at least one"),
+        ((["resnet20"], ["<b>"], 1, STEPS), "Unknown method"),
+        ((["resnet20"], ["lora"], MOST_SEEDS + 1, STEPS), "seeds is"),
+        ((["resnet20"], ["lora"], None, STEPS), "seeds is"),
+        ((["resnet20"], ["lora"], 1, 0), "steps is"),
+        ((["resnet20"], ["lora"], 1, 1.5), "steps is"),
+        ((["resnet20"], ["lora"], 1, float("nan")), "steps is"),
+    ],
+)
+def test_what_cannot_be_run_is_refused(given, match):
+    with pytest.raises(InputError, match=match):
+        own_config(*given)
+
+
+def test_tables_are_written_for_download(written, tmp_path):
+    _, comparison = written
+    files = comparison.write(tmp_path, comparison.table("within"))
+    assert set(files) == {"csv", "md", "tex", "json"}
+    assert files["csv"].read_text().startswith("method,resnet20 seen K=1")
+    assert "within gallery" in files["md"].read_text() and "\\toprule" in files["tex"].read_text()
+    assert len(json.loads(files["json"].read_text())["rows"]) == 2 * 2 * 2 * 2
+
+
+def test_the_paper_s_table_stands_by_itself():
+    table = paper_table()
+    assert table.header == ["method", "ResNet K=5", "ResNet K=10", "Mixer K=5", "Mixer K=10"]
+    assert [cell.text for cell in table.rows[-1]] == ["Meta-LoRA TR", "73.24*", "71.26", "71.75*", "73.87*"]
+    assert [cell.bold for cell in table.rows[3]] == [False, False, True, False, False]
+    assert sum(cell.bold for row in table.rows for cell in row) == 4
+    assert "cannot be held against" in table.notes[0]
+
+
+def test_rows_are_chosen_by_the_size_of_their_sets():
+    whole = load_bundled("digits-default")
+    assert {"1", "8"} <= set(set_sizes())
+    eight = of_set_size(whole, "8")
+    names = [row.name for row in eight.config.arms]
+    assert names == ["original", "lora", "multi-lora", "metalora-tr@8", "lora-equal-budget"]
+    assert set(eight.rows["method"]) == set(names)
+    assert [row[0].text for row in eight.table().rows] == names
+    single = [row.name for row in of_set_size(whole, "1").config.arms]
+    assert "metalora-tr" in single
+    assert "metalora-tr@8" not in single
+    for size in ("0", "eight", None):
+        with pytest.raises(InputError, match="no size"):
+            of_set_size(whole, size)

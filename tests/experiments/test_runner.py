@@ -1,0 +1,253 @@
+"""`compare`: cells, resuming, tuning, and what is reported."""
+
+import itertools
+import json
+import math
+import warnings
+from dataclasses import replace
+
+import pytest
+
+from metalora.experiments.config import ComparisonConfig
+from metalora.experiments.job import run_cell
+from metalora.experiments.runner import (
+    CELLS,
+    RATES,
+    UnderWay,
+    best_rates,
+    cell_file,
+    cells_of,
+    read_comparison,
+    run_comparison,
+    under_way,
+)
+from metalora.suites.config import SuiteConfig
+from metalora.training.config import TrainingConfig
+from metalora.training.loop import Progress
+from metalora.util.errors import InputError, LayersLeftOut
+from metalora.util.files import write_text
+
+QUICK = ComparisonConfig(
+    suite=SuiteConfig(max_queries=60, image_size=8),
+    backbones=("resnet20",),
+    methods=("original", "lora", "metalora-tr"),
+    training=TrainingConfig(steps=2, batch=8, device="cpu"),
+    ks=(1, 3),
+)
+
+
+def ticking(seconds):
+    """A clock that goes so far between any two looks."""
+    return itertools.count(step=seconds).__next__
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("comparison")
+    events = list(run_comparison(QUICK, folder, jobs=1))
+    return folder, events
+
+
+def test_every_cell_is_told_with_time_left(finished):
+    _, events = finished
+    assert [(event.done, event.total) for event in events] == [(1, 3), (2, 3), (3, 3)]
+    assert events[-1].seconds_left == 0
+
+
+def test_rows_are_complete_and_plain(finished):
+    folder, _ = finished
+    comparison = read_comparison(QUICK, folder, "pooled")
+    comparison.write(folder)
+    found = json.loads((folder / "comparison.json").read_text())
+    assert len(found["rows"]) == 3 * 2 * 2 * 2  # methods, splits, galleries, K
+    needed = {"method", "backbone", "suite", "split", "gallery", "set_size", "k", "accuracy", "std", "n_seeds"}
+    needed |= {"static_parameters", "generator_parameters", "ms_per_step", "device"}
+    assert all(needed <= row.keys() for row in found["rows"])
+    assert {row["device"] for row in found["rows"]} == {"cpu"}
+    assert all(0 <= row["accuracy"] <= 1 and row["n_seeds"] == 1 and row["std"] is None for row in found["rows"])
+    assert {row["method"] for row in found["rows"]} == set(QUICK.methods)
+    generator = {row["method"]: row["generator_parameters"] for row in found["rows"]}
+    assert generator["lora"] == generator["original"] == 0 < generator["metalora-tr"]
+    assert {path.name for path in folder.glob("comparison.*")} >= {
+        "comparison.json",
+        "comparison.csv",
+        "comparison.md",
+        "comparison.tex",
+    }
+    assert all(gain["star"] == "n too small" for gain in found["gains"])
+
+
+def test_a_run_goes_on_with_the_cells_that_are_missing(finished, monkeypatch):
+    folder, _ = finished
+    before = {path: path.stat().st_mtime_ns for path in (folder / "cells").iterdir()}
+    gone = next(path for path in before if path.name.startswith("lora"))
+    content = gone.read_text()
+    gone.unlink()
+    events = list(run_comparison(QUICK, folder, jobs=1))
+    assert sum(event.ran for event in events) == 1
+    assert all(path.stat().st_mtime_ns == time for path, time in before.items() if path != gone)
+    again = json.loads(gone.read_text())
+    for one, other in zip(json.loads(content)["rows"], again["rows"], strict=True):
+        assert {**one, "ms_per_step": 0} == {**other, "ms_per_step": 0}
+
+
+def test_a_cell_that_was_interrupted_goes_on_from_its_checkpoint(finished, tmp_path, monkeypatch):
+    cell = next(cell for cell in cells_of(QUICK) if cell.arms == ("metalora-tr",))
+    seen = []
+
+    def interrupt(event):
+        seen.append(event.step)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("metalora.training.loop.time.monotonic", ticking(60))  # every step is due for a checkpoint
+    checkpoint = tmp_path / "cell.safetensors"
+    with pytest.raises(KeyboardInterrupt):
+        run_cell(cell, checkpoint, interrupt)
+    assert seen == [1] and checkpoint.exists()
+    found = run_cell(cell, checkpoint, lambda event: seen.append(event.step))
+    assert seen == [1, 2]
+    whole = json.loads(cell_file(finished[0], cell).read_text())
+    for one, other in zip(whole["rows"], found["rows"], strict=True):
+        assert {**one, "ms_per_step": 0} == {**other, "ms_per_step": 0}
+
+
+def test_cells_under_way_say_how_far_they_are_and_leave_only_their_result(tmp_path, monkeypatch):
+    seen = []
+
+    def tell_and_end(cell, checkpoint, tell):
+        write_text(checkpoint, "")
+        tell(Progress(2, 4, {}, {}, 1.0, 1.0))  # a checkpoint had the first step
+        seen.extend(under_way(tmp_path))
+        return {"rows": []}
+
+    monkeypatch.setattr("metalora.experiments.runner.run_cell", tell_and_end)
+    stale = tmp_path / CELLS / f"{cells_of(QUICK)[0].key}.steps"
+    write_text(stale, "of a process that was killed")
+    assert [event.ran for event in run_comparison(QUICK, tmp_path, jobs=1)] == [0.75] * 3
+    assert seen[0] == UnderWay("lora on resnet20, seed 0, rate 0.003", 0.5, began=0.25) and len(seen) == 3
+    assert {file.suffix for file in (tmp_path / CELLS).iterdir()} == {".json"}
+    assert not under_way(tmp_path)
+
+
+def test_a_folder_that_is_lost_meanwhile_is_told(tmp_path, monkeypatch):
+    def lose(cell, checkpoint, tell):
+        (tmp_path / CELLS).write_text("in the way")
+        tell(Progress(1, 4, {}, {}, 1.0, 1.0))
+
+    monkeypatch.setattr("metalora.experiments.runner.run_cell", lose)
+    with pytest.raises(InputError, match="Cannot write"):
+        list(run_comparison(QUICK, tmp_path, jobs=1))
+
+
+def test_what_cells_warn_of_is_passed_on_once_and_layers_that_are_left_out_are_not(tmp_path, monkeypatch):
+    def warn(cell, checkpoint, tell):
+        warnings.warn("It is not compiled.", stacklevel=1)
+        warnings.warn("Not adapted.", LayersLeftOut, stacklevel=1)
+        return {"rows": []}
+
+    monkeypatch.setattr("metalora.experiments.runner.run_cell", warn)
+    with pytest.warns(UserWarning) as told:
+        assert len(list(run_comparison(QUICK, tmp_path, jobs=1))) == 3
+    assert [str(warning.message) for warning in told] == ["It is not compiled."]
+
+
+def test_processes_give_what_one_process_gives(finished, tmp_path):
+    folder, _ = finished
+    list(run_comparison(QUICK, tmp_path, jobs=2))
+    one, other = (read_comparison(QUICK, where, "pooled").rows for where in (folder, tmp_path))
+    keys = ["method", "split", "gallery", "k"]
+    drop = [*keys, "ms_per_step"]
+    one, other = (frame.sort_values(keys).reset_index(drop=True) for frame in (one, other))
+    assert one[keys].equals(other[keys])
+    assert (one["accuracy"] - other["accuracy"]).abs().max() < 1e-9
+    assert one.drop(columns=drop).equals(other.drop(columns=drop))
+
+
+def test_tuning_tries_every_rate_alike_and_takes_the_best_on_validation(tmp_path):
+    config = replace(QUICK, methods=("original", "lora"), tune=True)
+    events = list(run_comparison(config, tmp_path, jobs=1))
+    assert len(events) == events[-1].total == 3 + 2
+    comparison = read_comparison(config, tmp_path, "pooled")
+    assert sorted(comparison.trials["rate"]) == sorted(RATES)
+    best = comparison.trials.loc[comparison.trials["validation"].idxmax(), "rate"]
+    assert set(comparison.rows.loc[comparison.rows["method"] == "lora", "rate"]) == {best}
+
+
+def test_best_rate_is_chosen_for_each_backbone_and_method():
+    trials = [
+        {"rows": [{"backbone": b, "method": m, "rate": r, "seed": 0, "validation": v}]}
+        for b, m, r, v in [
+            ("x", "lora", 1e-3, 0.5),
+            ("x", "lora", 3e-3, 0.7),
+            ("y", "lora", 1e-3, 0.9),
+            ("y", "lora", 3e-3, 0.8),
+        ]
+    ]
+    assert best_rates(trials) == {("x", "lora"): 3e-3, ("y", "lora"): 1e-3}
+
+
+def test_a_lost_cell_is_named(finished):
+    folder, _ = finished
+    with pytest.raises(InputError, match="lacks the cell lora-resnet20-0"):
+        read_comparison(replace(QUICK, ks=(1,), methods=("lora",)), folder, "pooled")
+
+
+def test_what_is_there_is_read_and_what_is_missing_counted(finished):
+    folder, _ = finished
+    more = replace(QUICK, methods=(*QUICK.methods, "multi-lora"), backbones=("resnet20", "mixer_nano"), seeds=2)
+    found = read_comparison(more, folder, "pooled", partial=True)
+    assert found.missing == 4 * 2 * 2 - 3 and found.gains is None
+    assert set(found.rows["method"]) == set(QUICK.methods)
+    texts = {row[0].text: [cell.text for cell in row[1:]] for row in found.table().rows}
+    assert texts["multi-lora"] == ["not run"] * 16 and texts["lora"][8:] == ["not run"] * 8
+    assert "not run" not in texts["lora"][:7] and "Stars wait" in " ".join(found.table().notes)
+    assert read_comparison(QUICK, folder, "pooled", partial=True).missing == 0
+
+
+def test_nothing_is_there_before_the_first_cell(tmp_path):
+    found = read_comparison(QUICK, tmp_path, "pooled", partial=True)
+    assert found.missing == 3 and found.summary.empty and found.gains is None
+    assert {cell.text for row in found.table().rows for cell in row[1:]} == {"not run"}
+
+
+def test_cells_that_are_known_need_no_file(finished, tmp_path):
+    folder, _ = finished
+    cells = QUICK.cells(0, QUICK.training.rate)
+    known = {cell.key: json.loads((folder / "cells" / f"{cell.key}.json").read_text()) for cell in cells}
+    assert (
+        read_comparison(QUICK, tmp_path, "pooled", known=known).table()
+        == read_comparison(QUICK, folder, "pooled").table()
+    )
+
+
+def test_a_suite_without_unseen_tasks_has_no_columns_for_them(finished):
+    folder, _ = finished
+    whole = read_comparison(QUICK, folder, "pooled")
+    seen = replace(whole, rows=whole.rows[whole.rows["split"] == "seen"])
+    assert [heading for heading in seen.table().header if "K=" in heading] == ["resnet20 seen K=1", "resnet20 seen K=3"]
+
+
+def test_original_has_no_time_per_step(finished):
+    folder, _ = finished
+    rows = read_comparison(QUICK, folder, "pooled").rows
+    assert all(math.isnan(time) for time in rows.loc[rows["method"] == "original", "ms_per_step"])
+
+
+def test_rows_of_sets_are_held_against_static_rows_that_know_them(tmp_path):
+    rows = ("lora", "lora@4", "lora@4-routed", "metalora-tr", "metalora-tr@4", "metalora-tr@all")  # alone in its size
+    config = replace(QUICK, methods=rows, seeds=2)
+    list(run_comparison(config, tmp_path, jobs=1))
+    comparison = read_comparison(config, tmp_path, "pooled")
+    assert set(comparison.set_gains["method"]) == {"metalora-tr@4"}
+    (against,) = set(comparison.set_gains["against"])
+    assert against in ("lora@4", "lora@4-routed")
+    assert set(comparison.gains["against"]) == {"lora"}
+    rows = comparison.rows[(comparison.rows["k"] == 1) & (comparison.rows["gallery"] == "pooled")]
+    seen = rows[rows["split"] == "seen"].pivot(index="seed", columns="method", values="accuracy")
+    wanted = (seen["metalora-tr@4"] - seen[against]).mean()
+    found = comparison.set_gains.set_index("split").loc["seen", "gain"]
+    assert found == pytest.approx(wanted)
+    (told,) = [note for note in comparison.table().notes if f"over {against}" in note]
+    assert f"metalora-tr@4 seen {100 * wanted:+.1f} (" in told and "metalora-tr@4 unseen " in told
+    assert any(note.startswith("metalora-tr@4: 4 unlabelled images") for note in comparison.table().notes)
+    assert read_comparison(QUICK, tmp_path, "pooled", partial=True).set_gains is None

@@ -1,0 +1,154 @@
+"""Galleries: embeddings, neighbours and votes against the pieces they are made of; misfit files are refused."""
+
+import pytest
+import torch
+
+import metalora
+from metalora.evaluation.embedding import Protocol, embed
+from metalora.evaluation.knn import knn_predict
+from metalora.inspection.gallery import build_gallery, load_gallery
+from metalora.suites import load_suite
+from metalora.suites.config import SuiteConfig
+from metalora.util.errors import InputError
+from metalora.util.files import read_tensors, write_tensors
+
+SETTINGS = SuiteConfig("digits", max_queries=60, train_pictures=5)
+
+
+@pytest.fixture(scope="module")
+def suite():
+    return SETTINGS.load(3)
+
+
+@pytest.fixture(scope="module")
+def make_model(randomise):
+    def make(method="metalora-tr", seed=0):
+        backbone = metalora.load_backbone("resnet20", image_size=16)
+        model = metalora.adapt(backbone, metalora.AdapterConfig(method, rank=2))
+        return randomise(model.trained, seed, scale=0.1) and model
+
+    return make
+
+
+@pytest.fixture(scope="module")
+def model(make_model):
+    return make_model()
+
+
+@pytest.fixture(scope="module")
+def gallery(model, suite):
+    return build_gallery(model, suite, limit=60, seed=1, protocol=Protocol(device="cpu"))
+
+
+def test_embeddings_are_those_of_the_model_with_and_without_adapter(model, suite, gallery):
+    assert len(gallery) == len(gallery.rows.unique()) == len(gallery.original) == len(gallery.adapted) == 60
+    images = suite.sides["seen gallery"][gallery.rows].images()
+    with torch.inference_mode():
+        torch.testing.assert_close(gallery.adapted, model(images), rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(gallery.codes, model.codes(images), rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(gallery.original, original(images), rtol=1e-4, atol=1e-4)
+    assert (gallery.original - gallery.adapted).norm() > 0.1 * gallery.original.norm()
+
+
+def original(images):
+    return metalora.load_backbone("resnet20", image_size=16)(images)
+
+
+def test_a_limit_is_even_over_classes_and_its_seed_decides(model, suite, gallery):
+    assert gallery.examples.labels.bincount().tolist() == [6] * 10
+    protocol = Protocol(device="cpu")
+    same, other = (build_gallery(model, suite, limit=60, seed=seed, protocol=protocol).rows for seed in (1, 2))
+    assert torch.equal(same, gallery.rows) and not torch.equal(other, gallery.rows)
+
+
+def test_neighbours_are_known_pictures(suite, gallery):
+    queries = gallery.adapted[[7, 20]] * 2
+    found = gallery.nearest(queries, "adapted", k=3)
+    assert found["image"].tolist() == [0] * 3 + [1] * 3 and found["rank"].tolist() == [1, 2, 3] * 2
+    assert found["index"].iloc[[0, 3]].tolist() == [7, 20]
+    assert found["similarity"].iloc[[0, 3]].to_numpy() == pytest.approx(1, abs=1e-5)
+    assert (found.groupby("image")["similarity"].diff().dropna() <= 0).all()
+    for row in found.itertuples():
+        source = suite.sides["seen gallery"][gallery.rows[row.index : row.index + 1]]
+        place = (suite.names[source.index], suite.classes[source.labels], suite.tasks[source.tasks])
+        assert (row.name, row.label, row.task) == place
+
+
+@pytest.mark.parametrize("space", ["original", "adapted"])
+def test_votes_are_those_of_knn_in_the_space_asked_for(suite, model, gallery, space):
+    queries = getattr(gallery, space)[:20] + 0.5 * torch.randn(20, 64, generator=torch.Generator().manual_seed(0))
+    expected = knn_predict(queries, getattr(gallery, space), gallery.examples.labels, [5])[5]
+    assert gallery.predict(queries, space) == [suite.classes[label] for label in expected]
+
+
+def test_images_of_a_task_share_cores_where_sets_are_asked_for(model, suite):
+    protocol = Protocol(set_size=None, device="cpu")
+    gallery = build_gallery(model, suite, limit=60, protocol=protocol)
+    torch.testing.assert_close(gallery.adapted, embed(model, suite.sides["seen gallery"][gallery.rows], protocol))
+    alone = build_gallery(model, suite, limit=60, protocol=Protocol(device="cpu"))
+    torch.testing.assert_close(gallery.original, alone.original)
+    torch.testing.assert_close(gallery.codes, alone.codes)
+    assert not torch.allclose(gallery.adapted, alone.adapted)
+
+
+def test_a_file_brings_the_same_gallery_back(tmp_path, suite, gallery):
+    gallery.save(tmp_path / "gallery.safetensors", SETTINGS)
+    for given in (None, suite):
+        found = load_gallery(tmp_path / "gallery.safetensors", given)
+        for name in ("rows", "original", "adapted", "codes"):
+            assert torch.equal(getattr(found, name), getattr(gallery, name))
+        assert found.pictures.known.equals(gallery.pictures.known) and found.adapter == gallery.adapter
+
+
+def test_a_static_method_has_no_codes(tmp_path, make_model, suite):
+    gallery = build_gallery(make_model("lora"), suite, limit=10, protocol=Protocol(device="cpu"))
+    gallery.save(tmp_path / "gallery.safetensors", SETTINGS)
+    assert gallery.codes is None and load_gallery(tmp_path / "gallery.safetensors", suite).codes is None
+
+
+def test_other_pictures_or_a_damaged_file_are_refused(tmp_path, suite, gallery):
+    file = tmp_path / "gallery.safetensors"
+    gallery.save(file, SETTINGS)
+    with pytest.raises(InputError, match="other pictures"):
+        load_gallery(file, load_suite("digits", seed=4))
+    tensors, header = read_tensors(file)
+    for changed, message in (
+        ({"rows": tensors["rows"] + 10_000}, "other pictures"),
+        ({"rows": tensors["rows"].flip(0)}, "other pictures"),
+        ({"rows": tensors["rows"].float()}, "do not fit"),
+        ({"codes": tensors["codes"][1:]}, "do not fit"),
+    ):
+        write_tensors(file, {**tensors, **changed}, header)
+        with pytest.raises(InputError, match=message):
+            load_gallery(file, suite)
+    for changed, message in (
+        ({"side": "attic"}, "other pictures"),
+        ({"suite": {"name": "digits"}}, "no whole gallery"),
+        ({"suite": []}, "no whole gallery"),
+        ({"format_version": 2}, "version 2"),
+    ):
+        write_tensors(file, tensors, {**header, **changed})
+        with pytest.raises(InputError, match=message):
+            load_gallery(file, suite)
+    write_tensors(file, {"rows": tensors["rows"]}, header)
+    with pytest.raises(InputError, match="no whole gallery"):
+        load_gallery(file, suite)
+    with pytest.raises(InputError, match="no file"):
+        load_gallery(tmp_path / "none.safetensors")
+
+
+def test_what_a_gallery_cannot_do_is_told(tmp_path, make_model, model, suite, gallery):
+    for side in ("train", "attic"):
+        with pytest.raises(InputError, match="use validation, seen gallery"):
+            build_gallery(model, suite, side=side)
+    with pytest.raises(InputError, match="limit is 0"):
+        build_gallery(model, suite, limit=0)
+    with pytest.raises(InputError, match="original or adapted"):
+        gallery.nearest(gallery.original, "both")
+    with pytest.raises(InputError, match="K is 61"):
+        gallery.predict(gallery.original, "original", k=61)
+    with pytest.raises(InputError, match="another adapter"):
+        gallery.check_adapter(make_model(seed=1))
+    gallery.check_adapter(model)
+    with pytest.raises(InputError, match="not of cifar10"):
+        gallery.save(tmp_path / "gallery.safetensors", SuiteConfig("cifar10"))

@@ -1,0 +1,82 @@
+"""Inspection: strengths against the dense update, cores and codes against the model's own."""
+
+import json
+
+import pytest
+import torch
+
+import metalora
+from metalora.inspection.inspect_images import inspect_images
+from metalora.util.errors import InputError
+
+METHODS = ["lora", "multi-lora", "metalora-cp", "metalora-tr"]
+
+
+def adapted(net, randomise, method="metalora-tr", **settings):
+    model = metalora.adapt(
+        net, metalora.AdapterConfig(method, rank=2, alpha=3, **settings), example=torch.rand(2, 3, 10, 9)
+    )
+    randomise(model.trained)
+    return model
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_strength_is_that_of_the_dense_update(method, small_net, randomise, images):
+    model = adapted(small_net, randomise, method)
+    found = inspect_images(model, images, list("abcd"))
+    assert found.strength.shape == (4, len(model.layers)) and list(found.strength.index) == list("abcd")
+    for name, layer in model.layers.items():
+        with torch.inference_mode():
+            dense = model.delta_weight(name, found.cores).flatten(1).norm(dim=1) / layer.weight.norm()
+        assert found.strength[name].to_numpy() == pytest.approx(dense.expand(4).numpy(), rel=1e-5)
+
+
+def test_no_update_has_no_strength(small_net, images):
+    model = metalora.adapt(small_net, metalora.AdapterConfig(rank=2), example=images)
+    assert not inspect_images(model, images).strength.to_numpy().any()
+
+
+def test_cores_codes_and_their_likeness(small_net, randomise, images):
+    model = adapted(small_net, randomise)
+    found = inspect_images(model, images)
+    with torch.no_grad():
+        codes, cores = model.codes(images), model.generate(images)
+    torch.testing.assert_close(found.codes, codes)
+    torch.testing.assert_close(found.cores.flatten(), cores.flatten())
+    expected = torch.cosine_similarity(cores.flatten()[0], cores.flatten()[1], dim=0)
+    assert found.similarity[0, 1].item() == pytest.approx(expected.item(), abs=1e-5)
+    assert not found.constant
+
+
+def test_pooled_images_share_a_core_and_keep_their_codes(small_net, randomise, images):
+    model = adapted(small_net, randomise)
+    found, alone = inspect_images(model, images, pool=True), inspect_images(model, images)
+    with torch.no_grad():
+        shared = model.cores(alone.codes.mean(0, keepdim=True))
+    torch.testing.assert_close(found.cores.flatten(), shared.flatten().expand(4, -1))
+    torch.testing.assert_close(found.codes, alone.codes)
+    assert (found.strength.nunique() == 1).all()
+
+
+def test_a_constant_core_is_the_same_for_every_image(small_net, randomise, images):
+    found = inspect_images(adapted(small_net, randomise, core="constant"), images)
+    assert found.constant and found.codes is None and len(found.cores) == len(found.strength) == 4
+    assert (found.strength.nunique() == 1).all()
+
+
+def test_plain_values_are_ready_for_json(small_net, randomise, images):
+    for method in METHODS:
+        found = inspect_images(adapted(small_net, randomise, method), images, list("abcd"))
+        plain = json.loads(json.dumps(found.to_dict()))
+        assert [image["name"] for image in plain["images"]] == list("abcd")
+        assert plain["images"][1]["strength"] == found.strength.iloc[1].to_dict()
+        assert (plain["similarity"] is None) == plain["constant"] == (method in METHODS[:2])
+
+
+def test_what_cannot_be_inspected_is_told(small_net, randomise, images):
+    with pytest.raises(InputError, match="3 names for 4 images"):
+        inspect_images(adapted(small_net, randomise), images, list("abc"))
+    with pytest.raises(InputError, match="nothing is generated"):
+        inspect_images(adapted(small_net, randomise, "lora"), images, pool=True)
+    with pytest.raises(InputError, match="no adapter"):
+        inspect_images(adapted(small_net, randomise, "original"), images)

@@ -1,0 +1,104 @@
+"""Names → networks with their preprocessing, and adapting networks of many kinds."""
+
+import pytest
+import torch
+from torch import nn
+
+import metalora
+from metalora.adapters.config import AdapterConfig
+from metalora.models.backbones import BUNDLED, Backbone, image_size_for, load_backbone
+from metalora.util.errors import InputError
+
+
+@pytest.mark.parametrize(("name", "width"), [("resnet20", 64), ("mixer_nano", 96)])
+def test_bundled_networks_take_any_size_and_give_embeddings(name, width):
+    backbone = load_backbone(name)
+    assert backbone(torch.rand(2, 3, 32, 32)).shape == (2, width)
+    assert backbone(torch.rand(2, 3, 50, 41)).shape == (2, width)
+    assert not backbone.training
+    assert list(backbone.stages) == list(BUNDLED[name].stages)
+
+
+def test_images_are_resized_and_normalised_inside():
+    backbone = load_backbone("resnet20", pretrained=False)
+    seen = []
+    backbone.net.register_forward_pre_hook(lambda module, args: seen.append(args[0]))
+    images = torch.rand(2, 3, 32, 32)
+    backbone(images)
+    mean, std = (torch.tensor(v).view(3, 1, 1) for v in (BUNDLED["resnet20"].mean, BUNDLED["resnet20"].std))
+    torch.testing.assert_close(seen[0], (images - mean) / std)
+    backbone(torch.rand(2, 3, 48, 20))
+    assert seen[1].shape == (2, 3, 32, 32)
+
+
+@pytest.mark.parametrize(
+    "images",
+    [torch.zeros(2, 3, 32, 32, dtype=torch.uint8), torch.rand(2, 1, 32, 32), torch.rand(3, 32, 32)],
+    ids=["bytes", "grey", "one image without an axis"],
+)
+def test_images_of_another_kind_are_told(images):
+    with pytest.raises(InputError, match=r"resnet20 takes float RGB in \[0, 1\], \(N, 3, H, W\), not "):
+        load_backbone("resnet20", pretrained=False)(images)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: load_backbone("resnet_of_mine"), "Unknown backbone 'resnet_of_mine': use resnet20, mixer_nano"),
+        (lambda: load_backbone("resnet1"), "Did you mean resnet18"),
+        (lambda: load_backbone("mixer_nano", image_size=64), "mixer_nano takes images of 32 pixels only"),
+        (lambda: load_backbone("resnet18"), "weights of 'resnet18' are not on this machine: add --download"),
+        (lambda: load_backbone("resnet18.no_such_tag", pretrained=False), "timm cannot make 'resnet18.no_such_tag'"),
+        (lambda: load_backbone("vit_tiny_patch16_224", image_size=64, pretrained=False), "images of 224 pixels only"),
+    ],
+)
+def test_what_cannot_be_loaded_is_told(call, message):
+    with pytest.raises(InputError, match=message):
+        call()
+
+
+def test_a_network_of_any_size_does_not_enlarge_small_images():
+    assert [image_size_for("resnet20", size) for size in (8, 100)] == [8, 32]
+    assert image_size_for("mixer_nano", 8) is image_size_for("resnet18", 8) is None
+    backbone = load_backbone("resnet20", image_size=16, pretrained=False)
+    assert backbone.image_size == 16
+    assert backbone(torch.rand(1, 3, 8, 8)).shape == (1, 64)
+
+
+def test_an_output_that_is_no_embedding_is_told():
+    with pytest.raises(InputError, match=r"The backbone gives \(2, 4, 3, 3\) for 2 images: make it give embeddings"):
+        Backbone(nn.Conv2d(3, 4, 3))(torch.rand(2, 3, 5, 5))
+    with pytest.raises(InputError, match="The backbone gives tuple for 2 images"):
+        Backbone(nn.LSTM(3, 4))(torch.rand(2, 6, 3))
+
+
+TIMM = ["resnet18", "mobilenetv3_small_050", "vit_tiny_patch16_224", "swin_tiny_patch4_window7_224", "convnext_atto"]
+
+
+@pytest.mark.parametrize("name", TIMM)
+@pytest.mark.filterwarnings("ignore:Not adapted")  # the depthwise and squeezing layers of some are narrow
+def test_networks_of_timm_give_every_image_its_own_adapter(name, randomise):
+    torch.manual_seed(0)
+    backbone = load_backbone(name, pretrained=False, image_size=None if name.startswith(("vit", "swin")) else 64)
+    model = metalora.adapt(backbone, AdapterConfig(rank=2, code=4, hidden=4, spread=0.1))
+    with torch.no_grad():
+        for layer in model.layers.values():
+            randomise(layer.adapter)
+            layer.adapter.B.mul_(0.1)
+    images = torch.rand(2, 3, backbone.image_size, backbone.image_size)
+    with torch.inference_mode():
+        cores = model.generate(images)
+        together, alone = model(images), model(images[1:], cores=cores[1])
+        swapped = model(images, cores=cores[[1, 0]])
+        folded = model.fold(cores[1])(images[1:])
+        with model.disabled():
+            original = model(images)
+    assert distance(alone, together[1:]) < 1e-4
+    assert distance(folded, together[1:]) < 1e-4
+    assert distance(swapped, together) > 1e-2
+    assert distance(together, original) > 1e-2
+    assert torch.equal(original, backbone(images))
+
+
+def distance(found, wanted):
+    return float((found - wanted).norm() / wanted.norm())

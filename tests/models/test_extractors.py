@@ -1,0 +1,136 @@
+"""What the mapping net reads of an image."""
+
+import copy
+
+import pytest
+import torch
+from torch import nn
+
+from metalora.models.backbones import Backbone, load_backbone
+from metalora.models.extractors import (
+    OutputExtractor,
+    input_statistics,
+    make_extractor,
+    report_stages,
+    silence_stages,
+    stage_statistics,
+)
+from metalora.util.errors import InputError
+
+
+def numbers(*shape):
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+
+
+def test_input_statistics_are_moments_and_correlations():
+    images = torch.rand(4, 3, 20, 20, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    found, pixels = input_statistics(images), images.flatten(2)
+    mean, deviation = pixels.mean(2), pixels.std(2, correction=0)
+    skew = ((pixels - mean[..., None]) / deviation[..., None]).pow(3).mean(2)
+    pairs = torch.stack([torch.corrcoef(image)[[0, 0, 1], [1, 2, 2]] for image in pixels])
+    torch.testing.assert_close(found, torch.cat([mean, deviation, skew, pairs], 1), rtol=1e-4, atol=1e-4)
+
+
+def test_a_flat_image_has_finite_statistics():
+    assert input_statistics(torch.full((1, 3, 8, 8), 0.3)).isfinite().all()
+
+
+def test_stage_statistics_do_not_depend_on_the_layout():
+    maps = numbers(2, 5, 4, 4)
+    wanted = stage_statistics(maps, 5)
+    assert wanted.shape == (2, 30)
+    torch.testing.assert_close(stage_statistics(maps.movedim(1, -1), 5), wanted)
+    tokens = torch.cat([numbers(2, 3, 5), maps.flatten(2).transpose(1, 2)], 1)
+    torch.testing.assert_close(stage_statistics(tokens, 5, prefix=3), wanted)
+
+
+def test_stage_statistics_by_hand():
+    maps = torch.tensor([[[[1.0, 2.0], [3.0, 6.0]]]])
+    assert stage_statistics(maps, 1).flatten().tolist() == pytest.approx([3.0, 3.5**0.5, 1.0, 2.0, 3.0, 6.0])
+
+
+def test_layout_tells_of_rotation_where_means_do_not():
+    maps = numbers(1, 2, 6, 6)
+    upright, turned = stage_statistics(maps, 2), stage_statistics(maps.rot90(1, (2, 3)), 2)
+    torch.testing.assert_close(upright[:, :4], turned[:, :4])
+    assert not torch.allclose(upright[:, 4:], turned[:, 4:], atol=0.1)
+
+
+class Staged(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.first, self.act = nn.Conv2d(3, 4, 3), nn.ReLU(inplace=True)
+        self.second, self.last = nn.Conv2d(4, 6, 3), nn.Linear(6, 7)
+        self.unused, self.passes = nn.Identity(), 0
+
+    def forward(self, x):
+        x = self.second(self.act(self.first(x)))
+        self.passes += 1
+        return self.last(x.mean((2, 3)))
+
+
+def staged(**stages):
+    torch.manual_seed(0)
+    backbone = Backbone(Staged().eval(), stages=stages)
+    report_stages(backbone)
+    return backbone
+
+
+def test_stages_are_read_before_later_layers_overwrite_them():
+    backbone, images = staged(first=4, second=6), torch.rand(2, 3, 9, 9)
+    features = make_extractor("self", backbone)(images)
+    first = backbone.net.first(images)
+    second = backbone.net.second(first.relu())
+    wanted = torch.cat([input_statistics(images), stage_statistics(first, 4), stage_statistics(second, 6)], 1)
+    torch.testing.assert_close(features, wanted.detach())
+
+
+def test_the_stem_is_the_first_stage_and_the_pass_ends_there():
+    backbone, images = staged(first=4, second=6), torch.rand(2, 3, 9, 9)
+    stem, whole = make_extractor("stem", backbone), make_extractor("self", backbone)
+    assert torch.equal(stem(images), whole(images)[:, : 12 + 24])
+    assert backbone.net.passes == 0
+
+
+def test_a_stage_that_is_never_reached_is_an_error():
+    backbone = staged(first=4, unused=4)
+    with pytest.raises(InputError, match="The stages first, unused are not all part"):
+        make_extractor("self", backbone)(torch.rand(1, 3, 9, 9))
+
+
+def test_a_foreign_backbone_is_read_at_its_output():
+    backbone = staged()
+    extractor, images = make_extractor("self", backbone), torch.rand(2, 3, 9, 9)
+    assert isinstance(extractor, OutputExtractor)
+    assert torch.equal(extractor(images), backbone(images))
+    assert not extractor(images).requires_grad
+    with pytest.raises(InputError, match="names no stages, so it has no stem: use extractor self"):
+        make_extractor("stem", backbone)
+
+
+def test_another_backbone_is_named():
+    extractor = make_extractor("resnet20", staged())
+    assert extractor(torch.rand(2, 3, 40, 40)).shape == (2, 12 + 6 * (16 + 32 + 64))
+    assert sum(p.numel() for p in extractor.parameters()) > 200_000
+    with pytest.raises(InputError, match="Unknown backbone 'resnet2000'"):
+        make_extractor("resnet2000", staged())
+
+
+def test_a_module_says_its_width_and_is_copied():
+    module = nn.Sequential(nn.Flatten(), nn.Linear(12, 5))
+    with pytest.raises(InputError, match="The extractor Sequential does not say its width: set its num_features"):
+        make_extractor(module, staged())
+    module.num_features = 5
+    extractor = make_extractor(module, staged())
+    assert extractor is not module
+    assert extractor.num_features == 5
+
+
+def test_silence_removes_our_hooks_and_no_others():
+    backbone = load_backbone("resnet20", pretrained=False)
+    theirs = backbone.net.layer1.register_forward_hook(lambda module, args, output: None)
+    report_stages(backbone)
+    net = copy.deepcopy(backbone.net)
+    silence_stages(net, backbone.stages)
+    assert [len(net.get_submodule(name)._forward_hooks) for name in backbone.stages] == [1, 0, 0]
+    theirs.remove()

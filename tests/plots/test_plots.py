@@ -1,0 +1,348 @@
+"""Figures: what is drawn is what was computed."""
+
+import dataclasses
+import itertools
+import json
+
+import numpy as np
+import pandas as pd
+import plotly.graph_objects as go
+import pytest
+import torch
+
+import metalora
+from metalora import plots
+from metalora.adapters.methods import METHODS, RIVALS
+from metalora.experiments.rows import CONTROLS, DEFAULT
+from metalora.inspection.inspect_images import inspect_images
+from metalora.plots import draw, fingerprint
+from metalora.plots.comparison import AXIS, PANEL
+from metalora.plots.palette import HUES, RIGHT, WRONG, class_colours, layout
+from metalora.util.errors import InputError
+
+LAYER = "layer2.0.conv1"
+
+
+def inspected(method="metalora-tr", count=3, **settings):
+    backbone = metalora.load_backbone("resnet20", image_size=16, pretrained=False)
+    model = metalora.adapt(backbone, metalora.AdapterConfig(method, rank=2, **settings))
+    for parameter in model.trained.adapters.parameters():
+        torch.nn.init.normal_(parameter, generator=torch.Generator().manual_seed(0))
+    images = torch.rand(count, 3, 16, 16, generator=torch.Generator().manual_seed(1))
+    return inspect_images(model, images), images
+
+
+@pytest.fixture(scope="module")
+def tr():
+    return inspected()
+
+
+@pytest.fixture(scope="module")
+def cp():
+    return inspected("metalora-cp")
+
+
+def values(data):
+    return np.asarray(data, dtype=float)
+
+
+def words(figure):
+    return [annotation.text for annotation in figure.layout.annotations]
+
+
+@pytest.mark.parametrize("method", ["metalora-cp", "metalora-tr"])
+def test_fingerprint_shows_every_value_and_strength(method, cp, tr):
+    found, images = cp if method == "metalora-cp" else tr
+    figure = fingerprint(found, images)
+    heatmaps, strips = figure.data[::2], figure.data[1::2]
+    assert len(heatmaps) == len(strips) == 3
+    core = found.cores[LAYER].flatten(1)
+    column = list(found.strength).index(LAYER)
+    for sample, (heatmap, strip) in enumerate(zip(heatmaps, strips, strict=True)):
+        shown = values(heatmap.z)[::-1, column]
+        assert shown == pytest.approx((core - core.mean(0))[sample].numpy(), abs=1e-6)
+        assert values(strip.z)[0] == pytest.approx(found.strength.iloc[sample].to_numpy())
+    assert len({(heatmap.zmin, heatmap.zmax) for heatmap in heatmaps}) == 1
+    assert heatmaps[0].zmin == -heatmaps[0].zmax
+    assert len(figure.layout.images) == 3
+
+
+def test_fingerprint_of_one_picture_is_not_blank(tr):
+    found, images = inspected(count=1)
+    heatmap = fingerprint(found, images).data[0]
+    column = list(found.strength).index(LAYER)
+    shown = values(heatmap.z)[::-1, column].reshape(2, 2)
+    assert shown == pytest.approx((found.cores[LAYER][0] - torch.eye(2)).numpy(), abs=1e-6)
+    assert heatmap.colorbar.title.text == "core − neutral"
+    against = fingerprint(found, images, reference=tr[0].cores.mean()).data[0]
+    expected = found.cores[LAYER][0] - tr[0].cores[LAYER].mean(0)
+    assert values(against.z)[::-1, column].reshape(2, 2) == pytest.approx(expected.numpy(), abs=1e-6)
+
+
+def test_fingerprint_for_files_is_white_and_on_pages_fits(tr):
+    printed, shown = fingerprint(*tr), fingerprint(*tr, theme="dark")
+    assert (printed.layout.width, printed.layout.paper_bgcolor) == (900, "white")
+    assert (shown.layout.width, shown.layout.paper_bgcolor) == (None, "rgba(0,0,0,0)")
+    assert printed.layout.font.color != shown.layout.font.color
+
+
+def test_methods_without_core_are_told(tr):
+    found, images = inspected("lora")
+    with pytest.raises(InputError, match="no fingerprint"):
+        fingerprint(found, images)
+    with pytest.raises(InputError, match="no core to show"):
+        plots.core_values(found, LAYER)
+    with pytest.raises(InputError, match="no core to compare"):
+        plots.similarities(found)
+    with pytest.raises(InputError, match="no core of layer"):
+        plots.core_values(tr[0], "nowhere")
+
+
+def test_html_is_whole_and_other_endings_are_refused(tmp_path, tr):
+    figure = fingerprint(*tr)
+    draw(figure, tmp_path / "figure.html")
+    assert "plotly" in (tmp_path / "figure.html").read_text(encoding="utf-8").lower()
+    with pytest.raises(InputError, match="ends with"):
+        draw(figure, tmp_path / "figure.bmp")
+    assert [path.name for path in tmp_path.iterdir()] == ["figure.html"]
+
+
+def test_core_values_are_bars_or_cells_on_one_scale(cp, tr):
+    for (found, _), kind, field in ((cp, go.Bar, "y"), (tr, go.Heatmap, "z")):
+        figure = plots.core_values(found, LAYER)
+        core = found.cores[LAYER].numpy()
+        assert [type(trace) for trace in figure.data] == [kind] * 3
+        for trace, own in zip(figure.data, core, strict=True):
+            assert values(trace[field]) == pytest.approx(own)
+        scale = figure.layout.coloraxis
+        assert scale.cmax == -scale.cmin == pytest.approx(abs(core).max())
+        assert words(figure)[:3] == ["image 1", "image 2", "image 3"]
+
+
+@pytest.mark.parametrize("method", ["metalora-cp", "metalora-tr"])
+def test_panels_and_fingerprints_stay_as_high_when_pictures_are_many(method):
+    few, many = inspected(method, 1), inspected(method, 16)
+
+    def pixels(figure, axis):
+        margin = figure.layout.margin
+        bottom, top = figure.layout[axis].domain
+        return (top - bottom) * (figure.layout.height - margin.t - margin.b)
+
+    panels = [plots.core_values(found, LAYER) for found, _ in (few, many)]
+    assert pixels(panels[1], "yaxis") == pytest.approx(pixels(panels[0], "yaxis"))
+    assert len([text for text in words(panels[1]) if text.startswith(("rank", "column"))]) == 1
+    prints = [fingerprint(*shown) for shown in (few, many)]
+    assert pixels(prints[1], "yaxis") == pytest.approx(pixels(prints[0], "yaxis"), rel=0.25)
+
+
+def test_names_from_outside_are_never_markup(tr):
+    found = dataclasses.replace(tr[0], names=('<a href="x">', "b" * 99, "b" * 99))
+    for figure in (plots.core_values(found, LAYER), plots.strengths(found), plots.similarities(found)):
+        text = json.dumps(figure.to_plotly_json(), default=str)
+        assert "<a " not in text and "&lt;a " in text
+        assert "b" * 30 not in text
+
+
+def test_strengths_have_a_row_per_image_or_one_for_all(tr):
+    found, _ = tr
+    figure = plots.strengths(found)
+    assert values(figure.data[0].z) == pytest.approx(found.strength.to_numpy())
+    assert list(figure.data[0].x) == list(found.strength)
+    static = plots.strengths(inspected("lora")[0])
+    assert values(static.data[0].z).shape[0] == 1
+    assert static.layout.yaxis.ticktext == ("every image",)
+
+
+def test_similarities_keep_images_of_one_name_apart(tr):
+    found = dataclasses.replace(tr[0], names=("same", "same", "other"))
+    figure = plots.similarities(found)
+    assert values(figure.data[0].z) == pytest.approx(found.similarity.numpy())
+    assert figure.layout.xaxis.ticktext == ("same", "same", "other")
+    assert (figure.data[0].zmin, figure.data[0].zmax) == (-1, 1)
+
+
+def test_codes_keep_distances_or_say_why_not():
+    flat = torch.tensor([[0.0, 0.0], [3.0, 0.0], [0.0, 4.0]])
+    codes = torch.nn.functional.pad(flat, (2, 3))  # in a plane of seven dimensions
+    figure = plots.codes(codes, ["a", "b", "c"])
+    points = np.stack([values(figure.data[0].x), values(figure.data[0].y)], axis=1)
+    assert np.linalg.norm(points[1] - points[2]) == pytest.approx(5)
+    assert figure.layout.yaxis.scaleanchor == "x"
+    assert "Three pictures" in words(plots.codes(codes[:2], ["a", "b"]))[0]
+    assert "share one code" in words(plots.codes(codes[:1].expand(4, -1), list("abcd")))[0]
+    assert values(plots.codes(flat[:, :1], list("abc")).data[0].y) == pytest.approx(0)
+
+
+def test_every_arm_looks_different_and_has_its_methods_hue():
+    more = ("metalora-tr@all", "metalora-tr-named-oracle")
+    styles = {name: plots.arm_style(name) for name in (*DEFAULT, *CONTROLS, *more)}
+    assert len({(style.colour, style.symbol) for style in styles.values()}) == len(styles)
+    assert styles["metalora-tr@8"].colour == styles["metalora-tr"].colour == HUES["metalora-tr"]
+    assert styles["metalora-tr-shuffled"].pattern and styles["metalora-tr-shuffled"].colour != HUES["metalora-tr"]
+    assert HUES.keys() == METHODS.keys() | RIVALS.keys()
+    with pytest.raises(InputError, match="Unknown method"):
+        plots.arm_style("nothing")
+
+
+def test_class_colours_do_not_depend_on_order_and_are_many():
+    letters = [chr(code) for code in (*range(48, 58), *range(65, 91), *range(97, 123))]
+    colours = class_colours(letters)
+    assert len(set(colours.values())) == len(letters) == 62
+    assert class_colours(reversed(letters)) == colours
+    assert class_colours(letters[:10]) == {name: colours[name] for name in letters[:10]}
+
+
+def test_the_first_ten_class_colours_show_on_light_and_dark():
+    def luminance(colour):
+        rgb = np.array([*bytes.fromhex(colour[1:])]) / 255
+        return np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4) @ [0.2126, 0.7152, 0.0722]
+
+    shades = [luminance(colour) for colour in class_colours("0123456789").values()]
+    assert min(1.05 / (shade + 0.05) for shade in shades) > 1.6
+    assert min((shade + 0.05) / 0.056 for shade in shades) > 1.9
+
+
+def test_unknown_theme_is_told():
+    with pytest.raises(InputError, match="use light, dark, print"):
+        layout("sepia")
+
+
+@pytest.fixture
+def points():
+    rng = np.random.default_rng(0)
+    frame = pd.DataFrame(rng.normal(size=(40, 2)), columns=["x", "y"], index=range(100, 140))
+    frame["label"] = ["cat", "dog", "emu", ""] * 10
+    frame["task"] = ["rotated"] * 20 + ["plain"] * 20
+    frame["correct"] = [True, False, np.nan, True] * 10
+    return frame
+
+
+@pytest.mark.parametrize("colour", ["label", "task", "correct"])
+def test_embedding_finds_every_row_again(points, colour):
+    figure = plots.embedding(points, colour=colour, theme="dark")
+    found = [
+        (int(i), x, y) for trace in figure.data for i, x, y in zip(trace.customdata, trace.x, trace.y, strict=True)
+    ]
+    assert sorted(found) == [(i, x, y) for i, (x, y) in enumerate(points[["x", "y"]].to_numpy())]
+    assert {trace.type for trace in figure.data} == {"scattergl"} and {t.hoverinfo for t in figure.data} == {"none"}
+    assert figure.layout.yaxis.scaleanchor == "x" and not figure.layout.xaxis.showticklabels
+
+
+def test_embedding_colours_mean_the_same_everywhere(points):
+    known = class_colours(["ant", "cat", "dog", "emu"])
+    traces = {trace.name: trace for trace in plots.embedding(points, classes=list(known)).data}
+    assert {name: traces[name].marker.color for name in ("cat", "dog", "emu")} == {
+        name: known[name] for name in ("cat", "dog", "emu")
+    }
+    assert list(traces["unknown"].customdata) == list(range(3, 40, 4))
+    right = {trace.name: trace.marker.color for trace in plots.embedding(points, colour="correct").data}
+    assert (right["right"], right["wrong"]) == (RIGHT, WRONG) and "unknown" in right
+
+
+def test_embedding_keeps_the_zoom_for_another_colour_only(points):
+    first, recoloured = plots.embedding(points), plots.embedding(points, colour="task")
+    moved = plots.embedding(points.assign(x=points["x"] + 1))
+    assert first.layout.uirevision == recoloured.layout.uirevision != moved.layout.uirevision
+    with pytest.raises(InputError, match="lack task"):
+        plots.embedding(points.drop(columns="task"), colour="task")
+
+
+@pytest.fixture
+def rows():
+    arms = ["original", "lora", "metalora-cp", "metalora-tr", "metalora-tr@8"]
+    frame = pd.DataFrame(itertools.product(["resnet20", "mixer_nano"], arms), columns=["backbone", "method"])
+    frame["accuracy"] = [0.5, 0.6, 0.55, 0.7, 0.65] * 2
+    frame["std"] = [None, 0.01] * 5
+    frame["static_parameters"] = [0, 10_000, 10_000, 10_000, 10_000] * 2
+    frame["generator_parameters"] = [0, 0, 2_300, 2_300, 2_300] * 2
+    return frame.assign(split="unseen", gallery="pooled", k=5)
+
+
+def test_budget_scatter_places_every_arm_and_the_pareto_front(rows):
+    figure = plots.budget_scatter(pd.concat([rows, rows.assign(k=10, accuracy=0.1)]))
+    assert words(figure) == ["resnet20", "mixer_nano"]
+    front, *arms = [trace for trace in figure.data if trace.xaxis == "x"]
+    assert list(front.x) == [0, 10_000, 12_300] and list(front.y) == pytest.approx([50, 60, 70])
+    assert [(trace.x[0], trace.y[0]) for trace in arms[:3]] == [(0, 50), (10_000, 60), (12_300, pytest.approx(55))]
+    assert arms[3].marker.color == HUES["metalora-tr"]
+    assert "60.0 ± 1.0 %" in arms[1].hovertemplate and "12.3 k" in arms[2].hovertemplate
+    named = [trace.name for trace in figure.data if trace.showlegend]
+    assert len(named) == len(set(named)) == 6
+    plots.budget_scatter(rows.rename(columns={"accuracy": "mean"}))
+
+
+def test_the_legend_of_many_rows_leaves_panels_as_high(rows):
+    few = plots.budget_scatter(rows)
+    many = [rows.assign(method=[f"{name.split('@')[0]}{use}" for name in rows["method"]]) for use in ("", "@8", "@all")]
+    more = plots.budget_scatter(pd.concat(many))
+    assert more.layout.height > few.layout.height + 100
+    for figure in (few, more):
+        margin, legend = figure.layout.margin, figure.layout.legend
+        assert figure.layout.height - margin.t - margin.b == PANEL - margin.t
+        below = -legend.y * (PANEL - margin.t)  # where the legend begins, in pixels below the panels
+        assert pytest.approx(below) == AXIS and legend.maxheight == pytest.approx(margin.b - below)
+
+
+def test_budget_scatter_says_what_is_missing(rows):
+    assert words(plots.budget_scatter(rows, split="seen")) == ["seen tasks, pooled gallery: not run"]
+    with pytest.raises(InputError, match="lack the columns k"):
+        plots.budget_scatter(rows.drop(columns="k"))
+
+
+@pytest.fixture
+def tasks():
+    frame = pd.DataFrame(
+        itertools.product(["lora", "metalora-tr"], ["a", "b"], [0, 1]), columns=["method", "task", "seed"]
+    )
+    frame["accuracy"] = [0.5, 0.6, 0.7, 0.8, 0.3, 0.3, 0.4, 0.4]
+    frame = frame.assign(backbone="resnet20", split="unseen", gallery="pooled", k=5)
+    return frame[~((frame["method"] == "metalora-tr") & (frame["task"] == "b"))]
+
+
+def test_task_heatmap_averages_seeds_and_names_what_was_not_run(tasks):
+    figure = plots.task_heatmap(tasks, methods=["metalora-tr", "multi-lora", "lora"])
+    measured, absent = figure.data
+    nan = float("nan")
+    assert values(measured.z) == pytest.approx(np.array([[30, nan], [nan, nan], [55, 75]]), nan_ok=True)
+    assert np.isnan(values(absent.z)).tolist() == [[True, False], [False, False], [True, True]]
+    texts = [[a + b for a, b in zip(*pair, strict=True)] for pair in zip(measured.text, absent.text, strict=True)]
+    assert texts == [["30.0", "not<br>run"], ["not<br>run", "not<br>run"], ["55.0", "75.0"]]
+    assert list(measured.y) == ["Meta-LoRA TR", "Multi-LoRA", "LoRA"] and list(measured.x) == ["a", "b"]
+    assert (measured.zmin, measured.zmax) == (30, 80)
+
+
+def test_task_heatmap_of_many_tasks_says_not_run_in_its_legend(tasks):
+    lora, tr = tasks[tasks["method"] == "lora"], tasks[tasks["method"] == "metalora-tr"]
+    many = pd.concat([tr, *(lora.assign(task=lora["task"] + str(i)) for i in range(10))])
+    absent = plots.task_heatmap(many).data[1]
+    assert absent.showlegend and absent.name == "not run" and not any(map("".join, absent.text))
+    assert not plots.task_heatmap(lora).data[1].showlegend
+
+
+def test_task_heatmap_without_results_says_so(tasks):
+    assert words(plots.task_heatmap(tasks, methods=["original"])) == ["unseen tasks, pooled gallery: not run"]
+    assert words(plots.task_heatmap(tasks, backbone="mixer_nano")) == ["unseen tasks, pooled gallery: not run"]
+
+
+def test_curves_of_a_run_begin_at_the_original_backbone():
+    events = pd.DataFrame({"step": [1, 2, 3], "loss": [2.0, 1.5, 1.0], "accuracy": [0.1, 0.2, 0.4]})
+    events = events.assign(validation=[np.nan, np.nan, 0.6], original=[0.5, np.nan, np.nan])
+    figure = plots.training_curves(events, "metalora-cp")
+    traces = {trace.name.split(" ")[0]: trace for trace in figure.data}
+    assert list(traces["original"].x) == [1, 3] and list(traces["original"].y) == [50, 50]
+    assert list(traces["validation"].y) == [60] and traces["validation"].line.color == HUES["metalora-cp"]
+    assert list(traces["loss"].y) == [2.0, 1.5, 1.0] and traces["loss"].yaxis == "y2"
+    assert all(len(trace.x) == 0 for trace in plots.training_curves(events[:0], "lora").data)
+
+
+def test_an_update_is_drawn_as_it_is_or_by_the_largest_of_its_blocks():
+    delta = torch.randn(6, 4, 3, 3, generator=torch.Generator().manual_seed(0)) * 1e-3
+    delta[0, 0, 0, 0] = 0
+    (map_,) = plots.update_weights(delta).data
+    assert values(map_.z) == pytest.approx(delta.flatten(1).numpy(), rel=1e-3)
+    assert map_.zmax == -map_.zmin == pytest.approx(float(delta.abs().max()), rel=1e-3)
+    large = torch.zeros(5, 2000)
+    large[2, 1234], large[2, 1235] = -7.0, 3.0
+    (map_,) = plots.update_weights(large).data
+    assert np.shape(map_.z) == (5, 500) and map_.dx == 4
+    assert values(map_.z)[2][1234 // 4] == -7 and np.abs(values(map_.z)).sum() == 7

@@ -1,0 +1,326 @@
+"""A run's folder: made, stopped, resumed, finished, refused."""
+
+import contextlib
+import errno
+import json
+import shutil
+import subprocess
+import sys
+from dataclasses import replace
+
+import pytest
+import torch
+from PIL import Image
+from typer.testing import CliRunner
+
+import metalora
+from metalora import cli
+from metalora.adapters.config import AdapterConfig
+from metalora.runs.failures import FULL_DISK, KILLED, NO_MEMORY, SILENT, reason_of, reason_of_exit
+from metalora.runs.run_config import RunConfig
+from metalora.runs.store import create_run, open_run
+from metalora.suites.config import SuiteConfig
+from metalora.training.config import TrainingConfig
+from metalora.util.errors import InputError
+from metalora.util.processes import process
+
+CONFIG = RunConfig(
+    suite=SuiteConfig(image_size=8, max_queries=40),
+    adapter=AdapterConfig("metalora-tr", rank=2, dropout=0.1, targets=("layer1.0",)),
+    training=TrainingConfig(steps=4, batch=16, device="cpu"),
+)
+
+
+def settings(folder):
+    return json.loads((folder / "run.json").read_text())
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """A run that nothing disturbed."""
+    folder = tmp_path_factory.mktemp("runs") / "whole"
+    events = list(create_run(folder, CONFIG).execute())
+    assert [event.step for event in events] == [1, 2, 3, 4]
+    return folder
+
+
+def test_a_run_that_cannot_name_its_factors_is_refused_before_it_has_a_folder():
+    with pytest.raises(InputError, match=r"\(2, 2\) values, digits has \(2, 2, 3\)"):
+        RunConfig(adapter=AdapterConfig(factors=(2, 2)))
+    assert RunConfig(adapter=AdapterConfig(factors=(2, 2, 3))).adapter.factors == (2, 2, 3)
+    assert RunConfig().naming().adapter.factors == (2, 2, 3)
+    with pytest.raises(InputError, match="combine no named factors"):
+        RunConfig(suite=SuiteConfig("cifar10")).naming()
+
+
+def test_a_run_goes_on_from_an_adapter_that_names_other_factors_and_says_so(tmp_path):
+    pictures = tmp_path / "pictures"
+    for i in range(40):
+        file = pictures / "ab"[i % 2] / f"{i}.png"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (8, 8), (6 * i, 255 * (i % 2), 90)).save(file)
+    adapter = AdapterConfig(rank=2, targets=("layer1.0",), factors=(2, 2, 3))
+    training = TrainingConfig(steps=1, batch=8, device="cpu")
+    quick = SuiteConfig(max_queries=20, image_size=8)
+    first = create_run(tmp_path / "first", RunConfig(suite=quick, adapter=adapter, training=training))
+    list(first.execute())
+    own = replace(quick, name=f"folder:{pictures}")
+    start = str(tmp_path / "first" / "adapter")
+    again = create_run(
+        tmp_path / "again", RunConfig(suite=own, adapter=adapter, training=training, ks=(1,), start=start)
+    )
+    list(again.execute())
+    assert any("names factors that this suite lacks" in note for note in again.result["notes"])
+
+
+def test_a_finished_run_has_what_a_person_expects(finished):
+    assert sorted(path.name for path in finished.iterdir()) == ["adapter", "events.jsonl", "result.json", "run.json"]
+    said = settings(finished)
+    assert (said["status"], said["seed"]) == ("finished", 0)
+    assert {"metalora", "torch", "timm", "python"} <= said["versions"].keys()
+    assert RunConfig.from_dict(said["settings"]) == CONFIG
+    lines = [json.loads(line) for line in (finished / "events.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines] == [1, 2, 3, 4]
+    assert {"metrics", "rates", "images_per_second", "seconds_left"} <= lines[0].keys()
+    result = open_run(finished).result
+    assert {(row["split"], row["gallery"], row["k"]) for row in result["rows"]} == {
+        (split, gallery, k) for split in ("seen", "unseen") for gallery in ("pooled", "within") for k in (5, 10)
+    }
+    assert lines[-1]["metrics"]["validation"] == result["validation"]
+    assert metalora.load(finished / "adapter").config == CONFIG.adapter
+
+
+def test_a_finished_run_does_nothing_more(finished):
+    run = create_run(finished, CONFIG)
+    assert run.finished
+    assert list(run.execute()) == []
+
+
+@pytest.mark.parametrize("how", ["closed", "interrupted", "killed"])
+def test_a_resumed_run_ends_where_an_unbroken_one_does(finished, tmp_path, how):
+    run = create_run(tmp_path / "run", CONFIG)
+    with contextlib.closing(run.execute()) as events:
+        next(events), next(events)
+        if how == "interrupted":
+            with pytest.raises(KeyboardInterrupt):
+                events.throw(KeyboardInterrupt)
+    assert settings(run.folder)["status"] == "stopped"
+    assert (run.folder / "checkpoint.safetensors").is_file()
+    assert metalora.load(run.folder / "adapter").config == CONFIG.adapter  # to look at, though it is not finished
+    if how == "killed":  # it had logged a step more than it saved, and half of another
+        with (run.folder / "events.jsonl").open("a") as log:
+            log.write('{"step": 3, "metrics": {}}\n{"step": 4, "me')
+    torch.manual_seed(99)
+    assert [event.step for event in open_run(run.folder).execute()] == [3, 4]
+    for name in ("adapter/adapter.safetensors", "result.json"):
+        assert (run.folder / name).read_bytes() == (finished / name).read_bytes()
+    steps = [json.loads(line)["step"] for line in (run.folder / "events.jsonl").read_text().splitlines()]
+    assert steps == [1, 2, 3, 4]
+    assert not (run.folder / "checkpoint.safetensors").exists()
+
+
+def test_a_folder_with_something_else_is_refused_and_left_alone(tmp_path):
+    (tmp_path / "notes.txt").write_text("mine")
+    with pytest.raises(InputError, match="something else"):
+        create_run(tmp_path, CONFIG)
+    assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
+
+
+def test_a_run_of_other_settings_is_refused_and_named(finished):
+    with pytest.raises(InputError, match=r"other settings \(training.rate 0.003, now 0.01\)"):
+        create_run(finished, replace(CONFIG, training=replace(CONFIG.training, rate=0.01)))
+
+
+def test_leave_to_download_is_no_other_setting(finished):
+    assert create_run(finished, replace(CONFIG, suite=replace(CONFIG.suite, download=True))).finished
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ('{"format_version": 99}', "format version 99"),
+        ('{"format_version": 1, "settings": {}}', "lacks settings"),
+        ("[1]", "cannot be read"),
+        ("{", "cannot be read"),
+    ],
+)
+def test_a_damaged_folder_is_told(tmp_path, content, said):
+    (tmp_path / "run.json").write_text(content)
+    with pytest.raises(InputError, match=said) as told:
+        open_run(tmp_path)
+    assert tmp_path.name in str(told.value) and str(tmp_path.parent) not in str(told.value)  # a server's own business
+
+
+def test_settings_that_cannot_be_opened_are_told_without_their_place(tmp_path):
+    (tmp_path / "run.json").mkdir()
+    with pytest.raises(InputError, match=r"cannot be read \(Is a directory\): delete the run") as told:
+        open_run(tmp_path)
+    assert str(tmp_path.parent) not in str(told.value)
+
+
+def test_a_folder_without_a_run_is_told(tmp_path):
+    with pytest.raises(InputError, match="holds no run"):
+        open_run(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"adapter": AdapterConfig("original")}, "nothing to train"),
+        ({"ks": (100000,)}, "larger than the gallery"),
+        ({"backbone": "resnet2000"}, "Unknown backbone"),
+        ({"suite": SuiteConfig("nothing")}, "Unknown suite"),
+        ({"training": TrainingConfig(device="cuda:99")}, "device"),
+    ],
+)
+def test_what_cannot_work_leaves_no_folder(tmp_path, change, said):
+    with pytest.raises(InputError, match=said):
+        list(create_run(tmp_path / "run", replace(CONFIG, **change)).execute())
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_run_that_failed_may_be_replaced(tmp_path, monkeypatch):
+    def broken(*_, **__):
+        raise InputError("The loss is not finite at step 1: lower the learning rate (now 0.9).")
+        yield
+
+    with monkeypatch.context() as patch:
+        patch.setattr("metalora.runs.run.fit", broken)
+        with pytest.raises(InputError, match="not finite"):
+            list(create_run(tmp_path / "run", CONFIG).execute())
+    assert settings(tmp_path / "run")["status"] == "failed"
+    assert "not finite" in settings(tmp_path / "run")["reason"]
+    other = replace(CONFIG, training=replace(CONFIG.training, steps=1, rate=0.01))
+    assert len(list(create_run(tmp_path / "run", other).execute())) == 1
+    assert open_run(tmp_path / "run").finished
+
+
+def test_a_full_disk_is_told(tmp_path, monkeypatch):
+    def full(*_, **__):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("metalora.util.files.tempfile.mkstemp", full)
+    with pytest.raises(InputError, match="free some space"):
+        list(create_run(tmp_path / "run", CONFIG).execute())
+
+
+def test_a_queued_run_holds_its_settings_and_starts_from_them(tmp_path):
+    config = replace(CONFIG, training=replace(CONFIG.training, steps=1))
+    create_run(tmp_path / "run", config).enqueue()
+    assert [path.name for path in (tmp_path / "run").iterdir()] == ["run.json"]
+    run = open_run(tmp_path / "run")
+    assert (run.status, run.config) == ("queued", config)
+    assert len(list(run.execute())) == 1 and run.finished
+    with pytest.raises(InputError, match="is finished"):
+        run.enqueue()
+
+
+def test_a_queued_run_that_cannot_work_is_recorded(tmp_path):
+    create_run(tmp_path / "run", replace(CONFIG, backbone="resnet2000")).enqueue()
+    with pytest.raises(InputError):
+        list(open_run(tmp_path / "run").execute())
+    run = open_run(tmp_path / "run")
+    assert run.status == "failed" and "Unknown backbone" in run.reason
+
+
+def test_a_run_being_trained_is_not_trained_twice(tmp_path):
+    create_run(tmp_path / "run", CONFIG).record("running")
+    assert settings(tmp_path / "run")["worker"] == process()
+    with pytest.raises(InputError, match="being trained already"):
+        list(open_run(tmp_path / "run").execute())
+
+
+def ended_process():
+    """What was known of a process that has ended, and of one whose number another one has now."""
+    code = "import json; from metalora.util.processes import process; print(json.dumps(process()))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    return [json.loads(done.stdout), {**process(), "started": "earlier"}, None]
+
+
+def test_a_run_whose_worker_is_gone_does_not_run(tmp_path):
+    for worker in ended_process():
+        run = create_run(tmp_path / "run", CONFIG)
+        run.record("running")
+        content = settings(run.folder) | {"worker": worker}
+        (run.folder / "run.json").write_text(json.dumps(content))
+        run = open_run(run.folder)
+        assert (run.status, run.reason, run.died) == ("failed", SILENT, True)
+        run.ask_to_stop()
+        assert (open_run(run.folder).status, open_run(run.folder).reason) == ("stopped", None)
+        with pytest.raises(InputError, match="other settings"):  # what it has trained is not thrown away
+            create_run(run.folder, replace(CONFIG, ks=(5,)))
+        run.record("failed", "A reason.")
+        assert not run.stop_asked
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (MemoryError(), NO_MEMORY),
+        (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20 GiB."), NO_MEMORY),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes."), NO_MEMORY),
+        (OSError(errno.ENOSPC, "No space left on device"), FULL_DISK),
+        (InputError("The loss is not finite."), "The loss is not finite."),
+        (KeyError(), "KeyError"),
+    ],
+)
+def test_reasons(error, reason):
+    assert reason_of(error) == reason
+
+
+def test_reasons_of_workers_that_left_none(tmp_path, monkeypatch):
+    assert reason_of_exit(-9, "", tmp_path) == KILLED
+    assert "Segmentation fault" in reason_of_exit(-11, "Error: old", tmp_path)
+    assert reason_of_exit(2, "Training 1/2\nError: Wrong.\n", tmp_path) == "Wrong."
+    assert "exit code 1" in reason_of_exit(1, "Traceback", tmp_path)
+    assert reason_of_exit(None, "", tmp_path) == SILENT
+    monkeypatch.setattr("metalora.runs.failures.shutil.disk_usage", lambda _: type("Usage", (), {"free": 0}))
+    assert reason_of_exit(1, "Traceback", tmp_path) == FULL_DISK
+
+
+def test_a_disk_that_fills_up_fails_the_run_with_its_own_words(tmp_path, monkeypatch):
+    events = create_run(tmp_path / "run", CONFIG).execute()
+    next(events)
+
+    def full(*_, **__):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("metalora.util.files.tempfile.mkstemp", full)
+    with pytest.raises(InputError, match="free some space"):
+        list(events)
+
+
+def test_the_command_line_hears_the_word_to_stop_and_goes_on(tmp_path):
+    run = create_run(tmp_path / "run", CONFIG)
+    run.enqueue()
+    run.ask_to_stop()  # while its worker is still starting
+    call = ["train", "--run", str(run.folder)]
+    done = CliRunner().invoke(cli.app, call)
+    assert done.exit_code == 1 and "Stopped after step 1 of 4" in done.stderr
+    assert open_run(run.folder).status == "stopped" and not run.stop_asked
+    open_run(run.folder).enqueue()
+    assert CliRunner().invoke(cli.app, call).exit_code == 0
+    assert open_run(run.folder).finished
+
+
+@pytest.mark.parametrize(("end", "code", "said"), [("failed", 1, "The run failed: A reason."), ("finished", 0, "k-NN")])
+def test_the_command_line_watches_a_run_that_is_trained_elsewhere(finished, tmp_path, monkeypatch, end, code, said):
+    folder = shutil.copytree(finished, tmp_path / "run")
+    run = open_run(folder)
+    run.record("running")
+    looks = []
+
+    def ends(_):
+        looks.append(open_run(folder).status)
+        run.record(*(("failed", "A reason.") if end == "failed" else ("finished",)))
+
+    monkeypatch.setattr("metalora.cli.train.time.sleep", ends)
+    done = CliRunner().invoke(cli.app, ["train", "--run", str(folder)])
+    assert (done.exit_code, looks) == (code, ["running"])
+    assert "Training elsewhere 4/4" in done.stderr and said in done.output
+
+
+@pytest.mark.parametrize(("ks", "said"), [((), "There is no K"), ((5, 0), "K is 0"), ((1.5,), r"K is 1\.5")])
+def test_what_is_no_k_is_refused(ks, said):
+    with pytest.raises(InputError, match=said):
+        RunConfig(ks=ks)

@@ -1,0 +1,107 @@
+"""CIFAR-10, in two forms on disk, under its four lists of tasks."""
+
+import pickle
+from itertools import product
+
+import numpy as np
+import pytest
+import torch
+from suite_checks import assert_disjoint, write_pictures
+from torch.nn.functional import interpolate
+from torchvision.datasets import CIFAR10
+
+from metalora.suites import cifar10, load_suite
+from metalora.suites.task_lists import CORRUPTIONS, TEN_SHIFTS
+from metalora.util.errors import InputError
+from metalora.util.seeding import generator
+
+
+@pytest.fixture
+def tiny_cifar(tmp_path, monkeypatch):
+    monkeypatch.setattr(cifar10, "HELD_OUT_PER_CLASS", 3)
+    monkeypatch.setattr(cifar10, "GALLERY_PER_CLASS", 4)
+    for label, name in enumerate(("cat", "dog")):
+        write_pictures(tmp_path / "cifar10" / "train" / name, 12, label)
+        write_pictures(tmp_path / "cifar10" / "test" / name, 6, 10 + label)
+    return tmp_path
+
+
+def test_cifar_sides(tiny_cifar):
+    suite = load_suite("cifar10", data=tiny_cifar)
+    assert_disjoint(suite)
+    names = {side: {suite.names[i] for i in examples.index.tolist()} for side, examples in suite.sides.items()}
+    assert names["validation"] == {f"train/{c}/{n:03d}.png" for c in ("cat", "dog") for n in (9, 10, 11)}
+    assert {name.split("/")[0] for name in names["seen query"]} == {"test"}
+    assert len(names["seen gallery"]) == 8 and len(names["train"]) == 10
+    assert suite.tasks == TEN_SHIFTS.names and len(suite.unseen) == 2
+    other = load_suite("cifar10", data=tiny_cifar, seed=5)
+    assert suite.sides["validation"].index.tolist() == other.sides["validation"].index.tolist()
+    assert suite.sides["seen gallery"].index.tolist() != other.sides["seen gallery"].index.tolist()
+
+
+def test_cifar_compositions(tiny_cifar):
+    suite = load_suite("cifar10-compositions", data=tiny_cifar / "cifar10")
+    assert len(suite.seen) == 32 and len(suite.unseen) == 16
+    assert_disjoint(suite)
+
+
+def test_corruptions_grow_with_their_severity():
+    images = interpolate(torch.rand(4, 3, 5, 5, generator=generator(0)), size=(32, 32), mode="bilinear")
+    by_kind = {}
+    for shift in CORRUPTIONS.shifts:
+        by_kind.setdefault(shift.factors[0], []).append((shift(images) - images).square().mean().item())
+    assert all(len(errors) == 4 and errors == sorted(errors) for errors in by_kind.values())
+    assert [len(values) for values in CORRUPTIONS.factors] == [4, 4]
+
+
+def test_label_rules_differ_by_task_and_pixels_do_not(tmp_path, monkeypatch):
+    monkeypatch.setattr(cifar10, "HELD_OUT_PER_CLASS", 3)
+    monkeypatch.setattr(cifar10, "GALLERY_PER_CLASS", 4)
+    for label, name in enumerate(("automobile", "bird", "cat", "dog", "truck")):
+        write_pictures(tmp_path / "train" / name, 20, label)
+        write_pictures(tmp_path / "test" / name, 8, 10 + label)
+    suite = load_suite("cifar10-rules", data=tmp_path)
+    assert suite.primary == "within"
+    assert suite.levels is None and suite.factors == ()
+    exchanged = {"automobile": "truck", "truck": "automobile", "cat": "dog", "dog": "cat"}
+    for side in suite.sides.values():
+        rendered = side.images()
+        for row in range(0, len(side), 7):
+            true = suite.names[side.index[row]].split("/")[1]
+            swapped = suite.tasks[side.tasks[row]].startswith("swapped")
+            assert suite.classes[side.labels[row]] == (exchanged.get(true, true) if swapped else true)
+            assert torch.equal(rendered[row], suite.pictures[side.index[row]].float() / 255)
+    with pytest.raises(InputError, match="no class 'cat'"):
+        load_suite("cifar10-rules", data=renamed(tmp_path, "cat", "cow"))
+
+
+def renamed(folder, before, after):
+    for side in ("train", "test"):
+        (folder / side / before).rename(folder / side / after)
+    return folder
+
+
+def test_cifar_of_torchvision(tmp_path, monkeypatch):
+    monkeypatch.setattr(cifar10, "HELD_OUT_PER_CLASS", 1)
+    monkeypatch.setattr(cifar10, "GALLERY_PER_CLASS", 1)
+    monkeypatch.setattr(CIFAR10, "_check_integrity", lambda self: True)
+    root = tmp_path / CIFAR10.base_folder
+    root.mkdir()
+    rng = np.random.default_rng(0)
+    for name, _ in CIFAR10.train_list + CIFAR10.test_list:
+        pixels = rng.integers(0, 256, (10, 3072), dtype=np.uint8)
+        (root / name).write_bytes(pickle.dumps({"data": pixels, "labels": list(range(10))}))
+    names = [f"class{i}" for i in range(10)]
+    monkeypatch.setattr(CIFAR10, "_load_meta", lambda self: setattr(self, "classes", names))
+    suite = load_suite("cifar10", data=tmp_path, image_size=16)
+    assert suite.pictures.shape == (60, 3, 16, 16) and suite.notes
+    assert_disjoint(suite)
+
+
+def test_cifar_that_is_not_there(tmp_path):
+    with pytest.raises(InputError, match=r"There is no CIFAR-10 in .*--download"):
+        load_suite("cifar10", data=tmp_path)
+    for side, name in product(("train", "test"), "ab"):
+        write_pictures(tmp_path / side / name, 2)
+    with pytest.raises(InputError, match="2 training pictures only"):
+        load_suite("cifar10", data=tmp_path)

@@ -1,0 +1,147 @@
+"""Folders of tasks or classes as suites, and what a person is told about them."""
+
+import pytest
+from PIL import Image
+from suite_checks import assert_disjoint, assert_same, write_pictures
+
+from metalora.suites import load_suite
+from metalora.suites.folder_layout import folder_tasks
+from metalora.suites.task_lists import TEN_SHIFTS
+from metalora.util.errors import InputError
+
+
+@pytest.fixture
+def by_task(tmp_path):
+    """Two tasks with cats and dogs, one with cats and birds; 10 pictures of each."""
+    for seed, path in enumerate(("photo/cat", "photo/dog", "sketch/cat", "sketch/dog", "toy/cat", "toy/bird")):
+        write_pictures(tmp_path / path, 10, seed)
+    return tmp_path
+
+
+def test_folder_of_tasks(by_task):
+    suite = load_suite(f"folder:{by_task}", hold_out=["toy"])
+    assert_disjoint(suite)
+    assert suite.tasks == ("photo", "sketch", "toy") and suite.unseen == (2,)
+    assert suite.classes == ("bird", "cat", "dog") and suite.primary == "within"
+    assert suite.image_size == 32
+    frame = suite.describe()
+    per_class = dict(zip(frame.side, frame.smallest, strict=True))
+    assert per_class == {
+        "train": 5, "validation": 1, "seen gallery": 2, "seen query": 2, "unseen gallery": 5, "unseen query": 5
+    }  # fmt: skip
+    for examples in suite.sides.values():
+        for index, task, label in zip(examples.index, examples.tasks, examples.labels, strict=True):
+            assert suite.names[index].startswith(f"{suite.tasks[task]}/{suite.classes[label]}/")
+    assert_same(suite, load_suite(f"folder:{by_task}", hold_out=["toy"]))
+
+
+def test_folder_of_equal_tasks_is_pooled(by_task):
+    for path in sorted((by_task / "toy" / "bird").iterdir()):
+        path.unlink()
+    write_pictures(by_task / "toy" / "dog" / "deeper", 10)
+    suite = load_suite(f"folder:{by_task}")
+    assert suite.primary == "pooled" and suite.classes == ("cat", "dog")
+    assert not suite.unseen and "unseen query" not in suite.sides
+
+
+def test_numbered_classes_belong_to_their_task(tmp_path):
+    for task, classes in (("Greek", 3), ("Latin", 2)):
+        for number in range(1, classes + 1):
+            write_pictures(tmp_path / "top" / task / f"character{number:02d}", 4)
+    suite = load_suite(f"folder:{tmp_path}")
+    assert suite.classes[0] == "Greek/character01" and len(suite.classes) == 5
+    assert suite.primary == "within" and "task/class" in suite.notes[0]
+
+
+def test_folder_of_classes_gets_the_ten_shifts(tmp_path):
+    write_pictures(tmp_path / "cat", 12, 0)
+    write_pictures(tmp_path / "dog", 12, 1)
+    suite = load_suite(f"folder:{tmp_path}", hold_out=["invert"])
+    assert_disjoint(suite)
+    assert suite.tasks == TEN_SHIFTS.names and [suite.tasks[i] for i in suite.unseen] == ["invert"]
+
+
+def test_what_is_left_out_is_named(by_task):
+    write_pictures(by_task / "photo" / "fox", 3)
+    write_pictures(by_task / "toy" / "fox", 3)
+    (by_task / "photo" / "cat" / "bad.png").write_bytes(b"no picture")
+    (by_task / "stray.png").write_bytes((by_task / "photo" / "cat" / "000.png").read_bytes())
+    suite = load_suite(f"folder:{by_task}", hold_out=["toy"])
+    assert [name for name, _ in suite.skipped] == ["photo/cat/bad.png", "stray.png"]
+    assert "Class photo/fox is left out: it has 3 of the 4 pictures it needs." in suite.notes
+    assert "fox" in suite.classes  # three are enough for an unseen task
+    assert not any(name.startswith("photo/fox") for name in suite.names)
+
+
+def test_task_without_a_large_enough_class_is_named(by_task):
+    write_pictures(by_task / "clay" / "cat", 2)
+    suite = load_suite(f"folder:{by_task}")
+    assert "clay" not in suite.tasks and any(note.startswith("Task clay is left out") for note in suite.notes)
+
+
+def test_max_queries_of_a_folder(by_task):
+    suite = load_suite(f"folder:{by_task}", max_queries=3, train_pictures=2)
+    assert len(suite.sides["seen query"]) == len(suite.sides["validation"]) == 3
+    assert suite.sides["seen query"].labels.bincount().tolist() == [1, 1, 1]
+    assert len(suite.sides["train"]) == 12
+
+
+def test_tasks_to_hold_out_that_are_wrong_are_named(by_task):
+    folder = f"folder:{by_task}"
+    with pytest.raises(InputError, match=r"no task 'scetch' to hold out \(did you mean sketch\?\).*photo, sketch, toy"):
+        load_suite(folder, hold_out=["scetch"])
+    with pytest.raises(InputError, match="All tasks are held out"):
+        load_suite(folder, hold_out=["photo", "sketch", "toy"])
+
+
+def test_folders_that_give_no_suite(tmp_path):
+    with pytest.raises(InputError, match="check the path"):
+        load_suite(f"folder:{tmp_path / 'nowhere'}")
+    with pytest.raises(InputError, match="no picture that can be used: check the path"):
+        load_suite(f"folder:{tmp_path}")
+    Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
+    with pytest.raises(InputError, match="no class folders"):
+        load_suite(f"folder:{tmp_path}")
+    write_pictures(tmp_path / "cat", 8)
+    with pytest.raises(InputError, match="two are needed"):
+        load_suite(f"folder:{tmp_path}")
+
+
+def test_seen_tasks_need_two_classes(by_task):
+    for path in ("clay/cat", "clay/dog"):
+        write_pictures(by_task / path, 2)
+    for kind in ("photo", "sketch"):
+        for path in sorted((by_task / kind / "dog").iterdir()):
+            path.unlink()
+    folder = f"folder:{by_task}"
+    with pytest.raises(InputError, match=r"1 class .* to train on \(.* clay/cat, has 2\): two .* hold out fewer tasks"):
+        load_suite(folder, hold_out=["toy"])
+    with pytest.raises(InputError, match="1 class with 4 pictures or more"):
+        for seed in range(20):  # until toy is drawn
+            load_suite(folder, draw_unseen=1, seed=seed)
+    assert load_suite(folder, hold_out=["photo"]).classes == ("bird", "cat")
+
+
+def test_classes_that_are_too_small_are_told_where_none_is_left(tmp_path):
+    for path, count in (("photo/cat", 3), ("photo/dog", 3), ("sketch/cat", 2), ("sketch/dog", 3)):
+        write_pictures(tmp_path / path, count)
+    said = r"no class with 4 pictures or more to train on \(the largest of the others, {}, has 3\): two are needed"
+    with pytest.raises(InputError, match=said.format("sketch/dog")):
+        load_suite(f"folder:{tmp_path}", hold_out=["photo"])
+    with pytest.raises(InputError, match=said.format("photo/cat")):
+        load_suite(f"folder:{tmp_path}")
+    with pytest.raises(InputError, match=said.format("cat")):
+        load_suite(f"folder:{tmp_path / 'photo'}")
+
+
+@pytest.mark.parametrize(
+    ("names", "tasks"),
+    [
+        (["cat/1.png", "dog/1.png"], []),
+        (["all/cat/1.png", "all/dog/1.png"], []),
+        (["photo/cat/1.png", "toy/cat/1.png", "toy/dog/2.png", "stray.png"], ["photo", "toy"]),
+        (["set/toy/cat/1.png", "set/photo/cat/1.png"], ["photo", "toy"]),
+    ],
+)
+def test_tasks_are_read_off_the_names_of_pictures(names, tasks):
+    assert folder_tasks(names) == tasks

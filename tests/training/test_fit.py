@@ -1,0 +1,255 @@
+"""Training adapted models, with a positive and a negative control of generation."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import metalora
+from metalora.evaluation.accuracy import accuracy, predict
+from metalora.evaluation.embedding import Protocol, draw_sets, embed, standardise_sets
+from metalora.suites.suite import Suite
+from metalora.suites.transforms import unchanged
+from metalora.training.config import TrainingConfig
+from metalora.training.fit import fit, validate
+from metalora.util.errors import InputError
+from metalora.util.seeding import generator
+
+QUICK = TrainingConfig(steps=6, batch=32, device="cpu")
+
+
+@pytest.fixture(scope="module")
+def digits() -> Suite:
+    return metalora.load_suite("digits", image_size=8, max_queries=200)
+
+
+def small_net() -> nn.Module:
+    torch.manual_seed(0)
+    layers = [nn.Conv2d(3, 8, 3, padding=1), nn.ReLU(), nn.Conv2d(8, 16, 3, stride=2), nn.ReLU()]
+    return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(2), nn.Flatten())
+
+
+def small(method="metalora-tr", **settings) -> metalora.AdaptedModel:
+    return metalora.adapt(small_net(), metalora.AdapterConfig(method, rank=2, **settings))
+
+
+@pytest.mark.parametrize("method", ["lora", "multi-lora", "metalora-cp", "metalora-tr"])
+def test_every_method_learns_and_leaves_the_backbone_alone(digits, method):
+    model = metalora.adapt(metalora.load_backbone("resnet20", image_size=8), metalora.AdapterConfig(method, rank=2))
+    frozen = {name: value.clone() for name, value in model.frozen.state_dict().items()}
+    events = list(fit(model, digits, replace(QUICK, steps=50, rate=1e-2)))
+    losses = [event.metrics["loss"] for event in events]
+    assert sum(losses[-5:]) < 0.95 * sum(losses[:5])
+    assert 0.1 < events[-1].metrics["validation"] <= 1
+    assert set(events[0].rates) == {"adapters", "head"} | ({"mapping"} if method.startswith("meta") else set())
+    for name, value in model.frozen.state_dict().items():
+        assert torch.equal(value, frozen[name])
+
+
+def rates_of(digits, settings, **adapter):
+    """Every group's rate after a step, as a share of the adapters'."""
+    event = next(fit(small(**adapter), digits, replace(QUICK, **settings)))
+    return {name: rate / event.rates["adapters"] for name, rate in event.rates.items()}
+
+
+def test_the_mapping_nets_rate_is_that_of_a_mapping_net_alone(digits):
+    given = {"mapping_rate": 0.5}
+    common = {"head": 1.0, "adapters": 1.0}
+    assert rates_of(digits, given) == pytest.approx(common | {"mapping": 0.5})
+    assert rates_of(digits, given, core="constant") == pytest.approx(common | {"core": 1.0})
+
+
+def test_a_run_that_validates_begins_with_the_original_backbone(digits):
+    model = small()
+    first, *rest = fit(model, digits, replace(QUICK, validate_every=3))
+    with model.disabled():
+        expected = validate(model, digits, Protocol(device="cpu"))
+    assert first.metrics["original"] == expected
+    assert not any("original" in event.metrics for event in rest)
+    assert "original" not in next(fit(small(), digits, QUICK)).metrics
+
+
+def test_what_was_trained_goes_on_with_its_own_statistics_and_level(digits):
+    model, config = small(), replace(QUICK, validate_every=3)
+    list(fit(model, digits, replace(config, steps=20, rate=3e-2)))
+    mean = model.mapping.feature_mean.clone()
+    other = metalora.load_suite("digits", image_size=8, seed=1, max_queries=200)
+    with model.disabled():
+        original = validate(model, other, Protocol(device="cpu"))
+    assert original != validate(model, other, Protocol(device="cpu"))
+    assert next(fit(model, other, config)).metrics["original"] == original
+    assert torch.equal(model.mapping.feature_mean, mean)
+
+
+def test_the_same_seed_gives_the_same_weights_and_another_seed_others(digits):
+    runs = []
+    for seed in (0, 0, 1):
+        model = small(seed=seed)
+        list(fit(model, digits, replace(QUICK, seed=seed)))
+        runs.append(torch.cat([p.flatten() for p in model.trained.parameters()]))
+    assert torch.equal(runs[0], runs[1])
+    assert not torch.equal(runs[0], runs[2])
+
+
+def test_resume_equals_no_stop(digits, tmp_path):
+    unbroken, broken, resumed = (small(dropout=0.2) for _ in range(3))
+    torch.manual_seed(5)
+    list(fit(unbroken, digits, QUICK, checkpoint=tmp_path / "unbroken"))
+    torch.manual_seed(5)
+    for event in (loop := fit(broken, digits, QUICK, checkpoint=tmp_path / "broken")):
+        if event.step == 3:
+            loop.close()
+            break
+    list(fit(resumed, digits, QUICK, checkpoint=tmp_path / "broken"))
+    for name, value in unbroken.trained.state_dict().items():
+        assert torch.equal(value, resumed.trained.state_dict()[name]), name
+
+
+def test_a_checkpoint_of_other_settings_is_refused(digits, tmp_path):
+    list(fit(small(), digits, QUICK, checkpoint=tmp_path / "state"))
+    with pytest.raises(InputError, match="other settings"):
+        list(fit(small(), digits, replace(QUICK, rate=1e-2), checkpoint=tmp_path / "state"))
+
+
+def test_training_in_sets_gives_every_set_one_core(digits, monkeypatch):
+    model, seen = small(), []
+    forward = type(model).forward
+
+    def spy(self, images, *, cores=None, groups=None, features=None):
+        if groups is not None:
+            seen.append(self.generate(images, groups=groups).flatten())
+        return forward(self, images, cores=cores, groups=groups, features=features)
+
+    monkeypatch.setattr(type(model), "forward", spy)
+    list(fit(model, digits, replace(QUICK, steps=2, set_size=8, neutral_sets=0.0)))
+    assert len(seen) == 2
+    assert all(len(cores.unique(dim=0)) == 32 // 8 for cores in seen)
+
+
+def test_features_are_standardised_on_training_images(digits):
+    model = small()
+    list(fit(model, digits, replace(QUICK, steps=1)))
+    assert model.mapping.feature_mean.abs().sum() > 0
+    assert not torch.equal(model.mapping.feature_std, torch.ones_like(model.mapping.feature_std))
+
+
+def test_the_original_has_nothing_to_train(digits):
+    with pytest.raises(InputError, match="nothing to train"):
+        next(fit(metalora.adapt(small_net(), metalora.AdapterConfig("original")), digits, QUICK))
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"steps": 0}, "steps is 0: use a whole number of 1 or more"),
+        ({"steps": 1.5}, r"steps is 1\.5"),
+        ({"batch": None}, "batch is empty"),
+        ({"set_size": 0}, "set_size is 0"),
+        ({"validate_every": -1}, "validate_every is -1: use a whole number of 0 or more"),
+        ({"seed": -1}, "seed is -1"),
+        ({"rate": 0.0}, "learning rate is 0.0: use a number between 0 and 1"),
+        ({"rate": None}, "learning rate is empty"),
+        ({"rate": float("nan")}, "learning rate is nan"),
+        ({"batch": 30, "set_size": 8}, "does not divide"),
+    ],
+)
+def test_settings_that_train_nothing_are_refused(settings, said):
+    with pytest.raises(InputError, match=said):
+        TrainingConfig(**settings)
+
+
+def test_a_rate_that_blows_up_is_told(digits):
+    class Exploding(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.net = small_net()
+
+        def forward(self, x):
+            return (80 * self.net(x)).exp()
+
+    model = metalora.adapt(Exploding(), metalora.AdapterConfig("lora", rank=2))
+    with pytest.raises(InputError, match="not finite"):
+        list(fit(model, digits, replace(QUICK, steps=30, rate=0.9)))
+
+
+def test_sets_keep_to_their_task_and_cover_it():
+    tasks = torch.tensor([0, 1, 0, 1, 1, 0, 0, 1, 1])
+    sets = draw_sets(tasks, 2, generator(0))
+    for number in sets.unique():
+        assert len(tasks[sets == number].unique()) == 1
+        assert (sets == number).sum() <= 2
+    assert len(sets.unique()) == 2 + 3
+    assert torch.equal(draw_sets(tasks, None, generator(0)), tasks)
+
+
+def test_standardised_sets_have_mean_zero_and_deviation_one():
+    features, sets = torch.randn(12, 3, dtype=torch.float64) * 5 + 2, torch.arange(12) % 3
+    out = standardise_sets(features, sets)
+    for number in range(3):
+        assert out[sets == number].mean(0).abs().max() < 1e-12
+        assert out[sets == number].std(0, correction=0) == pytest.approx(1, abs=1e-6)
+
+
+def test_embedding_does_not_depend_on_the_chunk(digits):
+    model = small()
+    list(fit(model, digits, QUICK))
+    queries = digits.sides["seen query"]
+    for protocol in (Protocol(), Protocol(set_size=8), Protocol(set_size=None), Protocol(shuffled=True)):
+        one, other = (embed(model, queries, replace(protocol, batch=size, device="cpu")) for size in (7, 512))
+        assert torch.allclose(one, other, atol=1e-5)
+
+
+def test_shuffled_cores_are_other_images_cores(digits):
+    model = small()
+    list(fit(model, digits, replace(QUICK, steps=20, rate=1e-2)))
+    queries = digits.sides["seen query"]
+    own, others = (embed(model, queries, Protocol(shuffled=flag, device="cpu")) for flag in (False, True))
+    assert not torch.allclose(own, others, atol=1e-4)
+    with pytest.raises(InputError, match="shuffled"):
+        embed(small("lora"), queries, Protocol(shuffled=True, device="cpu"))
+
+
+def trained(suite: Suite, core: str = "generated") -> metalora.AdaptedModel:
+    """Meta-LoRA TR on the bundled ResNet after a short real training."""
+    backbone = metalora.load_backbone("resnet20", image_size=suite.image_size)
+    model = metalora.adapt(backbone, metalora.AdapterConfig("metalora-tr", rank=3, core=core))
+    list(fit(model, suite, TrainingConfig(device="cpu")))
+    return model
+
+
+def classes_found(model: metalora.AdaptedModel, suite: Suite, set_size: int | None = 1) -> Tensor:
+    """What the pictures of seen tasks are taken for, in the gallery of all tasks."""
+    queries, gallery = suite.sides["seen query"], suite.sides["seen gallery"]
+    features, stored = (embed(model, side, Protocol(device="cpu", set_size=set_size)) for side in (queries, gallery))
+    return predict(queries, features, gallery, stored, [5], "pooled")[5]
+
+
+def test_positive_control_generation_helps_where_the_task_shows_in_the_pixels():
+    suite = metalora.load_suite("digits", max_queries=400)
+    queries = suite.sides["seen query"]
+    with_core, without = (
+        accuracy(classes_found(trained(suite, core), suite), queries) for core in ("generated", "constant")
+    )
+    assert with_core > without + 0.03
+
+
+def test_negative_control_no_core_can_tell_a_label_rule_that_no_pixel_shows():
+    upright = metalora.load_suite("digits", max_queries=400)
+    same = (unchanged,) * len(upright.tasks)
+    rule = torch.arange(len(upright.classes))
+    swapped = rule.clone()
+    swapped[[3, 8]] = swapped[[8, 3]]
+    rules = torch.stack([swapped if task % 2 else rule for task in range(len(upright.tasks))])
+    sides = {
+        name: replace(side, shifts=same, labels=rules[side.tasks, side.labels]) for name, side in upright.sides.items()
+    }
+    suite = replace(upright, sides=sides)
+    model, labels = trained(suite), suite.sides["seen query"].labels
+    ruled = (labels == 3) | (labels == 8)
+    for set_size in (1, 8, None):
+        found = classes_found(model, suite, set_size)
+        right = (found == labels).double()
+        assert right[~ruled].mean() > 0.9
+        assert ((found == 3) | (found == 8))[ruled].double().mean() > 0.8  # one of the two, and not which:
+        assert right[ruled].mean() < 0.65  # by chance half, 0.06 standard error

@@ -1,0 +1,122 @@
+"""The loop that every training shares."""
+
+import pytest
+import torch
+from torch import nn
+
+from metalora.training.loop import run_loop, warmup_cosine
+from metalora.util.errors import InputError
+from metalora.util.seeding import generator
+
+
+def make(seed=0):
+    """A small regression: (step, parts, optimiser). Its batches depend on step and seed alone, its noise on torch's."""
+    torch.manual_seed(seed)
+    net = nn.Linear(3, 1)
+    optimizer = torch.optim.AdamW(net.parameters(), lr=0.1)
+    schedule = warmup_cosine(optimizer, 20)
+
+    def step(i):
+        x = torch.randn(8, 3, generator=generator(seed, i))
+        loss = (net(x + 0.1 * torch.randn_like(x)) - x.sum(1, keepdim=True)).square().mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        schedule.step()
+        return {"loss": loss.item()}
+
+    return step, {"net": net, "optimizer": optimizer, "schedule": schedule}, optimizer
+
+
+def run(made, checkpoint=None, identity=None):
+    step, parts, optimizer = made
+    return run_loop(step, 20, 8, optimizer, parts, identity or {"run": 1}, checkpoint=checkpoint)
+
+
+def test_progress_counts_down_to_the_end():
+    events = list(run(make()))
+    assert [event.step for event in events] == list(range(1, 21))
+    assert events[-1].seconds_left == 0
+    assert all(event.images_per_second > 0 for event in events)
+    assert events[-1].metrics["loss"] < events[0].metrics["loss"]
+
+
+def rates(*cycles):
+    optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=1.0)
+    schedule = warmup_cosine(optimizer, *cycles)
+    found = []
+    for _ in range(sum(cycles)):
+        found.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        schedule.step()
+    return found, optimizer.param_groups[0]["lr"]
+
+
+def test_schedule_rises_over_a_twentieth_then_falls_to_zero():
+    found, last = rates(1000)
+    assert found[:50] == pytest.approx([(i + 1) / 50 for i in range(50)])
+    assert found[50:] == sorted(found[50:], reverse=True)
+    assert found[50 + 475] == pytest.approx(0.5)
+    assert last == pytest.approx(0.0, abs=1e-12)
+
+
+def test_every_cycle_is_a_schedule_of_its_own():
+    assert rates(100, 50)[0] == rates(100)[0] + rates(50)[0]
+
+
+def test_short_runs_warm_up_for_twenty_steps_or_a_third():
+    assert rates(100)[0].index(1.0) == 19
+    assert rates(30)[0].index(1.0) == 9
+    assert rates(1)[0] == [1.0]
+
+
+@pytest.mark.parametrize("stop_at", [1, 7, 19])
+def test_a_resumed_run_ends_where_an_unbroken_one_does(tmp_path, stop_at):
+    unbroken = make()
+    list(run(unbroken))
+    broken = make()
+    for event in (loop := run(broken, tmp_path / "state")):
+        if event.step == stop_at:
+            loop.close()
+            break
+    resumed = make()
+    resumed[1]["net"].weight.data.zero_()  # whatever it starts from does not matter
+    torch.manual_seed(99)
+    steps = [event.step for event in run(resumed, tmp_path / "state")]
+    assert steps == list(range(stop_at + 1, 21))
+    assert torch.equal(resumed[1]["net"].weight, unbroken[1]["net"].weight)
+
+
+def test_an_interrupt_between_steps_saves_and_leaves(tmp_path):
+    loop = run(make(), tmp_path / "state")
+    for _ in range(5):
+        next(loop)
+    with pytest.raises(KeyboardInterrupt):
+        loop.throw(KeyboardInterrupt)
+    assert next(event.step for event in run(make(), tmp_path / "state")) == 6
+
+
+def test_an_interrupt_within_a_step_saves_no_half_step(tmp_path):
+    made = make()
+
+    def interrupted(i, step=made[0]):
+        metrics = step(i)
+        if i == 5:
+            raise KeyboardInterrupt
+        return metrics
+
+    with pytest.raises(KeyboardInterrupt):
+        list(run((interrupted, *made[1:]), tmp_path / "state"))
+    assert not (tmp_path / "state").exists()
+
+
+def test_the_checkpoint_of_another_run_is_refused(tmp_path):
+    list(run(make(), tmp_path / "state"))
+    with pytest.raises(InputError, match="other settings"):
+        list(run(make(), tmp_path / "state", identity={"run": 2}))
+
+
+def test_a_loss_that_is_not_finite_says_what_to_change():
+    made = make()
+    with pytest.raises(InputError, match=r"step 1: lower the learning rate \(now"):
+        list(run((lambda i: {"loss": float("nan")}, *made[1:])))

@@ -1,0 +1,187 @@
+"""The objective: one head for all, factors named where they have names."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from torch.nn import functional as F
+
+import metalora
+from metalora.evaluation.embedding import Protocol, embed
+from metalora.evaluation.feature_cache import FeatureCache
+from metalora.models.mapping_net import naming_loss
+from metalora.training.config import TrainingConfig
+from metalora.training.fit import fit
+from metalora.training.objective import Objective
+from metalora.util.errors import InputError
+from metalora.util.seeding import generator
+
+FACTORS = (2, 2, 3)  # of the digits: rotation, inversion, ink
+QUICK = TrainingConfig(steps=4, batch=32, set_size=4, rate=1e-2, device="cpu")
+
+
+@pytest.fixture(scope="module")
+def digits():
+    return metalora.load_suite("digits", image_size=8, max_queries=100)
+
+
+def small(method="metalora-tr", **settings):
+    backbone = metalora.load_backbone("resnet20", image_size=8)
+    return metalora.adapt(backbone, metalora.AdapterConfig(method, rank=2, factors=FACTORS, **settings))
+
+
+def loss(model, digits, weight=1.0, told=0.0, neutral=0.0, set_size=4):
+    objective = Objective(model, digits, weight=weight, told=told, neutral=neutral, seed=0)
+    batch = digits.batch(32, generator(0, 0), set_size)
+    return objective, batch, objective(model, model, batch, FeatureCache(digits), 0, set_size > 1)
+
+
+def test_naming_counts_as_much_as_its_weight(digits):
+    model = small()
+    _, batch, (without, _) = loss(model, digits, weight=0.0)
+    _, _, (half, _) = loss(model, digits, weight=0.5)
+    naming = model.mapping.naming_loss(model.codes(batch.images), digits.levels[batch.tasks], digits.combinations)
+    torch.testing.assert_close(half - without, 0.5 * naming)
+
+
+@pytest.mark.parametrize("told", [0.0, 1.0])
+def test_told_sets_get_the_cores_of_their_true_factors(digits, told):
+    model = small()
+    with torch.no_grad():
+        for layer in model.layers.values():
+            layer.adapter.B.normal_(generator=generator(1))
+    objective, batch, (total, right) = loss(model, digits, weight=0.0, told=told)
+    own = model.mapping.pool(model.codes(batch.images), batch.groups)
+    codes = model.mapping.told(digits.levels[batch.tasks]) if told else own
+    logits = objective.classes(model(batch.images, cores=model.cores(codes)))
+    torch.testing.assert_close(total, F.cross_entropy(logits, objective.column[batch.labels]))
+    assert right.item() == (logits.argmax(1) == objective.column[batch.labels]).float().mean().item()
+
+
+def test_sets_are_told_or_not_as_a_whole(digits):
+    model = small()
+    objective, batch, _ = loss(model, digits, told=0.5)
+    told = objective._drawn(objective.told, batch, 3)
+    by_set = [told[batch.groups == number].unique().numel() for number in batch.groups.unique()]
+    assert set(by_set) == {1}
+    assert 0 < told.float().mean() < 1
+
+
+def test_a_static_method_names_from_its_embedding(digits):
+    model = small("lora")
+    objective, batch, (total, _) = loss(model, digits, weight=2.0)
+    z = model(batch.images)
+    levels = digits.levels[batch.tasks]
+    naming = naming_loss(objective.names(z), levels, digits.combinations, FACTORS)
+    classes = F.cross_entropy(objective.classes(z), objective.column[batch.labels])
+    torch.testing.assert_close(total, classes + 2 * naming)
+
+
+def test_a_reader_of_factors_learns_to_name_them(digits):
+    model = small()
+    images, levels = digits.batch(256, generator(1, 0)), None
+    levels = digits.levels[images.tasks]
+    before = model.mapping.naming_loss(model.codes(images.images), levels, digits.combinations).item()
+    list(fit(model, digits, replace(QUICK, steps=60)))
+    after = model.mapping.naming_loss(model.codes(images.images), levels, digits.combinations).item()
+    assert after < 0.5 * before
+
+
+def test_the_oracle_gets_the_cores_of_the_true_factors(digits):
+    model = small()
+    list(fit(model, digits, QUICK))
+    side = digits.sides["seen query"]
+    found = embed(model, side, Protocol(told=True, device="cpu"), levels=digits.levels)
+    with torch.no_grad():
+        wanted = model(side.images(), cores=model.cores(model.mapping.told(digits.levels[side.tasks])))
+    torch.testing.assert_close(found, wanted, atol=1e-5, rtol=1e-4)
+
+
+def test_other_factors_than_the_suite_has_are_refused(digits):
+    backbone = metalora.load_backbone("resnet20", image_size=8)
+    model = metalora.adapt(backbone, metalora.AdapterConfig(rank=2, factors=(4, 6)))
+    with pytest.raises(InputError, match=r"\(4, 6\).*\(2, 2, 3\)"):
+        next(fit(model, digits, QUICK))
+
+
+def test_a_code_that_has_learnt_to_name_goes_on_by_classes_alone_where_factors_have_no_names(digits):
+    model = small()
+    list(fit(model, digits, QUICK))
+    nameless = replace(digits, factors=(), levels=None)
+    objective = Objective(model, nameless, weight=1e6, told=1.0, neutral=0.0, seed=0)
+    batch = nameless.batch(8, generator(0), 4)
+    loss, _ = objective(model, model, batch, FeatureCache(nameless), 0, True)
+    logits = objective.classes(model(batch.images, groups=batch.groups))
+    torch.testing.assert_close(loss, F.cross_entropy(logits, batch.labels))
+    assert next(fit(model, nameless, QUICK)).metrics["loss"] < 100
+
+
+def free():
+    """A model with a free code whose updates are not zero."""
+    model = metalora.adapt(metalora.load_backbone("resnet20", image_size=8), metalora.AdapterConfig(rank=2))
+    with torch.no_grad():
+        for layer in model.layers.values():
+            layer.adapter.B.normal_(generator=generator(1))
+    return model
+
+
+def class_loss(objective, embeddings, batch):
+    return F.cross_entropy(objective.classes(embeddings), objective.column[batch.labels])
+
+
+@pytest.mark.parametrize("set_size", [1, 4])
+def test_some_images_or_sets_of_a_free_code_get_the_neutral_core(digits, set_size):
+    model = free()
+    objective, batch, (total, _) = loss(model, digits, neutral=0.5, set_size=set_size)
+    drawn = objective._drawn(0.5, batch, 0)
+    assert 0 < drawn.float().mean() < 1
+    constant = metalora.AdapterConfig(rank=2, core="constant")
+    static = metalora.adapt(metalora.load_backbone("resnet20", image_size=8), constant)
+    static.trained.adapters.load_state_dict(model.trained.adapters.state_dict())
+    own = model(batch.images, groups=batch.groups)
+    embeddings = torch.where(drawn, static(batch.images), own)
+    torch.testing.assert_close(total, class_loss(objective, embeddings, batch), atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("set_size", [1, 4])
+def test_without_a_share_of_neutral_cores_all_get_their_own(digits, set_size):
+    model = free()
+    objective, batch, (total, _) = loss(model, digits, neutral=0.0, set_size=set_size)
+    own = model(batch.images, groups=batch.groups)
+    torch.testing.assert_close(total, class_loss(objective, own, batch))
+
+
+@pytest.mark.parametrize(("set_size", "share"), [(1, "neutral"), (4, "neutral_sets")])
+def test_fit_gives_images_and_sets_the_neutral_core_as_often_as_each_are_told_to(digits, set_size, share):
+    config = replace(QUICK, set_size=set_size, neutral=0.0, neutral_sets=0.0)
+    none, same, other = (
+        next(fit(free(), digits, replace(config, **shares))).metrics["loss"]
+        for shares in ({}, {"neutral": 0.9, "neutral_sets": 0.9, share: 0.0}, {share: 0.9})
+    )
+    assert none == same and none != other
+
+
+def test_codes_that_name_factors_are_told_and_never_neutral(digits):
+    model = small()
+    _, _, (with_share, _) = loss(model, digits, told=0.5, neutral=0.9)
+    _, _, (without, _) = loss(model, digits, told=0.5)
+    assert with_share.item() == without.item()
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"told": 1.5},
+        {"name_factors": -1},
+        {"neutral": 1.0},
+        {"neutral_sets": -0.1},
+        {"mapping_rate": 0.0},
+        {"mapping_rate": None},
+        {"clip": 0},
+        {"clip": -1.0},
+        {"told": "half"},
+    ],
+)
+def test_values_that_cannot_be_are_refused(settings):
+    with pytest.raises(InputError, match=next(iter(settings))):
+        TrainingConfig(**settings)

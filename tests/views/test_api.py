@@ -1,0 +1,82 @@
+"""The endpoints about pictures, through gradio's own client."""
+
+import pytest
+from gradio_client import Client, handle_file
+from gradio_client.exceptions import AppError
+from PIL import Image
+
+from metalora.models.backbones import ASSETS
+from metalora.views.session import Laboratory
+
+EXAMPLES = sorted((ASSETS / "examples").glob("*.png"))
+
+
+@pytest.fixture(scope="module")
+def client(app):
+    return Client(app, verbose=False)
+
+
+def given(*paths):
+    return [handle_file(path) for path in paths]
+
+
+def test_pictures_are_inspected_with_the_bundled_adapter(client):
+    found = client.predict(files=given(*EXAMPLES), api_name="/inspect_images")
+    assert set(found) == {"adapter", "images", "similarity"} and found["adapter"] == "resnet20/metalora-tr"
+    assert len(found["images"]) == len(found["similarity"]) == len(EXAMPLES)
+    for i, image in enumerate(found["images"]):
+        assert set(image) == {"name", "cores", "strength", "neighbours"}
+        assert set(image["cores"]) == set(image["strength"]) and len(image["neighbours"]) == 5
+        core = image["cores"]["layer1.0.conv1"]
+        assert len(core) == len(core[0]) and all(value >= 0 for value in image["strength"].values())
+        assert found["similarity"][i][i] == pytest.approx(1)
+        nearest = [near["similarity"] for near in image["neighbours"]]
+        assert nearest == sorted(nearest, reverse=True)
+    first, second = (image["cores"]["layer1.0.conv1"] for image in found["images"][:2])
+    assert first != second
+
+
+def test_a_static_adapter_has_strengths_and_no_cores(client):
+    found = client.predict(files=given(*EXAMPLES[:2]), adapter="resnet20/lora", api_name="/inspect_images")
+    assert found["adapter"] == "resnet20/lora" and found["similarity"] is None
+    one, other = found["images"]
+    assert one["cores"] == {} and one["strength"] == other["strength"]
+
+
+def test_pictures_are_embedded_one_by_one(client):
+    found = client.predict(files=given(*EXAMPLES[:3]), api_name="/embed")
+    assert set(found) == {"adapter", "names", "embeddings"} and len(set(found["names"])) == 3
+    assert [len(row) for row in found["embeddings"]] == [64] * 3
+    alone = client.predict(files=given(EXAMPLES[1]), api_name="/embed")
+    assert alone["embeddings"][0] == pytest.approx(found["embeddings"][1], rel=1e-3, abs=1e-3)
+
+
+def test_what_is_wrong_is_a_sentence(client, tmp_path):
+    broken, words = tmp_path / "broken.png", tmp_path / "notes.txt"
+    broken.write_bytes(b"no picture")
+    words.write_text("words")
+    many = [tmp_path / f"{i}.png" for i in range(17)]
+    for i, path in enumerate(many):
+        Image.new("L", (4, 4), i).save(path)
+    visitor = Laboratory(tmp_path / "other").welcome(None)
+    for files, more, message in (
+        ([EXAMPLES[0], broken], {}, "broken.png cannot be used"),
+        ([words], {}, "save it as PNG or JPEG"),
+        (many, {}, "give 16 pictures at most"),
+        ([], {}, "upload one or more"),
+        ([EXAMPLES[0]], {"adapter": "resnet20/nothing"}, "Unknown adapter"),
+        ([EXAMPLES[0]], {"adapter": "../resnet20"}, "Unknown adapter"),
+        ([EXAMPLES[0]], {"adapter": "run:1"}, "needs your visitor"),
+        ([EXAMPLES[0]], {"adapter": "run:../../x", "visitor": visitor}, "no such run of yours"),
+    ):
+        for name in ("/inspect_images", "/embed"):
+            with pytest.raises(AppError, match=message):
+                client.predict(files=given(*files), api_name=name, **more)
+
+
+def test_the_endpoints_are_described_and_typed(client):
+    endpoints = client.view_api(return_format="dict", print_info=False)["named_endpoints"]
+    for endpoint in (endpoints["/inspect_images"], endpoints["/embed"]):
+        assert endpoint["description"]
+        names = [(one["parameter_name"], one["parameter_has_default"]) for one in endpoint["parameters"]]
+        assert names == [("files", False), ("adapter", True), ("visitor", True)]

@@ -1,0 +1,69 @@
+"""What a configuration amounts to, before training."""
+
+import pytest
+
+from metalora.adapters.config import AdapterConfig
+from metalora.models.adapt import adapt
+from metalora.runs.presets import PRESETS
+from metalora.util.errors import InputError
+from metalora.views.configure import kind_of, only_kind, plan
+
+
+def test_a_plan_counts_what_the_model_has():
+    planned = plan("resnet20", AdapterConfig("metalora-tr", rank=3))
+    model = planned.model
+    trained = sum(p.numel() for p in model.trained.parameters())
+    assert planned.layers["adapter"].sum() == planned.budget.loc["total", "adapter_parameters"]
+    total = planned.budget.loc["total"]
+    assert total["adapter_parameters"] + total["generator_parameters"] == trained
+    assert list(planned.layers.index) == list(model.layers)
+    assert planned.layers.loc["layer1.0.conv1", "weight"] == "16×16×3×3"
+    assert "21 layers adapted" in planned.headline and "in the generator" in planned.headline
+    assert planned.table().shape == (21, 7)
+
+
+def test_a_static_method_has_no_generator():
+    planned = plan("mixer_nano", AdapterConfig("lora", rank=2))
+    assert planned.layers["generator"].sum() == 0
+    assert "generator" not in planned.headline
+
+
+def test_layers_left_out_are_told():
+    planned = plan("resnet20", AdapterConfig("lora", rank=20))
+    assert any("conv1" in note for note in planned.notes)
+
+
+@pytest.mark.parametrize(("kind", "count"), [("convolutions", 1), ("linear layers", 32)])
+def test_only_one_kind_of_layer(kind, count):
+    chosen = only_kind("mixer_nano", kind)
+    assert len(adapt("mixer_nano", AdapterConfig("lora", rank=2, **chosen)).layers) == count
+
+
+def test_a_kind_that_is_not_there_is_a_sentence():
+    with pytest.raises(InputError, match="no linear layers"):
+        only_kind("resnet20", "linear layers")
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_presets_serve_every_method_at_comparable_budgets(name):
+    preset = PRESETS[name]
+    static = {}
+    for method in ("lora", "multi-lora", "metalora-cp", "metalora-tr"):
+        planned = plan("resnet20", preset.adapter(method))
+        static[method] = planned.budget.loc["total", "adapter_parameters"]
+    assert max(static.values()) < 1.25 * min(static.values())
+    training = preset.training()
+    assert training.steps == preset.steps and 5 <= training.steps // training.validate_every <= 10
+
+
+@pytest.mark.parametrize("kind", ["convolutions", "linear layers"])
+def test_a_kind_is_known_again(kind):
+    assert kind_of("mixer_nano", AdapterConfig("lora", **only_kind("mixer_nano", kind))) == kind
+
+
+def test_all_layers_are_no_kind_where_there_are_two():
+    assert kind_of("mixer_nano", AdapterConfig("lora")) is None
+
+
+def test_other_layers_are_no_kind():
+    assert kind_of("resnet20", AdapterConfig("lora", targets="layer1")) is None

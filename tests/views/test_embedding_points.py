@@ -1,0 +1,119 @@
+"""The atlas: what a point says of its picture is what the gallery and the model say; sheets hold the right tiles."""
+
+import base64
+import io
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import metalora
+from metalora.adapters.cores import Cores
+from metalora.evaluation.embedding import Protocol
+from metalora.evaluation.knn import knn_predict
+from metalora.inspection.gallery import build_gallery
+from metalora.inspection.projection import project
+from metalora.inspection.spaces import generated, space
+from metalora.suites import load_suite
+from metalora.util.errors import InputError
+from metalora.views.embedding_points import K, describe, points, sheet, strips
+
+
+@pytest.fixture(scope="module")
+def make(randomise):
+    suite = load_suite("digits", max_queries=30, train_pictures=5)
+
+    def pair(method="metalora-tr"):
+        model = metalora.adapt(
+            metalora.load_backbone("resnet20", image_size=16), metalora.AdapterConfig(method, rank=2)
+        )
+        randomise(model.trained, scale=0.2)
+        return model, build_gallery(model, suite, limit=40, protocol=Protocol(device="cpu"))
+
+    return pair
+
+
+@pytest.fixture(scope="module")
+def made(make):
+    return make()
+
+
+def decode(url):
+    kind, data = url.split(",")
+    assert kind == "data:image/png;base64"
+    return Image.open(io.BytesIO(base64.b64decode(data)))
+
+
+def test_spaces_are_the_features_and_the_cores(made):
+    model, gallery = made
+    assert space(model, gallery, "adapted") is gallery.adapted
+    assert space(model, gallery, "original") is gallery.original
+    with torch.inference_mode():
+        own = model.cores(model.codes(gallery.examples.images()))
+    torch.testing.assert_close(space(model, gallery, "cores"), own.flatten(), rtol=1e-3, atol=1e-3)
+
+
+def test_a_space_that_is_not_there_is_refused(made, make):
+    with pytest.raises(InputError, match="Unknown space 'pixels'"):
+        space(*made, "pixels")
+    static = make("lora")
+    assert generated(*static) is None
+    with pytest.raises(InputError, match="generates no cores"):
+        space(*static, "cores")
+
+
+def test_points_are_the_projection_of_the_space_or_the_plane_given(made):
+    model, gallery = made
+    found = points(model, gallery, "original", method="pca")
+    np.testing.assert_allclose(found[["x", "y"]], project(gallery.original, "pca"))
+    plane = torch.arange(80.0).view(40, 2)
+    found = points(model, gallery, plane=plane)
+    assert found[["x", "y"]].to_numpy().tolist() == plane.tolist()
+    assert list(found["name"]) == list(gallery.pictures.known["name"])
+    with pytest.raises(InputError, match="40 pictures, 40 features and 7 points"):
+        points(model, gallery, plane=plane[:7])
+
+
+def test_a_point_is_judged_by_its_nearest_others(made):
+    gallery = made[1]
+    found, labels = describe(gallery, gallery.adapted, np.zeros((40, 2))), gallery.examples.labels
+    for row in range(40):
+        rest = [i for i in range(40) if i != row]
+        own = knn_predict(gallery.adapted[row : row + 1], gallery.adapted[rest], labels[rest], [K])[K]
+        assert found["predicted"][row] == gallery.classes[own.item()]
+    assert found["correct"].equals(found["predicted"] == found["label"])
+
+
+def test_equal_points_are_not_judged_by_themselves(made):
+    gallery = made[1]
+    found = describe(gallery, torch.ones(40, 3), np.zeros((40, 2)))
+    labels = gallery.examples.labels
+    near = [[i for i in range(40) if i != row][:K] for row in (0, 20)]
+    expected = [torch.mode(labels[rows]).values.item() for rows in near]
+    assert [gallery.classes.index(found["predicted"][row]) for row in (0, 20)] == expected
+
+
+def test_a_sheet_holds_every_picture_at_its_place(made):
+    gallery = made[1]
+    found, images = sheet(gallery), gallery.pictures.images()
+    pixels = np.asarray(decode(found["sprite"]))
+    side, columns = found["tile"], found["columns"]
+    assert pixels.shape == (6 * side, columns * side, 3)
+    for row in (0, 6, 7, 39):
+        top, left = row // columns * side, row % columns * side
+        expected = (images[row] * 255).round().byte().permute(1, 2, 0).numpy()
+        assert np.array_equal(pixels[top : top + side, left : left + side], expected)
+
+
+def test_a_strip_shows_differences_from_the_mean_core():
+    # Two layers, of cores of 2 and 1 values, three images; the mean is 0 everywhere.
+    cores = Cores({"a": torch.tensor([[2.0, 0], [-2, 0], [0, 0]]), "b": torch.tensor([[0.0], [1], [-1]])})
+    found = strips(cores)
+    pixels = np.asarray(decode(found["sprite"]).convert("RGBA")).astype(int)
+    assert (found["columns"], found["rows"], pixels.shape) == (2, 2, (4, 4, 4))
+    first, second = pixels[:2, :2], pixels[:2, 2:]
+    assert first[0, 0][2] > 80 > first[0, 0][0]  # the most positive value is blue,
+    assert second[0, 0][0] > 80 > second[0, 0][2]  # the most negative one red,
+    assert (first[0, 1][:3] > 235).all()  # no difference nearly white,
+    assert first[1, 1][3] == second[1, 1][3] == 0 != first[1, 0][3]  # and nothing below a smaller core

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from metalora.adapters.config import AdapterConfig
     from metalora.adapters.cores import Cores
     from metalora.adapters.methods import METHODS
-    from metalora.evaluation.embedding import Protocol, embed
+    from metalora.evaluation.embedding import EmbedConfig, embed
     from metalora.models.adapt import adapt
     from metalora.models.adapted_model import AdaptedModel
     from metalora.models.backbones import Backbone, load_backbone
@@ -25,8 +25,8 @@ __all__ = [
     "AdapterConfig",
     "Backbone",
     "Cores",
+    "EmbedConfig",
     "InputError",
-    "Protocol",
     "TrainingConfig",
     "__version__",
     "adapt",
@@ -43,11 +43,11 @@ _HOMES = {
     "models.backbones": ("Backbone", "load_backbone"),
     "adapters.config": ("AdapterConfig",),
     "adapters.cores": ("Cores",),
-    "evaluation.embedding": ("Protocol", "embed"),
+    "evaluation.embedding": ("EmbedConfig", "embed"),
     "adapters.methods": ("METHODS",),
     "models.adapted_model": ("AdaptedModel",),
     "models.loading": ("load",),
-    "suites": ("load_suite",),
+    "suites.load": ("load_suite",),
     "training.config": ("TrainingConfig",),
     "training.fit": ("fit",),
 }

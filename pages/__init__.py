@@ -8,7 +8,7 @@ from typing import Any
 import gradio as gr
 
 from metalora.inspection.projection import warm_up
-from metalora.views.session import Laboratory
+from metalora.views.app_state import AppState
 from pages import about, compare, configure, embeddings, inspect, train
 from pages.api import endpoints
 from pages.api_runs import run_endpoints
@@ -31,11 +31,11 @@ TABS = {
 }
 
 
-def build(laboratory: Laboratory) -> gr.Blocks:
+def build(app_state: AppState) -> gr.Blocks:
     """The whole page."""
     gr.set_static_paths([str(PLOTLY_JS)])
     with gr.Blocks(title="MetaLoRA", delete_cache=(600, 3600), analytics_enabled=False) as demo:
-        context = shell(laboratory, demo)
+        context = shell(app_state, demo)
         with gr.Tabs(overflow_behavior="wrap"):
             for title, page in TABS.items():
                 with gr.Tab(title, id=title.lower()) as tab:
@@ -50,7 +50,7 @@ def build(laboratory: Laboratory) -> gr.Blocks:
 
 def launch(root: str | Path | None = None, **settings: Any) -> gr.Blocks:
     """Start the app; `settings` go to gradio's `launch`."""
-    demo = build(Laboratory(root or os.environ.get("METALORA_WORKSPACE", WORKSPACE), backend))
+    demo = build(AppState(root or os.environ.get("METALORA_WORKSPACE", WORKSPACE), backend))
     warming = threading.Timer(WARM_AFTER, warm_up)
     warming.daemon = True
     warming.start()

@@ -5,10 +5,10 @@ from typing import Any
 import gradio as gr
 
 from metalora.views.api import embedded, inspected
+from metalora.views.app_state import DEFAULT
 from metalora.views.inspect import MOST
-from metalora.views.session import DEFAULT
 from pages.context import COMPUTE, Context
-from pages.words import telling
+from pages.words import show_errors
 
 INSPECT = (
     f"The adapters that up to {MOST} pictures get: for every picture its core and the strength ‖ΔW‖ / ‖W‖ by layer, "
@@ -20,13 +20,13 @@ EMBED = f"Embeddings of up to {MOST} pictures, each with its own adapter: {{adap
 
 def endpoints(context: Context) -> None:
     """Register `/inspect_images` and `/embed`; nothing of them is seen on the page."""
-    look, encode = context.laboratory.lend(inspected), context.laboratory.lend(embedded)
+    inspect_view, encode = context.app_state.wrap_for_gpu(inspected), context.app_state.wrap_for_gpu(embedded)
 
-    @telling
+    @show_errors
     def inspect_images(files: list[str], adapter: str = DEFAULT, visitor: str = "") -> dict[str, Any]:
-        return look(visitor, adapter, files)
+        return inspect_view(visitor, adapter, files)
 
-    @telling
+    @show_errors
     def embed(files: list[str], adapter: str = DEFAULT, visitor: str = "") -> dict[str, Any]:
         return encode(visitor, adapter, files)
 

@@ -17,7 +17,7 @@ from metalora.runs.run_log import read_events
 from metalora.suites.config import SuiteConfig
 from metalora.training.config import TrainingConfig
 from pages.context import Context
-from pages.words import telling
+from pages.words import show_errors
 
 START = (
     "Train an adapter; returns {run, visitor, status} at once. Keep the visitor's id to ask for the run from another "
@@ -32,9 +32,9 @@ STOP = "Stop a run of yours after the step at hand; what is trained is kept."
 
 def run_endpoints(context: Context) -> None:
     """Register `/start_run`, `/run_status`, `/stop_run`, `/compare`; nothing of them is seen on the page."""
-    laboratory = context.laboratory
+    app_state = context.app_state
 
-    @telling
+    @show_errors
     def start_run(
         method: str,
         backbone: str,
@@ -42,37 +42,37 @@ def run_endpoints(context: Context) -> None:
         suite: str,
         steps: int,
         batch: int,
-        rate: float,
+        lr: float,
         seed: int,
         max_queries: int,
         start: str,
         visitor: str,
         request: gr.Request,
     ) -> dict[str, Any]:
-        training = TrainingConfig(steps=steps, batch=batch, rate=rate, seed=seed)
+        training = TrainingConfig(steps=steps, batch_size=batch, lr=lr, seed=seed)
         training = replace(training, validate_every=max(1, steps // VALIDATIONS))
         owner, adapter = _owner(visitor, request), AdapterConfig(method, rank=rank, seed=seed)
         if start:
-            backbone, adapter = laboratory.start(owner, start)
+            backbone, adapter = app_state.start(owner, start)
         suite_config = SuiteConfig(suite, max_queries=max_queries)
         config = RunConfig(backbone, suite_config, replace(adapter, seed=seed), training, start=start or None)
-        run = laboratory.workspace.prepare_run(owner, config)
+        run = app_state.workspace.prepare_run(owner, config)
         # Once; on ZeroGPU, where a run lives in its event, to its end.
-        for status in laboratory.backend.start(owner, run):
+        for status in app_state.backend.start(owner, run):
             last = status.to_dict()
         return {"run": run, "visitor": owner, "status": last}
 
-    @telling
+    @show_errors
     def run_status(run: str, visitor: str, request: gr.Request) -> dict[str, Any]:
         owner = _owner(visitor, request)
-        status = laboratory.backend.status(owner, run).to_dict()
-        events = read_events(laboratory.workspace.run_folder(owner, run))
+        status = app_state.backend.status(owner, run).to_dict()
+        events = read_events(app_state.workspace.run_folder(owner, run))
         validations = events[["step", "validation"]].dropna().to_dict("records")
         return {**status, "validations": validations}
 
-    @telling
+    @show_errors
     def stop_run(run: str, visitor: str, request: gr.Request) -> dict[str, Any]:
-        return laboratory.backend.stop(_owner(visitor, request), run).to_dict()
+        return app_state.backend.stop(_owner(visitor, request), run).to_dict()
 
     visitor = ("text", "", "Your visitor's id, from start_run; left out: this session's")
     of_run = (("text", "", "Id of the run"), visitor)
@@ -83,8 +83,8 @@ def run_endpoints(context: Context) -> None:
         ("whole", default.adapter.rank, "Rank R"),
         ("text", default.suite.name, "Suite: digits, cifar10, or upload:ID"),
         ("whole", default.training.steps, "Steps"),
-        ("whole", default.training.batch, "Images of a step"),
-        ("number", default.training.rate, "Learning rate"),
+        ("whole", default.training.batch_size, "Images of a step"),
+        ("number", default.training.lr, "Learning rate"),
         ("whole", default.training.seed, "Random seed"),
         ("whole", 500, "Max queries: the most images of a side"),
         ("text", "", "Adapter to go on from, as in inspect_images; its method, rank and backbone are taken over"),
@@ -94,7 +94,7 @@ def run_endpoints(context: Context) -> None:
         (start_run, "start_run", settings, START),
         (run_status, "run_status", of_run, STATUS),
         (stop_run, "stop_run", of_run, STOP),
-        (telling(compare_rows), "compare", (("text", "digits-default", "Name of the results"),), COMPARE),
+        (show_errors(compare_rows), "compare", (("text", "digits-default", "Name of the results"),), COMPARE),
     )
     for function, name, fields, text in endpoints:
         gr.Button(visible=False).click(

@@ -12,12 +12,12 @@ from metalora.experiments.results import PRIMARY, load_bundled, of_set_size, own
 from metalora.experiments.table_writers import to_html
 from metalora.models.backbones import BUNDLED
 from metalora.util.errors import InputError
+from metalora.views.app_state import AppState
 from metalora.views.compare import heatmap, marks, results_to_show, scatter, title
-from metalora.views.session import Laboratory
 from pages.compare_run import fields_to_run, run_missing
 from pages.context import QUIET, Context
 from pages.plot import Plot
-from pages.words import Sentence, remember
+from pages.words import Message, remember
 
 OWN, EVERY = "own", "every"
 SIZES = {"1": "single images", "all": "whole tasks"}
@@ -28,7 +28,7 @@ THEME = "() => document.body.classList.contains('dark') ? 'dark' : 'light'"
 def build(context: Context) -> None:
     """Lay out the tab and wire its events."""
     view = _view()
-    error = Sentence(kind="error")
+    error = Message(kind="error")
     table = gr.HTML(label="Measured")
     with gr.Row():
         downloads = [gr.DownloadButton(f"Download {name}", size="sm", min_width=120) for name in DOWNLOADS.values()]
@@ -55,7 +55,7 @@ def build(context: Context) -> None:
         "seeds, in per cent.",
         elem_classes="caption",
     )
-    left_out = Sentence()
+    left_out = Message()
     tasks = Plot(label="Accuracy of every task", height=560, follows=True, visible=False)
     theme = gr.Textbox("light", visible="hidden", show_label=False)
     form = context.forms["compare"]
@@ -66,7 +66,7 @@ def build(context: Context) -> None:
         chosen = dict(zip((*view, *fields), values, strict=True))
         kept = [chosen[name] for name in fields]
         try:
-            comparison, folder = _read(context.laboratory, token, chosen)
+            comparison, folder = _read(context.app_state, token, chosen)
             comparison = comparison if chosen["sets"] == EVERY else of_set_size(comparison, chosen["sets"])
             shown = _shown(comparison, folder, theme, chosen)
         except InputError as problem:
@@ -96,12 +96,12 @@ def _view() -> dict[str, Any]:
         gallery = gr.Radio(
             ["pooled", "within"], value=PRIMARY, label="Gallery", info="All tasks, or each by itself.", min_width=200
         )
-        split = gr.Radio(["seen", "unseen"], value="unseen", label="Tasks of the figures", min_width=180)
+        task_split = gr.Radio(["seen", "unseen"], value="unseen", label="Tasks of the figures", min_width=180)
         k = gr.Radio([5, 10], value=5, label="K of the figures", min_width=140)
         backbone = gr.Radio(list(BUNDLED), value="resnet20", label="Backbone of the tasks", min_width=200)
         sizes = [("every", EVERY), *((SIZES.get(size, f"sets of {size}"), size) for size in set_sizes())]
         sets = gr.Radio(sizes, value=EVERY, label="Rows", info="By the images that share a core.", min_width=260)
-    return {"shown": shown, "gallery": gallery, "split": split, "k": k, "backbone": backbone, "sets": sets}
+    return {"shown": shown, "gallery": gallery, "task_split": task_split, "k": k, "backbone": backbone, "sets": sets}
 
 
 def _gallery_and_backbones(shown: str, chosen: str) -> tuple[str, Any]:
@@ -112,11 +112,11 @@ def _gallery_and_backbones(shown: str, chosen: str) -> tuple[str, Any]:
     return results.primary if results else PRIMARY, backbones
 
 
-def _read(laboratory: Laboratory, token: str | None, chosen: dict[str, Any]) -> tuple[Comparison, Path]:
+def _read(app_state: AppState, token: str | None, chosen: dict[str, Any]) -> tuple[Comparison, Path]:
     """What is chosen, and where its tables may be written."""
     if chosen["shown"] != OWN:
-        return load_bundled(chosen["shown"]), laboratory.workspace.tables_folder(chosen["shown"].replace("/", "-"))
-    folder = laboratory.workspace.comparison_folder(token or "", chosen["suite"])
+        return load_bundled(chosen["shown"]), app_state.workspace.tables_folder(chosen["shown"].replace("/", "-"))
+    folder = app_state.workspace.comparison_folder(token or "", chosen["suite"])
     config = own_config(
         chosen["backbones"], [*chosen["methods"], *chosen["controls"]], chosen["seeds"], chosen["steps"]
     )
@@ -127,7 +127,7 @@ def _shown(comparison: Comparison, folder: Path, theme: str, chosen: dict[str, A
     """Table, downloads, command, the two figures, and what is left out of the second."""
     table = comparison.table(chosen["gallery"])
     files = comparison.write(folder, table)
-    place = [chosen["split"], chosen["gallery"], int(chosen["k"])]
+    place = [chosen["task_split"], chosen["gallery"], int(chosen["k"])]
     figure, left_out = heatmap(comparison, chosen["backbone"], *place, theme)
     return [
         to_html(table, caption=f"Measured: k-NN accuracy in %, {chosen['gallery']} gallery", colours=marks(comparison)),

@@ -8,15 +8,15 @@ import gradio as gr
 
 from metalora.cli.as_code import as_compare_command
 from metalora.experiments.results import MOST_SEEDS, MOST_STEPS, own_config
-from metalora.experiments.rows import CONTROLS, DEFAULT
+from metalora.experiments.variants import CONTROLS, DEFAULT
 from metalora.models.backbones import BUNDLED
-from metalora.runs.comparison_process import Stage, allow, ask_to_stop, run_apart, stage
+from metalora.runs.comparison_process import Stage, clear_stop, request_stop, run_in_subprocess, stage
 from metalora.training.config import TrainingConfig
 from metalora.training.loop import clock
 from metalora.util.errors import InputError
 from metalora.views.compare import label
 from pages.context import PRIVATE, QUIET, Context
-from pages.words import Sentence, telling
+from pages.words import Message, show_errors
 
 OWN_SUITE = "digits"
 STEPS = TrainingConfig().steps
@@ -59,7 +59,7 @@ def fields_to_run() -> dict[str, Any]:
 
 def run_missing(context: Context, fields: dict[str, Any]) -> gr.Number:
     """Lay out and wire Run and Stop; a number that changes whenever a training has ended."""
-    ready, status, error = Sentence(kind="status"), Sentence(RESTING), Sentence(kind="error")
+    ready, status, error = Message(kind="status"), Message(RESTING), Message(kind="error")
     with gr.Row():
         run = gr.Button("Run what is missing", variant="primary", min_width=160)
         stop = gr.Button("Stop", min_width=100)
@@ -69,9 +69,9 @@ def run_missing(context: Context, fields: dict[str, Any]) -> gr.Number:
     def config_and_folder(token: str, *values: Any) -> tuple[Any, Any]:
         given = dict(zip(fields, values, strict=True))
         config = own_config(given["backbones"], [*given["methods"], *given["controls"]], given["seeds"], given["steps"])
-        return config, context.laboratory.workspace.comparison_folder(token, given["suite"])
+        return config, context.app_state.workspace.comparison_folder(token, given["suite"])
 
-    def consider(token: str | None, *values: Any) -> list[Any]:
+    def update_status(token: str | None, *values: Any) -> list[Any]:
         try:
             now = stage(*config_and_folder(token or "", *values))
         except InputError as problem:
@@ -79,13 +79,13 @@ def run_missing(context: Context, fields: dict[str, Any]) -> gr.Number:
         return [_say_ready(now), ""]
 
     watched = [field.change for field in fields.values()]
-    gr.on([context.load, *watched], consider, inputs, [ready, error], trigger_mode="always_last", **QUIET)
+    gr.on([context.load, *watched], update_status, inputs, [ready, error], trigger_mode="always_last", **QUIET)
 
     def work(token: str, *values: Any) -> Iterator[list[Any]]:
         before = -1
         try:
             config, folder = config_and_folder(token, *values)
-            for now in run_apart(config, folder, as_compare_command(config)):
+            for now in run_in_subprocess(config, folder, as_compare_command(config)):
                 yield ["", _say_running(now), "", now.done if now.done != before else gr.skip()]
                 before = now.done
         except InputError as problem:
@@ -95,17 +95,17 @@ def run_missing(context: Context, fields: dict[str, Any]) -> gr.Number:
 
     def word(leave: Callable[[Path], None], say: Callable[[], Any]) -> Callable[[str, str], Any]:
         def left(token: str, suite: str) -> Any:
-            leave(context.laboratory.workspace.comparison_folder(token, suite))
+            leave(context.app_state.workspace.comparison_folder(token, suite))
             return say()
 
-        return telling(left)
+        return show_errors(left)
 
     # Stop is a word in the folder, as for runs: a cancelled event may still send what it said before, and its button
     # ignores clicks for a while.
     mine, outputs = [context.visitor, fields["suite"]], [ready, status, error, ended]
-    begun = run.click(word(allow, lambda: WAITING), mine, status, **QUIET)
+    begun = run.click(word(clear_stop, lambda: WAITING), mine, status, **QUIET)
     begun.then(work, inputs, outputs, show_progress="hidden", **COMPARISON, **PRIVATE)
-    stop.click(word(ask_to_stop, gr.skip), mine, status, **QUIET)
+    stop.click(word(request_stop, gr.skip), mine, status, **QUIET)
     return ended
 
 

@@ -15,9 +15,9 @@ from metalora.runs.run_config import RunConfig
 from metalora.runs.visitor_limits import check_limits
 from metalora.runs.workspace import RUN
 from metalora.util.errors import InputError
-from metalora.views.configure import KINDS, Plan, kind_of, only_kind, plan
+from metalora.views.configure import KINDS, AdapterSummary, kind_of, only_kind, summarise_adapter
 from pages.context import PRIVATE, QUIET, SETTING, Context
-from pages.words import Sentence, remember, telling
+from pages.words import Message, remember, show_errors
 
 ALL, EXPRESSION = "all layers", "by expression"
 ZERO = ("nothing: a new adapter", "")
@@ -32,10 +32,10 @@ def build(context: Context) -> None:
             fields = _fields()
         # What the first screen shows is part of the page: nobody waits for an answer to see it.
         first = _run_config({}, {name: field.value for name, field in fields.items()})
-        planned = plan(first.backbone, first.adapter)
+        planned = summarise_adapter(first.backbone, first.adapter)
         with gr.Column(scale=3, min_width=320):
-            error, headline = Sentence(kind="error"), Sentence(planned.headline, kind="status")
-            note, drawn = Sentence(" ".join(planned.notes)), next(iter(planned.model.layers))
+            error, headline = Message(kind="error"), Message(planned.headline, kind="status")
+            note, drawn = Message(" ".join(planned.notes)), next(iter(planned.model.layers))
             layer = gr.Dropdown(list(planned.model.layers), value=drawn, label="Layer drawn", interactive=True)
             diagram = gr.HTML(
                 network(planned.model, drawn), elem_classes="diagram", label="Tensor network of one layer's update"
@@ -53,11 +53,11 @@ def build(context: Context) -> None:
     def describe(token: str | None, known: dict[str, Any], drawn: str | None, *values: Any) -> list[Any]:
         given = dict(zip(fields, values, strict=True))
         try:
-            start = context.laboratory.start(token or "", given["start"])[1] if given["start"] else None
+            start = context.app_state.start(token or "", given["start"])[1] if given["start"] else None
             config = _run_config(known, given, start)
             check_limits(config)
-            context.laboratory.check_start(token or "", config)
-            planned = plan(config.backbone, config.adapter)
+            context.app_state.check_start(token or "", config)
+            planned = summarise_adapter(config.backbone, config.adapter)
         except InputError as problem:
             return [list(values), str(problem), *[gr.skip()] * (len(outputs) - 2)]
         return [
@@ -110,17 +110,17 @@ def _code(title: str, language: str, text: str) -> gr.Code:
 
 def _starts(context: Context, fields: dict[str, Any]) -> None:
     """The adapters that one can go on from; a chosen one brings its settings along."""
-    laboratory, start = context.laboratory, fields["start"]
+    app_state, start = context.app_state, fields["start"]
     filled = [name for name in fields if name not in ("start", "preset")]
 
     def known(token: str | None) -> Any:
-        return gr.update(choices=[ZERO, *((title, name) for name, title in laboratory.adapters(token).items())])
+        return gr.update(choices=[ZERO, *((title, name) for name, title in app_state.adapters(token).items())])
 
-    @telling
+    @show_errors
     def fill(token: str, name: str) -> list[Any]:
         if not name:
             return [gr.skip()] * (len(filled) + 1)
-        backbone, adapter = laboratory.start(token, name)
+        backbone, adapter = app_state.start(token, name)
         values = {"backbone": backbone, "named": bool(adapter.factors), **_layers(backbone, adapter)}
         values |= {n: getattr(adapter, n) for n in OF_ADAPTER}
         return [None, *(values[name] or 0 if name == "alpha" else values[name] for name in filled)]
@@ -200,10 +200,10 @@ def _run_config(known: dict[str, Any], given: dict[str, Any], start: AdapterConf
     kept = start.factors if start and given["named"] else ()
     config = AdapterConfig(**adapter, **chosen, factors=kept, seed=before.training.seed)
     run = RunConfig(given["backbone"], before.suite, config, before.training, before.ks, given["start"] or None)
-    return run.naming() if given["named"] and not kept and config.generates else run
+    return run.with_factor_code() if given["named"] and not kept and config.generates else run
 
 
-def _drawing(planned: Plan, drawn: str | None) -> list[Any]:
+def _drawing(planned: AdapterSummary, drawn: str | None) -> list[Any]:
     """The drawn layer's menu, its diagram and the table."""
     names = list(planned.model.layers)
     drawn = drawn if drawn in names else names[0]

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import gradio as gr
 
-from metalora.views.session import Laboratory
+from metalora.views.app_state import AppState
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class Context:
         moved: says how the active run stands; its `change` tells of a step more, or of another state.
     """
 
-    laboratory: Laboratory
+    app_state: AppState
     load: Callable
     settled: gr.Number
     visitor: gr.BrowserState

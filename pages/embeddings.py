@@ -8,13 +8,13 @@ import gradio as gr
 from metalora.inspection.spaces import SPACES
 from metalora.plots import embedding
 from metalora.util.errors import InputError
+from metalora.views.app_state import DEFAULT, RUN
 from metalora.views.embedding import Chart, Projection, chart, duration, lines, pictures
-from metalora.views.session import DEFAULT, RUN
 from pages.context import COMPUTE, PRIVATE, QUIET, Context
 from pages.exports import exports
 from pages.neighbourhood import neighbourhood
 from pages.plot import Plot, cards, marks, morph
-from pages.words import Sentence
+from pages.words import Message
 
 COLOURS = {"class": "label", "task": "task", "right or wrong": "correct"}
 METHODS = [("UMAP", "umap"), ("PCA", "pca")]
@@ -31,7 +31,7 @@ accuracies are always taken from the original space. Hover for the picture, clic
 def build(context: Context) -> None:
     """Lay out the tab and wire its events."""
     fields = _fields()
-    status, error = Sentence("Reading the bundled gallery.", kind="status"), Sentence(kind="error")
+    status, error = Message("Reading the bundled gallery.", kind="status"), Message(kind="error")
     with gr.Row():
         with gr.Column(min_width=320):
             first = Plot(label="Embedding of the first adapter", height=470)
@@ -50,7 +50,7 @@ def build(context: Context) -> None:
         given["aligned"] = given["aligned"] and len(names) == 2 and given["method"] == "umap"  # else it is disabled
         yield ["Reading the adapter and its gallery.", "", *[gr.skip()] * 5]
         try:
-            opened = [context.laboratory.open(token, name) for name in names]
+            opened = [context.app_state.open(token, name) for name in names]
             static = [one.title for one in opened if not one.model.config.generates]
             impossible = bool(static) and given["space"] == "cores"
             projection = Projection(**{**given, **({"space": FEATURES} if impossible else {})})
@@ -149,12 +149,12 @@ def _menus(context: Context, fields: dict[str, Any]) -> None:
     menus = [fields["first"], fields["second"]]
 
     def refresh(token: str) -> list[Any]:
-        choices = [(title, name) for name, title in context.laboratory.adapters(token).items()]
+        choices = [(title, name) for name, title in context.app_state.adapters(token).items()]
         return [gr.update(choices=choices), gr.update(choices=[NONE, *choices])]
 
     def follow(token: str, run: str | None) -> Any:
         name = f"{RUN}{run}"
-        return name if run and name in context.laboratory.adapters(token) else gr.skip()
+        return name if run and name in context.app_state.adapters(token) else gr.skip()
 
     gr.on([context.load, context.adapters.change], refresh, context.visitor, menus, **QUIET)
     context.run.input(follow, [context.visitor, context.run], fields["first"], **QUIET)

@@ -8,7 +8,7 @@ from metalora.util.errors import InputError
 from metalora.views.embedding import Chart
 from metalora.views.embedding_files import write_page, write_table
 from pages.context import PRIVATE, Context
-from pages.words import telling
+from pages.words import show_errors
 
 WHAT = {"html": "Export HTML", "csv": "Export CSV"}
 NOTHING = "There is nothing to export yet: wait until the projection is there."
@@ -22,11 +22,11 @@ def exports(context: Context, shown: gr.State, colour: gr.Radio, draw: Any) -> N
         draw: a chart and its colour → figures, one for each of its frames.
     """
 
-    @telling
+    @show_errors
     def write(token: str, made: Chart | None, colour: str, kind: str) -> str:
         if made is None:
             raise InputError(NOTHING)
-        folder = context.laboratory.workspace.folder(token)
+        folder = context.app_state.workspace.folder(token)
         return str(write_table(made, folder) if kind == "csv" else write_page(made, draw(made, colour), folder))
 
     with gr.Row():

@@ -7,12 +7,12 @@ import gradio as gr
 
 from metalora.plots import codes, core_values, fingerprint, similarities, strengths, update_weights
 from metalora.util.errors import InputError
-from metalora.views.inspect import EXAMPLES, MOST, Look, constant_update, keep, look
-from metalora.views.session import DEFAULT, RUN, Laboratory
+from metalora.views.app_state import DEFAULT, RUN, AppState
+from metalora.views.inspect import EXAMPLES, MOST, InspectView, constant_update, inspect_view, save_inspection
 from pages.context import COMPUTE, PRIVATE, QUIET, Context
 from pages.inspect_exchange import FORGOTTEN, exchange_panel
 from pages.plot import Plot
-from pages.words import Sentence, telling
+from pages.words import Message, show_errors
 
 READ_FINGERPRINT = (
     "A block per picture. Cells: what was generated, a column per layer, as the difference from the mean of the "
@@ -39,16 +39,16 @@ NO_CORES = "This method generates nothing, so there is no fingerprint, no core a
 
 def build(context: Context) -> None:
     """Lay out the tab and wire its events."""
-    laboratory, lent = context.laboratory, context.laboratory.lend(look)
+    app_state, lent = context.app_state, context.app_state.wrap_for_gpu(inspect_view)
     with gr.Row():
         with gr.Column(scale=2, min_width=320):
             adapter = gr.Dropdown(
-                _bundled(laboratory), value=DEFAULT, label="Adapter", interactive=True, allow_custom_value=True
+                _bundled(app_state), value=DEFAULT, label="Adapter", interactive=True, allow_custom_value=True
             )
             files = gr.File(file_count="multiple", label=f"Your pictures, up to {MOST}; none: examples", height=160)
             pool = gr.Checkbox(label="Pool: one core for all pictures", info=_pool_info(True))
-            status = Sentence("Looking at the example pictures …", kind="status")
-            error, skipped = Sentence(kind="error"), Sentence(kind="error")
+            status = Message("Looking at the example pictures …", kind="status")
+            error, skipped = Message(kind="error"), Message(kind="error")
             with gr.Row():
                 downloads = [
                     gr.DownloadButton(f"Download {kind}", size="sm", interactive=False, min_width=120)
@@ -56,7 +56,7 @@ def build(context: Context) -> None:
                 ]
             gr.Markdown("Cores and strengths of the pictures shown; ready when they are.", elem_classes="caption")
         with gr.Column(scale=3, min_width=320):
-            none = Sentence(NO_CORES, visible=False)
+            none = Message(NO_CORES, visible=False)
             with gr.Column(min_width=320) as emblem:
                 prints = Plot(label="Fingerprints: the whole adapter of each picture", height=500, follows=True)
                 _caption(READ_FINGERPRINT)
@@ -79,7 +79,7 @@ def build(context: Context) -> None:
             if files:
                 found, table = lent(token, name, files, pool)
             else:  # examples spend nobody's minutes of a lent GPU
-                found, table = look(laboratory, token, name, EXAMPLES, pool)
+                found, table = inspect_view(app_state, token, name, EXAMPLES, pool)
         except InputError as problem:
             return [gr.skip(), gr.skip(), str(problem), *[gr.skip()] * (len(outputs) - 3)]
         drawn = drawn if drawn in found.layers else found.strongest
@@ -94,7 +94,7 @@ def build(context: Context) -> None:
             *(gr.update(visible=shown) for shown in (not found.has_cores, found.has_cores, found.has_cores)),
             *_figures(found),
             gr.update(choices=found.layers, value=drawn),
-            _layer(laboratory, token, found, drawn),
+            _layer(app_state, token, found, drawn),
             READ_CORES if found.has_cores else READ_UPDATE,
             *panel.reset(found),
         ]
@@ -109,9 +109,9 @@ def build(context: Context) -> None:
         **COMPUTE,
         **PRIVATE,
     ).then(panel.exchange, panel.inputs, panel.outputs, show_progress="hidden", **COMPUTE, **PRIVATE).then(
-        telling(_files(laboratory)), [context.visitor, seen], downloads, show_progress="hidden", **COMPUTE, **PRIVATE
+        show_errors(_files(app_state)), [context.visitor, seen], downloads, show_progress="hidden", **COMPUTE, **PRIVATE
     )
-    layer.input(partial(_redraw, laboratory), [context.visitor, seen, layer], [closer, error], **QUIET)
+    layer.input(partial(_redraw, app_state), [context.visitor, seen, layer], [closer, error], **QUIET)
     _menu(context, adapter)
 
 
@@ -121,7 +121,7 @@ def _closer() -> list[Any]:
     # Custom values, so that a server which was restarted and knows no choices any more can say so.
     layer = gr.Dropdown([], label="Layer", interactive=True, allow_custom_value=True)
     closer = Plot(label="Core of the chosen layer for each picture, or its constant update", height=240, follows=True)
-    caption = Sentence(READ_CORES)
+    caption = Message(READ_CORES)
     with gr.Row() as generated:
         with gr.Column(min_width=320):
             alike = Plot(label="Cosine similarity between the pictures' cores", height=316, follows=True)
@@ -132,35 +132,35 @@ def _closer() -> list[Any]:
     return [layer, closer, caption, generated, alike, spread]
 
 
-def _files(laboratory: Laboratory):
+def _files(app_state: AppState):
     """What the download buttons give."""
 
-    def written(token: str, found: Look | None) -> list[Any]:
+    def written(token: str, found: InspectView | None) -> list[Any]:
         if found is None:
             return [gr.skip(), gr.skip()]
-        return [gr.update(value=str(path), interactive=True) for path in keep(laboratory, token, found)]
+        return [gr.update(value=str(path), interactive=True) for path in save_inspection(app_state, token, found)]
 
     return written
 
 
-def _layer(laboratory: Laboratory, token: str, found: Look, layer: str) -> Any:
+def _layer(app_state: AppState, token: str, found: InspectView, layer: str) -> Any:
     """One layer: the cores of the pictures, or the update that is the same for all."""
     if found.has_cores:
         return core_values(found.numbered, layer)
-    return update_weights(constant_update(laboratory, token, found, layer))
+    return update_weights(constant_update(app_state, token, found, layer))
 
 
-def _redraw(laboratory: Laboratory, token: str, found: Look | None, layer: str) -> list[Any]:
+def _redraw(app_state: AppState, token: str, found: InspectView | None, layer: str) -> list[Any]:
     """One layer, or a sentence."""
     if found is None:
         return [gr.skip(), FORGOTTEN]
     try:
-        return [_layer(laboratory, token, found, layer), ""]
+        return [_layer(app_state, token, found, layer), ""]
     except InputError as problem:
         return [gr.skip(), str(problem)]
 
 
-def _figures(found: Look) -> list[Any]:
+def _figures(found: InspectView) -> list[Any]:
     """Fingerprints, strengths, similarities, codes."""
     inspection = found.numbered
     strips = strengths(inspection)
@@ -172,23 +172,23 @@ def _figures(found: Look) -> list[Any]:
 
 def _menu(context: Context, adapter: gr.Dropdown) -> None:
     """Keep the list of adapters; the active run's is chosen where it has one."""
-    laboratory = context.laboratory
+    app_state = context.app_state
 
     def known(token: str, name: str) -> Any:
-        choices = laboratory.adapters(token)
+        choices = app_state.adapters(token)
         value = name if name in choices else DEFAULT
         return gr.update(choices=[(title, name) for name, title in choices.items()], value=value)
 
     def of_run(token: str, run: str | None, name: str) -> Any:
         own = f"{RUN}{run}"
-        return known(token, own if own in laboratory.adapters(token) else name)
+        return known(token, own if own in app_state.adapters(token) else name)
 
     gr.on([context.load, context.adapters.change], known, [context.visitor, adapter], adapter, **QUIET)
     context.run.input(of_run, [context.visitor, context.run, adapter], adapter, **QUIET)
 
 
-def _bundled(laboratory: Laboratory) -> list[tuple[str, str]]:
-    return [(title, name) for name, title in laboratory.adapters(laboratory.welcome(None)).items()]
+def _bundled(app_state: AppState) -> list[tuple[str, str]]:
+    return [(title, name) for name, title in app_state.adapters(app_state.ensure_visitor(None)).items()]
 
 
 def _pool_info(able: bool) -> str:

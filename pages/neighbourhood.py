@@ -9,7 +9,7 @@ from metalora.views.embedding import neighbourhood as look_around
 from pages.context import PRIVATE, QUIET, Context
 from pages.plot import Plot, marks
 from pages.tiles import Tiles
-from pages.words import Sentence, telling
+from pages.words import Message, show_errors
 
 EMPTY = "No selection: draw a loop around points with the lasso."
 
@@ -31,7 +31,7 @@ def neighbourhood(context: Context, shown: gr.State, plots: tuple[Plot, Plot]) -
             )
             rows = (Tiles(), Tiles())
         with gr.Column(scale=1, min_width=240):
-            words = Sentence(EMPTY, kind="status")
+            words = Message(EMPTY, kind="status")
             counts = gr.Dataframe(
                 headers=["class", "pictures"],
                 datatype=["str", "number"],
@@ -41,7 +41,7 @@ def neighbourhood(context: Context, shown: gr.State, plots: tuple[Plot, Plot]) -
                 visible=False,
             )
 
-    @telling
+    @show_errors
     def choose(token: str, made: Chart | None, chosen: str | None) -> list[Any]:
         tiles: list[Any] = [None, None]
         ringed: list[Any] = [{"marks": marks()}, {"marks": marks()}]
@@ -51,7 +51,7 @@ def neighbourhood(context: Context, shown: gr.State, plots: tuple[Plot, Plot]) -
             return [*tiles, gr.skip(), gr.skip()]
         own, row = map(int, chosen.split(":"))
         for side in (0, 1) if made.same else (own,):
-            opened = context.laboratory.open(token, made.names[side])
+            opened = context.app_state.open(token, made.names[side])
             near, tiles[side] = look_around(opened, made, side, row)
             ringed[side] = {"marks": marks(row, near)}
         return [*tiles, *ringed]
@@ -86,7 +86,7 @@ def _menu(made: Chart | None) -> list[Any]:
 def _counted(side: int):
     """Counts and accuracies of a lasso in one of the plots; the other adapter's too, where pictures are the same."""
 
-    @telling
+    @show_errors
     def counted(made: Chart | None, event: gr.EventData) -> list[Any]:
         if made is None or not event.rows:
             return [EMPTY, gr.update(visible=False)]

@@ -9,9 +9,9 @@ from metalora.runs.status import RunStatus
 from metalora.training.loop import clock
 from metalora.util.device import pick_device
 from metalora.util.errors import InputError
-from metalora.views.session import Laboratory
+from metalora.views.app_state import AppState
 from pages.context import QUIET, Context
-from pages.words import Sentence
+from pages.words import Message
 
 PAPER = "https://arxiv.org/abs/2504.00460"
 # On a screen that Gradio holds for a narrow one the open sidebar lies over everything.
@@ -20,7 +20,7 @@ FORMS = ("configure", "train", "compare")  # tabs whose fields are kept
 SECONDS = 2  # between looks at the active run
 
 
-def shell(laboratory: Laboratory, demo: gr.Blocks) -> Context:
+def shell(app_state: AppState, demo: gr.Blocks) -> Context:
     """The sidebar; what the tabs share."""
     visitor, chosen, *forms = map(_kept, ("visitor", "run", *FORMS))
     # A gr.State tells its change for queued events only; these are written by helpers that do not queue.
@@ -34,23 +34,23 @@ def shell(laboratory: Laboratory, demo: gr.Blocks) -> Context:
         run = gr.Dropdown(
             [], value=None, label="Active run", info="The run of all tabs.", interactive=True, allow_custom_value=True
         )
-        status = Sentence("No run yet: start one in Train.", kind="status")
-        seed = Sentence()
+        status = Message("No run yet: start one in Train.", kind="status")
+        seed = Message()
         gr.Markdown(f"Computing on **{pick_device()}**.")
         gr.Markdown(f"How to cite: see About. [Paper]({PAPER})")
     size, tab, kept = gr.State("Default"), gr.State("Configure"), dict(zip(FORMS, forms, strict=True))
-    context = Context(laboratory, started.change, settled, visitor, run, settings, size, tab, kept, adapters, moved)
+    context = Context(app_state, started.change, settled, visitor, run, settings, size, tab, kept, adapters, moved)
 
-    def welcome(token: str | None, run_id: str | None) -> list[Any]:
-        token = laboratory.welcome(token)
-        return [token, menu(laboratory, token, run_id), 1]
+    def ensure_visitor(token: str | None, run_id: str | None) -> list[Any]:
+        token = app_state.ensure_visitor(token)
+        return [token, menu(app_state, token, run_id), 1]
 
     demo.load(None, js=NARROW)
-    demo.load(welcome, [visitor, chosen], [visitor, run, started], **QUIET)
+    demo.load(ensure_visitor, [visitor, chosen], [visitor, run, started], **QUIET)
     run.change(lambda run_id: run_id, run, chosen, **QUIET)
     gr.on(
         [timer.tick, run.change],
-        lambda token, run_id, count: _look(laboratory, token, run_id, count),
+        lambda token, run_id, count: _look(app_state, token, run_id, count),
         [visitor, run, adapters],
         [status, seed, adapters, moved],
         **QUIET,
@@ -64,23 +64,23 @@ def _kept(name: str) -> gr.BrowserState:
     return gr.BrowserState(None, storage_key=f"metalora-{name}", secret="metalora")
 
 
-def menu(laboratory: Laboratory, token: str, run_id: str | None) -> Any:
+def menu(app_state: AppState, token: str, run_id: str | None) -> Any:
     """The visitor's runs, with theirs chosen where it still exists, else the newest."""
-    runs = laboratory.runs(token)
+    runs = app_state.runs(token)
     value = run_id if run_id in runs else next(iter(runs), None)
     return gr.update(choices=[(title, run) for run, title in runs.items()], value=value)
 
 
-def _look(laboratory: Laboratory, token: str | None, run_id: str | None, count: int) -> list[Any]:
+def _look(app_state: AppState, token: str | None, run_id: str | None, count: int) -> list[Any]:
     """The active run in a sentence, its seed, whether there is an adapter more, and how it stands."""
     if not token or not run_id:
         return ["No run yet: start one in Train.", "", gr.skip(), ""]
     try:
-        status = laboratory.backend.status(token, run_id)
-        seed = laboratory.config(token, run_id).training.seed
+        status = app_state.backend.status(token, run_id)
+        seed = app_state.config(token, run_id).training.seed
     except InputError as error:
         return [str(error), "", gr.skip(), f"{run_id} {error}"]
-    known = len(laboratory.adapters(token))
+    known = len(app_state.adapters(token))
     stands = f"{run_id} {status.state} {status.step} {status.place}"
     return [say(status), f"Random seed {seed}.", known if known != count else gr.skip(), stands]
 

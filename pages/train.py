@@ -14,14 +14,14 @@ from metalora.suites import FIXED_TASKS
 from metalora.suites.archives import check_archive
 from metalora.suites.config import SuiteConfig
 from metalora.suites.folder_layout import folder_tasks
-from metalora.suites.task_lists import TEN_SHIFTS, TaskList
+from metalora.suites.task_lists import TEN_TRANSFORMS, TaskList
 from metalora.training.loop import clock
 from metalora.util.errors import InputError
-from metalora.views.session import Laboratory
+from metalora.views.app_state import AppState
 from pages.context import PRIVATE, QUIET, SETTING, Context
 from pages.shell import menu
 from pages.watch import watch
-from pages.words import Sentence, remember, telling
+from pages.words import Message, remember, show_errors
 
 OWN = "own"
 SUITES = [
@@ -31,25 +31,25 @@ SUITES = [
     ("My own pictures (zip)", OWN),
 ]
 UPLOADED = "upload:"
-OF_SUITE = ("image_size", "hold_out", "max_queries", "train_pictures")
+OF_SUITE = ("image_size", "hold_out", "max_queries", "max_train_images")
 KS = [1, 3, 5, 10, 20]
 ESTIMATING = "Estimating the time on this machine …"
 
 
 def build(context: Context) -> None:
     """Lay out the tab and wire its events."""
-    laboratory = context.laboratory
+    app_state = context.app_state
     form = context.forms["train"]
     with gr.Row():
         with gr.Column(scale=2, min_width=320):
-            adapter = Sentence(kind="status")
+            adapter = Message(kind="status")
             suite = gr.Radio(SUITES, value="digits", label="Suite")
             archive = gr.File(
                 label="Zip of task/class/picture or class/picture", file_types=[".zip"], visible=False, height=120
             )
-            found = Sentence()
+            found = Message()
             fields = _fields()
-            cost, error = Sentence(kind="status"), Sentence(kind="error")
+            cost, error = Message(kind="status"), Message(kind="error")
             start = gr.Button("Start", variant="primary")
         with gr.Column(scale=3, min_width=320):
             watch(context)
@@ -74,9 +74,9 @@ def build(context: Context) -> None:
             training=replace(config.training, **given),
             ks=ks,
         )
-        return config.naming() if renamed else config
+        return config.with_factor_code() if renamed else config
 
-    def take(known: dict[str, Any], *values: Any) -> list[Any]:
+    def update_settings(known: dict[str, Any], *values: Any) -> list[Any]:
         """Take the choices over."""
         title, kept = _title(RunConfig.from_dict(known)), [values[0], *values[2:]]
         try:
@@ -85,13 +85,13 @@ def build(context: Context) -> None:
             return [gr.skip(), kept, title, str(problem)]
         return [config.to_dict(), kept, title, ""]
 
-    def weigh(token: str, tab: str, known: dict[str, Any], *values: Any) -> Iterator[Any]:
+    def update_estimate(token: str, tab: str, known: dict[str, Any], *values: Any) -> Iterator[Any]:
         """Say how long that takes, which costs seconds of training: only where somebody looks."""
         if tab != "Train":
             yield gr.skip()
             return
         try:
-            config = laboratory.workspace.resolve(token, configured(known, *values))
+            config = app_state.workspace.resolve(token, configured(known, *values))
         except InputError:  # told by `take`
             yield ""
             return
@@ -100,7 +100,7 @@ def build(context: Context) -> None:
 
     quietly = {"trigger_mode": "always_last", "show_progress": "hidden", **PRIVATE}
     taking = {
-        "fn": take,
+        "fn": update_settings,
         "inputs": [context.settings, *inputs],
         "outputs": [context.settings, form, adapter, error],
         **SETTING,
@@ -109,32 +109,34 @@ def build(context: Context) -> None:
     remember(context, form, [suite, *fields.values()]).then(**taking)
     gr.on(
         [context.tab.change, context.settings.change, suite.input, upload.change, *(f.input for f in fields.values())],
-        weigh,
+        update_estimate,
         [context.visitor, context.tab, context.settings, *inputs],
         cost,
         concurrency_id="estimate",
         **quietly,
     )
 
-    @telling
+    @show_errors
     def prepare(token: str, *values: Any) -> Any:
-        run = laboratory.workspace.prepare_run(token, configured(*values))
-        return menu(laboratory, token, run)
+        run = app_state.workspace.prepare_run(token, configured(*values))
+        return menu(app_state, token, run)
 
-    @telling
+    @show_errors
     def begin(token: str, run: str) -> Iterator[None]:
-        for _ in laboratory.backend.start(token, run):
+        for _ in app_state.backend.start(token, run):
             yield
 
     prepared = start.click(prepare, [context.visitor, context.settings, *inputs], context.run, **PRIVATE)
     # Where a run lives in its event, this is the event.
     prepared.success(begin, [context.visitor, context.run], concurrency_limit=None, **PRIVATE)
-    context.size.change(_sizes, context.size, [fields[name] for name in ("steps", "batch", "validate_every")], **QUIET)
+    context.size.change(
+        _sizes, context.size, [fields[name] for name in ("steps", "batch_size", "validate_every")], **QUIET
+    )
     suite.change(_of_suite, suite, [archive, fields["hold_out"]], **QUIET)
     # Tasks of another suite; in the browser, since an answer of the server may come after the next choice.
     suite.input(None, None, fields["hold_out"], js="() => []", **QUIET)
     archive.upload(
-        telling(_receive(laboratory)), [context.visitor, archive], [upload, found, fields["hold_out"]], **PRIVATE
+        show_errors(_receive(app_state)), [context.visitor, archive], [upload, found, fields["hold_out"]], **PRIVATE
     )
 
 
@@ -144,8 +146,8 @@ def _fields() -> dict[str, Any]:
     found: dict[str, Any] = {}
     with gr.Row():
         found["steps"] = gr.Number(default.steps, label="Steps", min_width=100)
-        found["batch"] = gr.Number(default.batch, label="Batch", info="images", min_width=100)
-        found["rate"] = gr.Number(default.rate, label="Learning rate", min_width=100)
+        found["batch_size"] = gr.Number(default.batch_size, label="Batch", info="images", min_width=100)
+        found["lr"] = gr.Number(default.lr, label="Learning rate", min_width=100)
     with gr.Row():
         found["seed"] = gr.Number(0, label="Random seed", min_width=100)
         found["set_size"] = gr.Number(1, label="Set size", info="images of one core", min_width=100)
@@ -164,7 +166,7 @@ def _fields() -> dict[str, Any]:
         with gr.Row():  # Gradio shows 0 where a number has no value
             found["image_size"] = gr.Number(0, label="Image size", info="pixels; 0: the suite's own", min_width=100)
             found["max_queries"] = gr.Number(500, label="Max queries", info="the most images of a side", min_width=100)
-        found["train_pictures"] = gr.Number(
+        found["max_train_images"] = gr.Number(
             0,
             label="Train pictures",
             info="The most of each class (of each task's class, in own pictures); 0: all.",
@@ -210,20 +212,20 @@ def _sizes(preset: str | None) -> list[Any]:
     if preset is None:
         return [gr.skip()] * 3
     training = PRESETS[preset].training()
-    return [training.steps, training.batch, training.validate_every]
+    return [training.steps, training.batch_size, training.validate_every]
 
 
-def _receive(laboratory: Laboratory):
+def _receive(app_state: AppState):
     """Keep an uploaded archive, after a look at its directory."""
 
     def receive(token: str, file: str) -> list[Any]:
         pictures = check_archive(file)
-        upload = laboratory.workspace.add_upload(token, file, file)
+        upload = app_state.workspace.add_upload(token, file, file)
         tasks = folder_tasks(pictures)
         kind = f"in {len(tasks)} tasks" if tasks else "in class folders, to which ten shifts are applied"
         count = f"{len(pictures):,} picture{'s' if len(pictures) > 1 else ''}"
         told = f"{count} {kind}; whether they make a suite shows when the run starts."
-        info = _held_out_info(None if tasks else TEN_SHIFTS)
-        return [upload, told, gr.update(choices=tasks or list(TEN_SHIFTS.names), value=[], info=info)]
+        info = _held_out_info(None if tasks else TEN_TRANSFORMS)
+        return [upload, told, gr.update(choices=tasks or list(TEN_TRANSFORMS.names), value=[], info=info)]
 
     return receive

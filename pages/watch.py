@@ -9,11 +9,11 @@ from metalora.plots import training_curves
 from metalora.runs.run_log import NO_EVENTS, read_events, read_log
 from metalora.runs.status import RunStatus
 from metalora.util.errors import InputError
-from metalora.views.session import Laboratory
+from metalora.views.app_state import AppState
 from pages.context import PRIVATE, QUIET, Context
 from pages.plot import Plot
 from pages.shell import menu, say
-from pages.words import Meter, Sentence, telling
+from pages.words import Message, Meter, show_errors
 
 EMPTY = training_curves(NO_EVENTS, "original")
 BUTTONS = ("stop", "resume", "delete", "download")
@@ -31,9 +31,9 @@ WHY = {
 
 def watch(context: Context) -> None:
     """Lay out what is seen of the active run, and wire its events."""
-    laboratory = context.laboratory
-    status = Sentence("No run yet: choose a suite and press Start.", kind="status")
-    meter, reason = Meter("Steps that are done"), Sentence(WHY[""])
+    app_state = context.app_state
+    status = Message("No run yet: choose a suite and press Start.", kind="status")
+    meter, reason = Meter("Steps that are done"), Message(WHY[""])
     with gr.Row():
         small = {"size": "sm", "interactive": False, "min_width": 80}
         buttons = {name: gr.Button(name.capitalize(), **small) for name in BUTTONS[:3]}
@@ -48,46 +48,46 @@ def watch(context: Context) -> None:
     log = gr.Textbox(label="Log", lines=6, max_lines=6, interactive=False, autoscroll=True)
     outputs = [status, meter, reason, *buttons.values(), curves, result, log]
 
-    look = partial(_look, laboratory)
+    look = partial(_look, app_state)
     chosen = [context.visitor, context.run]
     gr.on([context.moved.change, context.load], look, chosen, outputs, **QUIET)
     buttons["stop"].click(
-        telling(lambda token, run: say(laboratory.backend.stop(token, run))), chosen, status, **PRIVATE
+        show_errors(lambda token, run: say(app_state.backend.stop(token, run))), chosen, status, **PRIVATE
     )
 
-    @telling
+    @show_errors
     def resume(token: str, run: str):
-        for now in laboratory.backend.start(token, run):
+        for now in app_state.backend.start(token, run):
             yield say(now)
 
     buttons["resume"].click(resume, chosen, status, concurrency_limit=None, **PRIVATE)
 
-    @telling
+    @show_errors
     def delete(token: str, run: str, sure: bool) -> Any:
         if not sure:
             return gr.skip()
-        laboratory.workspace.delete_run(token, run)
-        return menu(laboratory, token, None)
+        app_state.workspace.delete_run(token, run)
+        return menu(app_state, token, None)
 
     sure = gr.Checkbox(visible="hidden", show_label=False)
     # "multiple": pressed again before a server that is busy has heard of a "no", it would do nothing.
     buttons["delete"].click(delete, [*chosen, sure], context.run, js=ASK, trigger_mode="multiple", **PRIVATE)
 
 
-def _look(laboratory: Laboratory, token: str | None, run: str | None) -> list[Any]:
+def _look(app_state: AppState, token: str | None, run: str | None) -> list[Any]:
     """Everything that is seen of a run, which may be deleted meanwhile, here or on another page of its visitor."""
     try:
-        now = laboratory.backend.status(token, run) if token and run else None
-        return [*_states(now), *_contents(laboratory, token, run, now)]
+        now = app_state.backend.status(token, run) if token and run else None
+        return [*_states(now), *_contents(app_state, token, run, now)]
     except InputError as error:
-        deletable = _is_there(laboratory, token, run)  # but damaged
+        deletable = _is_there(app_state, token, run)  # but damaged
         resting = [gr.update(interactive=name == "delete" and deletable) for name in BUTTONS]
         return [str(error), "", "", *resting, EMPTY, gr.update(visible=False), ""]
 
 
-def _is_there(laboratory: Laboratory, token: str | None, run: str | None) -> bool:
+def _is_there(app_state: AppState, token: str | None, run: str | None) -> bool:
     try:
-        return bool(laboratory.workspace.run_folder(token or "", run or ""))
+        return bool(app_state.workspace.run_folder(token or "", run or ""))
     except InputError:
         return False
 
@@ -102,14 +102,14 @@ def _states(now: RunStatus | None) -> list[Any]:
     return [say(now), share, WHY.get(now.state, ""), *(gr.update(interactive=able[name]) for name in BUTTONS[:3])]
 
 
-def _contents(laboratory: Laboratory, token: str | None, run: str | None, now: RunStatus | None) -> list[Any]:
+def _contents(app_state: AppState, token: str | None, run: str | None, now: RunStatus | None) -> list[Any]:
     """Download, curves, result and log."""
     if now is None or token is None or run is None:
         return [gr.update(interactive=False, value=None), EMPTY, gr.update(visible=False), ""]
-    folder = laboratory.workspace.run_folder(token, run)
-    curves = training_curves(read_events(folder), laboratory.config(token, run).adapter.method)
-    ready = now.state in ("stopped", "finished") and laboratory.trained(token, run)
-    download = gr.update(interactive=ready, value=str(laboratory.packed(token, run)) if ready else None)
-    table = laboratory.result(token, run) if now.state == "finished" else None
+    folder = app_state.workspace.run_folder(token, run)
+    curves = training_curves(read_events(folder), app_state.config(token, run).adapter.method)
+    ready = now.state in ("stopped", "finished") and app_state.trained(token, run)
+    download = gr.update(interactive=ready, value=str(app_state.packed(token, run)) if ready else None)
+    table = app_state.result(token, run) if now.state == "finished" else None
     shown = gr.update(value=table, visible=table is not None)
     return [download, curves, shown, read_log(folder, 12)]

@@ -23,7 +23,7 @@ watch('value', show);
 """
 
 
-class Sentence(gr.HTML):
+class Message(gr.HTML):
     """A line of text, hidden while it is empty. `kind` is "error", "note" or "status"."""
 
     def __init__(self, value: str = "", *, kind: str = "note", **settings: Any):
@@ -71,7 +71,7 @@ def remember(context: Context, form: gr.BrowserState, fields: list[Any]) -> Any:
     return context.load(restore, form, fields, **QUIET)
 
 
-def telling(function: Callable[..., Any]) -> Callable[..., Any]:
+def show_errors(function: Callable[..., Any]) -> Callable[..., Any]:
     """Show what a person can cause as a message on the page (for API callers: as the error)."""
     if inspect.isgeneratorfunction(function):
 

@@ -5,7 +5,7 @@ from typer.testing import CliRunner
 
 from metalora import cli
 
-SMALL = ["--image-size", "8", "--max-queries", "40", "--batch", "16", "--device", "cpu"]
+SMALL = ["--image-size", "8", "--max-queries", "40", "--batch-size", "16", "--device", "cpu"]
 QUICK = [*SMALL, "--steps", "2", "--rank", "2"]
 COMPARE = ["compare", *QUICK, "--backbone", "resnet20", "--jobs", "1"]
 

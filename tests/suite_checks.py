@@ -17,14 +17,14 @@ def write_pictures(folder, count, seed=0):
 def assert_disjoint(suite):
     """No source picture serves two purposes, in whatever tasks."""
     together = [("train",), ("validation",), ("seen gallery", "unseen gallery"), ("seen query", "unseen query")]
-    rows = {side: set(examples.index.tolist()) for side, examples in suite.sides.items()}
-    groups = [set().union(*(rows.get(side, set()) for side in sides)) for sides in together]
+    rows = {split: set(examples.index.tolist()) for split, examples in suite.splits.items()}
+    groups = [set().union(*(rows.get(split, set()) for split in splits)) for splits in together]
     assert all(groups)
     assert all(not a & b for a, b in combinations(groups, 2))
 
 
 def assert_same(one, other):
-    assert one.names == other.names and one.sides.keys() == other.sides.keys()
-    for side, examples in one.sides.items():
+    assert one.names == other.names and one.splits.keys() == other.splits.keys()
+    for split, examples in one.splits.items():
         for field in ("index", "tasks", "labels"):
-            assert torch.equal(getattr(examples, field), getattr(other.sides[side], field))
+            assert torch.equal(getattr(examples, field), getattr(other.splits[split], field))

@@ -11,7 +11,7 @@ from packaging.requirements import Requirement
 from packaging.version import Version
 
 ROOT = Path(__file__).parents[1]
-SHORT = {"method": "metalora-cp", "rank": 2, "steps": 3, "batch": 8, "max_queries": 40}
+SHORT = {"method": "metalora-cp", "rank": 2, "steps": 3, "batch_size": 8, "max_queries": 40}
 
 
 def client(app):
@@ -55,7 +55,7 @@ def test_a_run_is_started_watched_and_belongs_to_its_session(app):
         ({"steps": 0}, "steps is 0"),
         ({"steps": 2_000_000}, "steps is 2,000,000: use a whole number from 0 to 1,000,000"),
         ({"start": "run:nobodys"}, "no such run of yours"),
-        ({"rate": None}, "learning rate is empty"),
+        ({"lr": None}, "learning rate is empty"),
         ({"visitor": "../../etc"}, "visitor's id"),
     ],
 )

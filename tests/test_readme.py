@@ -50,13 +50,13 @@ PARTS = ("breadth/corruptions", "primary/main", "primary/more", "primary/full", 
 @pytest.mark.parametrize("part", PARTS)
 def test_tables_of_studies_are_the_rows_in_assets(part):
     comparison = load_comparison(FOLDER / part / RESULTS)
-    found = comparison.summary.query("gallery == @comparison.primary").set_index(["method", "split", "k"])
+    found = comparison.summary.query("gallery == @comparison.primary").set_index(["method", "task_split", "k"])
     text = README if part == "primary/main" else ROWS
     table = text.split(f"`assets/results/{part}`.\n", 1)[1].split("\n\n")[0].strip().splitlines()[2:]
-    assert len(table) == len(comparison.config.arms)
+    assert len(table) == len(comparison.config.variants)
     for line in table:
         name, parameters, *cells = (cell.strip(" *`") for cell in line.strip("|").split("|"))
-        rows = [found.loc[(name, split, k)] for split in ("seen", "unseen") for k in (5, 10)]
+        rows = [found.loc[(name, task_split, k)] for task_split in ("seen", "unseen") for k in (5, 10)]
         assert cells == [format_percent(row["mean"], row["std"]) for row in rows], name
         counts = (rows[0]["static_parameters"], rows[0]["generator_parameters"])
         said = " + ".join(f"{count / 1000:.1f}" for count in counts if count)
@@ -77,13 +77,13 @@ def test_gains_of_the_overview_are_those_in_assets(part, line):
     assert int(seeds) == comparison.config.seeds
     gains = comparison.gains
     here = gains[(gains["k"] == comparison.config.ks[0]) & (gains["gallery"] == comparison.primary)]
-    found = here.set_index(["method", "split"])
-    method = {"named": "metalora-tr-named", "free": "metalora-tr"}[codes]
+    found = here.set_index(["method", "task_split"])
+    method = {"named": "metalora-tr-factors", "free": "metalora-tr"}[codes]
     endings = ("@1" if codes == "named" else "", "@8", "@all")
     assert set(cells) != {"–"}
     for ending, cell in zip(endings, cells, strict=True):
         if cell != "–":
-            pair = [found.loc[(method + ending, split)] for split in ("seen", "unseen")]
+            pair = [found.loc[(method + ending, task_split)] for task_split in ("seen", "unseen")]
             assert cell == " / ".join(
                 f"{100 * g['gain']:+.1f}{g['star']}".replace("*", "\\*").replace("n too small", "") for g in pair
             )
@@ -101,8 +101,10 @@ def test_alphabets_are_the_rows_in_assets():
         for kind, methods in parts.items():
             part = f"omniglot-{alphabet.replace(' ', '_').lower()}{kind}"
             comparison = load_comparison(FOLDER / "breadth" / part / RESULTS)
-            rows = comparison.summary.query("gallery == @comparison.primary and k == 5").set_index(["method", "split"])
+            rows = comparison.summary.query("gallery == @comparison.primary and k == 5").set_index(
+                ["method", "task_split"]
+            )
             for method in methods:
-                seen, unseen = (100 * rows.loc[(method, split), "mean"] for split in ("seen", "unseen"))
+                seen, unseen = (100 * rows.loc[(method, task_split), "mean"] for task_split in ("seen", "unseen"))
                 wanted.append(f"{seen:.1f} / {unseen:.1f}")
         assert [cell.strip() for cell in line.split("|")] == wanted, alphabet

@@ -9,9 +9,10 @@ from typing import Any
 from torch import nn
 
 from metalora.adapters.formats import MultiLoRA
-from metalora.adapters.methods import choices, method
-from metalora.util.checks import LARGEST_SEED, number, whole
-from metalora.util.errors import InputError
+from metalora.adapters.methods import method
+from metalora.util.checks import LARGEST_SEED, check_float, check_int
+from metalora.util.errors import InputError, choices
+from metalora.util.renamed import upgrade_settings
 
 
 def _patterns(name: str, value: object) -> tuple[str, ...]:
@@ -45,8 +46,10 @@ class AdapterConfig:
     hidden: int = 32  # width of the mapping net
     code: int = 16  # width of its code
     factors: tuple[int, ...] = ()  # values of each named factor: then the code names them, see `MappingNet`
-    spread: float | None = None  # of the last map's first weights; None: 0.1 where the code names factors, else 0.03
-    radius: float = 4.0  # that the length of a free code stays below, see `MappingNet`; 0: any length
+    head_init_std: float | None = (
+        None  # of the last map's first weights; None: 0.1 where the code names factors, else 0.03
+    )
+    code_norm_limit: float = 4.0  # that the length of a free code stays below, see `MappingNet`; 0: any length
     core: str = "generated"  # or "constant": one learned core for all images, the nested static control
     rank_pattern: Mapping[str, int] = field(default_factory=dict)  # regular expression → rank
     dropout: float = 0.0  # on the adapter's input, in training
@@ -62,19 +65,23 @@ class AdapterConfig:
             raise InputError(f"rank_pattern is {self.rank_pattern!r}: use a mapping from patterns to ranks.")
         object.__setattr__(self, "rank_pattern", dict(self.rank_pattern))
         _patterns("rank_pattern", self.rank_pattern)
-        whole("seed", self.seed, 0, LARGEST_SEED)
+        check_int("seed", self.seed, 0, LARGEST_SEED)
         ranks = {"rank": self.rank, **{f"rank_pattern[{key!r}]": r for key, r in self.rank_pattern.items()}}
         for name, value in {**ranks, "branches": self.branches, "hidden": self.hidden, "code": self.code}.items():
-            whole(name, value)
+            check_int(name, value)
         object.__setattr__(self, "factors", tuple(self.factors))
         for count in self.factors:
-            whole("factors", count, 2)
+            check_int("factors", count, 2)
         if self.alpha is not None:
-            number("alpha", self.alpha, lambda value: value > 0, "a positive number, or leave it out for scale 1")
-        if self.spread is not None:
-            number("spread", self.spread, lambda value: value >= 0, "a number of 0 or more, or leave it out")
-        number("dropout", self.dropout, lambda value: 0 <= value < 1, "a share from 0 to below 1")
-        number("radius", self.radius, lambda value: value >= 0, "a length above 0, or 0 for none")
+            check_float("alpha", self.alpha, lambda value: value > 0, "a positive number, or leave it out for scale 1")
+        if self.head_init_std is not None:
+            check_float(
+                "head_init_std", self.head_init_std, lambda value: value >= 0, "a number of 0 or more, or leave it out"
+            )
+        check_float("dropout", self.dropout, lambda value: 0 <= value < 1, "a share from 0 to below 1")
+        check_float(
+            "code_norm_limit", self.code_norm_limit, lambda value: value >= 0, "a length above 0, or 0 for none"
+        )
         if self.core not in ("generated", "constant"):
             raise InputError(f"core is {self.core!r}: use generated or constant.")
         if not isinstance(self.extractor, str | nn.Module):
@@ -86,20 +93,20 @@ class AdapterConfig:
         return method(self.method).generated and self.core == "generated"
 
     @property
-    def first_spread(self) -> float:
+    def initial_head_std(self) -> float:
         """Standard deviation of the last map's first weights.
 
         A code that names factors is at most 1 long for each of them. A free code is several times as long: at 0.1 its
         cores lie so far apart at first that most trainings on single images end below a constant core;
         at 0.01 short trainings are slow to leave it.
         """
-        return (0.1 if self.factors else 0.03) if self.spread is None else self.spread
+        return (0.1 if self.factors else 0.03) if self.head_init_std is None else self.head_init_std
 
-    def names(self, factors: tuple[int, ...]) -> bool:
+    def predicts(self, factors: tuple[int, ...]) -> bool:
         """Whether the code names factors of these numbers of values."""
         return bool(self.factors) and self.factors == factors
 
-    def must_fit(self, suite: str, factors: tuple[int, ...]) -> None:
+    def check_factors(self, suite: str, factors: tuple[int, ...]) -> None:
         """See that the code names the factors of a suite, if it names any.
 
         Args:
@@ -109,7 +116,7 @@ class AdapterConfig:
         Raises:
             InputError: it names others.
         """
-        if self.factors and not self.names(factors):
+        if self.factors and not self.predicts(factors):
             has = factors or "none"
             raise InputError(f"The adapter names factors of {self.factors} values, {suite} has {has}: set factors so.")
 
@@ -135,6 +142,7 @@ class AdapterConfig:
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "AdapterConfig":
         """The configuration with these values; an unknown field is an InputError."""
+        values = upgrade_settings(values)
         known = [f.name for f in fields(cls)]
         for name in values:
             if name not in known:

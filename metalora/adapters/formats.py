@@ -26,7 +26,7 @@ class LoRA:
 
     rank: int
     generated: ClassVar[bool] = False
-    spreads: ClassVar[bool] = True  # whether generated cores may differ from the neutral one at the start
+    random_core_init: ClassVar[bool] = True  # whether generated cores may differ from the neutral one at the start
 
     def fitted(self, outputs: int) -> "LoRA":
         """The format for a weight of so many outputs."""
@@ -100,7 +100,7 @@ class CP(LoRA):
     def core_shape(self) -> Shape:
         return (self.rank,)
 
-    def neutral_core(self) -> Tensor:
+    def identity_core(self) -> Tensor:
         """The core at which this is the static method: ones, (R)."""
         return torch.ones(self.rank)
 
@@ -130,7 +130,7 @@ class TR(LoRA):
     def core_shape(self) -> Shape:
         return (self.rank, self.rank)
 
-    def neutral_core(self) -> Tensor:
+    def identity_core(self) -> Tensor:
         """The core at which this is R parallel LoRAs: the identity, (R, R)."""
         return torch.eye(self.rank)
 
@@ -173,7 +173,7 @@ class FiLM(LoRA):
 
     outputs: int = 0
     generated: ClassVar[bool] = True
-    spreads: ClassVar[bool] = False  # nothing else makes the update 0 at the start
+    random_core_init: ClassVar[bool] = False  # nothing else makes the update 0 at the start
 
     def fitted(self, outputs: int) -> "FiLM":
         return replace(self, outputs=outputs)
@@ -182,7 +182,7 @@ class FiLM(LoRA):
     def core_shape(self) -> Shape:
         return (2, self.outputs)
 
-    def neutral_core(self) -> Tensor:
+    def identity_core(self) -> Tensor:
         """No change: γ and β are 0, (2, O)."""
         return torch.zeros(self.core_shape)
 

@@ -38,7 +38,7 @@ class Adapter(nn.Module):
         """A and B in the format's index order, with every static scale folded in."""
         return self.format.factors(dict(self.named_parameters(recurse=False)), self.scale)
 
-    def meet(self, z: Tensor, up: Tensor, core: Tensor | None) -> tuple[Tensor, Tensor]:
+    def apply_core(self, z: Tensor, up: Tensor, core: Tensor | None) -> tuple[Tensor, Tensor]:
         """Apply the core where that costs less: to the narrow activations, or to the weight behind them.
 
         Args:
@@ -231,7 +231,7 @@ class AdaptedLinear(AdaptedLayer):
         narrow = F.linear if torch.compiler.is_compiling() else _Narrow.apply
         z = narrow(x.to(out.dtype), format.down(factors["A"]).to(out.dtype))
         z = z.view(samples, len(x) // max(1, samples), z.shape[-1])
-        return add_product(out, *self.adapter.meet(z, format.up(factors["B"]), core))
+        return add_product(out, *self.adapter.apply_core(z, format.up(factors["B"]), core))
 
 
 class AdaptedConv2d(AdaptedLayer):
@@ -248,7 +248,7 @@ class AdaptedConv2d(AdaptedLayer):
         narrow = z.unflatten(1, (groups, -1)).flatten(3).transpose(2, 3).flatten(1, 2)
         up = format.up(factors["B"])
         gain = getattr(self.base, "gain", None)  # of a BatchNorm that is folded into the base
-        narrow, weight = self.adapter.meet(narrow, up if gain is None else up * gain, core)
+        narrow, weight = self.adapter.apply_core(narrow, up if gain is None else up * gain, core)
         if groups == 1:
             return add_product(out, narrow, weight)
         product = narrow.unflatten(1, (groups, -1)) @ weight.unflatten(-1, (groups, -1)).movedim(2, 1)

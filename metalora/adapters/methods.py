@@ -1,11 +1,9 @@
 """The registry of compared methods: one entry each, with its paper."""
 
-import difflib
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 from metalora.adapters.formats import CP, TR, FiLM, Full, LoRA, MultiLoRA
-from metalora.util.errors import InputError
+from metalora.util.errors import InputError, choices
 
 
 @dataclass(frozen=True)
@@ -49,12 +47,3 @@ def method(name: str) -> Method:
     if name not in known:
         raise InputError(f"Unknown method {name!r}: use {choices(name, known)}.")
     return known[name]
-
-
-def choices(name: str, known: Iterable[str], most: int = 8) -> str:
-    """The known names in one phrase, near misses of `name` first."""
-    known = list(known)
-    near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
-    listed = (near + [other for other in known if other not in near])[:most]
-    more = f" or one of {len(known) - most} more" if len(known) > most else ""
-    return ", ".join(listed) + more

@@ -10,8 +10,8 @@ from torch import nn
 
 from metalora.adapters.config import AdapterConfig
 from metalora.adapters.formats import TR, largest_family, largest_rank
-from metalora.adapters.methods import choices, method
-from metalora.util.errors import InputError, LayersLeftOut
+from metalora.adapters.methods import method
+from metalora.util.errors import InputError, LayersLeftOut, choices
 
 # These read their linears' weights instead of calling them: an adapter there would do nothing.
 READ_NOT_CALLED = (nn.MultiheadAttention, nn.TransformerEncoderLayer)

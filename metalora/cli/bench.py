@@ -10,7 +10,7 @@ from metalora.cli.options import OUTPUT, Flag, Many, Option, Text, Whole, settin
 BENCH = "experiments/bench:BenchConfig"
 OPTIONS = {
     "model": Option(Many, "Bundled backbone or timm name, with random weights; repeatable.", BENCH, "models"),
-    "batch": Option(list[int] | None, "Images of a pass; repeatable.", BENCH, "batches"),
+    "batch_size": Option(list[int] | None, "Images of a pass; repeatable.", BENCH, "batches"),
     "rounds": Option(Whole, "Times that everything is measured, in turns.", BENCH),
     "threads": Option(Whole, "Threads of the processor; left out: as torch has it.", BENCH),
     "device": Option(Text, "auto, cuda, mps or cpu.", BENCH),
@@ -35,7 +35,7 @@ def bench(
     """
     from metalora.experiments.bench import QUICK, BenchConfig, machine, run_bench
 
-    plural = {"model": "models", "batch": "batches"}
+    plural = {"model": "models", "batch_size": "batches"}
     values = {plural.get(name, name): value for name, value in given.items() if name != "json"}
     config = settings(BenchConfig, values, base=QUICK if quick else None)
     rows: list[dict[str, Any]] = []
@@ -44,7 +44,7 @@ def bench(
         bar.tell(0, total, config.models[0])
         for done, measured in enumerate(run_bench(config), 1):
             rows += measured.rows
-            bar.tell(done, total, f"{measured.model}, batch {measured.batch}", line=True)
+            bar.tell(done, total, f"{measured.model}, batch {measured.batch_size}", line=True)
     write_json(given.get("json"), {**machine(config), "rows": rows})
     _tell(rows)
 
@@ -54,8 +54,8 @@ def _tell(rows: list[dict[str, Any]]) -> None:
     from rich.table import Table
 
     columns = {"ms": ".1f", "ms_iqr": ".1f", "ratio_to_plain": ".2f", "ratio_to_peft": ".2f", "peak_mb": ".0f"}
-    for model, batch in dict.fromkeys((row["model"], row["batch"]) for row in rows):
-        own = [row for row in rows if (row["model"], row["batch"]) == (model, batch)]
+    for model, batch in dict.fromkeys((row["model"], row["batch_size"]) for row in rows):
+        own = [row for row in rows if (row["model"], row["batch_size"]) == (model, batch)]
         first = own[0]
         title = f"{model}, {first['image_size']} pixels, batch {batch}, {first['precision']} on {first['device']}"
         table = Table(title=title, title_justify="left")

@@ -59,7 +59,7 @@ def compare(
 
     What is finished is kept under --out, and the same command goes on with what is missing.
     """
-    from metalora.experiments.runner import CELLS, count_cells, read_comparison, run_comparison
+    from metalora.experiments.runner import JOBS, count_jobs, read_comparison, run_comparison
     from metalora.models.saving import check_folder
     from metalora.util.errors import InputError
 
@@ -67,12 +67,12 @@ def compare(
         raise InputError(f"--jobs is {jobs}: use 1 or more.")
     config = comparison_settings(given)
     folder = out or Path("results") / re.sub(r"[^\w.-]+", "-", config.suite.name).strip("-")
-    check_folder(folder, owned=(CELLS,))
+    check_folder(folder, owned=(JOBS,))
     suite, notes = check("Reading pictures", config)
     done = 0
     try:
-        for cell in follow("Training", run_comparison(config, folder, jobs=jobs), folder, count_cells(config)):
-            done = cell.done
+        for job in follow("Training", run_comparison(config, folder, n_jobs=jobs), folder, count_jobs(config)):
+            done = job.done
     except KeyboardInterrupt as error:
         raise leave(f"Stopped: {done} finished trainings are kept, the same command goes on.", 1) from error
     _tell(read_comparison(config, folder, suite.primary, notes), folder, given.get("json"))

@@ -26,7 +26,7 @@ def embed(
     **given: Any,
 ) -> None:
     """Write embeddings of pictures, or of a suite's images (all but the training images)."""
-    from metalora.evaluation.embedding import Protocol
+    from metalora.evaluation.embedding import EmbedConfig
     from metalora.inspection.user_images import code_pictures, embed_pictures
     from metalora.util.errors import InputError
 
@@ -37,11 +37,11 @@ def embed(
     if given.get("set_size", 1) < 1:
         raise InputError(f"--set-size is {given['set_size']}: use 1 or more.")
     out = checked_file(out, ".npz")
-    protocol = settings(Protocol, given, **({"set_size": None} if pool else {}))
+    embed_config = settings(EmbedConfig, given, **({"set_size": None} if pool else {}))
     model = load_adapter(adapter, given) if adapter else load_original(backbone, given)
     pictures = read_images(model, images, given)
-    features = embed_pictures(model, pictures, protocol)
-    codes = code_pictures(model, pictures, protocol)
+    features = embed_pictures(model, pictures, embed_config)
+    codes = code_pictures(model, pictures, embed_config)
     write_embeddings(out, pictures.known, features.numpy(), None if codes is None else codes.numpy())
     written = [str(out), str(out.with_suffix(".csv"))]
     skipped = [list(pair) for pair in pictures.skipped]

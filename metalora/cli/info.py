@@ -114,7 +114,7 @@ def describe_all() -> dict[str, Any]:
     import torch
 
     from metalora.adapters.methods import METHODS
-    from metalora.experiments.rows import CONTROLS, DEFAULT
+    from metalora.experiments.variants import CONTROLS, DEFAULT
     from metalora.models.backbones import BUNDLED
     from metalora.suites import SUITES
     from metalora.util.device import pick_device

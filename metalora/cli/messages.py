@@ -21,11 +21,13 @@ from metalora.util.errors import InputError
 SECONDS_BETWEEN_LINES = 10  # where progress goes to a file
 MOST_NAMED = 5
 SHORT = 30  # letters of a cell that is never broken into lines
-NO_MEMORY = "Memory ran out: lower --batch, --image-size or --jobs, choose a smaller backbone, or another --device."
+NO_MEMORY = (
+    "Memory ran out: lower --batch-size, --image-size or --jobs, choose a smaller backbone, or another --device."
+)
 
 
 @contextlib.contextmanager
-def told() -> Iterator[None]:
+def exit_on_error() -> Iterator[None]:
     """Turn what a person can cause into one sentence and an exit code; warnings into notes."""
     with warnings.catch_warnings():
         # joblib takes the features that a process keeps for a leak, and begins a new process: nothing is lost.
@@ -53,7 +55,7 @@ class Bar:
     """Progress on stderr: a live bar in a terminal, now and then a line in a file."""
 
     def __init__(self, title: str):
-        self.title, self.console, self.told = title, Console(stderr=True), 0.0
+        self.title, self.console, self.exit_on_error = title, Console(stderr=True), 0.0
         self.live = Progress(
             TextColumn("{task.description}"),
             BarColumn(),
@@ -77,8 +79,8 @@ class Bar:
         """Show how far it is; `line`: this is worth a line of its own where there is no terminal."""
         self.live.update(self.task, completed=done, total=total, said=said)
         now = time.monotonic()
-        if self.live.disable and (line or now - self.told > SECONDS_BETWEEN_LINES or done == total):
-            self.told = now
+        if self.live.disable and (line or now - self.exit_on_error > SECONDS_BETWEEN_LINES or done == total):
+            self.exit_on_error = now
             typer.echo(f"{self.title} {done}{f'/{total}' if total else ''}  {said}".rstrip(), err=True)
 
     def reading(self, done: int, total: int | None) -> None:

@@ -14,7 +14,7 @@ from typing import Annotated, Any, TypeVar
 
 import typer
 
-from metalora.cli.messages import told
+from metalora.cli.messages import exit_on_error
 from metalora.util.errors import InputError
 
 Settings = TypeVar("Settings")
@@ -60,7 +60,7 @@ def default(home: str, name: str) -> Any:
 
 ADAPTER, TRAINING = "adapters/config:AdapterConfig", "training/config:TrainingConfig"
 SUITE, COMPARISON = "suites/config:SuiteConfig", "experiments/config:ComparisonConfig"
-PROTOCOL, RUN = "evaluation/embedding:Protocol", "runs/run_config:RunConfig"
+PROTOCOL, RUN = "evaluation/embedding:EmbedConfig", "runs/run_config:RunConfig"
 PANELS = {ADAPTER: "Adapter", SUITE: "Suite", TRAINING: "Training", PROTOCOL: "Computing"}
 Many, Text, Number, Whole, Flag = list[str] | None, str | None, float | None, int | None, bool | None
 
@@ -77,8 +77,8 @@ ADAPTER_OPTIONS = {
     "factors": Option(
         list[int] | None, "Values of a factor that the code names, such as 4 rotations; repeatable.", ADAPTER
     ),
-    "spread": Option(Number, "Deviation of the mapping net's last weights at first.", ADAPTER),
-    "radius": Option(Number, "Length that a free code stays below; 0: any.", ADAPTER),
+    "head_init_std": Option(Number, "Deviation of the mapping net's last weights at first.", ADAPTER),
+    "code_norm_limit": Option(Number, "Length that a free code stays below; 0: any.", ADAPTER),
     "core": Option(Text, "generated for each image, or one constant core for all.", ADAPTER),
     "rank_pattern": Option(Many, "REGEX=RANK: the rank of layers whose name matches; repeatable.", ADAPTER),
     "dropout": Option(Number, "Dropout on the adapter's input, in training.", ADAPTER),
@@ -96,20 +96,22 @@ SUITE_OPTIONS = {
         names=("--development",),
     ),
     "max_queries": Option(Whole, "The most images of each query side.", SUITE),
-    "train_pictures": Option(Whole, "The most training pictures of each class; left out: all.", SUITE),
+    "max_train_images": Option(Whole, "The most training pictures of each class; left out: all.", SUITE),
     "download": Option(Flag, "Fetch data and weights that are not here.", SUITE, names=("--download",)),
 }
 TRAINING_OPTIONS = {
     "steps": Option(Whole, "Training steps.", TRAINING),
-    "batch": Option(Whole, "Images of a step.", TRAINING),
-    "rate": Option(Number, "Learning rate of adapters and head.", TRAINING),
-    "mapping_rate": Option(Number, "The mapping net's rate, as a multiple of --rate.", TRAINING),
+    "batch_size": Option(Whole, "Images of a step.", TRAINING),
+    "lr": Option(Number, "Learning rate of adapters and head.", TRAINING),
+    "mapping_lr_scale": Option(Number, "The mapping net's rate, as a multiple of --lr.", TRAINING),
     "set_size": Option(Whole, "Images of one task that share a core.", TRAINING),
-    "name_factors": Option(Number, "Weight of naming the suite's factors, where --factors says so.", TRAINING),
-    "told": Option(Number, "Share of the sets that get the core of their true factors.", TRAINING),
-    "neutral": Option(Number, "Share of single images that get the neutral core, for a free code.", TRAINING),
-    "neutral_sets": Option(Number, "Share of sets that get the neutral core, for a free code.", TRAINING),
-    "clip": Option(Number, "Largest norm of the gradient.", TRAINING),
+    "factor_loss_weight": Option(Number, "Weight of naming the suite's factors, where --factors says so.", TRAINING),
+    "teacher_forcing_ratio": Option(Number, "Share of the sets that get the core of their true factors.", TRAINING),
+    "identity_core_prob": Option(
+        Number, "Share of single images that get the neutral core, for a free code.", TRAINING
+    ),
+    "identity_core_prob_sets": Option(Number, "Share of sets that get the neutral core, for a free code.", TRAINING),
+    "max_grad_norm": Option(Number, "Largest norm of the gradient.", TRAINING),
     "validate_every": Option(Whole, "Steps between validations; 0: at the end only.", TRAINING),
     "precision": Option(Text, "float32 or bfloat16.", TRAINING),
     "device": Option(Text, "auto, cuda, mps or cpu.", TRAINING),
@@ -117,9 +119,9 @@ TRAINING_OPTIONS = {
     "seed": Option(Whole, "Decides splits, initial values and order of images.", TRAINING),
 }
 COMPUTING_OPTIONS = {
-    name: Option(Whole if name == "batch" else Text, text, PROTOCOL)
+    name: Option(Whole if name == "batch_size" else Text, text, PROTOCOL)
     for name, text in (
-        ("batch", "Images at a time."),
+        ("batch_size", "Images at a time."),
         ("device", "auto, cuda, mps or cpu."),
         ("precision", "float32 or bfloat16."),
     )
@@ -151,7 +153,7 @@ def verb(app: typer.Typer, name: str, function: Callable[..., None], *groups: Ma
     @functools.wraps(function)
     def run(**values: Any) -> None:
         given = {key: value for key, value in values.items() if key not in shared_names or value not in (None, [])}
-        with told():
+        with exit_on_error():
             _check_json(given.get("json"))
             function(**given)
 

@@ -22,7 +22,7 @@ def check(title: str, config: Any) -> tuple[Any, list[str]]:
     return suite, [*notes, *([skipped_note(suite.skipped)] if suite.skipped else [])]
 
 
-def follow(title: str, cells: Iterator[Any], folder: Path, total: int) -> Iterator[Any]:
+def follow(title: str, jobs: Iterator[Any], folder: Path, total: int) -> Iterator[Any]:
     """Hand on what `run_comparison` yields, with a line for each, and in between how far the running ones are.
 
     Args:
@@ -32,12 +32,12 @@ def follow(title: str, cells: Iterator[Any], folder: Path, total: int) -> Iterat
     with (
         _ended_like_interrupted(),
         Bar(title) as bar,
-        contextlib.closing(cells),
+        contextlib.closing(jobs),
         _Looking(bar, folder, total) as looking,
     ):
-        for cell in cells:
-            yield cell  # whoever counts has it, should the telling be interrupted
-            looking.ended(cell)
+        for job in jobs:
+            yield job  # whoever counts has it, should the telling be interrupted
+            looking.ended(job)
 
 
 @contextlib.contextmanager
@@ -72,12 +72,12 @@ class _Looking(threading.Thread):
         self.over.set()
         self.join()
 
-    def ended(self, cell: Any) -> None:
+    def ended(self, job: Any) -> None:
         """A training has ended."""
         with self.lock:
-            self.done = cell.done
-            self.ran += cell.ran
-            self.bar.tell(cell.done, cell.total, f"{time_left(cell.seconds_left)}  {cell.name}", line=True)
+            self.done = job.done
+            self.ran += job.ran
+            self.bar.tell(job.done, job.total, f"{time_left(job.seconds_left)}  {job.name}", line=True)
 
     def run(self) -> None:
         from metalora.experiments.runner import under_way

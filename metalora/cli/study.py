@@ -41,18 +41,17 @@ def study(
     """
     from rich.console import Console
 
-    from metalora.adapters.methods import choices
     from metalora.experiments.comparison import RESULTS
     from metalora.experiments.gain_map import gain_map
     from metalora.experiments.results import FOLDER, load_comparison
-    from metalora.experiments.runner import count_cells
+    from metalora.experiments.runner import count_jobs
     from metalora.experiments.studies import STUDIES, log_final, read_map, run_part, settings, stored_results
     from metalora.experiments.studies import study as find
     from metalora.experiments.table_writers import to_terminal
     from metalora.plots import draw
     from metalora.plots.gain_curves import gain_map as gain_figure
-    from metalora.util.checks import whole
-    from metalora.util.errors import InputError
+    from metalora.util.checks import check_int
+    from metalora.util.errors import InputError, choices
 
     if name is None:
         rows = [[key, ", ".join(found.parts), found.question] for key, found in STUDIES.items()]
@@ -64,7 +63,7 @@ def study(
             raise InputError(f"The study {name} has no part {chosen!r}: use {choices(chosen, known)}.")
     for count, value in (("seeds", seeds), ("jobs", jobs)):
         if value is not None:
-            whole(count, value)
+            check_int(count, value)
     kind = "final" if final else "development"
     folder = out or (FOLDER if final else Path("results/development"))
     if figure is not None:
@@ -90,8 +89,8 @@ def study(
     try:
         for key, config in parts.items():
             own = work / kind / name / key
-            cells = run_part(config, folder / name / key, own, suites[key].primary, jobs, notes[key])
-            for _ in follow(f"{name}, {key}", cells, own, count_cells(config)):
+            jobs = run_part(config, folder / name / key, own, suites[key].primary, jobs, notes[key])
+            for _ in follow(f"{name}, {key}", jobs, own, count_jobs(config)):
                 pass  # it tells
     except KeyboardInterrupt as error:
         raise leave("Stopped: finished trainings are kept, the same command goes on.", 1) from error

@@ -109,7 +109,7 @@ def execute(run: Any) -> None:
                     step = event
                     validated = "validation" in event.metrics
                     bar.tell(event.step, event.steps, _say(event), line=validated)
-                    if asked() or run.stop_asked:
+                    if asked() or run.stop_requested:
                         events.close()  # saves, while a signal that comes with the word to stop is held back
                         raise KeyboardInterrupt
                     event = next(events, None)
@@ -142,8 +142,8 @@ def watch(run: Any) -> Any:
 
 def _say(event: Any) -> str:
     metrics = "  ".join(f"{name} {value:.3f}" for name, value in event.metrics.items())
-    rates = "  ".join(f"{name} {rate:.1e}" for name, rate in event.rates.items() if name != "head")
-    return f"{time_left(event.seconds_left)}  {metrics}  rates {rates}  {event.images_per_second:.0f} images/s"
+    lrs = "  ".join(f"{name} {lr:.1e}" for name, lr in event.lrs.items() if name != "head")
+    return f"{time_left(event.seconds_left)}  {metrics}  rates {lrs}  {event.images_per_second:.0f} images/s"
 
 
 @contextlib.contextmanager
@@ -167,7 +167,7 @@ def tell_result(run: Any, json: Path | None) -> None:
     """Print a finished run's accuracies."""
     result = run.result
     write_json(json, {"run": str(run.folder), **result})
-    rows = [(row["split"], row["gallery"], row["k"], f"{100 * row['accuracy']:.1f}") for row in result["rows"]]
+    rows = [(row["task_split"], row["gallery"], row["k"], f"{100 * row['accuracy']:.1f}") for row in result["rows"]]
     title = f"{result['method']} on {result['backbone']}, {result['suite']}: k-NN accuracy in %"
     tell_table(title, ("tasks", "gallery", "K", "accuracy"), rows)
     for note in result["notes"]:

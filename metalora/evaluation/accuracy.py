@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import Tensor
 
-from metalora.evaluation.embedding import Protocol, embed
+from metalora.evaluation.embedding import EmbedConfig, embed
 from metalora.evaluation.feature_cache import FeatureCache
 from metalora.evaluation.knn import knn_predict, knn_routed, knn_within
 from metalora.models.adapted_model import AdaptedModel
@@ -15,7 +15,7 @@ from metalora.util.checks import check_ks
 from metalora.util.errors import InputError
 
 GALLERIES = ("pooled", "within")
-SideFeatures = Callable[[str], Tensor]
+SplitFeatures = Callable[[str], Tensor]
 
 
 def predict(
@@ -25,7 +25,7 @@ def predict(
     gallery_features: Tensor,
     ks: Sequence[int],
     kind: str,
-    protocol: Protocol | None = None,
+    embed_config: EmbedConfig | None = None,
 ) -> dict[int, Tensor]:
     """Predicted labels (Q,) for every K.
 
@@ -36,8 +36,8 @@ def predict(
         protocol: how they were embedded; where its use is "routed", sets of queries search near sets of the pooled
             gallery only.
     """
-    if kind == "pooled" and protocol is not None and protocol.use == "routed":
-        sets = protocol.sets(queries), protocol.sets(gallery)
+    if kind == "pooled" and embed_config is not None and embed_config.set_use == "routed":
+        sets = embed_config.sets(queries), embed_config.sets(gallery)
         share = len(gallery) // len(gallery.tasks.unique())
         return knn_routed(features, sets[0], gallery_features, sets[1], gallery.labels, ks, share)
     if kind == "pooled":
@@ -50,28 +50,34 @@ def accuracy(predictions: Tensor, queries: Examples) -> float:
     return (predictions == queries.labels).double().mean().item()
 
 
-def embedded_sides(
-    model: AdaptedModel, suite: Suite, protocol: Protocol, features: FeatureCache | None = None
-) -> SideFeatures:
+def embed_splits(
+    model: AdaptedModel, suite: Suite, embed_config: EmbedConfig, features: FeatureCache | None = None
+) -> SplitFeatures:
     """Embeddings of the suite's sides: name → (N, D), computed when a side is first asked for, then kept."""
-    return functools.cache(lambda side: embed(model, suite.sides[side], protocol, features, suite.levels))
+    return functools.cache(
+        lambda split: embed(model, suite.splits[split], embed_config, features, suite.factor_indices)
+    )
 
 
-def validation_accuracy(suite: Suite, features: SideFeatures, k: int = 5, protocol: Protocol | None = None) -> float:
+def validation_accuracy(
+    suite: Suite, features: SplitFeatures, k: int = 5, embed_config: EmbedConfig | None = None
+) -> float:
     """k-NN accuracy of validation images of seen tasks against the seen tasks' gallery.
 
     Args:
         k: or as many images as the smallest gallery has.
     """
-    queries, gallery = suite.sides["validation"], suite.sides["seen gallery"]
+    queries, gallery = suite.splits["validation"], suite.splits["seen gallery"]
     tasks = gallery.tasks.bincount(minlength=len(suite.tasks))[queries.tasks.unique()]
     k = min(k, len(gallery) if suite.primary == "pooled" else int(tasks.min()))
-    found = predict(queries, features("validation"), gallery, features("seen gallery"), [k], suite.primary, protocol)
+    found = predict(
+        queries, features("validation"), gallery, features("seen gallery"), [k], suite.primary, embed_config
+    )
     return accuracy(found[k], queries)
 
 
 def measure(
-    suite: Suite, features: SideFeatures, ks: Sequence[int], protocol: Protocol | None = None
+    suite: Suite, features: SplitFeatures, ks: Sequence[int], embed_config: EmbedConfig | None = None
 ) -> Iterator[tuple[dict[str, Any], Examples, Tensor]]:
     """Classify the queries of seen and unseen tasks, on both galleries, for every K.
 
@@ -80,16 +86,16 @@ def measure(
         protocol: as in `predict`.
 
     Yields:
-        Which it is ("split", "gallery", "k"), the queries, and their predicted labels (Q,).
+        Which it is ("task_split", "gallery", "k"), the queries, and their predicted labels (Q,).
     """
-    for split in ("seen", "unseen"):
-        if f"{split} query" not in suite.sides:
+    for task_split in ("seen", "unseen"):
+        if f"{task_split} query" not in suite.splits:
             continue
-        queries, gallery = suite.sides[f"{split} query"], suite.sides[f"{split} gallery"]
-        pair = features(f"{split} query"), features(f"{split} gallery")
+        queries, gallery = suite.splits[f"{task_split} query"], suite.splits[f"{task_split} gallery"]
+        pair = features(f"{task_split} query"), features(f"{task_split} gallery")
         for kind in GALLERIES:
-            for k, predicted in predict(queries, pair[0], gallery, pair[1], ks, kind, protocol).items():
-                yield {"split": split, "gallery": kind, "k": k}, queries, predicted
+            for k, predicted in predict(queries, pair[0], gallery, pair[1], ks, kind, embed_config).items():
+                yield {"task_split": task_split, "gallery": kind, "k": k}, queries, predicted
 
 
 def check_galleries(suite: Suite, ks: Sequence[int]) -> list[str]:
@@ -100,12 +106,12 @@ def check_galleries(suite: Suite, ks: Sequence[int]) -> list[str]:
     """
     check_ks(ks)
     notes, k = [], max(ks)
-    for split in ("seen", "unseen"):
-        side = f"{split} gallery"
-        if side not in suite.sides:
+    for task_split in ("seen", "unseen"):
+        split = f"{task_split} gallery"
+        if split not in suite.splits:
             continue
-        gallery = suite.sides[side]
-        for task in suite.sides[f"{split} query"].tasks.unique().tolist():
+        gallery = suite.splits[split]
+        for task in suite.splits[f"{task_split} query"].tasks.unique().tolist():
             count = int((gallery.tasks == task).sum())
             if not count:
                 raise InputError(f"Task {suite.tasks[task]!r} has queries and no image in the gallery: add pictures.")
@@ -116,5 +122,5 @@ def check_galleries(suite: Suite, ks: Sequence[int]) -> list[str]:
                 )
         smallest = int(gallery.labels.bincount()[gallery.labels.unique()].min())
         if smallest < k:
-            notes.append(f"The {side} has classes of {smallest} images, fewer than K = {k}: their votes are diluted.")
+            notes.append(f"The {split} has classes of {smallest} images, fewer than K = {k}: their votes are diluted.")
     return notes

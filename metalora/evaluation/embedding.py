@@ -8,7 +8,7 @@ from torch import Tensor
 from metalora.evaluation.batchnorm_adaptation import embed_renormalised
 from metalora.evaluation.feature_cache import FeatureCache
 from metalora.models.adapted_model import AdaptedModel
-from metalora.models.mapping_net import pool_by_group
+from metalora.models.mapping_net import mean_by_group
 from metalora.suites.suite import Examples
 from metalora.util.device import autocast, pick_device
 from metalora.util.errors import InputError
@@ -16,24 +16,24 @@ from metalora.util.seeding import generator
 
 
 @dataclass(frozen=True)
-class Protocol:
+class EmbedConfig:
     """How images are embedded.
 
     Attributes:
         set_size: images of one task and side that share a core; None: all of them.
         shuffled: every image gets the code of another one of its side (a control).
         use: what a static method makes of a set: its features are "standardised" together, its BatchNorm layers are
-            "renormalised" with the set's own statistics, its search is "routed" to the gallery sets of nearest mean, or
-            its shift is "undone" as far as a reader of factors tells it from the set.
+            "bn-adapted" with the set's own statistics, its search is "routed" to the gallery sets of nearest mean, or
+            its shift is "inverted" as far as a reader of factors tells it from the set.
         told: every image gets the core of its task's true factors (a ceiling).
     """
 
     set_size: int | None = 1
     shuffled: bool = False
-    use: str | None = None
-    told: bool = False
+    set_use: str | None = None
+    oracle: bool = False
     seed: int = 0
-    batch: int = 128
+    batch_size: int = 128
     device: str = "auto"
     precision: str = "float32"
 
@@ -68,9 +68,9 @@ def draw_sets(tasks: Tensor, size: int | None, rng: torch.Generator) -> Tensor:
 def embed(
     model: AdaptedModel,
     examples: Examples,
-    protocol: Protocol | None = None,
+    embed_config: EmbedConfig | None = None,
     features: FeatureCache | None = None,
-    levels: Tensor | None = None,
+    factor_indices: Tensor | None = None,
 ) -> Tensor:
     """Embeddings of all examples, (N, D), float32 on the CPU.
 
@@ -81,16 +81,16 @@ def embed(
     Raises:
         InputError: shuffled cores of a method that generates none, or nothing to renormalise.
     """
-    protocol = protocol or Protocol()
-    device = pick_device(protocol.device)
+    embed_config = embed_config or EmbedConfig()
+    device = pick_device(embed_config.device)
     model.to(device).eval()
     generates = model.config.generates
-    if protocol.shuffled and not generates:
+    if embed_config.shuffled and not generates:
         raise InputError(f"{model.config.method} generates no cores that could be shuffled: use another method.")
-    sets = protocol.sets(examples)
-    if protocol.use == "renormalised":
+    sets = embed_config.sets(examples)
+    if embed_config.set_use == "bn-adapted":
         return embed_renormalised(model, examples, sets, device)
-    chunks = list(examples.chunks(protocol.batch))
+    chunks = list(examples.chunks(embed_config.batch_size))
     codes = None
 
     def read(chunk: Examples, images: Tensor) -> Tensor | None:
@@ -106,24 +106,24 @@ def embed(
             return model(images, cores=model.cores(part))
         return model(images, features=read(chunk, images))
 
-    with autocast(device, protocol.precision):
-        if protocol.told:
-            codes = model.mapping.told(levels[examples.tasks].to(device))
-        elif generates and (protocol.shuffled or protocol.set_size != 1):
+    with autocast(device, embed_config.precision):
+        if embed_config.oracle:
+            codes = model.mapping.factor_codes(factor_indices[examples.tasks].to(device))
+        elif generates and (embed_config.shuffled or embed_config.set_size != 1):
             codes = torch.cat([code(chunk) for chunk in chunks])
             codes = model.mapping.pool(codes, sets)
-            if protocol.shuffled:
-                order = torch.randperm(len(codes), generator=generator(protocol.seed, 1))
+            if embed_config.shuffled:
+                order = torch.randperm(len(codes), generator=generator(embed_config.seed, 1))
                 codes = codes[order.to(device)]
-        parts = codes.split(protocol.batch) if codes is not None else [None] * len(chunks)
+        parts = codes.split(embed_config.batch_size) if codes is not None else [None] * len(chunks)
         embeddings = torch.cat(
             [embedding(chunk, part).float().cpu() for chunk, part in zip(chunks, parts, strict=True)]
         )
-    return standardise_sets(embeddings, sets) if protocol.use == "standardised" else embeddings
+    return standardise_sets(embeddings, sets) if embed_config.set_use == "standardised" else embeddings
 
 
 def standardise_sets(features: Tensor, sets: Tensor, epsilon: float = 1e-6) -> Tensor:
     """Every set's features shifted and scaled to mean 0 and deviation 1, channel by channel. (N, D)."""
-    mean = pool_by_group(features, sets)
-    deviation = pool_by_group((features - mean).square(), sets).add(epsilon).sqrt()
+    mean = mean_by_group(features, sets)
+    deviation = mean_by_group((features - mean).square(), sets).add(epsilon).sqrt()
     return (features - mean) / deviation

@@ -57,7 +57,7 @@ class FeatureCache:
         return features
 
     @property
-    def spared(self) -> float:
+    def seconds_saved(self) -> float:
         """Seconds that kept features have spared so far, at the pace at which they are computed."""
         return self.known * self.seconds / max(1, self.computed)
 

@@ -24,7 +24,7 @@ from metalora.adapters.config import AdapterConfig
 from metalora.models.adapt import adapt
 from metalora.models.adapted_model import AdaptedModel
 from metalora.models.backbones import Backbone, load_backbone
-from metalora.util.checks import whole
+from metalora.util.checks import check_int
 from metalora.util.compiling import compiled
 from metalora.util.device import autocast, device_name, pick_device
 from metalora.util.errors import InputError
@@ -59,17 +59,17 @@ class BenchConfig:
 
     def __post_init__(self) -> None:
         for batch in self.batches:
-            whole("batch", batch)
-        whole("rounds", self.rounds)
+            check_int("batch_size", batch)
+        check_int("rounds", self.rounds)
         if self.threads is not None:
-            whole("threads", self.threads)
+            check_int("threads", self.threads)
         if importlib.util.find_spec("peft") is None:
             raise InputError("The package peft, which is measured beside, is not here: pip install .[bench]")
 
 
 QUICK = BenchConfig(models=("resnet18",), batches=(32,), rounds=4)
 
-Arm = tuple[str, str]  # variant and pass
+Variant = tuple[str, str]  # variant and pass
 Parts = tuple[Callable, Callable[[Callable], Any]]  # a network, and what is done with it
 
 
@@ -86,14 +86,14 @@ class Measured:
     """One model at one batch size: a row per variant and pass."""
 
     model: str
-    batch: int
+    batch_size: int
     rows: tuple[dict[str, Any], ...]
 
 
 def run_bench(config: BenchConfig) -> Iterator[Measured]:
     """Measure model by model, batch by batch, yielding after each.
 
-    Rows have "model", "image_size", "batch", "device", "precision", "variant", "pass" ("forward", "generate",
+    Rows have "model", "image_size", "batch_size", "device", "precision", "variant", "pass" ("forward", "generate",
     "pipeline", "train"), "ms" (median), "ms_iqr", "ratio_to_plain" and "ratio_to_peft" (of the same pass, or of their
     forward pass where they have none such), "compiled" (whether it was) and "peak_mb" (what the pass adds to the
     memory in use: CUDA's own counter, otherwise the process's resident memory).
@@ -109,8 +109,8 @@ def run_bench(config: BenchConfig) -> Iterator[Measured]:
         backbone = load_backbone(name, pretrained=False).to(device)
         for batch in config.batches:
             with autocast(device, config.precision):
-                arms = _arms(backbone, batch, device, config.compile)
-                rows = tuple(_rows(arms, backbone, batch, device, config))
+                variants = _arms(backbone, batch, device, config.compile)
+                rows = tuple(_rows(variants, backbone, batch, device, config))
             yield Measured(name, batch, rows)
 
 
@@ -134,7 +134,7 @@ def machine(config: BenchConfig) -> dict[str, Any]:
     }
 
 
-def _arms(backbone: Backbone, batch: int, device: torch.device, compile: bool) -> dict[Arm, Timed]:
+def _arms(backbone: Backbone, batch: int, device: torch.device, compile: bool) -> dict[Variant, Timed]:
     """What is timed, by variant and pass."""
     images = torch.rand(batch, 3, backbone.image_size, backbone.image_size, device=device)
     labels = torch.randint(CLASSES, (batch,), device=device)
@@ -152,7 +152,7 @@ def _arms(backbone: Backbone, batch: int, device: torch.device, compile: bool) -
     static = adapt(backbone, AdapterConfig("lora", rank=RANKS["lora"], targets=targets))
     peft = _peft(backbone, names)
     width = best(images[:1]).shape[1]
-    arms = {
+    variants = {
         ("plain", "forward"): _forward(backbone, images),
         ("best-frozen", "forward"): _forward(best, images),
         ("peft-lora", "forward"): _forward(peft, images),
@@ -161,14 +161,14 @@ def _arms(backbone: Backbone, batch: int, device: torch.device, compile: bool) -
         ("peft-lora", "train"): _step(peft, images, labels, width),
         ("lora", "train"): _step(static, images, labels, width),
     }
-    for variant, model in generating.items():
+    for control, model in generating.items():
         cores = torch.no_grad()(model.generate)(images)
-        if not variant.endswith(SELF):
-            arms[variant, "forward"] = _forward(model, images, cores=cores)
-        arms[variant, "generate"] = _forward(model, images, method="generate")
-        arms[variant, "pipeline"] = _forward(model, images)
-        arms[variant, "train"] = _step(model, images, labels, width)
-    return {arm: _timed(*parts, compile=compile) for arm, parts in arms.items()}
+        if not control.endswith(SELF):
+            variants[control, "forward"] = _forward(model, images, cores=cores)
+        variants[control, "generate"] = _forward(model, images, method="generate")
+        variants[control, "pipeline"] = _forward(model, images)
+        variants[control, "train"] = _step(model, images, labels, width)
+    return {parse_variant: _timed(*parts, compile=compile) for parse_variant, parts in variants.items()}
 
 
 def _timed(network: Callable, call: Callable[[Callable], Any], *, compile: bool) -> Timed:
@@ -226,25 +226,25 @@ def _plain_step(backbone: Backbone, images: Tensor, labels: Tensor, width: int) 
 
 
 def _rows(
-    arms: dict[Arm, Timed], backbone: Backbone, batch: int, device: torch.device, config: BenchConfig
+    variants: dict[Variant, Timed], backbone: Backbone, batch: int, device: torch.device, config: BenchConfig
 ) -> Iterator[dict[str, Any]]:
-    times: dict[Arm, list[float]] = {arm: [] for arm in arms}
-    peaks: dict[Arm, float] = {}
-    for arm, timed in arms.items():  # also the warm-up
-        peaks[arm] = _peak(timed.call, device)
+    times: dict[Variant, list[float]] = {parse_variant: [] for parse_variant in variants}
+    peaks: dict[Variant, float] = {}
+    for parse_variant, timed in variants.items():  # also the warm-up
+        peaks[parse_variant] = _peak(timed.call, device)
     for _ in range(config.rounds):
-        for arm, timed in arms.items():
-            times[arm].append(_milliseconds(timed.call, device))
-    found = {arm: pd.Series(values) for arm, values in times.items()}
-    for (variant, kind), values in found.items():
+        for parse_variant, timed in variants.items():
+            times[parse_variant].append(_milliseconds(timed.call, device))
+    found = {parse_variant: pd.Series(values) for parse_variant, values in times.items()}
+    for (control, kind), values in found.items():
         median = values.median()
         yield {
             "model": backbone.name,
             "image_size": backbone.image_size,
-            "batch": batch,
+            "batch_size": batch,
             "device": device.type,
             "precision": config.precision,
-            "variant": variant,
+            "variant": control,
             "pass": kind,
             "ms": median,
             "ms_iqr": values.quantile(0.75) - values.quantile(0.25),
@@ -252,8 +252,8 @@ def _rows(
                 f"ratio_to_{name}": median / found.get((other, kind), found[other, "forward"]).median()
                 for name, other in (("plain", "plain"), ("peft", "peft-lora"))
             },
-            "compiled": arms[variant, kind].compiled,
-            "peak_mb": peaks[variant, kind],
+            "compiled": variants[control, kind].compiled,
+            "peak_mb": peaks[control, kind],
         }
 
 

@@ -9,8 +9,8 @@ from metalora.adapters.methods import method
 from metalora.evaluation.accuracy import check_galleries
 from metalora.experiments.config import ComparisonConfig
 from metalora.experiments.inversion import make_reader
-from metalora.experiments.job import CellConfig, equal_budget, total_parameters
-from metalora.experiments.rows import arm
+from metalora.experiments.job import JobConfig, equal_budget, total_parameters
+from metalora.experiments.variants import parse_variant
 from metalora.models.adapt import adapt
 from metalora.models.backbones import Backbone, image_size_for, load_backbone
 from metalora.suites.suite import Suite
@@ -35,42 +35,42 @@ def check_comparison(
     backbones = {name: load_backbone(name, download=config.download) for name in config.backbones}
     suite = config.suite.load(0, progress)
     notes = [*check_galleries(suite, config.ks), *suite.notes]
-    for cell in config.cells(0, config.training.rate):
-        backbone = backbones[cell.backbone]
-        size = image_size_for(cell.backbone, suite.image_size)
+    for job in config.jobs(0, config.training.lr):
+        backbone = backbones[job.backbone]
+        size = image_size_for(job.backbone, suite.image_size)
         if size is not None and size != backbone.image_size:
-            backbone = backbones[cell.backbone] = load_backbone(cell.backbone, image_size=size)
+            backbone = backbones[job.backbone] = load_backbone(job.backbone, image_size=size)
         with warnings.catch_warnings(record=True) as told:
             warnings.simplefilter("always")
             try:
                 # The reference is adapted first, so that its extractor is here when the equal budget is counted.
-                model = adapt(backbone, cell.adapter, download=config.download)
-                if cell.equal_budget:
+                model = adapt(backbone, job.adapter, download=config.download)
+                if job.equal_budget:
                     goal = total_parameters(model)
-                    model = adapt(backbone, equal_budget(backbone, cell.adapter))
+                    model = adapt(backbone, equal_budget(backbone, job.adapter))
             except InputError as error:  # whose rank follows from the one that was given
-                where = f"{cell.arms[0]} on {cell.backbone}, rank {config.rank}"
+                where = f"{job.variants[0]} on {job.backbone}, rank {config.rank}"
                 raise InputError(f"{where}: {error}") from error
-        _check_uses(cell, backbone, suite)
-        if cell.equal_budget and (largest := total_parameters(model)) < goal:
+        _check_uses(job, backbone, suite)
+        if job.equal_budget and (largest := total_parameters(model)) < goal:
             notes.append(
-                f"{cell.arms[0]} on {cell.backbone}: the budgets are not equal, LoRA has {largest:,} parameters at its "
-                f"largest rank, {method(cell.adapter.method).title} {goal:,}."
+                f"{job.variants[0]} on {job.backbone}: the budgets are not equal, LoRA has {largest:,} parameters at its "
+                f"largest rank, {method(job.adapter.method).title} {goal:,}."
             )
         left_out = [warning.message for warning in told if issubclass(warning.category, LayersLeftOut)]
-        notes += [f"{cell.arms[0]} on {cell.backbone}: {words}" for words in left_out]
+        notes += [f"{job.variants[0]} on {job.backbone}: {words}" for words in left_out]
     return suite, notes
 
 
-def _check_uses(cell: CellConfig, backbone: Backbone, suite: Suite) -> None:
+def _check_uses(job: JobConfig, backbone: Backbone, suite: Suite) -> None:
     """See that backbone and suite have what the rows make of sets."""
-    for row in map(arm, cell.arms):
-        if row.use == "renormalised" and not any(isinstance(module, _BatchNorm) for module in backbone.modules()):
-            raise InputError(f"{row.name} needs BatchNorm layers, {cell.backbone} has none: leave it out.")
-        if row.use == "undone":
+    for row in map(parse_variant, job.variants):
+        if row.set_use == "bn-adapted" and not any(isinstance(module, _BatchNorm) for module in backbone.modules()):
+            raise InputError(f"{row.name} needs BatchNorm layers, {job.backbone} has none: leave it out.")
+        if row.set_use == "inverted":
             try:
                 with warnings.catch_warnings():
                     warnings.simplefilter("ignore", LayersLeftOut)  # the reader leaves all layers as they are
-                    make_reader(backbone, suite, cell.adapter, download=cell.download)
+                    make_reader(backbone, suite, job.adapter, download=job.download)
             except InputError as error:
-                raise InputError(f"{row.name} on {cell.backbone}: {error}") from error
+                raise InputError(f"{row.name} on {job.backbone}: {error}") from error

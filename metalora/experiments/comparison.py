@@ -60,8 +60,8 @@ class Comparison:
         if self.missing or self.rows.empty:
             return None
         found = []
-        for size in dict.fromkeys(row.set_size for row in self.config.arms if row.set_size != 1):
-            knowing = {row.name: row.static for row in self.config.arms if row.set_size == size}
+        for size in dict.fromkeys(row.set_size for row in self.config.variants if row.set_size != 1):
+            knowing = {row.name: row.static for row in self.config.variants if row.set_size == size}
             rows = self.rows[self.rows["method"].isin(knowing)]
             found.append(self._compared(rows.assign(static=rows["method"].map(knowing).astype(bool))))
         found = [gains for gains in found if gains is not None]
@@ -73,14 +73,14 @@ class Comparison:
         k = self.config.ks[0]
         tasks = self.tasks
         if len(tasks):
-            tasks = tasks[(tasks["split"] == "unseen") & (tasks["k"] == k) & (tasks["gallery"] == self.primary)]
+            tasks = tasks[(tasks["task_split"] == "unseen") & (tasks["k"] == k) & (tasks["gallery"] == self.primary)]
         return compare_to_static(rows, k=k, gallery=self.primary, tasks=tasks if len(tasks) else None)
 
     def table(self, gallery: str | None = None) -> Table:
         """The table of a gallery, None: the primary one; what was not run has cells that say so."""
         gallery = gallery or self.primary
         assumed: dict[str, list[str]] = {}
-        for row in self.config.arms:
+        for row in self.config.variants:
             assumed.setdefault(row.assumption or "", []).append(row.name)
         footnotes = [f"{', '.join(names)}: {words}" for words, names in assumed.items() if words]
         if self.missing:
@@ -92,7 +92,7 @@ class Comparison:
         return build_table(
             self.summary,
             self.gains if gallery == self.primary else None,
-            [row.name for row in self.config.arms],
+            [row.name for row in self.config.variants],
             gallery=gallery,
             **planned,
             footnotes=[*footnotes, *self.notes],
@@ -139,7 +139,7 @@ def _against_sets(gains: pd.DataFrame) -> list[str]:
         parts = []
         for row in group.itertuples():
             interval = "" if pd.isna(row.low) else f" ({100 * row.low:.1f} to {100 * row.high:.1f})"
-            parts.append(f"{row.method} {row.split} {100 * row.gain:+.1f}{interval}")
+            parts.append(f"{row.method} {row.task_split} {100 * row.gain:+.1f}{interval}")
         best = f"Points over {against} on {backbone}, the best static row that knows sets of that size"
         found.append(f"{best}: {', '.join(parts)}.")
     return found

@@ -5,8 +5,8 @@ from collections.abc import Mapping
 import pandas as pd
 
 from metalora.experiments.comparison import Comparison
-from metalora.experiments.rows import arm
 from metalora.experiments.statistics import compare_to_static
+from metalora.experiments.variants import parse_variant
 
 AGAINST = "lora-equal-budget"
 CENTRE = "steps-1200"
@@ -38,18 +38,18 @@ def gain_map(parts: Mapping[str, Comparison]) -> pd.DataFrame:
     if CENTRE in parts:
         found = _gains(parts[CENTRE])
         rows.append(found.assign(axis=SIZES, value=found["set_size"]))
-    columns = ["axis", "value", "set_size", "split", "gain", "low", "high", "n_seeds"]
+    columns = ["axis", "value", "set_size", "task_split", "gain", "low", "high", "n_seeds"]
     return pd.concat(rows, ignore_index=True)[columns] if rows else pd.DataFrame(columns=columns)
 
 
 def _gains(comparison: Comparison, sizes: tuple[str, ...] | None = None) -> pd.DataFrame:
     k, tasks = comparison.config.ks[0], comparison.tasks
     if len(tasks):
-        tasks = tasks[(tasks["split"] == "unseen") & (tasks["k"] == k) & (tasks["gallery"] == comparison.primary)]
+        tasks = tasks[(tasks["task_split"] == "unseen") & (tasks["k"] == k) & (tasks["gallery"] == comparison.primary)]
     settings = {"k": k, "gallery": comparison.primary, "against": AGAINST, "tasks": tasks if len(tasks) else None}
     found = compare_to_static(comparison.rows, **settings)
     # The primary study has rows of free codes too.
-    found = found[[arm(name).named for name in found["method"]]]
+    found = found[[parse_variant(name).factor_code for name in found["method"]]]
     found = found.assign(set_size=found["method"].str.partition("@")[2].replace("", "1"))
     return found if sizes is None else found[found["set_size"].isin(sizes)]
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from metalora.adapters.config import AdapterConfig
-from metalora.evaluation.embedding import Protocol, embed
+from metalora.evaluation.embedding import EmbedConfig, embed
 from metalora.evaluation.feature_cache import FeatureCache
 from metalora.models.adapt import adapt
 from metalora.models.adapted_model import AdaptedModel
@@ -40,8 +40,8 @@ def make_reader(
     """
     if not suite.factors:
         raise InputError(f"{suite.name} has no named factors to read: leave rows that undo shifts out.")
-    for shift in suite.sides["train"].shifts:
-        shift.undo(torch.zeros(1, 3, 1, 1))
+    for transform in suite.splits["train"].transforms:
+        transform.undo(torch.zeros(1, 3, 1, 1))
     counts = tuple(map(len, suite.factors))
     settings = AdapterConfig(READER, rank=1, extractor=adapter.extractor, hidden=adapter.hidden, factors=counts)
     return adapt(backbone, replace(settings, seed=adapter.seed), download=download)
@@ -62,54 +62,61 @@ def train_reader(
     device = next(reader.trained.parameters()).device
     standardise(reader, suite, config)
     trained = [*reader.mapping.hidden.parameters(), *reader.mapping.code.parameters()]
-    optimizer = torch.optim.AdamW(trained, lr=config.rate * config.mapping_rate, weight_decay=0.0)
+    optimizer = torch.optim.AdamW(trained, lr=config.lr * config.mapping_lr_scale, weight_decay=0.0)
     schedule = warmup_cosine(optimizer, config.steps)
     for step in range(config.steps):
-        batch = suite.batch(config.batch, generator(config.seed, step), config.set_size)
+        batch = suite.batch(config.batch_size, generator(config.seed, step), config.set_size)
         images = batch.images.to(device)
         with autocast(device, config.precision):
             codes = reader.codes(images, features=features(reader, batch.examples, images))
         optimizer.zero_grad(set_to_none=True)
-        levels = suite.levels[batch.tasks].to(device)
-        reader.mapping.naming_loss(codes, levels, suite.combinations.to(device)).backward()
+        factor_indices = suite.factor_indices[batch.tasks].to(device)
+        reader.mapping.factor_loss(codes, factor_indices, suite.combinations.to(device)).backward()
         optimizer.step()
         schedule.step()
     return reader.eval()
 
 
 @torch.inference_mode()
-def undone(reader: AdaptedModel, suite: Suite, side: Examples, protocol: Protocol, features: FeatureCache) -> Examples:
+def invert_examples(
+    reader: AdaptedModel, suite: Suite, split: Examples, embed_config: EmbedConfig, features: FeatureCache
+) -> Examples:
     """The images of `side`, each with the shift undone that the reader tells from its set.
 
     Raises:
         InputError: a shift of the suite cannot be undone; told when the images are rendered.
     """
-    device, sets = next(reader.trained.parameters()).device, protocol.sets(side)
-    with autocast(device, protocol.precision):
+    device, sets = next(reader.trained.parameters()).device, embed_config.sets(split)
+    with autocast(device, embed_config.precision):
         codes = [
             reader.codes(images, features=features(reader, chunk, images))
-            for chunk in side.chunks(protocol.batch)
+            for chunk in split.chunks(embed_config.batch_size)
             for images in [chunk.images().to(device)]
         ]
     pooled = reader.mapping.pool(torch.cat(codes), sets)
     read = torch.stack([part.argmax(1) for part in pooled.split(reader.mapping.factors, dim=1)], dim=1).cpu()
-    named = (read[:, None] == suite.levels[None]).all(2).int().argmax(1)  # the task whose factors these are
+    named = (read[:, None] == suite.factor_indices[None]).all(2).int().argmax(1)  # the task whose factors these are
     count = len(suite.tasks)
-    shifts = tuple(_then_undo(side.shifts, task, other) for task in range(count) for other in range(count))
-    return replace(side, shifts=shifts, tasks=side.tasks * count + named)
+    transforms = tuple(_then_undo(split.transforms, task, other) for task in range(count) for other in range(count))
+    return replace(split, transforms=transforms, tasks=split.tasks * count + named)
 
 
-def _then_undo(shifts: tuple, task: int, other: int) -> Callable[[Tensor], Tensor]:
-    return lambda images: shifts[other].undo(shifts[task](images))
+def _then_undo(transforms: tuple, task: int, other: int) -> Callable[[Tensor], Tensor]:
+    return lambda images: transforms[other].undo(transforms[task](images))
 
 
-def embed_undone(
-    model: AdaptedModel, reader: AdaptedModel, suite: Suite, side: str, protocol: Protocol, features: FeatureCache
+def embed_inverted(
+    model: AdaptedModel,
+    reader: AdaptedModel,
+    suite: Suite,
+    split: str,
+    embed_config: EmbedConfig,
+    features: FeatureCache,
 ) -> Tensor:
     """Embeddings (N, D) of a static method for the images of a side, whose shift is undone.
 
     Raises:
         InputError: a shift of the suite cannot be undone.
     """
-    shown = undone(reader, suite, suite.sides[side], protocol, features)
-    return embed(model, shown, replace(protocol, set_size=1, use=None))
+    shown = invert_examples(reader, suite, suite.splits[split], embed_config, features)
+    return embed(model, shown, replace(embed_config, set_size=1, set_use=None))

@@ -19,12 +19,12 @@ from torch import Tensor
 
 from metalora.adapters.config import AdapterConfig
 from metalora.adapters.targets import layer_sides
-from metalora.evaluation.accuracy import SideFeatures, accuracy, embedded_sides, measure, validation_accuracy
-from metalora.evaluation.embedding import Protocol, standardise_sets
+from metalora.evaluation.accuracy import SplitFeatures, accuracy, embed_splits, measure, validation_accuracy
+from metalora.evaluation.embedding import EmbedConfig, standardise_sets
 from metalora.evaluation.feature_cache import FeatureCache
 from metalora.evaluation.knn import confusion_by_task, per_task_accuracy
-from metalora.experiments.inversion import embed_undone, train_reader
-from metalora.experiments.rows import Arm, arm
+from metalora.experiments.inversion import embed_inverted, train_reader
+from metalora.experiments.variants import Variant, parse_variant
 from metalora.models.adapt import adapt
 from metalora.models.adapted_model import AdaptedModel
 from metalora.models.backbones import image_size_for, load_backbone
@@ -39,10 +39,10 @@ REFERENCE = "metalora-tr"  # the method whose total budget the equal-budget row 
 
 
 @dataclass(frozen=True)
-class CellConfig:
+class JobConfig:
     """Settings of a cell. `arms` share one training and differ in evaluation only."""
 
-    arms: tuple[str, ...]
+    variants: tuple[str, ...]
     backbone: str
     suite: SuiteConfig
     adapter: AdapterConfig
@@ -61,7 +61,7 @@ class CellConfig:
         values = self.to_dict()
         del values["download"], values["suite"]["download"]
         digest = hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
-        return f"{self.arms[0]}-{self.backbone}-{self.training.seed}-{digest[:12]}".replace("/", "_")
+        return f"{self.variants[0]}-{self.backbone}-{self.training.seed}-{digest[:12]}".replace("/", "_")
 
 
 @functools.lru_cache(maxsize=2)
@@ -75,8 +75,8 @@ def _features(suite: SuiteConfig, seed: int, *extractor: str) -> FeatureCache:
     return FeatureCache(_suite(suite, seed))
 
 
-def run_cell(
-    config: CellConfig, checkpoint: Path | None = None, tell: Callable[[Progress], None] | None = None
+def run_job(
+    config: JobConfig, checkpoint: Path | None = None, tell: Callable[[Progress], None] | None = None
 ) -> dict[str, Any]:
     """Train and measure.
 
@@ -85,7 +85,7 @@ def run_cell(
         tell: called after every step.
 
     Returns:
-        "cell" (the settings), "rows" (a dict per arm, split, gallery and K), "tasks" (accuracies of
+        "job" (the settings), "rows" (a dict per arm, split, gallery and K), "tasks" (accuracies of
         single tasks) and "confusion" (how often each class was taken for each, at the first K), plain values.
 
     Raises:
@@ -106,7 +106,7 @@ def run_cell(
         "backbone": config.backbone,
         "suite": suite.name,
         "seed": config.training.seed,
-        "rate": config.training.rate,
+        "lr": config.training.lr,
         "steps": config.training.steps,
         "static_parameters": int(budget["adapter_parameters"]),
         "generator_parameters": int(budget["generator_parameters"]),
@@ -114,30 +114,32 @@ def run_cell(
         "ms_per_step": milliseconds,
         "device": device_name(pick_device(training.device)),
     }
-    found: dict[str, Any] = {"cell": config.to_dict(), "rows": [], "tasks": [], "confusion": []}
-    arms = [arm(name) for name in config.arms]
+    found: dict[str, Any] = {"job": config.to_dict(), "rows": [], "tasks": [], "confusion": []}
+    variants = [parse_variant(name) for name in config.variants]
     reader = None
-    if any(row.use == "undone" for row in arms):
+    if any(row.set_use == "inverted" for row in variants):
         # By the comparison's settings: LoRA of equal budget has no mapping net that would tell them.
         reader = train_reader(backbone, suite, config.adapter, training, features)
-    alone = embedded_sides(model, suite, replace(_protocol(arms[0], training), set_size=1, use=None), features)
-    for row in arms:
-        protocol = _protocol(row, training)
-        if row.use == "undone":
-            sides = functools.cache(lambda side, p=protocol: embed_undone(model, reader, suite, side, p, features))
-        elif row.static and row.use != "renormalised":  # what is made of sets comes after the embedding
-            sides = functools.partial(_with_sets, suite, alone, protocol)
+    alone = embed_splits(model, suite, replace(_protocol(variants[0], training), set_size=1, set_use=None), features)
+    for row in variants:
+        embed_config = _protocol(row, training)
+        if row.set_use == "inverted":
+            splits = functools.cache(
+                lambda split, p=embed_config: embed_inverted(model, reader, suite, split, p, features)
+            )
+        elif row.static and row.set_use != "bn-adapted":  # what is made of sets comes after the embedding
+            splits = functools.partial(_with_sets, suite, alone, embed_config)
         else:
-            sides = embedded_sides(model, suite, protocol, features)
-        reading = {"generator_parameters": _reading_parameters(reader)} if row.use == "undone" else {}
-        _measure(suite, row, config, protocol, sides, shared | reading, found)
+            splits = embed_splits(model, suite, embed_config, features)
+        reading = {"generator_parameters": _reading_parameters(reader)} if row.set_use == "inverted" else {}
+        _measure(suite, row, config, embed_config, splits, shared | reading, found)
     return found
 
 
-def _with_sets(suite: Suite, alone: SideFeatures, protocol: Protocol, side: str) -> Tensor:
-    if protocol.use == "standardised":
-        return standardise_sets(alone(side), protocol.sets(suite.sides[side]))
-    return alone(side)
+def _with_sets(suite: Suite, alone: SplitFeatures, embed_config: EmbedConfig, split: str) -> Tensor:
+    if embed_config.set_use == "standardised":
+        return standardise_sets(alone(split), embed_config.sets(suite.splits[split]))
+    return alone(split)
 
 
 def _reading_parameters(reader: AdaptedModel) -> int:
@@ -145,15 +147,15 @@ def _reading_parameters(reader: AdaptedModel) -> int:
     return sum(parameter.numel() for part in parts for parameter in part.parameters())
 
 
-def _protocol(row: Arm, training: TrainingConfig) -> Protocol:
+def _protocol(row: Variant, training: TrainingConfig) -> EmbedConfig:
     with_sets = row.static and row.set_size != 1
-    return Protocol(
+    return EmbedConfig(
         set_size=row.set_size,
-        shuffled=row.variant == "shuffled",
-        use=(row.use or "standardised") if with_sets else None,
-        told=row.variant == "oracle",
+        shuffled=row.control == "shuffled",
+        set_use=(row.set_use or "standardised") if with_sets else None,
+        oracle=row.control == "oracle",
         seed=training.seed,
-        batch=2 * training.batch,
+        batch_size=2 * training.batch_size,
         device=training.device,
         precision=training.precision,
     )
@@ -170,12 +172,12 @@ def _train(
     """Train to the end; milliseconds of a step (median, as if no features had been read before; None: no step here)."""
     if not model.layers:
         return None
-    times, before = [], time.perf_counter() + features.spared
+    times, before = [], time.perf_counter() + features.seconds_saved
     # `_measure` validates.
     for event in fit(model, suite, config, checkpoint=checkpoint, validate_last=False, features=features):
         if tell is not None:
             tell(event)
-        now = time.perf_counter() + features.spared
+        now = time.perf_counter() + features.seconds_saved
         if "validation" not in event.metrics:
             times.append(now - before)
         before = now
@@ -184,10 +186,10 @@ def _train(
 
 def _measure(
     suite: Suite,
-    row: Arm,
-    config: CellConfig,
-    protocol: Protocol,
-    features: SideFeatures,
+    row: Variant,
+    config: JobConfig,
+    embed_config: EmbedConfig,
+    features: SplitFeatures,
     shared: dict[str, Any],
     found: dict[str, Any],
 ) -> None:
@@ -198,9 +200,9 @@ def _measure(
         "set_size": row.set_size or "all",
         "generated": row.generated,
         "static": row.static and row.set_size == 1,
-        "validation": validation_accuracy(suite, features, protocol=protocol),
+        "validation": validation_accuracy(suite, features, embed_config=embed_config),
     }
-    for place, queries, predicted in measure(suite, features, config.ks, protocol):
+    for place, queries, predicted in measure(suite, features, config.ks, embed_config):
         found["rows"].append({**own, **place, "accuracy": accuracy(predicted, queries)})
         confusion = confusion_by_task(
             [suite.tasks[i] for i in queries.tasks.tolist()],

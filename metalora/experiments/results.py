@@ -15,27 +15,27 @@ from typing import Any
 
 import pandas as pd
 
-from metalora.adapters.methods import choices
 from metalora.experiments.comparison import RESULTS, Comparison
 from metalora.experiments.config import ComparisonConfig
-from metalora.experiments.job import CellConfig
-from metalora.experiments.rows import CONTROLS, DEFAULT, arm
-from metalora.experiments.runner import cell_file, cells_of, read_comparison, with_rate
+from metalora.experiments.job import JobConfig
+from metalora.experiments.runner import job_file, jobs_of, read_comparison, with_lr
+from metalora.experiments.variants import CONTROLS, DEFAULT, parse_variant
 from metalora.models.backbones import ASSETS, BUNDLED
 from metalora.suites.config import SuiteConfig
-from metalora.util.checks import whole
-from metalora.util.errors import InputError
+from metalora.util.checks import check_int
+from metalora.util.errors import InputError, choices
 from metalora.util.files import write_text
+from metalora.util.renamed import upgrade_row
 
 FOLDER = ASSETS / "results"
-ARMS = (*DEFAULT, *CONTROLS)
+VARIANTS = (*DEFAULT, *CONTROLS)
 MOST_SEEDS, MOST_STEPS = 10, 1000  # of a comparison that somebody runs from the app
 PRIMARY = "pooled"  # of the suites that can be run from the app
 
 _ROW = frozenset({"method", "backbone", "seed"})
-_PLACE = frozenset({"split", "gallery", "k"})
+_PLACE = frozenset({"task_split", "gallery", "k"})
 # What rows, accuracies of single tasks, confusions and trials of a comparison have.
-_COLUMNS = (_ROW | _PLACE | {"accuracy", "rate"}, _ROW | _PLACE | {"accuracy"}, _ROW | _PLACE, _ROW | {"rate"})
+_COLUMNS = (_ROW | _PLACE | {"accuracy", "lr"}, _ROW | _PLACE | {"accuracy"}, _ROW | _PLACE, _ROW | {"lr"})
 
 
 def bundled_results() -> list[str]:
@@ -59,7 +59,11 @@ def load_bundled(name: str) -> Comparison:
 
 def set_sizes() -> list[str]:
     """Sizes of the sets that rows of bundled results are used with, "1" and "all" among them."""
-    found = {str(arm(name).set_size or "all") for key in bundled_results() for name in load_bundled(key).config.methods}
+    found = {
+        str(parse_variant(name).set_size or "all")
+        for key in bundled_results()
+        for name in load_bundled(key).config.methods
+    }
     return sorted(found, key=lambda size: float("inf") if size == "all" else int(size))
 
 
@@ -72,7 +76,9 @@ def of_set_size(comparison: Comparison, size: str) -> Comparison:
     if size != "all" and not (isinstance(size, str) and size.isdigit() and int(size)):
         raise InputError(f"{size!r} is no size of a set: use a number or all.")
     wanted = None if size == "all" else int(size)
-    names = [row.name for row in comparison.config.arms if row.set_size == wanted or (row.static and row.set_size == 1)]
+    names = [
+        row.name for row in comparison.config.variants if row.set_size == wanted or (row.static and row.set_size == 1)
+    ]
     rows, tasks = (f[f["method"].isin(names)] if len(f) else f for f in (comparison.rows, comparison.tasks))
     config = replace(comparison.config, methods=tuple(names), controls=False)
     # Stars are of the whole family of rows, however many of them are shown.
@@ -104,9 +110,12 @@ def load_comparison(file: Path) -> Comparison:
     """
     try:
         found = json.loads(file.read_text(encoding="utf-8"))
-        frames = [pd.DataFrame(list(found.get(name, []))) for name in ("seeds", "tasks", "confusion", "trials")]
+        frames = [
+            pd.DataFrame(list(map(upgrade_row, found.get(name, []))))
+            for name in ("seeds", "tasks", "confusion", "trials")
+        ]
         config, primary, notes = ComparisonConfig.from_dict(found["config"]), found["primary"], found["notes"]
-        gains = pd.DataFrame(found["gains"]) if found.get("gains") else None
+        gains = pd.DataFrame(list(map(upgrade_row, found["gains"]))) if found.get("gains") else None
         missing = int(found.get("missing", 0))
         for frame, columns in zip(frames, _COLUMNS, strict=True):
             if len(frame) and (lacking := columns - set(frame.columns)):
@@ -126,9 +135,9 @@ def own_config(backbones: list[str], methods: list[str], seeds: int, steps: int)
     strange = [name for name in backbones if name not in BUNDLED]
     if strange:
         raise InputError(f"{strange[0]!r} is no bundled backbone: use {choices(strange[0], BUNDLED)}.")
-    whole("seeds", seeds, 1, MOST_SEEDS)
-    whole("steps", steps, 1, MOST_STEPS)
-    ordered = [name for name in ARMS if name in methods] + [name for name in methods if name not in ARMS]
+    check_int("seeds", seeds, 1, MOST_SEEDS)
+    check_int("steps", steps, 1, MOST_STEPS)
+    ordered = [name for name in VARIANTS if name in methods] + [name for name in methods if name not in VARIANTS]
     base = ComparisonConfig()
     return replace(
         base,
@@ -142,46 +151,46 @@ def own_config(backbones: list[str], methods: list[str], seeds: int, steps: int)
 
 def own_comparison(config: ComparisonConfig, folder: Path) -> Comparison:
     """What there is of a visitor's comparison: trainings that ran in `folder`, and those that are bundled."""
-    known = bundled_cells(config)
+    known = bundled_jobs(config)
     count = "One training of these is" if len(known) == 1 else f"{len(known)} trainings of these are"
     words = f"{count} bundled: time per step was measured on another machine."
     return read_comparison(config, folder, PRIMARY, [words] if known else [], partial=True, known=known)
 
 
-def bundled_cells(config: ComparisonConfig) -> dict[str, dict[str, Any]]:
+def bundled_jobs(config: ComparisonConfig) -> dict[str, dict[str, Any]]:
     """Bundled results of cells of `config`, by their keys."""
-    wanted = {cell.key for cell in cells_of(config)}
+    wanted = {job.key for job in jobs_of(config)}
     same = [found for found in map(load_bundled, bundled_results()) if found.config.suite == config.suite]
-    return {cell.key: result for found in same for cell, result in as_cells(found) if cell.key in wanted}
+    return {job.key: result for found in same for job, result in as_jobs(found) if job.key in wanted}
 
 
-def missing_cells(config: ComparisonConfig, folder: Path) -> list[CellConfig]:
+def missing_jobs(config: ComparisonConfig, folder: Path) -> list[JobConfig]:
     """Cells of `config` that are neither in `folder` nor bundled."""
-    known = bundled_cells(config)
-    return [cell for cell in cells_of(config) if cell.key not in known and not cell_file(folder, cell).exists()]
+    known = bundled_jobs(config)
+    return [job for job in jobs_of(config) if job.key not in known and not job_file(folder, job).exists()]
 
 
 def adopt_bundled(config: ComparisonConfig, folder: Path) -> None:
     """Put bundled results of cells of `config` into `folder`, so that they need not run again."""
-    known = bundled_cells(config)
-    for cell in cells_of(config):
-        if cell.key in known and not cell_file(folder, cell).exists():
-            write_text(cell_file(folder, cell), json.dumps(known[cell.key]) + "\n")
+    known = bundled_jobs(config)
+    for job in jobs_of(config):
+        if job.key in known and not job_file(folder, job).exists():
+            write_text(job_file(folder, job), json.dumps(known[job.key]) + "\n")
 
 
-def as_cells(comparison: Comparison) -> Iterator[tuple[CellConfig, dict[str, Any]]]:
+def as_jobs(comparison: Comparison) -> Iterator[tuple[JobConfig, dict[str, Any]]]:
     """The cells that a comparison amounts to, as `run_cell` returns them."""
     frames = {name: getattr(comparison, name) for name in ("rows", "tasks", "confusion")}
-    for cell in cells_of(comparison.config):
-        own = {name: _of_cell(frame, cell) for name, frame in frames.items()}
-        if {row["method"] for row in own["rows"]} == set(cell.arms):
-            chosen = with_rate(cell, {(cell.backbone, cell.arms[0]): own["rows"][0]["rate"]})
-            yield chosen, {"cell": chosen.to_dict(), **own}
+    for job in jobs_of(comparison.config):
+        own = {name: _of_job(frame, job) for name, frame in frames.items()}
+        if {row["method"] for row in own["rows"]} == set(job.variants):
+            chosen = with_lr(job, {(job.backbone, job.variants[0]): own["rows"][0]["lr"]})
+            yield chosen, {"job": chosen.to_dict(), **own}
 
 
-def _of_cell(frame: pd.DataFrame, cell: CellConfig) -> list[dict[str, Any]]:
+def _of_job(frame: pd.DataFrame, job: JobConfig) -> list[dict[str, Any]]:
     if frame.empty:
         return []
-    here = frame["method"].isin(cell.arms) & (frame["backbone"] == cell.backbone)
-    here &= frame["seed"] == cell.training.seed
+    here = frame["method"].isin(job.variants) & (frame["backbone"] == job.backbone)
+    here &= frame["seed"] == job.training.seed
     return json.loads(frame[here].to_json(orient="records", double_precision=10))

@@ -15,7 +15,7 @@ from metalora.util.errors import InputError
 SEEDS_FOR_A_STAR = 6
 RESAMPLES = 9999
 SEEDS_ONLY = "interval over seeds only: no accuracies of single tasks given"
-CELL = ["method", "backbone", "suite", "split", "gallery", "k"]
+CELL = ["method", "backbone", "suite", "task_split", "gallery", "k"]
 
 
 def summarise(rows: pd.DataFrame) -> pd.DataFrame:
@@ -62,20 +62,27 @@ def best_static(rows: pd.DataFrame) -> dict[str, str]:
 
 
 def paired_gains(
-    rows: pd.DataFrame, method: str, against: str, *, backbone: str, split: str, k: int = 5, gallery: str = "pooled"
+    rows: pd.DataFrame,
+    method: str,
+    against: str,
+    *,
+    backbone: str,
+    task_split: str,
+    k: int = 5,
+    gallery: str = "pooled",
 ) -> pd.Series:
     """Accuracy of `method` minus that of `against`, per seed (the index), ascending.
 
     Raises:
         InputError: a seed was run for only one of the two, or appears twice.
     """
-    place = {"backbone": backbone, "split": split, "k": k, "gallery": gallery}
+    place = {"backbone": backbone, "task_split": task_split, "k": k, "gallery": gallery}
     here = rows[np.logical_and.reduce([rows[name] == value for name, value in place.items()])]
     _once(here, [*CELL, "seed"])
     a, b = (here[here["method"] == name].set_index("seed")["accuracy"].sort_index() for name in (method, against))
     if list(a.index) != list(b.index):
         seeds = f"{method} has seeds {list(a.index)} and {against} has {list(b.index)}"
-        raise InputError(f"{seeds} ({backbone}, {split}, K={k}, {gallery} gallery): run the same seeds for both.")
+        raise InputError(f"{seeds} ({backbone}, {task_split}, K={k}, {gallery} gallery): run the same seeds for both.")
     # Rounded far below one query, so that equal gains are equal: 0.55 - 0.50 is not 0.35 - 0.30 in floats.
     return (a - b).round(12)
 
@@ -114,18 +121,31 @@ def compare_to_static(
         raise InputError(f"There is no result at K={k} on the {gallery} gallery: choose a K and a gallery that ran.")
     static = dict.fromkeys(rows["backbone"], against) if against else best_static(rows)
     found = []
-    cells = rows.loc[rows["generated"].eq(True), ["backbone", "method", "split"]].drop_duplicates()
-    for backbone, method, split in cells.itertuples(index=False):
-        place = {"backbone": backbone, "method": method, "split": split, "k": k, "gallery": gallery}
+    cells = rows.loc[rows["generated"].eq(True), ["backbone", "method", "task_split"]].drop_duplicates()
+    for backbone, method, task_split in cells.itertuples(index=False):
+        place = {"backbone": backbone, "method": method, "task_split": task_split, "k": k, "gallery": gallery}
         other = static[backbone]
         gains = paired_gains(rows, **place, against=other)
-        by_task = _task_gains(tasks, gains, method, other, backbone) if split == "unseen" else None
-        found.append({**place, "against": other, **_measure(gains.to_numpy(float), by_task, split, seed)})
-    names = ["backbone", "method", "split", "k", "gallery", "against", "n_seeds", "gain", "p", "low", "high", "effect"]
+        by_task = _task_gains(tasks, gains, method, other, backbone) if task_split == "unseen" else None
+        found.append({**place, "against": other, **_measure(gains.to_numpy(float), by_task, task_split, seed)})
+    names = [
+        "backbone",
+        "method",
+        "task_split",
+        "k",
+        "gallery",
+        "against",
+        "n_seeds",
+        "gain",
+        "p",
+        "low",
+        "high",
+        "effect",
+    ]
     frame = pd.DataFrame(found, columns=[*names, "std", "note"])
     frame.insert(len(names), "p_holm", holm(frame["p"].to_numpy(float)))
-    spreads = zip(frame.pop("std"), frame["n_seeds"], strict=True)
-    frame.insert(len(names) + 1, "detectable", [_starrable(std, n, len(frame)) for std, n in spreads])
+    random_core_init = zip(frame.pop("std"), frame["n_seeds"], strict=True)
+    frame.insert(len(names) + 1, "detectable", [_starrable(std, n, len(frame)) for std, n in random_core_init])
     frame.insert(len(names) + 2, "star", [_star(row) for row in frame.itertuples()])
     return frame
 
@@ -189,7 +209,7 @@ def smallest_detectable_gain(std_of_differences: float, n_seeds: int, alpha: flo
     return effect * std_of_differences if found else float("nan")
 
 
-def _measure(gains: np.ndarray, by_task: np.ndarray | None, split: str, seed: int) -> dict[str, object]:
+def _measure(gains: np.ndarray, by_task: np.ndarray | None, task_split: str, seed: int) -> dict[str, object]:
     n, nan = len(gains), float("nan")
     measured = {"n_seeds": n, "gain": gains.mean(), **dict.fromkeys(("p", "low", "high", "effect", "std"), nan)}
     measured["note"] = ""
@@ -205,7 +225,7 @@ def _measure(gains: np.ndarray, by_task: np.ndarray | None, split: str, seed: in
     # The paired t-test is the one-sample test of the differences.
     measured["p"] = float(scipy.stats.ttest_1samp(gains, 0.0).pvalue)
     measured["effect"] = gains.mean() / measured["std"]
-    if split == "unseen" and by_task is None:
+    if task_split == "unseen" and by_task is None:
         measured["note"] = SEEDS_ONLY
     return measured
 

@@ -16,24 +16,23 @@ from pathlib import Path
 
 import pandas as pd
 
-from metalora.adapters.methods import choices
 from metalora.experiments.comparison import RESULTS, Comparison
 from metalora.experiments.config import ComparisonConfig
-from metalora.experiments.results import FOLDER, as_cells, load_comparison
-from metalora.experiments.runner import CellDone, cell_file, cells_of, read_comparison, run_comparison
+from metalora.experiments.results import FOLDER, as_jobs, load_comparison
+from metalora.experiments.runner import JobDone, job_file, jobs_of, read_comparison, run_comparison
 from metalora.experiments.table_writers import to_markdown
 from metalora.suites.config import SuiteConfig
 from metalora.training.config import TrainingConfig
-from metalora.util.errors import InputError
+from metalora.util.errors import InputError, choices
 from metalora.util.files import write_text
 from metalora.version import __version__
 
 LOG = "final.jsonl"
 TABLE = "comparison.md"
 UNSEEN = 16  # of the 48 compositions, others for every seed
-NAMED = tuple(f"metalora-tr-named@{size}" for size in (1, 8, "all"))
-_USES = ("", "-routed", "-renormalised")
-STATIC = ("lora-equal-budget", *(f"lora-equal-budget@{size}{use}" for size in (8, "all") for use in _USES))
+NAMED = tuple(f"metalora-tr-factors@{size}" for size in (1, 8, "all"))
+_USES = ("", "-routed", "-bn-adapted")
+STATIC = ("lora-equal-budget", *(f"lora-equal-budget@{size}{set_use}" for size in (8, "all") for set_use in _USES))
 
 
 @dataclass(frozen=True)
@@ -57,7 +56,7 @@ def _compositions(*methods: str, **settings: object) -> ComparisonConfig:
     """
     trained = {field.name for field in fields(TrainingConfig)}
     own = {name: settings.pop(name) for name in trained & settings.keys()}
-    training = {"steps": 1200, "rate": 6e-3} | own
+    training = {"steps": 1200, "lr": 6e-3} | own
     base = ComparisonConfig(
         suite=SuiteConfig("cifar10-compositions", draw_unseen=UNSEEN, max_queries=3000),
         backbones=("resnet20",),
@@ -65,14 +64,14 @@ def _compositions(*methods: str, **settings: object) -> ComparisonConfig:
         seeds=8,
         rank=3,
         hidden=16,
-        training=TrainingConfig(batch=128, precision="bfloat16", **training),
+        training=TrainingConfig(batch_size=128, precision="bfloat16", **training),
     )
     return replace(base, **settings)
 
 
 def _on_mixer(config: ComparisonConfig) -> ComparisonConfig:
     """The same on the network without convolutions, which has no BatchNorm to renormalise."""
-    methods = tuple(name for name in config.methods if not name.endswith("-renormalised"))
+    methods = tuple(name for name in config.methods if not name.endswith("-bn-adapted"))
     return replace(config, backbones=("mixer_nano",), methods=methods)
 
 
@@ -84,28 +83,31 @@ def _on(suite: str, *methods: str, hold_out: tuple[str, ...] = (), **settings: o
 
 # How free codes were trained before today's defaults. Sets learn in either way; with single images most trainings
 # from wide first cores fall behind a constant core.
-_UNBOUNDED = {"radius": 0.0}
-_ALWAYS = {"neutral_sets": 0.0, **_UNBOUNDED}  # sets always got their own core
-_WIDE, _NARROW = {"spread": 0.1, "neutral": 0.0, **_ALWAYS}, {"spread": 0.01, "neutral": 0.0, **_UNBOUNDED}
+_UNBOUNDED = {"code_norm_limit": 0.0}
+_ALWAYS = {"identity_core_prob_sets": 0.0, **_UNBOUNDED}  # sets always got their own core
+_WIDE, _NARROW = (
+    {"head_init_std": 0.1, "identity_core_prob": 0.0, **_ALWAYS},
+    {"head_init_std": 0.01, "identity_core_prob": 0.0, **_UNBOUNDED},
+)
 _FREE = ("original", *STATIC, "metalora-tr-constant", "metalora-tr", "metalora-tr@8", "metalora-tr@all")
 _WITHIN = ("original", "lora-equal-budget", "metalora-tr-constant", "metalora-tr", "metalora-tr@8")
-_ONE = ("lora-equal-budget", "metalora-tr-named@8", "metalora-tr-constant", "metalora-tr")
-_UNDONE = ("original@8-undone", "original@all-undone", "lora-equal-budget@8-undone")
+_ONE = ("lora-equal-budget", "metalora-tr-factors@8", "metalora-tr-constant", "metalora-tr")
+_UNDONE = ("original@8-inverted", "original@all-inverted", "lora-equal-budget@8-inverted")
 OMNIGLOT = "folder:omniglot_small1.zip"  # B. Lake et al., Science 2015; below --data
 ALPHABETS = ("Balinese", "Early_Aramaic", "Greek", "Korean", "Latin")
-_CEILING = ("metalora-tr-named-oracle", "metalora-tr-named-shuffled@8")
+_CEILING = ("metalora-tr-factors-oracle", "metalora-tr-factors-shuffled@8")
 _PAIR = ("lora-equal-budget", *NAMED)
-_SIZES = tuple(f"metalora-tr-named@{size}" for size in (1, 2, 4, 8, 32, "all"))
+_SIZES = tuple(f"metalora-tr-factors@{size}" for size in (1, 2, 4, 8, 32, "all"))
 _BREADTH = {
-    "corruptions": _on("cifar10-corruptions", *_FREE, "metalora-tr-named@8", "metalora-tr-named@all", **_WIDE),
+    "corruptions": _on("cifar10-corruptions", *_FREE, "metalora-tr-factors@8", "metalora-tr-factors@all", **_WIDE),
     "shifts": _on("cifar10", *_FREE, **_WIDE),
     "rules": _on("cifar10-rules", *_WITHIN, **_WIDE),
-    "digits": _on("digits", *_FREE, "metalora-tr-named@8", "metalora-tr-named@all", **_WIDE),
+    "digits": _on("digits", *_FREE, "metalora-tr-factors@8", "metalora-tr-factors@all", **_WIDE),
     **{f"omniglot-{name.lower()}": _on(OMNIGLOT, *_WITHIN, hold_out=(name,), **_ALWAYS) for name in ALPHABETS},
 }
 # Free codes by today's defaults.
 _SETS = ("lora-equal-budget", "metalora-tr-constant", "metalora-tr", "metalora-tr@8", "metalora-tr@all")
-_BESIDE_NAMED = (*_SETS, "metalora-tr-named@8")  # whose budget the equal one gets, as where it competes
+_BESIDE_NAMED = (*_SETS, "metalora-tr-factors@8")  # whose budget the equal one gets, as where it competes
 _BY_DEFAULT = {
     "corruptions-free": _on("cifar10-corruptions", *_BESIDE_NAMED),
     "shifts-free": _on("cifar10", "original", *_SETS),
@@ -126,21 +128,21 @@ STUDIES = {
             "one": _compositions(*_ONE, seeds=6, **_NARROW),
             "free": _compositions(*_BESIDE_NAMED, seeds=3),
             "more": _compositions(
-                "original@8-renormalised",
+                "original@8-bn-adapted",
                 *_UNDONE,
                 "lora",
                 "multi-lora",
-                "lora-named",
+                "lora-factors",
                 "metalora-tr",
-                "metalora-tr-named@8",  # whose budget the equal one gets
-                "metalora-cp-named@8",
-                "film-named@8",
-                "film-named@all",
+                "metalora-tr-factors@8",  # whose budget the equal one gets
+                "metalora-cp-factors@8",
+                "film-factors@8",
+                "film-factors@all",
                 seeds=3,
                 **_WIDE,
             ),
             # Fine-tuning wants a smaller rate than adapters do.
-            "full": _compositions("full", "full@8", "full@8-routed", rate=1e-3, seeds=3),
+            "full": _compositions("full", "full@8", "full@8-routed", lr=1e-3, seeds=3),
             **{f"steps-{n}": _compositions(*_PAIR, steps=n, seeds=3) for n in (2400, 4800)},
         },
     ),
@@ -201,8 +203,8 @@ def settings(
 
 
 def run_part(
-    config: ComparisonConfig, out: Path, work: Path, primary: str, jobs: int | None, notes: Sequence[str] = ()
-) -> Iterator[CellDone]:
+    config: ComparisonConfig, out: Path, work: Path, primary: str, n_jobs: int | None, notes: Sequence[str] = ()
+) -> Iterator[JobDone]:
     """Run what is missing of a part; write `out`/comparison.json from what is there, and after every training.
 
     Args:
@@ -218,19 +220,19 @@ def run_part(
     kept = config
     if (found := stored_results(config, out / RESULTS)) is not None:
         kept = replace(config, seeds=max(config.seeds, found.config.seeds))
-        for cell, result in as_cells(found):
-            if not cell_file(work, cell).exists():
-                write_text(cell_file(work, cell), json.dumps(result) + "\n")
+        for job, result in as_jobs(found):
+            if not job_file(work, job).exists():
+                write_text(job_file(work, job), json.dumps(result) + "\n")
 
     def write() -> None:
         write_results(read_comparison(kept, work, primary, notes, partial=True), out)
 
-    if any(cell_file(work, cell).exists() for cell in cells_of(kept)):
+    if any(job_file(work, job).exists() for job in jobs_of(kept)):
         write()
-    for cell in run_comparison(config, work, jobs=jobs):
-        if cell.ran:
+    for job in run_comparison(config, work, n_jobs=n_jobs):
+        if job.ran:
             write()
-        yield cell
+        yield job
 
 
 def write_results(comparison: Comparison, out: Path) -> None:
@@ -257,11 +259,11 @@ def stored_results(config: ComparisonConfig, file: Path) -> Comparison | None:
         suite = replace(suite, name=config.suite.name, data=config.suite.data)
     found = replace(found, config=replace(found.config, suite=suite))
     seeds = max(config.seeds, found.config.seeds)
-    wanted = {cell.key for cell in cells_of(replace(config, seeds=seeds))}
-    strange = [cell for cell, _ in as_cells(found) if cell.key not in wanted]
+    wanted = {job.key for job in jobs_of(replace(config, seeds=seeds))}
+    strange = [job for job, _ in as_jobs(found) if job.key not in wanted]
     if strange:
         raise InputError(
-            f"{file} has trainings of other settings, {strange[0].arms[0]} among them: choose another --out, or move "
+            f"{file} has trainings of other settings, {strange[0].variants[0]} among them: choose another --out, or move "
             "it away."
         )
     return found

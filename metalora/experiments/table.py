@@ -118,11 +118,13 @@ def build_table(
     columns = [(("", "method"), [Cell(method) for method in methods])]
     for backbone in here["backbone"].unique() if backbones is None else backbones:
         part = here[here["backbone"] == backbone]
-        places = part[["split", "k"]].drop_duplicates().itertuples(index=False) if ks is None else product(SPLITS, ks)
-        for split, k in places:
-            cells = part[(part["split"] == split) & (part["k"] == k)]
-            stars = _stars(comparison, backbone, split, k, gallery)
-            columns.append(((backbone, f"{split} K={k}"), _accuracies(cells, stars, methods)))
+        places = (
+            part[["task_split", "k"]].drop_duplicates().itertuples(index=False) if ks is None else product(SPLITS, ks)
+        )
+        for task_split, k in places:
+            cells = part[(part["task_split"] == task_split) & (part["k"] == k)]
+            stars = _stars(comparison, backbone, task_split, k, gallery)
+            columns.append(((backbone, f"{task_split} K={k}"), _accuracies(cells, stars, methods)))
         for name, (heading, write) in BUDGETS.items():
             if name in part:
                 known = part.drop_duplicates("method").set_index("method")[name].astype(float)  # None: NaN
@@ -132,11 +134,11 @@ def build_table(
     return Table([heading for heading, _ in columns], rows, [*_rules(here, comparison, gallery), *footnotes])
 
 
-def _stars(comparison: pd.DataFrame | None, backbone: str, split: str, k: int, gallery: str) -> set[str]:
+def _stars(comparison: pd.DataFrame | None, backbone: str, task_split: str, k: int, gallery: str) -> set[str]:
     """Methods that earned a star in this column."""
     if comparison is None:
         return set()
-    place = {"backbone": backbone, "split": split, "k": k, "gallery": gallery, "star": "*"}
+    place = {"backbone": backbone, "task_split": task_split, "k": k, "gallery": gallery, "star": "*"}
     here = comparison[(comparison[list(place)] == pd.Series(place)).all(axis=1)]
     return set(here["method"])
 

@@ -13,7 +13,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from metalora.evaluation.embedding import Protocol
+from metalora.evaluation.embedding import EmbedConfig
 from metalora.evaluation.knn import knn_neighbours, knn_predict
 from metalora.inspection.user_images import Pictures, code_pictures, embed_pictures, from_suite
 from metalora.models.adapted_model import AdaptedModel
@@ -22,10 +22,11 @@ from metalora.suites.splits import at_most
 from metalora.suites.suite import Examples, Suite
 from metalora.util.errors import InputError
 from metalora.util.files import hash_tensors, read_tensors, write_tensors
+from metalora.util.renamed import upgrade_settings
 from metalora.util.seeding import generator
 
 SPACES = ("original", "adapted")
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,7 +44,7 @@ class Gallery:
     """
 
     suite: Suite
-    side: str
+    split: str
     rows: Tensor
     original: Tensor
     adapted: Tensor
@@ -56,12 +57,12 @@ class Gallery:
     @cached_property
     def pictures(self) -> Pictures:
         """The images, with name, label and task of each."""
-        return _pictures(self.suite, self.side, self.examples)
+        return _pictures(self.suite, self.split, self.examples)
 
     @property
     def examples(self) -> Examples:
         """The images, as rows of the suite's pictures."""
-        return self.suite.sides[self.side][self.rows]
+        return self.suite.splits[self.split][self.rows]
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -119,7 +120,7 @@ class Gallery:
             "format_version": FORMAT_VERSION,
             "suite": asdict(settings),
             "seed": self.suite.seed,
-            "side": self.side,
+            "split": self.split,
             "adapter": self.adapter,
             "content": content_hash(self),
         }
@@ -149,10 +150,10 @@ def build_gallery(
     model: AdaptedModel,
     suite: Suite,
     *,
-    side: str = "seen gallery",
+    split: str = "seen gallery",
     limit: int | None = None,
     seed: int = 0,
-    protocol: Protocol | None = None,
+    embed_config: EmbedConfig | None = None,
 ) -> Gallery:
     """Embed a side of `suite` twice: by the original backbone and with the adapter of `model`.
 
@@ -165,22 +166,22 @@ def build_gallery(
     Raises:
         InputError: the suite has no such side, or a limit below 1.
     """
-    protocol = protocol or Protocol()
-    sides = [name for name in suite.sides if name != "train"]
-    if side not in sides:
-        raise InputError(f"Suite {suite.name} has no side {side!r} for a gallery: use {', '.join(sides)}.")
+    embed_config = embed_config or EmbedConfig()
+    splits = [name for name in suite.splits if name != "train"]
+    if split not in splits:
+        raise InputError(f"Suite {suite.name} has no side {split!r} for a gallery: use {', '.join(splits)}.")
     if limit is not None and limit < 1:
         raise InputError(f"limit is {limit}: use 1 or more.")
-    examples = suite.sides[side]
+    examples = suite.splits[split]
     rng = generator(seed, len(examples))
     rows = at_most(len(examples) if limit is None else limit, examples.labels, examples.tasks, rng)
-    pictures = _pictures(suite, side, examples[rows])
-    adapted = embed_pictures(model, pictures, protocol)
+    pictures = _pictures(suite, split, examples[rows])
+    adapted = embed_pictures(model, pictures, embed_config)
     with model.disabled():
-        alone = replace(protocol, set_size=1, shuffled=False, use=None)
+        alone = replace(embed_config, set_size=1, shuffled=False, use=None)
         original = embed_pictures(model, pictures, alone)
-    codes = code_pictures(model, pictures, protocol)
-    return Gallery(suite, side, rows, original, adapted, codes, adapter_hash(model))
+    codes = code_pictures(model, pictures, embed_config)
+    return Gallery(suite, split, rows, original, adapted, codes, adapter_hash(model))
 
 
 def load_gallery(path: Path, suite: Suite | None = None) -> Gallery:
@@ -194,21 +195,21 @@ def load_gallery(path: Path, suite: Suite | None = None) -> Gallery:
     """
     tensors, header = read_tensors(path)
     version = header.get("format_version") if isinstance(header, dict) else None
-    if version != FORMAT_VERSION:
+    if version not in (1, FORMAT_VERSION):
         raise InputError(f"{path} has format version {version}, this metalora reads {FORMAT_VERSION}: build it anew.")
     try:
-        settings = {**header["suite"], "hold_out": tuple(header["suite"]["hold_out"])}
+        settings = {**upgrade_settings(header["suite"]), "hold_out": tuple(header["suite"]["hold_out"])}
         config, seed, adapter, content = SuiteConfig(**settings), header["seed"], header["adapter"], header["content"]
-        side, rows, original, adapted = header["side"], *(tensors[name] for name in ("rows", *SPACES))
+        split, rows, original, adapted = header["split"], *(tensors[name] for name in ("rows", *SPACES))
     except (KeyError, TypeError) as error:
         raise InputError(f"{path} is no whole gallery ({error}): build it anew.") from error
-    gallery = Gallery(suite or config.load(seed), side, rows, original, adapted, tensors.get("codes"), adapter)
+    gallery = Gallery(suite or config.load(seed), split, rows, original, adapted, tensors.get("codes"), adapter)
     _check(gallery, content, path)
     return gallery
 
 
-def _pictures(suite: Suite, side: str, examples: Examples) -> Pictures:
-    return from_suite(replace(suite, sides={side: examples}))
+def _pictures(suite: Suite, split: str, examples: Examples) -> Pictures:
+    return from_suite(replace(suite, splits={split: examples}))
 
 
 def _check(gallery: Gallery, content: Any, path: Path) -> None:
@@ -216,6 +217,6 @@ def _check(gallery: Gallery, content: Any, path: Path) -> None:
     rows = gallery.rows
     if rows.dtype != torch.int64 or rows.ndim != 1 or any(p.ndim != 2 or len(p) != len(rows) for p in parts):
         raise InputError(f"The tensors of {path} do not fit one another: build it anew.")
-    stored = gallery.suite.sides.get(gallery.side, ())
+    stored = gallery.suite.splits.get(gallery.split, ())
     if rows.numel() == 0 or not 0 <= rows.min() <= rows.max() < len(stored) or content_hash(gallery) != content:
         raise InputError(f"{path} was made of other pictures than suite {gallery.suite.name} has: build it anew.")

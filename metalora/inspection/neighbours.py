@@ -13,7 +13,7 @@ from metalora.adapters.cores import Cores
 from metalora.inspection.gallery import Gallery
 from metalora.inspection.inspect_images import Inspection, inspect_images
 from metalora.models.adapted_model import AdaptedModel
-from metalora.util.checks import number
+from metalora.util.checks import check_float
 from metalora.util.errors import InputError
 
 
@@ -123,7 +123,7 @@ def blend(
     for position in (receiver, a, b):
         if not 0 <= position < len(images):
             raise InputError(f"There is no image {position}: images are numbered 0 to {len(images) - 1}.")
-    number("The share", t, lambda value: 0 <= value <= 1, "a number from 0 to 1")
+    check_float("The share", t, lambda value: 0 <= value <= 1, "a number from 0 to 1")
     model.eval()
     chosen = images[[receiver, a, b]].to(next(model.parameters()).device)
     own, first, second = model.cores(model.codes(chosen))

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from metalora.evaluation.knn import knn_neighbours
-from metalora.util.checks import number
+from metalora.util.checks import check_float
 from metalora.util.errors import InputError
 
 FEWEST = {"pca": 3, "umap": 10}
@@ -47,7 +47,7 @@ def project(
     if method == "pca":
         return _principal(points, seed)
     _check_neighbours(neighbours, len(points))
-    number("min_dist", min_dist, lambda value: 0 <= value <= 1, "a number from 0 to 1")
+    check_float("min_dist", min_dist, lambda value: 0 <= value <= 1, "a number from 0 to 1")
     # Exact neighbours from one matrix product: umap itself would compare pair by pair in Python, or approximately.
     similarity, near = knn_neighbours(points, points, int(neighbours))
     distance = (1 - similarity).where(similarity < 1 - ROUNDING, 0)  # to itself, and to equal points
@@ -101,7 +101,7 @@ def blend(a: np.ndarray, b: np.ndarray, t: float) -> np.ndarray:
     """
     if a.shape != b.shape:
         raise InputError(f"Points of shapes {a.shape} and {b.shape} cannot be blended: align the same pictures.")
-    number("The share", t, lambda value: 0 <= value <= 1, "a number from 0 to 1")
+    check_float("The share", t, lambda value: 0 <= value <= 1, "a number from 0 to 1")
     return (1 - t) * a + t * b
 
 

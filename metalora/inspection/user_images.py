@@ -8,7 +8,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from metalora.evaluation.embedding import Protocol, embed
+from metalora.evaluation.embedding import EmbedConfig, embed
 from metalora.models.adapted_model import AdaptedModel
 from metalora.suites.archives import SUFFIXES
 from metalora.suites.images import ImageSet, decode, read_pictures
@@ -26,11 +26,11 @@ class Pictures:
 
     Attributes:
         sides: name of a side → its examples; pictures that a person gave are one side, "".
-        known: a row per example, in the sides' order: "name", "label", "task", "side" ("" where unknown).
+        known: a row per example, in the sides' order: "name", "label", "task", "split" ("" where unknown).
         skipped: (name, reason) of files that could not be used.
     """
 
-    sides: dict[str, Examples]
+    splits: dict[str, Examples]
     known: pd.DataFrame
     skipped: tuple[tuple[str, str], ...] = ()
 
@@ -39,7 +39,7 @@ class Pictures:
 
     def images(self) -> Tensor:
         """All of them, float32 (N, 3, S, S) in [0, 1]."""
-        return torch.cat([side.images() for side in self.sides.values()])
+        return torch.cat([split.images() for split in self.splits.values()])
 
 
 def read_paths(paths: Sequence[str | Path], size: int, progress: Progress | None = None) -> Pictures:
@@ -65,7 +65,7 @@ def read_paths(paths: Sequence[str | Path], size: int, progress: Progress | None
     examples = Examples(
         pixels, (unchanged,) * len(known_tasks), torch.arange(len(pixels)), numbers, torch.tensor(_numbers(labels))
     )
-    known = pd.DataFrame({"name": names, "label": labels, "task": tasks, "side": ""})
+    known = pd.DataFrame({"name": names, "label": labels, "task": tasks, "split": ""})
     return Pictures({"": examples}, known, tuple(skipped))
 
 
@@ -86,35 +86,35 @@ def _numbers(names: Sequence[str]) -> list[int]:
 
 def from_suite(suite: Suite) -> Pictures:
     """All sides of a suite but the training images."""
-    sides = {name: side for name, side in suite.sides.items() if name != "train"}
+    splits = {name: split for name, split in suite.splits.items() if name != "train"}
     frames = [
         pd.DataFrame(
             {
-                "name": [suite.names[i] for i in side.index.tolist()],
-                "label": [suite.classes[i] for i in side.labels.tolist()],
-                "task": [suite.tasks[i] for i in side.tasks.tolist()],
-                "side": name,
+                "name": [suite.names[i] for i in split.index.tolist()],
+                "label": [suite.classes[i] for i in split.labels.tolist()],
+                "task": [suite.tasks[i] for i in split.tasks.tolist()],
+                "split": name,
             }
         )
-        for name, side in sides.items()
+        for name, split in splits.items()
     ]
-    return Pictures(sides, pd.concat(frames, ignore_index=True), suite.skipped)
+    return Pictures(splits, pd.concat(frames, ignore_index=True), suite.skipped)
 
 
-def embed_pictures(model: AdaptedModel, pictures: Pictures, protocol: Protocol) -> Tensor:
+def embed_pictures(model: AdaptedModel, pictures: Pictures, embed_config: EmbedConfig) -> Tensor:
     """Embeddings (N, D) in the order of `pictures.known`; sets keep to one task and side."""
-    if protocol.set_size != 1:
-        model.codes(next(iter(pictures.sides.values()))[:1].images().to(next(model.parameters()).device))
-    return torch.cat([embed(model, side, protocol) for side in pictures.sides.values()])
+    if embed_config.set_size != 1:
+        model.codes(next(iter(pictures.splits.values()))[:1].images().to(next(model.parameters()).device))
+    return torch.cat([embed(model, split, embed_config) for split in pictures.splits.values()])
 
 
 @torch.inference_mode()
-def code_pictures(model: AdaptedModel, pictures: Pictures, protocol: Protocol) -> Tensor | None:
+def code_pictures(model: AdaptedModel, pictures: Pictures, embed_config: EmbedConfig) -> Tensor | None:
     """Every image's own code (N, code); None where nothing is generated."""
     if not model.config.generates:
         return None
-    device = pick_device(protocol.device)
+    device = pick_device(embed_config.device)
     model.to(device).eval()
-    with autocast(device, protocol.precision):
-        chunks = [chunk for side in pictures.sides.values() for chunk in side.chunks(protocol.batch)]
+    with autocast(device, embed_config.precision):
+        chunks = [chunk for split in pictures.splits.values() for chunk in split.chunks(embed_config.batch_size)]
         return torch.cat([model.codes(chunk.images().to(device)).float().cpu() for chunk in chunks])

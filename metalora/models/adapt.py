@@ -67,6 +67,6 @@ def _add_generator(model: AdaptedModel, features: int | None) -> None:
         return
     config = model.config
     rng = generator(config.seed, len(model.layers))
-    code = {"code": config.code, "factors": config.factors, "radius": config.radius}
-    first = {"spread": config.first_spread, "rng": rng}
+    code = {"code": config.code, "factors": config.factors, "code_norm_limit": config.code_norm_limit}
+    first = {"head_init_std": config.initial_head_std, "rng": rng}
     model.trained.mapping = MappingNet(formats, like, features=features, hidden=config.hidden, **code, **first)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from metalora.adapters.config import AdapterConfig
 from metalora.adapters.cores import Cores
-from metalora.adapters.forward_context import carrying, current
+from metalora.adapters.forward_context import current, forward_context
 from metalora.adapters.layers import ADAPTED, AdaptedLayer, Adapter
 from metalora.adapters.methods import method
 from metalora.adapters.targets import Selection, select_layers
@@ -130,7 +130,7 @@ class AdaptedModel(nn.Module):
 
     def _refold(self) -> None:
         for conv, norm in self._folds:
-            conv.take(norm)
+            conv.fold_batchnorm(norm)
 
     def _apply(self, *args: Any, **kwargs: Any) -> "AdaptedModel":
         before = [conv.weight.dtype for conv, _ in self._folds]
@@ -234,7 +234,7 @@ class AdaptedModel(nn.Module):
         return self._run(images, self.generate(images, groups=groups, features=features))
 
     def _run(self, images: Tensor, cores: Cores | None) -> Tensor:
-        with carrying(cores=cores):
+        with forward_context(cores=cores):
             return self.backbone(images)
 
     def _run_from_stem(self, images: Tensor, groups: Tensor | None) -> Tensor:
@@ -247,13 +247,13 @@ class AdaptedModel(nn.Module):
                 codes = self.mapping.codes(features)
                 current.cores = self.cores(codes if groups is None else self.mapping.pool(codes, groups))
 
-        with carrying(on_stage=generate):
+        with forward_context(stage_hook=generate):
             return self.backbone(images)
 
     @contextlib.contextmanager
     def disabled(self) -> Iterator[None]:
         """Inside, this thread gets the original backbone, bit for bit."""
-        with carrying(enabled=False, exact=True):
+        with forward_context(enabled=False, exact=True):
             yield
 
     def delta_weight(self, name: str, cores: Cores | None = None) -> Tensor:

@@ -8,7 +8,7 @@ import pandas as pd
 import torch
 from torch.utils.flop_counter import FlopCounterMode, flop_registry
 
-from metalora.adapters.forward_context import carrying
+from metalora.adapters.forward_context import forward_context
 from metalora.adapters.layers import AdaptedLayer
 from metalora.util.errors import InputError
 
@@ -94,7 +94,7 @@ def _extractor_flops(model: "AdaptedModel") -> int:
 def _layer_flops(model: "AdaptedModel") -> tuple[dict[str, int], dict[str, int], int]:
     """FLOPs of every adapted layer's base alone, and with its update; of the whole backbone without updates."""
     cores = model.generate(model.example) if model.generated else None
-    with carrying(cores=cores):
+    with forward_context(cores=cores):
         counts = flops_by_module(lambda: model.backbone(model.example))
     frozen, total = dict.fromkeys(model.layers, 0), dict.fromkeys(model.layers, 0)
     # A layer that stands in several places is counted under one of its names.

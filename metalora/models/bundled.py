@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
-from metalora.adapters.methods import METHODS, choices
+from metalora.adapters.methods import METHODS
 from metalora.models.backbones import ASSETS, BUNDLED
-from metalora.util.errors import InputError
+from metalora.util.errors import InputError, choices
 
 FOLDER = ASSETS / "adapters"
 NAMES = tuple(f"{backbone}/{name}" for backbone in BUNDLED for name in METHODS if METHODS[name].format is not None)

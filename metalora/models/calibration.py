@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from metalora.adapters.forward_context import carrying
+from metalora.adapters.forward_context import forward_context
 from metalora.models.folding import Fold, fold_norms
 from metalora.util.errors import InputError
 
@@ -26,7 +26,7 @@ def fold_frozen(model: "AdaptedModel", example: Tensor) -> list[Fold]:
     for net in nets:
         net.channels_last = net.name is not None  # a foreign one may rely on the usual layout
         layout = torch.channels_last if net.channels_last else torch.preserve_format
-        with carrying(enabled=False, exact=True):
+        with forward_context(enabled=False, exact=True):
             folds += fold_norms(net, example, layout)
     return folds
 
@@ -39,7 +39,7 @@ def learn_width(model: "AdaptedModel", example: Tensor) -> None:
     """
     features = model.extractor(torch.cat([example] * 2))
     if not model.mapping.materialised:
-        model.mapping.materialise(features.to(model.mapping.neutral))
+        model.mapping.materialise(features.to(model.mapping.identity))
     wanted = (2, model.mapping.hidden.in_features)
     if features.shape != wanted:
         raise InputError(f"The extractor gives {tuple(features.shape)} for 2 images: make it give {wanted}.")
@@ -60,7 +60,7 @@ def try_layers(model: "AdaptedModel", example: Tensor) -> None:
         # Two batch sizes: a leading axis that is not the batch may equal one of them by chance.
         for count in (2, 3):
             images = torch.cat([example] * count)
-            with carrying(cores=model.generate(images) if model.generated else None):
+            with forward_context(cores=model.generate(images) if model.generated else None):
                 model.backbone(images)
     finally:
         for hook in hooks:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from metalora.adapters.forward_context import carrying, current
+from metalora.adapters.forward_context import current, forward_context
 from metalora.models.backbones import Backbone, load_backbone
 from metalora.util.errors import InputError
 
@@ -59,13 +59,13 @@ def stage_statistics(output: Tensor, channels: int, prefix: int = 0) -> Tensor:
     return torch.cat([mean, deviation, F.adaptive_avg_pool2d(output, 2).flatten(1)], dim=1)
 
 
-class _Enough(Exception):
+class StopForward(Exception):
     """Ends a pass of which nothing more is needed."""
 
 
 def _report(name: str, module: nn.Module, args: tuple, output: Tensor) -> None:
-    if current.on_stage is not None:
-        current.on_stage(name, output)
+    if current.stage_hook is not None:
+        current.stage_hook(name, output)
     # Pooling behind the last stage hands back a gradient of another layout, which then slows every layer.
     if output.requires_grad and _is_channels_last(output) and not torch.compiler.is_compiling():
         output.register_hook(lambda gradient: gradient.contiguous(memory_format=torch.channels_last))
@@ -114,12 +114,12 @@ class StageExtractor(nn.Module):
             if name in self.stages:
                 statistics[name] = self.read(name, output)
             if len(statistics) == len(self.stages):
-                raise _Enough
+                raise StopForward
 
         try:
-            with carrying(enabled=False, on_stage=collect):
+            with forward_context(enabled=False, stage_hook=collect):
                 self._backbone[0](images)
-        except _Enough:
+        except StopForward:
             return self.describe(images, statistics)
         raise InputError(f"The stages {', '.join(self.stages)} are not all part of the backbone's forward pass.")
 
@@ -144,7 +144,7 @@ class OutputExtractor(nn.Module):
     @torch.no_grad()
     def forward(self, images: Tensor) -> Tensor:
         """Images → (N, F)."""
-        with carrying(enabled=False):
+        with forward_context(enabled=False):
             return self._backbone[0](images)
 
 

@@ -34,7 +34,7 @@ class FoldedConv2d(nn.Conv2d):
 
     @torch.inference_mode(False)
     @torch.no_grad()
-    def take(self, norm: nn.BatchNorm2d) -> None:
+    def fold_batchnorm(self, norm: nn.BatchNorm2d) -> None:
         """Compute the folded weight from this one's and from `norm`."""
         wide = torch.promote_types(self.weight.dtype, torch.float32)
         mean, gain = norm.running_mean.to(wide), (norm.running_var.to(wide) + norm.eps).rsqrt()
@@ -75,7 +75,7 @@ def fold_norms(net: nn.Module, example: Tensor, layout: torch.memory_format = to
         # As torch's parametrisations do it: whoever holds the module sees it folded, the parent is not touched.
         conv.__class__, norm.__class__ = FoldedConv2d, FoldedBatchNorm2d
         conv.layout = layout
-        conv.take(norm)
+        conv.fold_batchnorm(norm)
     return pairs
 
 

@@ -16,8 +16,9 @@ from metalora.models.bundled import adapter_folder
 from metalora.models.saving import CONFIG, FORMAT_VERSION, WEIGHTS, _description, extractor_hash, original_hash
 from metalora.util.errors import InputError
 from metalora.util.files import hash_tensors, read_tensors
+from metalora.util.renamed import upgrade_settings
 
-SHAPELESS = ("alpha", "dropout", "seed", "radius")  # settings that trained tensors do not depend on
+SHAPELESS = ("alpha", "dropout", "seed", "code_norm_limit")  # settings that trained tensors do not depend on
 
 
 def load(
@@ -134,7 +135,7 @@ def _read_config(path: Path) -> dict[str, Any]:
     except (OSError, ValueError) as error:
         raise InputError(f"{path / CONFIG} cannot be read ({error}): save the adapter again.") from error
     version = saved.get("format_version") if isinstance(saved, dict) else None
-    if version != FORMAT_VERSION:
+    if version not in (1, FORMAT_VERSION):
         raise InputError(f"{path} has format version {version}, this metalora reads {FORMAT_VERSION}: save it again.")
     missing = {"backbone", "adapter", "tensors", "example_shape", "extractor_sha256"} - saved.keys()
     if missing:
@@ -142,7 +143,8 @@ def _read_config(path: Path) -> dict[str, Any]:
     whole = all(isinstance(saved[part], dict) for part in ("backbone", "adapter", "tensors"))
     if not whole or not {"name", "image_size", "sha256", "dtype"} <= saved["backbone"].keys():
         raise InputError(f"{path / CONFIG} is damaged: save the adapter again.")
-    saved["adapter"].setdefault("radius", 0.0)  # adapters that were saved before there was one have none
+    saved["adapter"] = upgrade_settings(saved["adapter"])
+    saved["adapter"].setdefault("code_norm_limit", 0.0)  # adapters that were saved before there was one have none
     return saved
 
 

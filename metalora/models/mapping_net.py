@@ -22,7 +22,7 @@ LARGEST_SCORE = 10.0
 LEAST = 1e-6  # probability that a named factor has one of its values
 
 
-def pool_by_group(codes: Tensor, groups: Tensor) -> Tensor:
+def mean_by_group(codes: Tensor, groups: Tensor) -> Tensor:
     """Every code replaced by the mean code of its group.
 
     Args:
@@ -40,7 +40,7 @@ def pool_by_group(codes: Tensor, groups: Tensor) -> Tensor:
     return (total / count[:, None].to(codes))[member]
 
 
-def naming_loss(scores: Tensor, levels: Tensor, combinations: Tensor, factors: Sequence[int]) -> Tensor:
+def factor_loss(scores: Tensor, factor_indices: Tensor, combinations: Tensor, factors: Sequence[int]) -> Tensor:
     """Cross-entropy of the images' combinations of factor values among those that training has, mean over images.
 
     A combination's score is the sum of its values' scores. Those that training never shows take no part: were they
@@ -53,9 +53,9 @@ def naming_loss(scores: Tensor, levels: Tensor, combinations: Tensor, factors: S
         combinations: (T, factors), those of the seen tasks, each once.
         factors: number of values of each factor.
     """
-    first = torch.tensor((0, *itertools.accumulate(factors[:-1])), device=levels.device)
+    first = torch.tensor((0, *itertools.accumulate(factors[:-1])), device=factor_indices.device)
     joint = scores[:, combinations + first].sum(2)
-    return F.cross_entropy(joint, (levels[:, None] == combinations).all(2).int().argmax(1))
+    return F.cross_entropy(joint, (factor_indices[:, None] == combinations).all(2).int().argmax(1))
 
 
 class CoreHead(nn.Module):
@@ -65,12 +65,12 @@ class CoreHead(nn.Module):
         super().__init__()
         self.shapes = {name: format.core_shape for name, format in formats.items()}
         self.total = sum(math.prod(shape) for shape in self.shapes.values())
-        neutral = torch.cat([format.neutral_core().flatten() for format in formats.values()])
-        self.register_buffer("neutral", neutral.to(like), persistent=False)
+        identity = torch.cat([format.identity_core().flatten() for format in formats.values()])
+        self.register_buffer("identity", identity.to(like), persistent=False)
 
     def split(self, flat: Tensor) -> Cores:
         """(N, total), as offsets from the neutral core → Cores."""
-        parts = (flat + self.neutral).split([math.prod(shape) for shape in self.shapes.values()], dim=1)
+        parts = (flat + self.identity).split([math.prod(shape) for shape in self.shapes.values()], dim=1)
         return Cores(
             {name: part.unflatten(1, shape) for (name, shape), part in zip(self.shapes.items(), parts, strict=True)}
         )
@@ -113,20 +113,20 @@ class MappingNet(CoreHead):
         hidden: int,
         code: int,
         factors: Sequence[int] = (),
-        spread: float,
-        radius: float,
+        head_init_std: float,
+        code_norm_limit: float,
         rng: torch.Generator,
     ):
         super().__init__(formats, like)
-        self.factors, self.radius = tuple(factors), radius
+        self.factors, self.code_norm_limit = tuple(factors), code_norm_limit
         code = sum(self.factors) or code
         pairs = sum(a * b for a, b in itertools.combinations(self.factors, 2))
         self.rng_state = rng.get_state()
         self.hidden = nn.LazyLinear(hidden) if features is None else nn.Linear(features, hidden)
         self.code = nn.Linear(hidden, code)
         self.head = nn.Linear(code + pairs, self.total, bias=False)
-        sizes = [(math.prod(f.core_shape), spread * f.spreads) for f in formats.values()]
-        self.spread = torch.cat([torch.full((size,), value, dtype=torch.float64) for size, value in sizes])
+        sizes = [(math.prod(f.core_shape), head_init_std * f.random_core_init) for f in formats.values()]
+        self.head_init_std = torch.cat([torch.full((size,), value, dtype=torch.float64) for size, value in sizes])
         self.register_buffer("feature_mean", torch.zeros(features or 0))
         self.register_buffer("feature_std", torch.ones(features or 0))
         self.to(like)
@@ -156,7 +156,7 @@ class MappingNet(CoreHead):
         rng = torch.Generator()
         rng.set_state(self.rng_state)
         for layer in (self.hidden, self.code, self.head):
-            deviation = self.spread[:, None] if layer is self.head else (2 / layer.in_features) ** 0.5
+            deviation = self.head_init_std[:, None] if layer is self.head else (2 / layer.in_features) ** 0.5
             layer.weight.copy_(torch.randn(layer.weight.shape, generator=rng, dtype=torch.float64) * deviation)
             if layer.bias is not None:
                 layer.bias.zero_()
@@ -189,22 +189,26 @@ class MappingNet(CoreHead):
             InputError: not one number for each code.
         """
         if not self.factors:
-            return pool_by_group(codes, groups)
+            return mean_by_group(codes, groups)
         counts = groups.unique(return_inverse=True, return_counts=True)[1:]
-        evidence = pool_by_group(codes.clamp(min=LEAST).log(), groups)
+        evidence = mean_by_group(codes.clamp(min=LEAST).log(), groups)
         return self._by_factor(torch.softmax, evidence * counts[1][counts[0]].to(evidence)[:, None])
 
-    def told(self, levels: Tensor) -> Tensor:
+    def factor_codes(self, factor_indices: Tensor) -> Tensor:
         """Codes (N, code) of images whose factors are known: the number of each one's value, (N, factors)."""
-        known = [F.one_hot(level, count) for level, count in zip(levels.T, self.factors, strict=True)]
+        known = [F.one_hot(level, count) for level, count in zip(factor_indices.T, self.factors, strict=True)]
         return torch.cat(known, dim=1).to(self.head.weight)
 
-    def naming_loss(self, codes: Tensor, levels: Tensor, combinations: Tensor) -> Tensor:
+    def factor_loss(self, codes: Tensor, factor_indices: Tensor, combinations: Tensor) -> Tensor:
         """See `naming_loss`, for codes (N, code)."""
-        return naming_loss(codes.clamp(min=LEAST).log(), levels, combinations, self.factors)
+        return factor_loss(codes.clamp(min=LEAST).log(), factor_indices, combinations, self.factors)
 
     def _within(self, codes: Tensor) -> Tensor:
-        return codes / (1 + codes.square().sum(1, keepdim=True) / self.radius**2).sqrt() if self.radius else codes
+        return (
+            codes / (1 + codes.square().sum(1, keepdim=True) / self.code_norm_limit**2).sqrt()
+            if self.code_norm_limit
+            else codes
+        )
 
     def _by_factor(self, function: Callable[..., Tensor], codes: Tensor) -> Tensor:
         return torch.cat([function(part, dim=1) for part in codes.split(self.factors, dim=1)], dim=1)

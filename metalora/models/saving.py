@@ -12,7 +12,7 @@ from metalora.util.errors import InputError
 from metalora.util.files import hash_tensors, tensor_file, text_file, write_whole
 from metalora.version import __version__
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 CONFIG, WEIGHTS = "config.json", "adapter.safetensors"
 
 

@@ -7,15 +7,14 @@ from metalora.plots.comparison import budget_scatter, task_heatmap
 from metalora.plots.cores import codes, core_values, similarities, strengths
 from metalora.plots.export import draw
 from metalora.plots.fingerprint import fingerprint
-from metalora.plots.palette import ArmStyle, Theme, arm_style, class_colours
+from metalora.plots.palette import Theme, VariantStyle, class_colours, variant_style
 from metalora.plots.scatter import embedding
 from metalora.plots.training_curves import training_curves
 from metalora.plots.update import update_weights
 
 __all__ = [
-    "ArmStyle",
     "Theme",
-    "arm_style",
+    "VariantStyle",
     "budget_scatter",
     "class_colours",
     "codes",
@@ -28,4 +27,5 @@ __all__ = [
     "task_heatmap",
     "training_curves",
     "update_weights",
+    "variant_style",
 ]

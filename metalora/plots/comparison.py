@@ -9,7 +9,7 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from metalora.experiments.table import NOT_RUN, format_count, format_percent
-from metalora.plots.palette import GRID, INK, MAGNITUDE, Theme, arm_style, label, layout, notice
+from metalora.plots.palette import GRID, INK, MAGNITUDE, Theme, label, layout, notice, variant_style
 from metalora.util.errors import InputError
 
 MOST_TASKS = 16  # whose cells are wide enough for words
@@ -18,7 +18,12 @@ LINE_WIDTH, MARK_WIDTH, LETTER_WIDTH = 300, 50, 7  # pixels: of a legend on a ph
 
 
 def budget_scatter(
-    rows: pd.DataFrame, *, split: str = "unseen", gallery: str = "pooled", k: int | None = None, theme: Theme = "light"
+    rows: pd.DataFrame,
+    *,
+    task_split: str = "unseen",
+    gallery: str = "pooled",
+    k: int | None = None,
+    theme: Theme = "light",
 ) -> go.Figure:
     """Accuracy against trained parameters, static and generator together; a panel per backbone.
 
@@ -32,10 +37,10 @@ def budget_scatter(
         InputError: a column is missing.
     """
     rows = rows.rename(columns={"accuracy": "mean"})
-    here = _chosen(rows, ["mean", "static_parameters", "generator_parameters"], split, gallery, k)
+    here = _chosen(rows, ["mean", "static_parameters", "generator_parameters"], task_split, gallery, k)
     here = here[here["mean"].notna()]
     if here.empty:
-        return notice(f"{split} tasks, {gallery} gallery: {NOT_RUN}", theme)
+        return notice(f"{task_split} tasks, {gallery} gallery: {NOT_RUN}", theme)
     here = here.assign(parameters=here["static_parameters"] + here["generator_parameters"], percent=100 * here["mean"])
     backbones = list(here["backbone"].unique())
     figure = make_subplots(1, len(backbones), subplot_titles=[label(name) for name in backbones], shared_yaxes=True)
@@ -49,7 +54,7 @@ def budget_scatter(
         trace.showlegend = trace.legendgroup not in shown
         shown.add(trace.legendgroup)
     figure.update_xaxes(title_text="trained parameters", tickformat="~s", rangemode="tozero")
-    title = f"accuracy, {split}, K = {here['k'].iloc[0]} (%)"
+    title = f"accuracy, {task_split}, K = {here['k'].iloc[0]} (%)"
     figure.update_yaxes(title_text=title, col=1)
     # However many lines the legend has, it neither squeezes the panels nor lies on their axis.
     named = LINE * _lines([trace.name for trace in figure.data if trace.showlegend])
@@ -71,7 +76,7 @@ def _lines(names: Sequence[str]) -> int:
 
 
 def _arm(row: dict, ink: str) -> go.Scatter:
-    style = arm_style(row["method"])
+    style = variant_style(row["method"])
     spread = row.get("std")
     spread = math.nan if spread is None else float(spread)
     words = f"{style.title}<br>{format_percent(row['mean'], spread)} %<br>{format_count(row['parameters'])} parameters"
@@ -94,7 +99,7 @@ def _arm(row: dict, ink: str) -> go.Scatter:
 def _pareto(rows: pd.DataFrame, ink: str) -> go.Scatter:
     """The step line over rows that no other beats with as many parameters or fewer."""
     ordered = rows.sort_values(["parameters", "percent"], ascending=[True, False])
-    front = ordered[ordered["percent"] > ordered["percent"].cummax().shift(fill_value=-math.inf)]
+    front = ordered[ordered["percent"] > ordered["percent"].cummax().transform(fill_value=-math.inf)]
     return go.Scatter(
         x=front["parameters"],
         y=front["percent"],
@@ -110,7 +115,7 @@ def task_heatmap(
     tasks: pd.DataFrame,
     *,
     backbone: str | None = None,
-    split: str = "unseen",
+    task_split: str = "unseen",
     gallery: str = "pooled",
     k: int | None = None,
     methods: Sequence[str] | None = None,
@@ -119,27 +124,27 @@ def task_heatmap(
     """Accuracy of every method on every task, mean over seeds; what was not run says so.
 
     Args:
-        tasks: as in `Comparison.tasks`: "method", "backbone", "split", "gallery", "k", "task", "accuracy" (0 to 1).
+        tasks: as in `Comparison.tasks`: "method", "backbone", "task_split", "gallery", "k", "task", "accuracy" (0 to 1).
         backbone, k: None: the first backbone, the smallest k.
         methods: the rows, in this order; None: those that are there.
 
     Raises:
         InputError: a column is missing.
     """
-    here = _chosen(tasks, ["task", "accuracy"], split, gallery, k)
+    here = _chosen(tasks, ["task", "accuracy"], task_split, gallery, k)
     here = here[here["backbone"] == (here["backbone"].iloc[0] if backbone is None and len(here) else backbone)]
     methods = list(here["method"].unique()) if methods is None else list(methods)
     here = here[here["method"].isin(methods) & here["accuracy"].notna()]
     if here.empty:
-        return notice(f"{split} tasks, {gallery} gallery: {NOT_RUN}", theme)
+        return notice(f"{task_split} tasks, {gallery} gallery: {NOT_RUN}", theme)
     table = 100 * here.pivot_table(index="method", columns="task", values="accuracy", sort=False).reindex(methods)
     percent = table.to_numpy(float)
-    names = {"x": [label(task, 40) for task in table.columns], "y": [arm_style(name).title for name in methods]}
+    names = {"x": [label(task, 40) for task in table.columns], "y": [variant_style(name).title for name in methods]}
     figure = go.Figure([_measured(percent, here["k"].iloc[0]), _absent(percent, theme)])
     figure.update_traces(**names, texttemplate="%{text}", xgap=1, ygap=1, hoverongaps=False)
     figure.update_layout(**layout(theme), height=210 + 38 * len(methods))
     figure.update_layout(legend={"orientation": "h", "x": 0, "y": 1.02, "yanchor": "bottom"})
-    figure.update_xaxes(title_text=f"{split} tasks", showgrid=False)
+    figure.update_xaxes(title_text=f"{task_split} tasks", showgrid=False)
     return figure.update_yaxes(autorange="reversed", showgrid=False)
 
 
@@ -179,10 +184,10 @@ def _absent(percent: np.ndarray, theme: Theme) -> go.Heatmap:
     )
 
 
-def _chosen(frame: pd.DataFrame, needed: list[str], split: str, gallery: str, k: int | None) -> pd.DataFrame:
+def _chosen(frame: pd.DataFrame, needed: list[str], task_split: str, gallery: str, k: int | None) -> pd.DataFrame:
     """The rows of one split, gallery and k."""
-    missing = [name for name in ("method", "backbone", "split", "gallery", "k", *needed) if name not in frame]
+    missing = [name for name in ("method", "backbone", "task_split", "gallery", "k", *needed) if name not in frame]
     if missing:
         raise InputError(f"The results lack the columns {', '.join(missing)}: read a comparison.json of this version.")
-    here = frame[(frame["split"] == split) & (frame["gallery"] == gallery)]
+    here = frame[(frame["task_split"] == task_split) & (frame["gallery"] == gallery)]
     return here[here["k"] == (here["k"].min() if k is None else k)]

@@ -119,14 +119,14 @@ def _branches(sheet: Sheet, format: MultiLoRA) -> Drawn:
 
 def _copy(sheet: Sheet, format: CP) -> Drawn:
     """A, B and c joined by one index: a diagonal core."""
-    y, arm = 70.0, 62
-    x = FACTOR_X + RADIUS + arm
-    b = x + arm + RADIUS
+    y, parse_variant = 70.0, 62
+    x = FACTOR_X + RADIUS + parse_variant
+    b = x + parse_variant + RADIUS
     sheet.fan(FACTOR_X, y, sheet.open)
     sheet.node(FACTOR_X, y, "A")
     sheet.node(b, y, "B")
     sheet.line(FACTOR_X + RADIUS, y, b - RADIUS, y)
-    for middle in (x - arm / 2, x + arm / 2):
+    for middle in (x - parse_variant / 2, x + parse_variant / 2):
         sheet.text(middle, y - 12, sheet.rank)
     sheet.dot(x, y)
     sheet.line(x, y, x, y + 44)

@@ -23,12 +23,12 @@ def gain_map(rows: pd.DataFrame, *, theme: Theme = "light") -> go.Figure:
     """
     if rows.empty:
         return notice("No part of the map has run yet.", theme)
-    axes, splits = list(rows["axis"].unique()), list(rows["split"].unique())
+    axes, splits = list(rows["axis"].unique()), list(rows["task_split"].unique())
     spacing = {"horizontal_spacing": 0.03, "vertical_spacing": 0.08}
     figure = make_subplots(len(splits), len(axes), shared_yaxes="all", shared_xaxes="columns", **spacing)
-    for row, split in enumerate(splits, start=1):
+    for row, task_split in enumerate(splits, start=1):
         for col, axis in enumerate(axes, start=1):
-            here = rows[(rows["axis"] == axis) & (rows["split"] == split)]
+            here = rows[(rows["axis"] == axis) & (rows["task_split"] == task_split)]
             if axis == SIZES:
                 figure.add_trace(_line(here, HUE, "solid", "by size", shown=False), row=row, col=col)
             else:
@@ -36,7 +36,7 @@ def gain_map(rows: pd.DataFrame, *, theme: Theme = "light") -> go.Figure:
                     line = here[here["set_size"] == size].sort_values("value")
                     figure.add_trace(_line(line, colour, dash, words, shown=row == col == 1), row=row, col=col)
             figure.add_hline(0, line={"color": INK[theme], "width": 1}, row=row, col=col)
-        figure.update_yaxes(title_text=f"gain on {split} tasks (points)", row=row, col=1)
+        figure.update_yaxes(title_text=f"gain on {task_split} tasks (points)", row=row, col=1)
     for col, axis in enumerate(axes, start=1):
         figure.update_xaxes(title_text=axis, row=len(splits), col=col)
         for row in range(1, len(splits) + 1):

@@ -14,7 +14,7 @@ from typing import Any, Literal
 import plotly.graph_objects as go
 import plotly.io as pio
 
-from metalora.experiments.rows import arm
+from metalora.experiments.variants import parse_variant
 from metalora.util.errors import InputError
 
 Theme = Literal["light", "dark", "print"]  # on a light page, on a dark page, on white paper
@@ -63,7 +63,7 @@ _GOLDEN = 0.618034  # of a turn: hues that follow each other never come close
 
 
 @dataclass(frozen=True)
-class ArmStyle:
+class VariantStyle:
     """How a row of a comparison looks.
 
     Attributes:
@@ -79,18 +79,18 @@ class ArmStyle:
     title: str
 
 
-def arm_style(name: str) -> ArmStyle:
+def variant_style(name: str) -> VariantStyle:
     """The style of an arm: the method's colour; variants lighter and hatched, sets dotted with an open marker.
 
     Raises:
         InputError: no arm is called so.
     """
-    row = arm(name)
-    pattern, symbol = _VARIANTS[row.variant]
+    row = parse_variant(name)
+    pattern, symbol = _VARIANTS[row.control]
     if row.set_size != 1:
         pattern, symbol = pattern or ".", "diamond-open" if row.set_size is None else f"{symbol}-open"
     colour = HUES[row.method]
-    return ArmStyle(lighter(colour) if row.variant else colour, pattern, symbol, row.title)
+    return VariantStyle(lighter(colour) if row.control else colour, pattern, symbol, row.title)
 
 
 def lighter(colour: str, share: float = 0.4) -> str:

@@ -44,7 +44,9 @@ def run_config(name: str) -> RunConfig:
     adapter, training = PRESETS["Default"].adapter(method), PRESETS["Default"].training()
     if not adapter.generates:
         return RunConfig(backbone, suite, adapter, replace(training, validate_every=0))
-    return RunConfig(backbone, suite, adapter, replace(training, validate_every=0, set_size=SET_SIZE)).naming()
+    return RunConfig(
+        backbone, suite, adapter, replace(training, validate_every=0, set_size=SET_SIZE)
+    ).with_factor_code()
 
 
 def make(name: str, work: Path, out: Path | None = None) -> Iterator[Progress]:
@@ -71,7 +73,7 @@ def _write(run: Run, folder: Path) -> None:
         config.suite.load(config.training.seed),
         limit=GALLERY_IMAGES,
         seed=config.training.seed,
-        protocol=config.protocol,
+        embed_config=config.embed_config,
     )
     gallery.save(folder / GALLERY, config.suite)
     names = [name for name in SPACES if name != "cores" or gallery.codes is not None]

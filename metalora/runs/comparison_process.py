@@ -16,8 +16,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from metalora.experiments.config import ComparisonConfig
-from metalora.experiments.results import adopt_bundled, missing_cells
-from metalora.experiments.runner import CELLS, UnderWay, cells_of, forget_under_way, seconds_left, under_way
+from metalora.experiments.results import adopt_bundled, missing_jobs
+from metalora.experiments.runner import JOBS, UnderWay, forget_under_way, jobs_of, seconds_left, under_way
 from metalora.runs.failures import reason_of_exit
 from metalora.util.errors import InputError
 from metalora.util.processes import launch
@@ -37,22 +37,22 @@ class Stage:
 
 def stage(config: ComparisonConfig, folder: Path) -> Stage:
     """How a comparison that does not tune stands, with bundled trainings."""
-    total = len(cells_of(config))
-    return Stage(total - len(missing_cells(config, folder)), total)
+    total = len(jobs_of(config))
+    return Stage(total - len(missing_jobs(config, folder)), total)
 
 
-def ask_to_stop(folder: Path) -> None:
+def request_stop(folder: Path) -> None:
     """Leave word for whoever runs a comparison in `folder`, or waits for their turn to."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / STOP).touch()
 
 
-def allow(folder: Path) -> None:
+def clear_stop(folder: Path) -> None:
     """Take back `ask_to_stop`."""
     (folder / STOP).unlink(missing_ok=True)
 
 
-def run_apart(config: ComparisonConfig, folder: Path, command: str) -> Iterator[Stage]:
+def run_in_subprocess(config: ComparisonConfig, folder: Path, command: str) -> Iterator[Stage]:
     """Run the cells that `folder` lacks in processes of their own, yielding every second.
 
     It ends with the last cell, or soon after `ask_to_stop`; closing the generator ends it at once. Cells that are
@@ -68,7 +68,7 @@ def run_apart(config: ComparisonConfig, folder: Path, command: str) -> Iterator[
     yield now
     if now.done == now.total or (folder / STOP).exists():
         return
-    (folder / CELLS).mkdir(parents=True, exist_ok=True)  # by which the command knows its folder
+    (folder / JOBS).mkdir(parents=True, exist_ok=True)  # by which the command knows its folder
     forget_under_way(folder)
     adopt_bundled(config, folder)
     words = [sys.executable, *shlex.split(command)[1:], "--out", str(folder)]

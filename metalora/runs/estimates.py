@@ -21,7 +21,7 @@ from metalora.models.backbones import image_size_for, load_backbone
 from metalora.runs.run_config import RunConfig
 from metalora.suites.archives import list_pictures
 from metalora.suites.splits import SHARES
-from metalora.suites.suite import SEEN_SIDES, Examples, Suite
+from metalora.suites.suite import SEEN_SPLITS, Examples, Suite
 from metalora.suites.transforms import unchanged
 from metalora.training.config import TrainingConfig
 from metalora.training.fit import fit
@@ -43,7 +43,7 @@ def estimate(config: RunConfig) -> float:
     """
     step, image = _pace(_key(config))
     training = config.training
-    step *= training.batch / _measured(training).batch
+    step *= training.batch_size / _measured(training).batch_size
     # One at the end; on the way one before the first step, then where they are due.
     validations = 1 + (1 + (training.steps - 1) // training.validate_every if training.validate_every else 0)
     validation, query, gallery = _sizes(config)
@@ -53,21 +53,21 @@ def estimate(config: RunConfig) -> float:
 
 def _measured(training: TrainingConfig) -> TrainingConfig:
     """The settings whose steps are timed: of a large batch a part, which is enough to know the pace."""
-    if training.batch <= LARGEST:
+    if training.batch_size <= LARGEST:
         return training
     set_size = min(training.set_size, LARGEST)
-    return replace(training, set_size=set_size, batch=LARGEST - LARGEST % set_size)
+    return replace(training, set_size=set_size, batch_size=LARGEST - LARGEST % set_size)
 
 
 def _key(config: RunConfig) -> str:
     """The settings on which the pace depends, as text."""
     adapter, name = replace(config.adapter, seed=0), ""
-    if adapter.names(config.suite.factors):
+    if adapter.predicts(config.suite.factors):
         name = config.suite.name
     elif adapter.factors:  # which this suite lacks: they are not named, and the code is like a free one
         adapter = replace(adapter, factors=(), code=sum(adapter.factors))
     suite = replace(config.suite, name=name, data="", image_size=_size(config), hold_out=(), max_queries=1)
-    rates = {"rate": 1e-4, "mapping_rate": 1.0}
+    rates = {"lr": 1e-4, "mapping_lr_scale": 1.0}
     fixed = {"steps": WARM + TIMED + 1, **rates, "validate_every": 0, "seed": 0}
     training = replace(_measured(config.training), **fixed)
     alike = replace(config, suite=suite, adapter=adapter, training=training, start=None)
@@ -85,7 +85,7 @@ def _pace(key: str) -> tuple[float, float]:
     size, download = config.suite.image_size, config.suite.download
     backbone = load_backbone(config.backbone, image_size=image_size_for(config.backbone, size), download=download)
     model = adapt(backbone, config.adapter, download=download)
-    suite = _random_suite(max(config.training.batch, 16), size, config.adapter.factors)
+    suite = _random_suite(max(config.training.batch_size, 16), size, config.adapter.factors)
     return _seconds_of_step(model, suite, config.training), _seconds_of_image(model, suite, config)
 
 
@@ -103,9 +103,9 @@ def _seconds_of_step(model: AdaptedModel, suite: Suite, training: TrainingConfig
 
 
 def _seconds_of_image(model: AdaptedModel, suite: Suite, config: RunConfig) -> float:
-    examples = suite.sides["train"]
+    examples = suite.splits["train"]
     before = time.monotonic()
-    embed(model, examples, config.protocol)
+    embed(model, examples, config.embed_config)
     return (time.monotonic() - before) / len(examples)
 
 
@@ -122,11 +122,11 @@ def _random_suite(count: int, size: int, factors: tuple[int, ...]) -> Suite:
         tasks=("one", "two"),
         seen=(0, 1),
         unseen=(),
-        sides=dict.fromkeys(SEEN_SIDES, examples),
+        splits=dict.fromkeys(SEEN_SPLITS, examples),
         primary="pooled",
         seed=0,
         factors=tuple(tuple(map(str, range(values))) for values in factors),
-        levels=torch.stack([torch.zeros(len(factors)), torch.ones(len(factors))]).long() if factors else None,
+        factor_indices=torch.stack([torch.zeros(len(factors)), torch.ones(len(factors))]).long() if factors else None,
     )
 
 

@@ -15,7 +15,7 @@ class Preset:
     ring_rank: int
     hidden: int
     steps: int
-    batch: int
+    batch_size: int
 
     def adapter(self, method: str) -> AdapterConfig:
         """Settings of `method` at this size: R for the tensor ring, R² elsewhere, a third of that a branch."""
@@ -25,7 +25,7 @@ class Preset:
     def training(self) -> TrainingConfig:
         """Steps and batch, validated ten times; everything else at its default."""
         every = max(1, self.steps // VALIDATIONS)
-        return replace(TrainingConfig(), steps=self.steps, batch=self.batch, validate_every=every)
+        return replace(TrainingConfig(), steps=self.steps, batch_size=self.batch_size, validate_every=every)
 
 
 PRESETS = {"Tiny": Preset(2, 16, 60, 32), "Default": Preset(3, 32, 300, 64), "Large": Preset(4, 64, 1000, 64)}

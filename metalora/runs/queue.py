@@ -53,7 +53,7 @@ class RunQueue:
 
     outlives_page = True
 
-    def lend(self, function: Callable) -> Callable:
+    def wrap_for_gpu(self, function: Callable) -> Callable:
         """See `run_status.Backend`: short work is done in this process."""
         return function
 
@@ -144,7 +144,7 @@ class RunQueue:
     def _tell_to_stop(self, job: _Job) -> None:
         # The word in the folder is heard between steps, the signal while a worker starts and reads pictures.
         job.told_to_stop = True
-        open_run(job.folder).ask_to_stop()
+        open_run(job.folder).request_stop()
         if job.process is not None:
             job.process.send_signal(signal.SIGINT)
 
@@ -228,7 +228,7 @@ class RunQueue:
 
     def _settle(self, job: _Job, code: int | None) -> None:
         # Asked before its state is read, for whoever records an end takes the word away.
-        stopped = job.told_to_stop or open_run(job.folder).stop_asked
+        stopped = job.told_to_stop or open_run(job.folder).stop_requested
         run = open_run(job.folder)
         if not run.died and run.status != "queued":
             return  # the worker recorded its end itself

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 import timm
 import torch
 
-from metalora.evaluation.accuracy import accuracy, check_galleries, embedded_sides, measure, validation_accuracy
-from metalora.evaluation.embedding import Protocol
+from metalora.evaluation.accuracy import accuracy, check_galleries, embed_splits, measure, validation_accuracy
+from metalora.evaluation.embedding import EmbedConfig
 from metalora.models.adapt import adapt
 from metalora.models.adapted_model import AdaptedModel
 from metalora.models.backbones import image_size_for, load_backbone
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 SETTINGS, CHECKPOINT, ADAPTER, RESULT, STOP = "run.json", "checkpoint.safetensors", "adapter", "result.json", "stop"
 ENDED = ("stopped", "failed", "finished")
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 
 
 class Run:
@@ -71,11 +71,11 @@ class Run:
         return json.loads((self.folder / RESULT).read_text(encoding="utf-8"))
 
     @property
-    def stop_asked(self) -> bool:
+    def stop_requested(self) -> bool:
         """Whether somebody wants it to stop; whoever executes it looks after every step."""
         return (self.folder / STOP).exists()
 
-    def ask_to_stop(self) -> None:
+    def request_stop(self) -> None:
         """Leave word for whoever executes it, in whichever process, to stop after the step at hand."""
         (self.folder / STOP).touch()
 
@@ -200,22 +200,22 @@ class Run:
             raise InputError("The original backbone has nothing to train: choose another method.")
         if config.start is not None:
             restore(model, config.start)
-            if config.adapter.factors and not config.adapter.names(config.suite.factors):
+            if config.adapter.factors and not config.adapter.predicts(config.suite.factors):
                 notes.append("The adapter's code names factors that this suite lacks: it was trained by classes alone.")
         self.skipped = suite.skipped
         return suite, model, notes
 
     def _finish(self, model: AdaptedModel, suite: Suite, notes: list[str]) -> None:
         model.save(self.folder / ADAPTER)
-        result = {**evaluate(model, suite, self.config.protocol, self.config.ks), "notes": notes}
+        result = {**evaluate(model, suite, self.config.embed_config, self.config.ks), "notes": notes}
         write_text(self.folder / RESULT, json.dumps(result, indent=1) + "\n")
         self.record("finished")
         (self.folder / CHECKPOINT).unlink(missing_ok=True)
 
 
-def evaluate(model: AdaptedModel, suite: Suite, protocol: Protocol, ks: tuple[int, ...]) -> dict[str, Any]:
+def evaluate(model: AdaptedModel, suite: Suite, embed_config: EmbedConfig, ks: tuple[int, ...]) -> dict[str, Any]:
     """Validation and k-NN accuracies on seen and unseen tasks, both galleries, and the budget; plain values."""
-    features = embedded_sides(model, suite, protocol)
+    features = embed_splits(model, suite, embed_config)
     rows = [
         {**place, "accuracy": accuracy(predicted, queries)}
         for place, queries, predicted in measure(suite, features, ks)
@@ -225,7 +225,7 @@ def evaluate(model: AdaptedModel, suite: Suite, protocol: Protocol, ks: tuple[in
         "suite": suite.name,
         "backbone": model.backbone.name,
         "method": model.config.method,
-        "set_size": protocol.set_size,
+        "set_size": embed_config.set_size,
         "primary": suite.primary,
         "validation": validation_accuracy(suite, features),
         "rows": rows,

@@ -18,11 +18,12 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from metalora.adapters.config import AdapterConfig
-from metalora.evaluation.embedding import Protocol
+from metalora.evaluation.embedding import EmbedConfig
 from metalora.suites.config import SuiteConfig
 from metalora.training.config import TrainingConfig
 from metalora.util.checks import check_ks
 from metalora.util.errors import InputError
+from metalora.util.renamed import upgrade_settings
 
 
 @dataclass(frozen=True)
@@ -43,9 +44,9 @@ class RunConfig:
     def __post_init__(self) -> None:
         check_ks(self.ks)
         if self.start is None:  # what has learnt to name factors may go on without naming
-            self.adapter.must_fit(self.suite.name, self.suite.factors)
+            self.adapter.check_factors(self.suite.name, self.suite.factors)
 
-    def naming(self) -> "RunConfig":
+    def with_factor_code(self) -> "RunConfig":
         """The same with codes that name the factors of the suite's tasks.
 
         Raises:
@@ -62,6 +63,7 @@ class RunConfig:
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "RunConfig":
         """The settings that `to_dict` wrote."""
+        values = upgrade_settings(values)
         suite = {**values["suite"], "hold_out": tuple(values["suite"]["hold_out"])}
         return cls(
             values["backbone"],
@@ -73,13 +75,13 @@ class RunConfig:
         )
 
     @property
-    def protocol(self) -> Protocol:
+    def embed_config(self) -> EmbedConfig:
         """How its model is evaluated: as it was trained."""
         training = self.training
-        return Protocol(
+        return EmbedConfig(
             set_size=training.set_size if self.adapter.generates else 1,
             seed=training.seed,
-            batch=2 * training.batch,
+            batch_size=2 * training.batch_size,
             device=training.device,
             precision=training.precision,
         )

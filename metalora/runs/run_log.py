@@ -63,7 +63,7 @@ def _append(log: Any, line: str, file: Path) -> None:
 
 
 def read_events(folder: Path) -> pd.DataFrame:
-    """A row per step: "step", "loss", "accuracy", "validation" and "original" (NaN where not measured), a "rate_…"
+    """A row per step: "step", "loss", "accuracy", "validation" and "original" (NaN where not measured), a "lr_…"
     for each parameter group, "images_per_second" and "seconds_left". Empty before the first step.
 
     Only what was appended since the last call is read, so that a page may ask again and again.
@@ -114,7 +114,7 @@ def _frame(events: list[dict[str, Any]]) -> pd.DataFrame:
         {
             "step": event["step"],
             **event["metrics"],
-            **{f"rate_{name}": rate for name, rate in event["rates"].items()},
+            **{f"lr_{name}": lr for name, lr in event.get("lrs", event.get("rates", {})).items()},
             "images_per_second": event["images_per_second"],
             "seconds_left": event["seconds_left"],
         }

@@ -44,7 +44,7 @@ def run_status(folder: Path) -> RunStatus:
         InputError: there is no run, or its run.json is damaged.
     """
     run, event = open_run(folder), last_event(folder)
-    stopping = run.status == "running" and run.stop_asked
+    stopping = run.status == "running" and run.stop_requested
     return RunStatus(
         run=folder.name,
         state="stopping" if stopping else run.status,
@@ -74,5 +74,5 @@ class Backend(Protocol):
     def status(self, visitor: str, run_id: str) -> RunStatus:
         """How a run stands."""
 
-    def lend(self, function: Callable) -> Callable:
+    def wrap_for_gpu(self, function: Callable) -> Callable:
         """The same function, carried out where this back end computes; what it is given and returns is picklable."""

@@ -59,7 +59,7 @@ def open_run(folder: Path) -> Run:
     except (OSError, ValueError, AttributeError) as error:
         why = getattr(error, "strerror", None) or error
         raise InputError(f"{name}/{SETTINGS} cannot be read ({why}): delete the run or choose another.") from error
-    if version != FORMAT_VERSION:
+    if version not in (1, FORMAT_VERSION):
         raise InputError(f"{name} has format version {version}, this metalora reads {FORMAT_VERSION}: train it anew.")
     try:
         run = Run(folder, RunConfig.from_dict(found["settings"]), found["status"], reason=found.get("reason"))
@@ -67,7 +67,7 @@ def open_run(folder: Path) -> Run:
         raise InputError(f"{name}/{SETTINGS} lacks settings ({error}): delete the run or choose another.") from error
     run.died = run.status == "running" and not is_alive(found.get("worker"))
     if run.died:
-        run.status, run.reason = ("stopped", None) if run.stop_asked else ("failed", SILENT)
+        run.status, run.reason = ("stopped", None) if run.stop_requested else ("failed", SILENT)
     return run
 
 

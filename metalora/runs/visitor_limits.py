@@ -1,12 +1,12 @@
 """The largest settings that an app takes from its visitors: above them, time or memory of the server would go."""
 
 from metalora.runs.run_config import RunConfig
-from metalora.util.checks import whole
+from metalora.util.checks import check_int
 
 LIMITS = {
     "adapter": {"rank": 10_000, "hidden": 4_096, "code": 4_096, "branches": 64},
-    "training": {"steps": 1_000_000, "batch": 4_096, "set_size": 4_096, "validate_every": 1_000_000},
-    "suite": {"image_size": 512, "max_queries": 1_000_000, "train_pictures": 1_000_000},
+    "training": {"steps": 1_000_000, "batch_size": 4_096, "set_size": 4_096, "validate_every": 1_000_000},
+    "suite": {"image_size": 512, "max_queries": 1_000_000, "max_train_images": 1_000_000},
 }
 
 
@@ -20,4 +20,4 @@ def check_limits(config: RunConfig) -> None:
         for name, most in limits.items():
             value = getattr(getattr(config, part), name)
             if value is not None:
-                whole(name, value, 0, most)
+                check_int(name, value, 0, most)

@@ -37,7 +37,7 @@ def execute_here(folder: Path) -> Iterator[RunStatus]:
         with contextlib.closing(run.execute()) as events:
             for _ in events:
                 yield run_status(folder)
-                if run.stop_asked:
+                if run.stop_requested:
                     break
     except Exception as error:
         if run.status != "failed":
@@ -84,7 +84,7 @@ class InEvent:
         finally:
             self._end(folder)
 
-    def lend(self, function: Callable) -> Callable:
+    def wrap_for_gpu(self, function: Callable) -> Callable:
         """See `run_status.Backend`; an `InputError` of the function stays one.
 
         Lenders make their own errors of exceptions in a child, without their text: so a sentence travels as a value.
@@ -112,7 +112,7 @@ class InEvent:
         """Whoever still trains it is told to stop; one that is gone is recorded."""
         run = open_run(folder)
         if run.status == "running":
-            run.ask_to_stop()
+            run.request_stop()
         elif run.died or run.status == "queued":
             run.record("stopped")
 
@@ -120,7 +120,7 @@ class InEvent:
         """Ask for a stop after the step at hand; nothing happens to a run that is not being trained."""
         folder = self.workspace.run_folder(visitor, run_id)
         if open_run(folder).status in ("queued", "running"):
-            open_run(folder).ask_to_stop()
+            open_run(folder).request_stop()
         return self.status(visitor, run_id)
 
     def status(self, visitor: str, run_id: str) -> RunStatus:

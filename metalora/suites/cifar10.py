@@ -11,11 +11,11 @@ import torch
 from torchvision.datasets import CIFAR10
 from torchvision.transforms.v2.functional import resize
 
-from metalora.suites.class_folders import HELD_OUT_PER_CLASS, ClassFolders, held_out, read_sides
+from metalora.suites.class_folders import HELD_OUT_PER_CLASS, ClassFolders, held_out, read_splits
 from metalora.suites.images import ImageSet
-from metalora.suites.splits import ranks, shifted_suite
+from metalora.suites.splits import ranks, transformed_suite
 from metalora.suites.suite import Options, Suite
-from metalora.suites.task_lists import COMPOSITIONS, CORRUPTIONS, RULES, TEN_SHIFTS, TaskList
+from metalora.suites.task_lists import COMPOSITIONS, CORRUPTIONS, RULES, TEN_TRANSFORMS, TaskList
 from metalora.util.errors import InputError
 from metalora.util.seeding import generator
 
@@ -50,12 +50,12 @@ def cifar(options: Options, *, name: str, tasks: TaskList) -> Suite:
             (ORDER_NOTE,),
         )
     else:
-        found, notes = read_sides(source, ("train", "test"), size, options.progress), ()
+        found, notes = read_splits(source, ("train", "test"), size, options.progress), ()
     parts = _parts(found, options)
-    return shifted_suite(name, found.pictures, found.labels, found.classes, parts, tasks, options, notes)
+    return transformed_suite(name, found.pictures, found.labels, found.classes, parts, tasks, options, notes)
 
 
-cifar10 = partial(cifar, name="cifar10", tasks=TEN_SHIFTS)
+cifar10 = partial(cifar, name="cifar10", tasks=TEN_TRANSFORMS)
 cifar10_compositions = partial(cifar, name="cifar10-compositions", tasks=COMPOSITIONS)
 cifar10_corruptions = partial(cifar, name="cifar10-corruptions", tasks=CORRUPTIONS)
 cifar10_rules = partial(cifar, name="cifar10-rules", tasks=RULES)
@@ -71,14 +71,14 @@ def _find(data: Path) -> Path | None:
 
 def _from_torchvision(root: Path, size: int, download: bool) -> ClassFolders:
     images, names, labels = [], [], []
-    for side in ("train", "test"):
+    for split in ("train", "test"):
         try:
-            data = CIFAR10(root, train=side == "train", download=download)
+            data = CIFAR10(root, train=split == "train", download=download)
         except (RuntimeError, OSError) as error:
             raise InputError(f"CIFAR-10 cannot be loaded from {root} ({error}): get it again.") from error
         images.append(torch.from_numpy(data.data).permute(0, 3, 1, 2))
         labels += data.targets
-        names += [f"{side}/{data.classes[label]}/{number:05d}" for number, label in enumerate(data.targets)]
+        names += [f"{split}/{data.classes[label]}/{number:05d}" for number, label in enumerate(data.targets)]
     pictures = torch.cat(images).contiguous()
     if size != pictures.shape[-1]:
         pictures = torch.cat([resize(chunk, [size, size]) for chunk in pictures.split(1000)])
@@ -86,7 +86,7 @@ def _from_torchvision(root: Path, size: int, download: bool) -> ClassFolders:
 
 
 def _parts(found: ClassFolders, options: Options) -> tuple[torch.Tensor, ...]:
-    train, query = found.side("train"), found.side("test")
+    train, query = found.split("train"), found.split("test")
     labels = found.labels[train]
     fewest = int(labels.bincount(minlength=len(found.classes)).min())
     if fewest <= HELD_OUT_PER_CLASS + GALLERY_PER_CLASS:

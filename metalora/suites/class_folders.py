@@ -21,9 +21,9 @@ class ClassFolders:
     labels: Tensor  # int64 (N,)
     classes: tuple[str, ...]
 
-    def side(self, side: str) -> Tensor:
+    def split(self, split: str) -> Tensor:
         """Indices of the pictures of one side, int64 (n,)."""
-        inside = [name.startswith(f"{side}/") for name in self.pictures.names]
+        inside = [name.startswith(f"{split}/") for name in self.pictures.names]
         return torch.tensor(inside).nonzero().flatten()
 
 
@@ -31,7 +31,7 @@ class ClassFolders:
 class _Inside:
     """Whether a name lies as SIDE/CLASS/NAME in one of these sides."""
 
-    sides: tuple[str, ...]
+    splits: tuple[str, ...]
 
     def __call__(self, name: str) -> bool:
         return self.unwrap(name) is not None
@@ -39,32 +39,32 @@ class _Inside:
     def unwrap(self, name: str) -> str | None:
         """The name from the side on; None where it does not lie so."""
         parts = name.split("/")
-        start = next((i for i in (0, 1) if parts[i : i + 1] and parts[i] in self.sides), len(parts))
+        start = next((i for i in (0, 1) if parts[i : i + 1] and parts[i] in self.splits), len(parts))
         return "/".join(parts[start:]) if len(parts) >= start + 3 else None
 
 
-def read_sides(source: Path, sides: tuple[str, ...], size: int, progress: Progress | None = None) -> ClassFolders:
+def read_splits(source: Path, splits: tuple[str, ...], size: int, progress: Progress | None = None) -> ClassFolders:
     """The pictures SIDE/CLASS/NAME of a folder or archive, where one more folder may lie around the sides.
 
     Raises:
         InputError: a side is missing, or has fewer than two classes.
     """
-    inside = _Inside(sides)
+    inside = _Inside(splits)
     pictures = decoded_pictures(source, size, inside, progress)
     pictures = replace(pictures, names=tuple(map(inside.unwrap, pictures.names)))
     folders = [name.split("/")[1] for name in pictures.names]
     classes = tuple(sorted(set(folders)))
     number = {name: label for label, name in enumerate(classes)}
     found = ClassFolders(pictures, torch.tensor([number[name] for name in folders]), classes)
-    for side in sides:
-        if len(found.labels[found.side(side)].unique()) < 2:
-            raise InputError(f"{source} has pictures of fewer than two classes under {side}/: add some.")
+    for split in splits:
+        if len(found.labels[found.split(split)].unique()) < 2:
+            raise InputError(f"{source} has pictures of fewer than two classes under {split}/: add some.")
     return found
 
 
-def read_side(source: Path, side: str, size: int) -> ClassFolders:
+def read_split(source: Path, split: str, size: int) -> ClassFolders:
     """`read_sides` for one side."""
-    return read_sides(source, (side,), size)
+    return read_splits(source, (split,), size)
 
 
 def held_out(labels: Tensor, per_class: int = HELD_OUT_PER_CLASS) -> Tensor:

@@ -4,10 +4,10 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from metalora.suites import FIXED_TASKS, load_suite
+from metalora.suites.load import FIXED_TASKS, load_suite
 from metalora.suites.splits import held_out_tasks
 from metalora.suites.suite import Suite, check_counts
-from metalora.util.checks import whole
+from metalora.util.checks import check_int
 from metalora.util.errors import InputError
 
 
@@ -22,13 +22,13 @@ class SuiteConfig:
     draw_unseen: int | None = None  # instead of names: how many
     development: bool = False  # seen tasks and validation pictures in place of the unseen and the queries
     max_queries: int = 1500
-    train_pictures: int | None = None
+    max_train_images: int | None = None
     download: bool = False
 
     def __post_init__(self) -> None:
-        check_counts(self.image_size, self.max_queries, self.train_pictures)
+        check_counts(self.image_size, self.max_queries, self.max_train_images)
         if self.draw_unseen is not None:
-            whole("draw_unseen", self.draw_unseen)
+            check_int("draw_unseen", self.draw_unseen)
             if self.hold_out:
                 raise InputError("Tasks to hold out are named or drawn, not both: leave hold_out or draw_unseen out.")
         if self.name in FIXED_TASKS:  # of other suites the pictures tell

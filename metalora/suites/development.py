@@ -26,28 +26,28 @@ def develop(suite: Suite) -> Suite:
         raise InputError(f"{suite.name} has one seen task, of which none can be held out for development: add tasks.")
     rng = generator(suite.seed, len(suite.tasks), 2)
     count = max(1, len(suite.seen) // SHARE)
-    levels = None if suite.levels is None else suite.levels[list(suite.seen)]
-    held = draw_tasks(count, [suite.tasks[task] for task in suite.seen], levels, rng)
+    factor_indices = None if suite.factor_indices is None else suite.factor_indices[list(suite.seen)]
+    held = draw_tasks(count, [suite.tasks[task] for task in suite.seen], factor_indices, rng)
     unseen = tuple(task for task in suite.seen if suite.tasks[task] in held)
-    sides = {name: suite.sides[name] for name in ("train", "validation", "seen gallery")}
-    apart = {name: torch.isin(side.tasks, torch.tensor(unseen)) for name, side in sides.items()}
-    seen_sides = {name: side[~apart[name]] for name, side in sides.items()}
+    splits = {name: suite.splits[name] for name in ("train", "validation", "seen gallery")}
+    apart = {name: torch.isin(split.tasks, torch.tensor(unseen)) for name, split in splits.items()}
+    seen_sides = {name: split[~apart[name]] for name, split in splits.items()}
     validation, queries = _halves(seen_sides["validation"], rng)
     return replace(
         suite,
         seen=tuple(task for task in suite.seen if task not in unseen),
         unseen=unseen,
-        sides={
+        splits={
             **seen_sides,
             "validation": validation,
             "seen query": queries,
-            "unseen gallery": sides["seen gallery"][apart["seen gallery"]],
-            "unseen query": sides["validation"][apart["validation"]],
+            "unseen gallery": splits["seen gallery"][apart["seen gallery"]],
+            "unseen query": splits["validation"][apart["validation"]],
         },
         notes=(*suite.notes, "Development: seen tasks held out and validation pictures, no unseen task, no query."),
     )
 
 
-def _halves(side: Examples, rng: torch.Generator) -> tuple[Examples, Examples]:
-    chosen: Tensor = torch.randperm(len(side), generator=rng)
-    return side[chosen[: len(side) // 2].sort().values], side[chosen[len(side) // 2 :].sort().values]
+def _halves(split: Examples, rng: torch.Generator) -> tuple[Examples, Examples]:
+    chosen: Tensor = torch.randperm(len(split), generator=rng)
+    return split[chosen[: len(split) // 2].sort().values], split[chosen[len(split) // 2 :].sort().values]

@@ -13,9 +13,9 @@ from torch import Tensor
 
 from metalora.suites.folder_layout import Layout, leave_out_small, numbered_anew, read_layout
 from metalora.suites.image_cache import decoded_pictures
-from metalora.suites.splits import SHARES, at_most, held_out_tasks, ranks, shifted_suite, split, unseen_tasks
-from metalora.suites.suite import SEEN_SIDES, UNSEEN_SIDES, Examples, Options, Suite
-from metalora.suites.task_lists import TEN_SHIFTS
+from metalora.suites.splits import SHARES, at_most, divide, held_out_tasks, ranks, transformed_suite, unseen_tasks
+from metalora.suites.suite import SEEN_SPLITS, UNSEEN_SPLITS, Examples, Options, Suite
+from metalora.suites.task_lists import TEN_TRANSFORMS
 from metalora.suites.transforms import unchanged
 from metalora.util.errors import InputError
 from metalora.util.seeding import generator
@@ -69,8 +69,8 @@ def _shifted(layout: Layout, options: Options) -> Suite:
     _require_two(layout, options)
     layout, notes = leave_out_small(layout, SMALLEST)
     classes, labels = _number(layout.folders)
-    parts = split(labels, SHARES, generator(options.seed))
-    return shifted_suite("folder", layout.pictures, labels, classes, parts, TEN_SHIFTS, options, notes)
+    parts = divide(labels, SHARES, generator(options.seed))
+    return transformed_suite("folder", layout.pictures, labels, classes, parts, TEN_TRANSFORMS, options, notes)
 
 
 def _by_task(layout: Layout, options: Options) -> Suite:
@@ -86,10 +86,10 @@ def _by_task(layout: Layout, options: Options) -> Suite:
     unseen = unseen_tasks(present, tasks)
     _require_two(everything, options, [tasks[task] for task in unseen], apart)  # they may be drawn
     rows = _divide(task_of, labels, unseen, options)
-    shifts = (unchanged,) * len(tasks)
-    sides = {
-        side: Examples(layout.pictures.images, shifts, index, task_of[index], labels[index])
-        for side, index in rows.items()
+    transforms = (unchanged,) * len(tasks)
+    splits = {
+        split: Examples(layout.pictures.images, transforms, index, task_of[index], labels[index])
+        for split, index in rows.items()
     }
     in_task = [set(labels[task_of == task].tolist()) for task in range(len(tasks))]
     return Suite(
@@ -100,7 +100,7 @@ def _by_task(layout: Layout, options: Options) -> Suite:
         tasks=tasks,
         seen=tuple(task for task in range(len(tasks)) if task not in unseen),
         unseen=unseen,
-        sides=sides,
+        splits=splits,
         primary="pooled" if all(found == in_task[0] for found in in_task) else "within",
         seed=options.seed,
         skipped=layout.pictures.skipped,
@@ -113,12 +113,12 @@ def _divide(task_of: Tensor, labels: Tensor, unseen: Sequence[int], options: Opt
     rng = generator(options.seed, len(labels))
     cells = task_of * (labels.max() + 1) + labels
     is_unseen = torch.isin(task_of, torch.tensor(unseen, dtype=torch.int64))
-    rows = dict(zip(SEEN_SIDES, split(cells.masked_fill(is_unseen, -1), SHARES, rng), strict=True))
+    rows = dict(zip(SEEN_SPLITS, divide(cells.masked_fill(is_unseen, -1), SHARES, rng), strict=True))
     if unseen:
-        rows |= zip(UNSEEN_SIDES, split(cells.masked_fill(~is_unseen, -1), HALVES, rng), strict=True)
-    if options.train_pictures is not None:
-        rows["train"] = rows["train"][ranks(cells[rows["train"]], rng) < options.train_pictures]
-    for side, index in rows.items():
-        if side not in UNCAPPED:
-            rows[side] = index[at_most(options.max_queries, labels[index], task_of[index], rng)]
+        rows |= zip(UNSEEN_SPLITS, divide(cells.masked_fill(~is_unseen, -1), HALVES, rng), strict=True)
+    if options.max_train_images is not None:
+        rows["train"] = rows["train"][ranks(cells[rows["train"]], rng) < options.max_train_images]
+    for split, index in rows.items():
+        if split not in UNCAPPED:
+            rows[split] = index[at_most(options.max_queries, labels[index], task_of[index], rng)]
     return rows

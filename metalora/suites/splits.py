@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from metalora.suites.images import ImageSet
-from metalora.suites.suite import SEEN_SIDES, UNSEEN_SIDES, Examples, Options, Suite
+from metalora.suites.suite import SEEN_SPLITS, UNSEEN_SPLITS, Examples, Options, Suite
 from metalora.suites.task_lists import TaskList
 from metalora.util.errors import InputError
 from metalora.util.seeding import generator
@@ -59,15 +59,15 @@ def apportion(count: int, shares: Sequence[float]) -> list[int]:
     return parts
 
 
-def split(groups: Tensor, shares: Sequence[float], rng: torch.Generator) -> list[Tensor]:
+def divide(groups: Tensor, shares: Sequence[float], rng: torch.Generator) -> list[Tensor]:
     """Divide the rows of every group by `shares`; group -1 is left out. Ascending indices of each side."""
-    sides: list[list[Tensor]] = [[] for _ in shares]
+    splits: list[list[Tensor]] = [[] for _ in shares]
     for group in groups[groups >= 0].unique():
         rows = (groups == group).nonzero().flatten()
         rows = rows[torch.randperm(len(rows), generator=rng)]
-        for side, part in zip(sides, rows.split(apportion(len(rows), shares)), strict=True):
-            side.append(part)
-    return [torch.cat(side).sort().values if side else torch.empty(0, dtype=torch.int64) for side in sides]
+        for split, part in zip(splits, rows.split(apportion(len(rows), shares)), strict=True):
+            split.append(part)
+    return [torch.cat(split).sort().values if split else torch.empty(0, dtype=torch.int64) for split in splits]
 
 
 def held_out_tasks(hold_out: Sequence[str], tasks: Sequence[str]) -> tuple[int, ...]:
@@ -86,7 +86,9 @@ def held_out_tasks(hold_out: Sequence[str], tasks: Sequence[str]) -> tuple[int, 
     return tuple(position for position, name in enumerate(tasks) if name in hold_out)
 
 
-def draw_tasks(count: int, tasks: Sequence[str], levels: Tensor | None, rng: torch.Generator) -> tuple[str, ...]:
+def draw_tasks(
+    count: int, tasks: Sequence[str], factor_indices: Tensor | None, rng: torch.Generator
+) -> tuple[str, ...]:
     """Names of `count` tasks to hold out, drawn so that the others keep all factor values, and all pairs of them.
 
     One after the other: a task whose values, and pairs of values, are the most frequent among those left, at random
@@ -101,13 +103,17 @@ def draw_tasks(count: int, tasks: Sequence[str], levels: Tensor | None, rng: tor
     if count >= len(tasks):
         raise InputError(f"{count} of {len(tasks)} tasks cannot be held out, none is left to train on: hold out fewer.")
     order = torch.randperm(len(tasks), generator=rng)
-    if levels is None:
+    if factor_indices is None:
         held = order[:count]
     else:
-        values = levels[order, None] == levels[None, order]  # (tasks, tasks, factors): which of them two tasks share
-        first, second = torch.triu_indices(levels.shape[1], levels.shape[1], 1)
+        values = (
+            factor_indices[order, None] == factor_indices[None, order]
+        )  # (tasks, tasks, factors): which of them two tasks share
+        first, second = torch.triu_indices(factor_indices.shape[1], factor_indices.shape[1], 1)
         shared = torch.cat([values, values[..., first] & values[..., second]], dim=2)
-        spare = torch.tensor([1e-6] * levels.shape[1] + [1e-3] * len(first))  # of the last one: values before pairs
+        spare = torch.tensor(
+            [1e-6] * factor_indices.shape[1] + [1e-3] * len(first)
+        )  # of the last one: values before pairs
         left = torch.ones(len(tasks), dtype=torch.bool)
         for _ in range(count):
             others = shared[:, left].sum(1) - 1
@@ -118,7 +124,7 @@ def draw_tasks(count: int, tasks: Sequence[str], levels: Tensor | None, rng: tor
 
 
 def unseen_tasks(
-    options: Options, tasks: Sequence[str], usual: Sequence[str] = (), levels: Tensor | None = None
+    options: Options, tasks: Sequence[str], usual: Sequence[str] = (), factor_indices: Tensor | None = None
 ) -> tuple[int, ...]:
     """Positions of the tasks that are unseen: those asked for by name, as many as asked for, or the usual ones.
 
@@ -127,13 +133,13 @@ def unseen_tasks(
     """
     names = options.hold_out or usual
     if options.draw_unseen is not None:
-        names = draw_tasks(options.draw_unseen, tasks, levels, generator(options.seed, len(tasks), 1))
+        names = draw_tasks(options.draw_unseen, tasks, factor_indices, generator(options.seed, len(tasks), 1))
     return held_out_tasks(names, tasks)
 
 
 def _rules(classes: Sequence[str], tasks: TaskList) -> Tensor:
     """The label that a task gives to each class, int64 (tasks, classes): every other task exchanges some."""
-    rules = torch.arange(len(classes)).repeat(len(tasks.shifts), 1)
+    rules = torch.arange(len(classes)).repeat(len(tasks.transforms), 1)
     for pair in tasks.swaps:
         missing = [name for name in pair if name not in classes]
         if missing:
@@ -143,7 +149,7 @@ def _rules(classes: Sequence[str], tasks: TaskList) -> Tensor:
     return rules
 
 
-def shifted_suite(
+def transformed_suite(
     name: str,
     pictures: ImageSet,
     labels: Tensor,
@@ -162,21 +168,22 @@ def shifted_suite(
         labels: int64 (P,).
         parts: indices of the pictures for training, validation, gallery and query, disjoint.
     """
-    unseen = unseen_tasks(options, tasks.names, tasks.unseen, tasks.levels)
-    seen = tuple(task for task in range(len(tasks.shifts)) if task not in unseen)
+    unseen = unseen_tasks(options, tasks.names, tasks.unseen, tasks.factor_indices)
+    seen = tuple(task for task in range(len(tasks.transforms)) if task not in unseen)
     rng = generator(options.seed, len(labels))
     train, validation, gallery, query = parts
-    if options.train_pictures is not None:
-        train = train[ranks(labels[train], rng) < options.train_pictures]
+    if options.max_train_images is not None:
+        train = train[ranks(labels[train], rng) < options.max_train_images]
     validation, query = (
-        side[at_most(options.max_queries, labels[side], torch.zeros_like(side), rng)] for side in (validation, query)
+        split[at_most(options.max_queries, labels[split], torch.zeros_like(split), rng)]
+        for split in (validation, query)
     )
     rows = {"train": (train.repeat(len(seen)), torch.tensor(seen).repeat_interleave(len(train)))}
-    for side, index in zip(SEEN_SIDES[1:], (validation, gallery, query), strict=True):
-        rows[side] = (index, deal(labels[index], seen, rng))
+    for split, index in zip(SEEN_SPLITS[1:], (validation, gallery, query), strict=True):
+        rows[split] = (index, deal(labels[index], seen, rng))
     if unseen:
-        for side, index in zip(UNSEEN_SIDES, (gallery, query), strict=True):
-            rows[side] = (index, deal(labels[index], unseen, rng))
+        for split, index in zip(UNSEEN_SPLITS, (gallery, query), strict=True):
+            rows[split] = (index, deal(labels[index], unseen, rng))
     rules = _rules(classes, tasks)
     return Suite(
         name=name,
@@ -186,11 +193,13 @@ def shifted_suite(
         tasks=tasks.names,
         seen=seen,
         unseen=unseen,
-        sides={s: Examples(pictures.images, tasks.shifts, i, t, rules[t, labels[i]]) for s, (i, t) in rows.items()},
+        splits={
+            s: Examples(pictures.images, tasks.transforms, i, t, rules[t, labels[i]]) for s, (i, t) in rows.items()
+        },
         primary="within" if tasks.swaps else "pooled",
         seed=options.seed,
         factors=tasks.factors,
-        levels=tasks.levels,
+        factor_indices=tasks.factor_indices,
         skipped=pictures.skipped,
         notes=notes,
     )

@@ -11,11 +11,11 @@ import torch
 from torch import Tensor
 
 from metalora.suites.images import Progress
-from metalora.util.checks import whole
+from metalora.util.checks import check_int
 from metalora.util.errors import InputError
 
-SEEN_SIDES = ("train", "validation", "seen gallery", "seen query")
-UNSEEN_SIDES = ("unseen gallery", "unseen query")
+SEEN_SPLITS = ("train", "validation", "seen gallery", "seen query")
+UNSEEN_SPLITS = ("unseen gallery", "unseen query")
 IMAGE_SIZES = 8, 1024  # pixels, the least and the most
 
 
@@ -29,25 +29,25 @@ class Options:
     hold_out: tuple[str, ...] = ()
     draw_unseen: int | None = None
     max_queries: int = 1500
-    train_pictures: int | None = None
+    max_train_images: int | None = None
     download: bool = False
     progress: Progress | None = None
 
     def __post_init__(self):
-        check_counts(self.image_size, self.max_queries, self.train_pictures)
+        check_counts(self.image_size, self.max_queries, self.max_train_images)
 
 
-def check_counts(image_size: int | None, max_queries: int, train_pictures: int | None) -> None:
+def check_counts(image_size: int | None, max_queries: int, max_train_images: int | None) -> None:
     """See that these arguments of `load_suite` can be used.
 
     Raises:
         InputError: one is no whole number, or out of bounds.
     """
-    whole("max_queries", max_queries)
-    if train_pictures is not None:
-        whole("train_pictures", train_pictures)
+    check_int("max_queries", max_queries)
+    if max_train_images is not None:
+        check_int("train_pictures", max_train_images)
     if image_size is not None:
-        whole("image_size", image_size, *IMAGE_SIZES)
+        check_int("image_size", image_size, *IMAGE_SIZES)
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,7 +55,7 @@ class Examples:
     """Rows (picture, task, label) of one side; the images are rendered when asked for."""
 
     pictures: Tensor  # uint8 (P, 3, S, S), shared by all sides of a suite
-    shifts: tuple[Callable[[Tensor], Tensor], ...]  # a task's: float (n, 3, S, S) in [0, 1] → the same shape
+    transforms: tuple[Callable[[Tensor], Tensor], ...]  # a task's: float (n, 3, S, S) in [0, 1] → the same shape
     index: Tensor  # int64 (N,): which picture
     tasks: Tensor  # int64 (N,)
     labels: Tensor  # int64 (N,)
@@ -72,7 +72,7 @@ class Examples:
         images = torch.empty(len(self), *self.pictures.shape[1:])
         for task in self.tasks.unique().tolist():
             rows = (self.tasks == task).nonzero().flatten()
-            images[rows] = self.shifts[task](self.pictures[self.index[rows]].float() / 255)
+            images[rows] = self.transforms[task](self.pictures[self.index[rows]].float() / 255)
         return images
 
     def chunks(self, size: int) -> Iterator["Examples"]:
@@ -103,11 +103,11 @@ class Suite:
     tasks: tuple[str, ...]
     seen: tuple[int, ...]
     unseen: tuple[int, ...]
-    sides: dict[str, Examples]  # SEEN_SIDES, and UNSEEN_SIDES where there are unseen tasks
+    splits: dict[str, Examples]  # SEEN_SIDES, and UNSEEN_SIDES where there are unseen tasks
     primary: Literal["pooled", "within"]  # the gallery that counts: "within" where tasks have different classes
     seed: int
     factors: tuple[tuple[str, ...], ...] = ()  # the values of every named factor that the tasks are made of
-    levels: Tensor | None = None  # int64 (tasks, factors): which value a task has; None without named factors
+    factor_indices: Tensor | None = None  # int64 (tasks, factors): which value a task has; None without named factors
     skipped: tuple[tuple[str, str], ...] = ()  # (name, reason) of files that could not be used
     notes: tuple[str, ...] = ()  # sentences for the person: what was left out, and why
 
@@ -119,11 +119,11 @@ class Suite:
     @property
     def combinations(self) -> Tensor | None:
         """Values of the named factors that seen tasks combine, each combination once: int64 (T, factors); or None."""
-        return None if self.levels is None else self.levels[list(self.seen)].unique(dim=0)
+        return None if self.factor_indices is None else self.factor_indices[list(self.seen)].unique(dim=0)
 
     @cached_property
     def _train_rows(self) -> dict[int, Tensor]:
-        tasks = self.sides["train"].tasks
+        tasks = self.splits["train"].tasks
         return {task: (tasks == task).nonzero().flatten() for task in self.seen}
 
     def batch(self, size: int, rng: torch.Generator, set_size: int = 1) -> Batch:
@@ -143,18 +143,18 @@ class Suite:
         for position in order.tolist():
             pool = self._train_rows[self.seen[position]]
             rows.append(pool[torch.randint(len(pool), (set_size,), generator=rng)])
-        chosen = self.sides["train"][torch.cat(rows)]
+        chosen = self.splits["train"][torch.cat(rows)]
         groups = torch.arange(sets).repeat_interleave(set_size)
         return Batch(chosen.images(), chosen.labels, chosen.tasks, groups, chosen)
 
     def describe(self) -> pd.DataFrame:
         """A row per side and task: count of images, of classes, and of the smallest and largest class."""
         rows = []
-        for side, examples in self.sides.items():
+        for split, examples in self.splits.items():
             for task in examples.tasks.unique().tolist():
                 counts = examples.labels[examples.tasks == task].bincount()
                 counts = counts[counts > 0]
                 rows.append(
-                    (self.tasks[task], side, *map(int, (counts.sum(), len(counts), counts.min(), counts.max())))
+                    (self.tasks[task], split, *map(int, (counts.sum(), len(counts), counts.min(), counts.max())))
                 )
-        return pd.DataFrame(rows, columns=["task", "side", "count", "classes", "smallest", "largest"])
+        return pd.DataFrame(rows, columns=["task", "split", "count", "classes", "smallest", "largest"])

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from metalora.suites.transforms import (
-    Shift,
+    DomainTransform,
     blur,
     flatten_contrast,
     ink,
@@ -30,34 +30,38 @@ class TaskList:
         swaps: pairs of classes that every other task exchanges: a label rule that no pixel tells.
     """
 
-    shifts: tuple[Shift, ...]
+    transforms: tuple[DomainTransform, ...]
     unseen: tuple[str, ...]
     swaps: tuple[tuple[str, str], ...] = ()
 
     @property
     def names(self) -> tuple[str, ...]:
-        return tuple(shift.name for shift in self.shifts)
+        return tuple(transform.name for transform in self.transforms)
 
     @property
     def factors(self) -> tuple[tuple[str, ...], ...]:
         """The values of every named factor; () unless all tasks are combinations of the same two or more."""
-        parts = [shift.factors for shift in self.shifts]
+        parts = [transform.factors for transform in self.transforms]
         if {len(part) for part in parts} != {len(parts[0])} or len(parts[0]) < 2:
             return ()
         return tuple(tuple(dict.fromkeys(values)) for values in zip(*parts, strict=True))
 
     @property
-    def levels(self) -> Tensor | None:
+    def factor_indices(self) -> Tensor | None:
         """Which value of every factor a task has, int64 (tasks, factors); None without named factors."""
         if not self.factors:
             return None
-        return torch.tensor([[v.index(f) for v, f in zip(self.factors, s.factors, strict=True)] for s in self.shifts])
+        return torch.tensor(
+            [[v.index(f) for v, f in zip(self.factors, s.factors, strict=True)] for s in self.transforms]
+        )
 
 
-def compose(*factors: dict[str, Callable[[Tensor], Tensor]]) -> tuple[Shift, ...]:
+def compose(*factors: dict[str, Callable[[Tensor], Tensor]]) -> tuple[DomainTransform, ...]:
     """A shift for every combination of one value of each factor, applied in the order given."""
     combinations = product(*(factor.items() for factor in factors))
-    return tuple(Shift("+".join(n for n, _ in values), tuple(f for _, f in values)) for values in combinations)
+    return tuple(
+        DomainTransform("+".join(n for n, _ in values), tuple(f for _, f in values)) for values in combinations
+    )
 
 
 ROTATIONS = {f"rotate-{90 * quarters}": partial(rotate, quarters=quarters) for quarters in range(4)}
@@ -76,15 +80,15 @@ DIGITS = TaskList(
     ("rotate-0+invert+green", "rotate-90+plain+red", "rotate-90+invert+blue"),
 )
 
-TEN_SHIFTS = TaskList(
+TEN_TRANSFORMS = TaskList(
     (
-        Shift("upright"),
-        *(Shift(name, (ROTATIONS[name],)) for name in ("rotate-90", "rotate-180", "rotate-270")),
-        Shift("invert", (invert,)),
-        *(Shift(name, (ORDERS[name],)) for name in ("gbr", "brg")),
-        Shift("blur", (blur,)),
-        Shift("pixelate", (pixelate,)),
-        Shift("low-contrast", (partial(flatten_contrast, keep=0.2),)),
+        DomainTransform("upright"),
+        *(DomainTransform(name, (ROTATIONS[name],)) for name in ("rotate-90", "rotate-180", "rotate-270")),
+        DomainTransform("invert", (invert,)),
+        *(DomainTransform(name, (ORDERS[name],)) for name in ("gbr", "brg")),
+        DomainTransform("blur", (blur,)),
+        DomainTransform("pixelate", (pixelate,)),
+        DomainTransform("low-contrast", (partial(flatten_contrast, keep=0.2),)),
     ),
     ("rotate-270", "brg"),
 )
@@ -93,9 +97,9 @@ TEN_SHIFTS = TaskList(
 def _compositions() -> TaskList:
     # A third is unseen, so spread that every value, and every pair of a rotation and an order, is seen.
     places = product(range(len(ROTATIONS)), range(len(ORDERS)), range(len(INVERSIONS)))
-    shifts = compose(ROTATIONS, ORDERS, INVERSIONS)
-    unseen = tuple(shift.name for shift, place in zip(shifts, places, strict=True) if sum(place) % 3 == 2)
-    return TaskList(shifts, unseen)
+    transforms = compose(ROTATIONS, ORDERS, INVERSIONS)
+    unseen = tuple(transform.name for transform, place in zip(transforms, places, strict=True) if sum(place) % 3 == 2)
+    return TaskList(transforms, unseen)
 
 
 COMPOSITIONS = _compositions()
@@ -110,13 +114,13 @@ def _corruptions() -> TaskList:
         "contrast": [partial(flatten_contrast, keep=0.5**level) for level in severities],
         "pixelate": [partial(pixelate, by=level + 1) for level in severities],
     }
-    shifts = [
-        Shift(f"{kind}+severity-{level}", (part,))
+    transforms = [
+        DomainTransform(f"{kind}+severity-{level}", (part,))
         for kind, parts in kinds.items()
         for level, part in zip(severities, parts, strict=True)
     ]
     return TaskList(
-        tuple(shifts), ("noise+severity-2", "blur+severity-3", "contrast+severity-1", "pixelate+severity-4")
+        tuple(transforms), ("noise+severity-2", "blur+severity-3", "contrast+severity-1", "pixelate+severity-4")
     )
 
 
@@ -124,7 +128,7 @@ CORRUPTIONS = _corruptions()
 
 # The negative control: all tasks show the same pixels, and every other one has two pairs of classes exchanged.
 RULES = TaskList(
-    tuple(Shift(f"{rule}-{number}") for number in range(1, 5) for rule in ("plain", "swapped")),
+    tuple(DomainTransform(f"{rule}-{number}") for number in range(1, 5) for rule in ("plain", "swapped")),
     ("plain-4", "swapped-4"),
     (("cat", "dog"), ("automobile", "truck")),
 )

@@ -80,7 +80,7 @@ def noise(images: Tensor, deviation: float) -> Tensor:
 
 
 @dataclass(frozen=True)
-class Shift:
+class DomainTransform:
     """A named chain of functions; a composition's name joins its factors with "+"."""
 
     name: str

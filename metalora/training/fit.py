@@ -8,8 +8,8 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from metalora.evaluation.accuracy import embedded_sides, validation_accuracy
-from metalora.evaluation.embedding import Protocol
+from metalora.evaluation.accuracy import embed_splits, validation_accuracy
+from metalora.evaluation.embedding import EmbedConfig
 from metalora.evaluation.feature_cache import FeatureCache
 from metalora.models.adapted_model import AdaptedModel
 from metalora.suites.suite import Batch, Suite
@@ -58,23 +58,26 @@ def fit(
     model.to(device)
     features = features or FeatureCache(suite)
     if not _trained_before(model):
-        model.config.must_fit(suite.name, tuple(map(len, suite.factors)))
+        model.config.check_factors(suite.name, tuple(map(len, suite.factors)))
     standardise(model, suite, config)
-    shares = {"told": config.told, "neutral": config.neutral if config.set_size == 1 else config.neutral_sets}
-    objective = Objective(model, suite, weight=config.name_factors, **shares, seed=config.seed)
-    optimizer = torch.optim.AdamW(_groups(model, objective, config), lr=config.rate, weight_decay=0.0)
+    shares = {
+        "teacher_forcing_ratio": config.teacher_forcing_ratio,
+        "identity_core_prob": config.identity_core_prob if config.set_size == 1 else config.identity_core_prob_sets,
+    }
+    objective = Objective(model, suite, weight=config.factor_loss_weight, **shares, seed=config.seed)
+    optimizer = torch.optim.AdamW(_groups(model, objective, config), lr=config.lr, weight_decay=0.0)
     schedule = warmup_cosine(optimizer, config.steps)
-    protocol = Protocol(
+    embed_config = EmbedConfig(
         set_size=config.set_size,
         seed=config.seed,
-        batch=2 * config.batch,
+        batch_size=2 * config.batch_size,
         device=config.device,
         precision=config.precision,
     )
     trained = [parameter for group in optimizer.param_groups for parameter in group["params"]]
 
     def draw(i: int) -> Batch:
-        return suite.batch(config.batch, generator(config.seed, i), config.set_size)
+        return suite.batch(config.batch_size, generator(config.seed, i), config.set_size)
 
     def loss_of(i: int, batch: Batch, network: Callable) -> tuple[Tensor, Tensor]:
         with autocast(device, config.precision):
@@ -91,7 +94,7 @@ def fit(
         original = {}
         if i == 0 and config.validate_every:
             with model.disabled():
-                original["original"] = validate(model, suite, protocol)
+                original["original"] = validate(model, suite, embed_config)
         model.train()
         started = time.perf_counter()
         batch = batches(i)
@@ -99,14 +102,14 @@ def fit(
         loss, right = loss_of(i, batch, network)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
-        nn.utils.clip_grad_norm_(trained, config.clip)
+        nn.utils.clip_grad_norm_(trained, config.max_grad_norm)
         optimizer.step()
         schedule.step()
         metrics = {"loss": loss.item(), "accuracy": right.item(), **original}
         metrics["waiting"] = waited / (time.perf_counter() - started)
         last = i + 1 == config.steps
         if (last and validate_last) or (config.validate_every and (i + 1) % config.validate_every == 0):
-            metrics["validation"] = validate(model, suite, protocol, features)
+            metrics["validation"] = validate(model, suite, embed_config, features)
         return metrics
 
     parts = {"trained": model.trained, "head": objective, "optimizer": optimizer, "schedule": schedule}
@@ -118,19 +121,21 @@ def fit(
         "backbone": model.backbone.name,
     }
     with Prefetch(draw, config.steps, ahead=device.type != "cpu") as batches:
-        yield from run_loop(step, config.steps, config.batch, optimizer, parts, identity, checkpoint=checkpoint)
+        yield from run_loop(step, config.steps, config.batch_size, optimizer, parts, identity, checkpoint=checkpoint)
     model.eval()
 
 
-def validate(model: AdaptedModel, suite: Suite, protocol: Protocol, features: FeatureCache | None = None) -> float:
+def validate(
+    model: AdaptedModel, suite: Suite, embed_config: EmbedConfig, features: FeatureCache | None = None
+) -> float:
     """k-NN accuracy at K = 5 on validation images of seen tasks, see `validation_accuracy`."""
-    return validation_accuracy(suite, embedded_sides(model, suite, protocol, features))
+    return validation_accuracy(suite, embed_splits(model, suite, embed_config, features))
 
 
 def standardise(model: AdaptedModel, suite: Suite, config: TrainingConfig) -> None:
     """Give a mapping net that was not trained before the statistics of the training images' features."""
     device = next(model.trained.parameters()).device
-    sample = suite.batch(min(FEATURE_SAMPLE, len(suite.sides["train"])), generator(config.seed, -1)).images
+    sample = suite.batch(min(FEATURE_SAMPLE, len(suite.splits["train"])), generator(config.seed, -1)).images
     model.prepare(sample[:2].to(device))
     # What was trained before has learnt with its own statistics.
     if model.config.generates and not _trained_before(model):
@@ -145,12 +150,12 @@ def _trained_before(model: AdaptedModel) -> bool:
 def _groups(model: AdaptedModel, objective: nn.Module, config: TrainingConfig) -> list[dict]:
     adapters: list[Tensor] = list(model.trained.adapters.parameters())
     groups = [
-        {"name": "adapters", "params": adapters, "lr": config.rate},
-        {"name": "head", "params": list(objective.parameters()), "lr": config.rate},
+        {"name": "adapters", "params": adapters, "lr": config.lr},
+        {"name": "head", "params": list(objective.parameters()), "lr": config.lr},
     ]
     if model.config.generates:
-        rate = config.rate * config.mapping_rate
-        groups.append({"name": "mapping", "params": list(model.mapping.parameters()), "lr": rate})
+        lr = config.lr * config.mapping_lr_scale
+        groups.append({"name": "mapping", "params": list(model.mapping.parameters()), "lr": lr})
     elif model.generated:
-        groups.append({"name": "core", "params": list(model.trained.constant.parameters()), "lr": config.rate})
+        groups.append({"name": "core", "params": list(model.trained.constant.parameters()), "lr": config.lr})
     return groups

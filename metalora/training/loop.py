@@ -19,6 +19,7 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from metalora.util.errors import InputError
 from metalora.util.files import read_state, write_state
+from metalora.util.renamed import upgrade_settings
 
 
 class Stateful(Protocol):
@@ -35,7 +36,7 @@ class Progress:
     step: int  # steps done, from 1
     steps: int  # steps in all
     metrics: dict[str, float]  # losses and accuracies of this step
-    rates: dict[str, float]  # learning rate of each parameter group
+    lrs: dict[str, float]  # learning rate of each parameter group
     images_per_second: float  # over the last few steps
     seconds_left: float
 
@@ -111,17 +112,17 @@ def run_loop(
             metrics = step(done)
             stepping = False
             if not math.isfinite(metrics["loss"]):
-                rate = max(group["lr"] for group in optimizer.param_groups)
-                raise InputError(f"The loss is not finite at step {done + 1}: lower the learning rate (now {rate:g}).")
+                lr = max(group["lr"] for group in optimizer.param_groups)
+                raise InputError(f"The loss is not finite at step {done + 1}: lower the learning rate (now {lr:g}).")
             done += 1
             now = time.monotonic()
             pace = 0.9 * pace + 0.1 * (now - before) if pace else now - before
             left = (now - started) / (done - first) * (steps - done)
-            rates = {group.get("name", "all"): group["lr"] for group in optimizer.param_groups}
+            lrs = {group.get("name", "all"): group["lr"] for group in optimizer.param_groups}
             if now - saved > every:
                 save()
                 saved = now
-            yield Progress(done, steps, metrics, rates, batch / pace, left)
+            yield Progress(done, steps, metrics, lrs, batch / pace, left)
     except (KeyboardInterrupt, GeneratorExit):
         if not stepping:
             save()
@@ -133,7 +134,7 @@ def _resume(checkpoint: Path, parts: dict[str, Stateful], identity: dict[str, An
     if not checkpoint.exists():
         return 0
     state = read_state(checkpoint)
-    if state.get("identity") != identity:
+    if upgrade_settings(state.get("identity")) != identity:
         raise InputError(f"{checkpoint} is the checkpoint of a run with other settings: choose another place.")
     for name, part in parts.items():
         part.load_state_dict(state[name])

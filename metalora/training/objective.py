@@ -17,7 +17,7 @@ from torch.nn import functional as F
 
 from metalora.evaluation.feature_cache import FeatureCache
 from metalora.models.adapted_model import AdaptedModel
-from metalora.models.mapping_net import naming_loss
+from metalora.models.mapping_net import factor_loss
 from metalora.suites.suite import Batch, Suite
 from metalora.util.seeding import generator
 
@@ -34,13 +34,28 @@ class Objective(nn.Module):
         seed: of the initial values and of the choice of what is told or neutral.
     """
 
-    def __init__(self, model: AdaptedModel, suite: Suite, *, weight: float, told: float, neutral: float, seed: int):
+    def __init__(
+        self,
+        model: AdaptedModel,
+        suite: Suite,
+        *,
+        weight: float,
+        teacher_forcing_ratio: float,
+        identity_core_prob: float,
+        seed: int,
+    ):
         super().__init__()
-        factors = model.config.factors if model.config.names(tuple(map(len, suite.factors))) else ()
-        self.weight, self.told, self.neutral, self.seed, self.factors = weight, told, neutral, seed, factors
-        self.generates, self.levels = model.config.generates, suite.levels
+        factors = model.config.factors if model.config.predicts(tuple(map(len, suite.factors))) else ()
+        self.weight, self.teacher_forcing_ratio, self.identity_core_prob, self.seed, self.factors = (
+            weight,
+            teacher_forcing_ratio,
+            identity_core_prob,
+            seed,
+            factors,
+        )
+        self.generates, self.factor_indices = model.config.generates, suite.factor_indices
         self.combinations = suite.combinations
-        classes = suite.sides["train"].labels.unique()
+        classes = suite.splits["train"].labels.unique()
         like = next(model.trained.parameters())
         with torch.no_grad():
             width = model(model.example.to(like.device)).shape[1]
@@ -65,22 +80,26 @@ class Objective(nn.Module):
         groups = batch.groups.to(device) if self.generates and sets else None
         known = features(model, batch.examples, images)
         naming = 0.0
-        if self.generates and (self.factors or self.neutral):
+        if self.generates and (self.factors or self.identity_core_prob):
             own = model.codes(images, features=known)
             codes = own if groups is None else model.mapping.pool(own, groups)
             if self.factors:
-                levels = self.levels[batch.tasks].to(device)
-                codes = torch.where(self._drawn(self.told, batch, step).to(device), model.mapping.told(levels), codes)
-                naming = model.mapping.naming_loss(own, levels, self.combinations.to(device))
+                factor_indices = self.factor_indices[batch.tasks].to(device)
+                codes = torch.where(
+                    self._drawn(self.teacher_forcing_ratio, batch, step).to(device),
+                    model.mapping.factor_codes(factor_indices),
+                    codes,
+                )
+                naming = model.mapping.factor_loss(own, factor_indices, self.combinations.to(device))
             else:
-                codes = codes.masked_fill(self._drawn(self.neutral, batch, step).to(device), 0)
+                codes = codes.masked_fill(self._drawn(self.identity_core_prob, batch, step).to(device), 0)
             embeddings = network(images, cores=model.cores(codes))
         elif not self.factors:
             embeddings = network(images, groups=groups, features=known)
         else:
             embeddings = network(images)
-            levels = self.levels[batch.tasks].to(device)
-            naming = naming_loss(self.names(embeddings), levels, self.combinations.to(device), self.factors)
+            factor_indices = self.factor_indices[batch.tasks].to(device)
+            naming = factor_loss(self.names(embeddings), factor_indices, self.combinations.to(device), self.factors)
         logits = self.classes(embeddings)
         return F.cross_entropy(logits, labels) + self.weight * naming, (logits.argmax(1) == labels).float().mean()
 

@@ -17,7 +17,7 @@ from torch.nn.functional import pad
 from torchvision.transforms.v2 import CutMix
 
 from metalora.models.backbones import BUNDLED
-from metalora.suites.class_folders import HELD_OUT_PER_CLASS, held_out, read_side
+from metalora.suites.class_folders import HELD_OUT_PER_CLASS, held_out, read_split
 from metalora.training.loop import Progress, run_loop, warmup_cosine
 from metalora.util.device import autocast, pick_device
 from metalora.util.errors import InputError
@@ -39,9 +39,9 @@ class Recipe:
     """How one bundled backbone is trained."""
 
     optimizer: str
-    rate: float
+    lr: float
     weight_decay: float
-    batch: int
+    batch_size: int
     label_smoothing: float
     cycles: tuple[Cycle, ...]
 
@@ -102,7 +102,7 @@ class Pretraining:
             cycles = tuple(replace(cycle, epochs=epochs) for cycle in self.recipe.cycles)
             self.recipe = replace(self.recipe, cycles=cycles)
         self.device, self.precision = pick_device(device), precision
-        everything = read_side(self.source, "train", self.entry.image_size)
+        everything = read_split(self.source, "train", self.entry.image_size)
         self.classes = everything.classes
         held = held_out(everything.labels, HELD_OUT_PER_CLASS)
         if not 0 < int(held.sum()) < len(held):
@@ -110,7 +110,7 @@ class Pretraining:
         self.validation_names = [
             name for name, out in zip(everything.pictures.names, held.tolist(), strict=True) if out
         ]
-        self.sides = {
+        self.splits = {
             "train": (everything.pictures.images[~held], everything.labels[~held]),
             "validation": (everything.pictures.images[held], everything.labels[held]),
         }
@@ -121,11 +121,11 @@ class Pretraining:
     def fit(self, checkpoint: Path | None = None) -> Iterator[Progress]:
         """Train, yielding progress; resumes from `checkpoint` when it exists."""
         recipe = self.recipe
-        images, labels = self.sides["train"]
-        per_epoch = len(images) // recipe.batch
+        images, labels = self.splits["train"]
+        per_epoch = len(images) // recipe.batch_size
         cycles = [cycle for cycle in recipe.cycles for _ in range(cycle.epochs)]  # of each epoch
         steps = len(cycles) * per_epoch
-        optimizer = getattr(torch.optim, recipe.optimizer)(self._groups(), lr=recipe.rate, **self._momentum())
+        optimizer = getattr(torch.optim, recipe.optimizer)(self._groups(), lr=recipe.lr, **self._momentum())
         schedule = warmup_cosine(optimizer, *(cycle.epochs * per_epoch for cycle in recipe.cycles))
         criterion = nn.CrossEntropyLoss(label_smoothing=recipe.label_smoothing)
         cutmix = CutMix(num_classes=len(self.classes))
@@ -135,7 +135,7 @@ class Pretraining:
             epoch, position = divmod(i, per_epoch)
             order = torch.randperm(len(images), generator=generator(self.seed, epoch))
             rng = generator(self.seed, epoch, position)
-            chosen = order[position * recipe.batch : (position + 1) * recipe.batch]
+            chosen = order[position * recipe.batch_size : (position + 1) * recipe.batch_size]
             x, y = crop_and_flip(images[chosen], rng), labels[chosen].to(self.device)
             mixed = torch.rand((), generator=rng) < cycles[epoch].cutmix
             if not mixed and cycles[epoch].cutout:
@@ -157,7 +157,7 @@ class Pretraining:
 
         parts = {"net": self.net, "optimizer": optimizer, "schedule": schedule}
         identity = {"pretrain": self.name, "seed": self.seed, "recipe": asdict(recipe)}
-        yield from run_loop(step, steps, recipe.batch, optimizer, parts, identity, checkpoint=checkpoint, every=60)
+        yield from run_loop(step, steps, recipe.batch_size, optimizer, parts, identity, checkpoint=checkpoint, every=60)
 
     def _groups(self) -> list[dict]:
         # Norms and biases take no weight decay.
@@ -174,13 +174,13 @@ class Pretraining:
         return x.contiguous(memory_format=torch.channels_last)
 
     @torch.inference_mode()
-    def accuracy(self, side: str) -> float:
+    def accuracy(self, split: str) -> float:
         """Share of the pictures of "validation" or "test" whose class is predicted."""
-        if side == "test" and side not in self.sides:
-            test = read_side(self.source, "test", self.entry.image_size)
-            self.sides["test"] = (test.pictures.images, test.labels)
+        if split == "test" and split not in self.splits:
+            test = read_split(self.source, "test", self.entry.image_size)
+            self.splits["test"] = (test.pictures.images, test.labels)
         self.net.eval()
-        images, labels = self.sides[side]
+        images, labels = self.splits[split]
         hits = 0
         for x, y in zip(images.split(500), labels.split(500), strict=True):
             hits += (self.net(self._prepare(x)).argmax(1).cpu() == y).sum().item()

@@ -9,7 +9,7 @@ from metalora.util.errors import InputError
 LARGEST_SEED = 2**32 - 1  # that every random generator in use takes
 
 
-def whole(name: str, value: Any, least: int = 1, most: int | None = None) -> None:
+def check_int(name: str, value: Any, least: int = 1, most: int | None = None) -> None:
     """See that a setting is a whole number within bounds.
 
     Args:
@@ -26,7 +26,7 @@ def whole(name: str, value: Any, least: int = 1, most: int | None = None) -> Non
     raise InputError(f"{name} is {told}: use a whole number {span}.")
 
 
-def number(name: str, value: Any, fits: Callable[[float], bool], use: str) -> None:
+def check_float(name: str, value: Any, fits: Callable[[float], bool], use: str) -> None:
     """See that a setting is a finite number of a certain kind.
 
     Args:
@@ -54,4 +54,4 @@ def check_ks(ks: Sequence[int]) -> None:
     if not ks:
         raise InputError("There is no K for k-NN: name one or more, such as 5 and 10.")
     for k in ks:
-        whole("K", k)
+        check_int("K", k)

@@ -1,5 +1,8 @@
 """The one exception for what a person can cause, and the one warning."""
 
+import difflib
+from collections.abc import Iterable
+
 
 class InputError(ValueError):
     """What the user gave cannot be used.
@@ -11,3 +14,12 @@ class InputError(ValueError):
 
 class LayersLeftOut(UserWarning):
     """Layers that default targets do not adapt, and why."""
+
+
+def choices(name: str, known: Iterable[str], most: int = 8) -> str:
+    """The known names in one phrase, near misses of `name` first."""
+    known = list(known)
+    near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
+    listed = (near + [other for other in known if other not in near])[:most]
+    more = f" or one of {len(known) - most} more" if len(known) > most else ""
+    return ", ".join(listed) + more

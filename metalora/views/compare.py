@@ -5,10 +5,10 @@ import plotly.graph_objects as go
 
 from metalora.experiments.comparison import Comparison
 from metalora.experiments.results import bundled_results, load_bundled
-from metalora.experiments.rows import arm
 from metalora.experiments.studies import STUDIES
+from metalora.experiments.variants import parse_variant
 from metalora.plots.comparison import budget_scatter, task_heatmap
-from metalora.plots.palette import Theme, arm_style, notice
+from metalora.plots.palette import Theme, notice, variant_style
 
 
 def results_to_show() -> list[str]:
@@ -23,15 +23,15 @@ NO_TASKS = "Accuracies of single tasks were not kept with these results: run row
 NOTHING = "Nothing has run yet: the rows fill as trainings end."
 
 
-def scatter(comparison: Comparison, split: str, gallery: str, k: int, theme: Theme = "light") -> go.Figure:
+def scatter(comparison: Comparison, task_split: str, gallery: str, k: int, theme: Theme = "light") -> go.Figure:
     """Accuracy against budget, or a figure that says why there is none."""
     if comparison.rows.empty:
         return notice(NOTHING, theme)
-    return budget_scatter(comparison.summary, split=split, gallery=gallery, k=k, theme=theme)
+    return budget_scatter(comparison.summary, task_split=task_split, gallery=gallery, k=k, theme=theme)
 
 
 def heatmap(
-    comparison: Comparison, backbone: str, split: str, gallery: str, k: int, theme: Theme = "light"
+    comparison: Comparison, backbone: str, task_split: str, gallery: str, k: int, theme: Theme = "light"
 ) -> tuple[go.Figure | None, str]:
     """Accuracy of every row on every task, and what is left out, in words; None and why there is no figure.
 
@@ -41,7 +41,7 @@ def heatmap(
     if tasks.empty:
         return None, NOTHING if comparison.rows.empty else NO_TASKS
     ran, kept = (_methods(frame, backbone, gallery, k) for frame in (comparison.rows, tasks))
-    names = [row.name for row in comparison.config.arms]
+    names = [row.name for row in comparison.config.variants]
     shown = [name for name in names if name in kept or name not in ran]
     left_out = [name for name in names if name not in shown]
     words = f"Left out, since their single tasks were not kept: {', '.join(left_out)}." if left_out else ""
@@ -53,7 +53,9 @@ def heatmap(
         return None, f"Accuracies of single tasks were kept for {places} only: choose that."
     if not kept:
         return None, NOTHING
-    figure = task_heatmap(tasks, backbone=backbone, split=split, gallery=gallery, k=k, methods=shown, theme=theme)
+    figure = task_heatmap(
+        tasks, backbone=backbone, task_split=task_split, gallery=gallery, k=k, methods=shown, theme=theme
+    )
     return figure, words
 
 
@@ -64,7 +66,7 @@ def _methods(frame: pd.DataFrame, backbone: str, gallery: str, k: int) -> set[st
 
 def marks(comparison: Comparison) -> dict[str, str]:
     """The colour of every row, "#rrggbb" by its name."""
-    return {row.name: arm_style(row.name).colour for row in comparison.config.arms}
+    return {row.name: variant_style(row.name).colour for row in comparison.config.variants}
 
 
 def title(name: str) -> str:
@@ -72,7 +74,7 @@ def title(name: str) -> str:
     config = load_bundled(name).config
     suite = config.suite.name.rpartition("/")[2]
     seeds = f"{config.seeds} seed{'s' if config.seeds > 1 else ''}"
-    size = f"{len(config.arms)} rows, {seeds}, {config.training.steps} steps"
+    size = f"{len(config.variants)} rows, {seeds}, {config.training.steps} steps"
     if "/" not in name:
         return f"{suite}: {size} (bundled)"
     held = f" ({', '.join(config.suite.hold_out)} unseen)" if config.suite.hold_out else ""
@@ -81,4 +83,4 @@ def title(name: str) -> str:
 
 def label(name: str) -> str:
     """A row in a menu: its title and its name."""
-    return f"{arm(name).title} ({name})"
+    return f"{parse_variant(name).title} ({name})"

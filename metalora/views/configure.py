@@ -19,7 +19,7 @@ KINDS = {"convolutions": nn.Conv2d, "linear layers": nn.Linear}
 
 
 @dataclass(frozen=True, eq=False)
-class Plan:
+class AdapterSummary:
     """An adapter that is not trained yet, on a backbone.
 
     Attributes:
@@ -56,7 +56,7 @@ class Plan:
         return shown.set_axis(["layer", "weight", "R", "static", "generator", "frozen", "more FLOPs"], axis=1)
 
 
-def plan(backbone: str, config: AdapterConfig) -> Plan:
+def summarise_adapter(backbone: str, config: AdapterConfig) -> AdapterSummary:
     """Adapt a backbone without training it; nothing is downloaded, sizes do not depend on trained weights.
 
     Raises:
@@ -82,7 +82,7 @@ def plan(backbone: str, config: AdapterConfig) -> Plan:
     layers = pd.DataFrame.from_dict(rows, orient="index").rename_axis("layer")
     # Other threads warn in the meantime, of other things.
     notes = tuple(str(warning.message) for warning in caught if issubclass(warning.category, LayersLeftOut))
-    return Plan(model, layers, budget, notes)
+    return AdapterSummary(model, layers, budget, notes)
 
 
 def layer_names(backbone: str) -> list[str]:

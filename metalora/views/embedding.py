@@ -16,8 +16,8 @@ from metalora.inspection.projection import align, neighbours, selection
 from metalora.inspection.spaces import SPACES, generated, space
 from metalora.plots.thumbnails import image_url
 from metalora.util.errors import InputError
+from metalora.views.app_state import OpenAdapter
 from metalora.views.embedding_points import K, describe, points, sheet, strips
-from metalora.views.session import OpenAdapter
 
 NEAREST = 10  # neighbours of a chosen picture
 
@@ -210,7 +210,7 @@ def neighbourhood(opened: OpenAdapter, made: Chart, side: int, row: int) -> tupl
     """
     found = nearest(opened, made.projection, row)
     rows = found["index"].tolist()
-    images = opened.gallery.suite.sides[opened.gallery.side][opened.gallery.rows[rows]].images()
+    images = opened.gallery.suite.splits[opened.gallery.side][opened.gallery.rows[rows]].images()
     known = made.frames[side].iloc[rows]
     tiles = []
     for place, (image, name, label, task) in enumerate(

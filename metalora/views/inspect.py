@@ -18,8 +18,8 @@ from metalora.models.backbones import ASSETS
 from metalora.suites.archives import SUFFIXES
 from metalora.util.device import pick_device
 from metalora.util.errors import InputError
+from metalora.views.app_state import DEFAULT, AppState, OpenAdapter
 from metalora.views.neighbour_table import exchange_table, neighbour_table
-from metalora.views.session import DEFAULT, Laboratory, OpenAdapter
 
 MOST = 16  # pictures at once
 K = 5  # neighbours
@@ -27,7 +27,7 @@ EXAMPLES = tuple(sorted((ASSETS / "examples").glob("*.png")))
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Look:
+class InspectView:
     """N pictures under one adapter, kept between the events of a page. Made by `look`.
 
     Attributes:
@@ -140,9 +140,9 @@ def read_files(files: Sequence[str | Path], size: int) -> Pictures:
     return replace(pictures, skipped=(*others, *pictures.skipped))
 
 
-def look(
-    laboratory: Laboratory, visitor: str, name: str, files: Sequence[str | Path], pool: bool = False
-) -> tuple[Look, str]:
+def inspect_view(
+    app_state: AppState, visitor: str, name: str, files: Sequence[str | Path], pool: bool = False
+) -> tuple[InspectView, str]:
     """Look at pictures under an adapter; and their table of neighbours, as HTML.
 
     Args:
@@ -153,13 +153,13 @@ def look(
     Raises:
         InputError: no such adapter, or as `read_files`.
     """
-    opened = laboratory.open(visitor, name)
+    opened = app_state.open(visitor, name)
     model, gallery = opened.model.to(pick_device()), opened.gallery
     pictures = read_files(files, model.backbone.image_size)
     pool, images = pool and model.config.generates, pictures.images()
-    found = examine(model, gallery, images, pictures.known["name"], pool=pool, k=voters(gallery))
+    found = examine(model, gallery, images, pictures.known["name"], pool=pool, k=gallery_k(gallery))
     read = _read(model, gallery.suite.factors, found.inspection.codes, pool)
-    seen = Look(
+    seen = InspectView(
         name or DEFAULT,
         gallery.adapter,
         opened.title,
@@ -176,7 +176,7 @@ def look(
 
 def _read(model: AdaptedModel, factors: Sequence[Sequence[str]], codes: Tensor | None, pool: bool) -> tuple[str, ...]:
     """See `Look.read`; nothing where an adapter goes on on a suite without the factors that it has learnt to name."""
-    if codes is None or not model.config.names(tuple(map(len, factors))):
+    if codes is None or not model.config.predicts(tuple(map(len, factors))):
         return ()
     if pool:
         codes = torch.cat([codes, model.mapping.pool(codes, torch.zeros(len(codes), dtype=torch.int64))[:1]])
@@ -186,7 +186,7 @@ def _read(model: AdaptedModel, factors: Sequence[Sequence[str]], codes: Tensor |
 
 
 def exchange(
-    laboratory: Laboratory, visitor: str, seen: Look, receiver: int, donor: int, share: float
+    app_state: AppState, visitor: str, seen: InspectView, receiver: int, donor: int, share: float
 ) -> tuple[Exchange, str]:
     """Picture `receiver` with a core at `share` of the way from its own to `donor`'s (1: a swap); and a table, as HTML.
 
@@ -195,28 +195,30 @@ def exchange(
     """
     if seen.fixed:
         raise InputError(seen.fixed)
-    opened = _reopen(laboratory, visitor, seen)
-    found = blend(opened.model, opened.gallery, seen.images, receiver, receiver, donor, share, k=voters(opened.gallery))
+    opened = _reopen(app_state, visitor, seen)
+    found = blend(
+        opened.model, opened.gallery, seen.images, receiver, receiver, donor, share, k=gallery_k(opened.gallery)
+    )
     return found, exchange_table(seen.examination, seen.images, receiver, found, opened.gallery)
 
 
-def constant_update(laboratory: Laboratory, visitor: str, seen: Look, layer: str) -> Tensor:
+def constant_update(app_state: AppState, visitor: str, seen: InspectView, layer: str) -> Tensor:
     """ΔW of a layer where one adapter serves every image, (*weight.shape), on the CPU.
 
     Raises:
         InputError: it depends on the image, there is no such layer, or the adapter changed since.
     """
-    return _reopen(laboratory, visitor, seen).model.delta_weight(layer)[0].detach().cpu()
+    return _reopen(app_state, visitor, seen).model.delta_weight(layer)[0].detach().cpu()
 
 
-def _reopen(laboratory: Laboratory, visitor: str, seen: Look) -> OpenAdapter:
-    opened = laboratory.open(visitor, seen.name)
+def _reopen(app_state: AppState, visitor: str, seen: InspectView) -> OpenAdapter:
+    opened = app_state.open(visitor, seen.name)
     if opened.gallery.adapter != seen.adapter:
         raise InputError("This adapter was trained further in the meantime: choose it again.")
     return opened
 
 
-def told(seen: Look, receiver: int, donor: int, share: float, found: Exchange) -> str:
+def told(seen: InspectView, receiver: int, donor: int, share: float, found: Exchange) -> str:
     """What an exchange did, in a sentence."""
     names, before = seen.names, seen.examination.predicted_after[receiver]
     whose = "its own core" if donor == receiver or not share else f"{100 * share:.0f} % of the core of {names[donor]}"
@@ -224,16 +226,16 @@ def told(seen: Look, receiver: int, donor: int, share: float, found: Exchange) -
     return f"{names[receiver]} with {whose} moves by {found.moved:.2g} (cosine distance); {kept} {found.predicted}."
 
 
-def keep(laboratory: Laboratory, visitor: str, seen: Look) -> tuple[Path, Path]:
+def save_inspection(app_state: AppState, visitor: str, seen: InspectView) -> tuple[Path, Path]:
     """Write cores and strengths as CSV and npz into the visitor's folder, over those of an earlier look.
 
     Raises:
         InputError: this is no visitor's token, or the disk refuses.
     """
-    folder = laboratory.workspace.folder(visitor) / "looks" / "latest"
+    folder = app_state.workspace.folder(visitor) / "looks" / "latest"
     return write_inspection(seen.examination.inspection, folder)
 
 
-def voters(gallery: Gallery) -> int:
+def gallery_k(gallery: Gallery) -> int:
     """How many neighbours are reported and vote: `K`, or all of a smaller gallery."""
     return min(K, len(gallery))

@@ -28,12 +28,12 @@ from metalora.util.errors import InputError
         ({"alpha": float("nan")}, "alpha is nan"),
         ({"alpha": float("inf")}, "alpha is inf"),
         ({"alpha": "big"}, "alpha is 'big'"),
-        ({"spread": -0.1}, r"spread is -0\.1: use a number of 0 or more"),
-        ({"spread": float("nan")}, "spread is nan"),
-        ({"spread": "wide"}, "spread is 'wide'"),
-        ({"radius": -1}, "radius is -1: use a length above 0, or 0 for none"),
-        ({"radius": float("inf")}, "radius is inf"),
-        ({"radius": None}, "radius is empty"),
+        ({"head_init_std": -0.1}, r"head_init_std is -0\.1: use a number of 0 or more"),
+        ({"head_init_std": float("nan")}, "head_init_std is nan"),
+        ({"head_init_std": "wide"}, "head_init_std is 'wide'"),
+        ({"code_norm_limit": -1}, "code_norm_limit is -1: use a length above 0, or 0 for none"),
+        ({"code_norm_limit": float("inf")}, "code_norm_limit is inf"),
+        ({"code_norm_limit": None}, "code_norm_limit is empty"),
         ({"dropout": 1.0}, r"dropout is 1\.0: use a share from 0 to below 1"),
         ({"dropout": None}, "dropout is empty"),
         ({"seed": 0.5}, r"seed is 0\.5: use a whole number from 0 to 4,294,967,295"),
@@ -111,11 +111,16 @@ def test_a_configuration_cannot_be_changed():
 
 @pytest.mark.parametrize(
     ("settings", "deviation"),
-    [({}, 0.03), ({"factors": (2, 3)}, 0.1), ({"spread": 0.05}, 0.05), ({"spread": 0, "factors": (2, 3)}, 0.0)],
+    [
+        ({}, 0.03),
+        ({"factors": (2, 3)}, 0.1),
+        ({"head_init_std": 0.05}, 0.05),
+        ({"head_init_std": 0, "factors": (2, 3)}, 0.0),
+    ],
 )
 def test_first_cores_lie_as_far_apart_as_the_code_is_short(settings, deviation):
     config = AdapterConfig(rank=3, hidden=4, **settings)
-    assert config.first_spread == deviation
+    assert config.initial_head_std == deviation
     weights = metalora.adapt("resnet20", config).mapping.head.weight
     values = sum(config.factors) or config.code  # products of pairs begin at 0
     assert weights[:, :values].std().item() == pytest.approx(deviation, rel=0.1)

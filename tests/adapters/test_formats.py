@@ -48,7 +48,7 @@ def test_mixing_activations_and_folding_into_the_weight_agree(format):
 def test_down_then_up_is_the_dense_update_without_a_core(format):
     shapes = {name: shape for name, shape in format.parameter_shapes((3, 2), 4, 5).items() if name != "s"}
     A, B = (numbers(*shape) for shape in shapes.values())
-    core = format.neutral_core().double()[None] if format.generated else None
+    core = format.identity_core().double()[None] if format.generated else None
     dense = format.dense(A, B, core)[0]
     # In TR the identity keeps, of each pair (a, c) of the ring, only a = c.
     up = format.fold(format.up(B), core)[0] if isinstance(format, TR) else format.up(B)

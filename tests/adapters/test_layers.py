@@ -9,7 +9,7 @@ from torch import nn
 
 from metalora.adapters.config import AdapterConfig
 from metalora.adapters.cores import Cores
-from metalora.adapters.forward_context import carrying, current
+from metalora.adapters.forward_context import current, forward_context
 from metalora.adapters.layers import ADAPTED, Adapter
 from metalora.adapters.methods import METHODS
 from metalora.util.errors import InputError
@@ -58,7 +58,7 @@ def make_core(method, count, rank=RANK, seed=3):
 
 
 def run(layer, x, core):
-    with carrying(cores=None if core is None else Cores({"layer": core})):
+    with forward_context(cores=None if core is None else Cores({"layer": core})):
         return layer(x)
 
 
@@ -285,14 +285,14 @@ def test_what_is_carried_belongs_to_one_thread_and_ends_with_the_pass():
         seen["cores"], seen["enabled"] = current.cores, current.enabled
 
     cores = Cores({"layer": torch.ones(1, 2)})
-    with pytest.raises(KeyError), carrying(cores=cores, enabled=False):
+    with pytest.raises(KeyError), forward_context(cores=cores, enabled=False):
         thread = threading.Thread(target=look)
         thread.start()
         thread.join()
         assert (current.cores, current.enabled) == (cores, False)
-        with carrying(cores=None):
+        with forward_context(cores=None):
             assert (current.cores, current.enabled) == (None, False)
         assert current.cores is cores
         raise KeyError
     assert seen == {"cores": None, "enabled": True}
-    assert (current.cores, current.enabled, current.on_stage) == (None, True, None)
+    assert (current.cores, current.enabled, current.stage_hook) == (None, True, None)

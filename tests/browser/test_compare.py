@@ -4,7 +4,7 @@ import re
 
 from playwright.sync_api import expect
 
-from metalora.experiments.rows import CONTROLS, DEFAULT
+from metalora.experiments.variants import CONTROLS, DEFAULT
 
 
 def table(page):
@@ -65,7 +65,7 @@ def test_rows_are_chosen_by_the_size_of_their_sets(page, open_tab):
 def test_a_study_brings_its_own_backbones(page, open_tab):
     show(page, open_tab)
     choose(page, "mixer/mixer:")
-    expect(row(page, "metalora-tr-named@all")).to_be_visible()
+    expect(row(page, "metalora-tr-factors@all")).to_be_visible()
     menu = page.get_by_role("radio", name="mixer_nano", exact=True)
     expect(menu).to_be_checked()
     expect(page.get_by_role("radio", name="resnet20", exact=True)).to_have_count(0)

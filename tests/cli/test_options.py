@@ -9,7 +9,7 @@ from calling import run
 import metalora
 from metalora import cli
 from metalora.cli import options
-from metalora.evaluation.embedding import Protocol
+from metalora.evaluation.embedding import EmbedConfig
 from metalora.experiments.config import ComparisonConfig
 from metalora.runs.run_config import RunConfig
 from metalora.suites.config import SuiteConfig
@@ -35,7 +35,7 @@ def test_options_carry_the_names_of_settings_and_show_their_defaults():
         options.TRAINING: TrainingConfig(),
         options.SUITE: SuiteConfig(),
         options.COMPARISON: ComparisonConfig(),
-        options.PROTOCOL: Protocol(),
+        options.PROTOCOL: EmbedConfig(),
         options.RUN: RunConfig(),
     }
     groups = (options.ADAPTER_OPTIONS, options.TRAINING_OPTIONS, options.SUITE_OPTIONS, cli.comparing.OPTIONS)

@@ -8,24 +8,24 @@ import warnings
 import pytest
 
 from metalora.cli import progress
-from metalora.cli.messages import told as telling
-from metalora.experiments.runner import CELLS, CellDone
+from metalora.cli.messages import exit_on_error as show_errors
+from metalora.experiments.runner import JOBS, JobDone
 from metalora.util.files import write_text
 
 
 def under(folder, name, share):
-    write_text(folder / CELLS / f"{name}.steps", json.dumps({"name": name, "share": share}))
+    write_text(folder / JOBS / f"{name}.steps", json.dumps({"name": name, "share": share}))
 
 
 def test_between_finished_trainings_it_tells_how_far_the_running_ones_are(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(progress, "SECONDS_IN_FILE", 0.05)
     monkeypatch.setattr("metalora.cli.messages.SECONDS_BETWEEN_LINES", 0)
 
-    def cells():
+    def jobs():
         under(tmp_path, "lora", 0.25)
         under(tmp_path, "metalora-tr", 0.75)
         yield from wait_for("lora: 25%; metalora-tr: 75%")
-        yield CellDone(1, 3, "metalora-tr", {}, 1.0, 65.0)
+        yield JobDone(1, 3, "metalora-tr", {}, 1.0, 65.0)
 
     def wait_for(words):
         for _ in range(200):
@@ -36,7 +36,7 @@ def test_between_finished_trainings_it_tells_how_far_the_running_ones_are(tmp_pa
         pytest.fail(f"{words!r} was not told: {told}")
 
     told = []
-    assert [cell.done for cell in progress.follow("Training", cells(), tmp_path, 3)] == [1]
+    assert [job.done for job in progress.follow("Training", jobs(), tmp_path, 3)] == [1]
     text = "".join(told) + capsys.readouterr().err
     assert text.startswith("Training 0/3  the first trainings\n")
     assert "Training 0/3  0:0" in text  # two more trainings' worth of the time so far are left
@@ -44,24 +44,24 @@ def test_between_finished_trainings_it_tells_how_far_the_running_ones_are(tmp_pa
 
 
 def test_it_stops_looking_when_the_trainings_fail(tmp_path):
-    def cells():
-        yield CellDone(1, 2, "lora", {}, 0.0, 0.0)
+    def jobs():
+        yield JobDone(1, 2, "lora", {}, 0.0, 0.0)
         raise ValueError("broken")
 
     with pytest.raises(ValueError, match="broken"):
-        list(progress.follow("Training", cells(), tmp_path, 2))
+        list(progress.follow("Training", jobs(), tmp_path, 2))
     assert not any(isinstance(thread, progress._Looking) for thread in progress.threading.enumerate())
 
 
 def test_a_word_to_end_acts_as_ctrl_c_and_only_while_trainings_run(tmp_path):
     before = signal.getsignal(signal.SIGTERM)
 
-    def cells():
+    def jobs():
         os.kill(os.getpid(), signal.SIGTERM)
-        yield CellDone(1, 2, "lora", {}, 1.0, 0.0)
+        yield JobDone(1, 2, "lora", {}, 1.0, 0.0)
 
     with pytest.raises(KeyboardInterrupt):
-        list(progress.follow("Training", cells(), tmp_path, 2))
+        list(progress.follow("Training", jobs(), tmp_path, 2))
     assert signal.getsignal(signal.SIGTERM) is before
 
 
@@ -73,6 +73,6 @@ def test_a_worker_that_joblib_replaces_is_no_news_to_a_person(capsys):
 
 
 def tell_both():
-    with telling():
+    with show_errors():
         warnings.warn("A worker stopped while some jobs were given to the executor.", UserWarning, stacklevel=1)
         warnings.warn("Layers are left out.", UserWarning, stacklevel=1)

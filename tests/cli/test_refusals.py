@@ -38,10 +38,10 @@ BAD = {
     "device of compare": ([*COMPARE, "--device", "cuda:99"], "no device 'cuda:99'"),
     "precision": ([*COMPARE, "--precision", "int8"], "Unknown precision"),
     "seeds": ([*COMPARE, "--seeds", "0"], "seeds is 0"),
-    "spread": ([*COMPARE, "--method", "lora", "--spread", "-1"], "spread is -1"),
-    "clip": ([*TRAIN, "--clip", "-1"], "clip is -1.0: use a number above 0"),
-    "radius": ([*COMPARE, "--radius", "-1"], "radius is -1"),
-    "radius of train": ([*TRAIN, "--radius", "nan"], "radius is nan"),
+    "head_init_std": ([*COMPARE, "--method", "lora", "--head-init-std", "-1"], "spread is -1"),
+    "max_grad_norm": ([*TRAIN, "--max-grad-norm", "-1"], "clip is -1.0: use a number above 0"),
+    "code_norm_limit": ([*COMPARE, "--code-norm-limit", "-1"], "radius is -1"),
+    "radius of train": ([*TRAIN, "--code-norm-limit", "nan"], "radius is nan"),
     "jobs": ([*COMPARE, "--jobs", "0"], "--jobs is 0"),
     "steps": ([*TRAIN, "--steps", "0"], "steps is 0"),
     "start": ([*TRAIN, "--start", "EMPTY/none"], "holds no adapter"),
@@ -142,7 +142,7 @@ NO_MEMORY = [MemoryError(), torch.OutOfMemoryError("CUDA"), RuntimeError("can't 
 def test_memory_that_runs_out_says_what_to_change(error, pictures, static, tmp_path, monkeypatch):
     monkeypatch.setattr("metalora.inspection.user_images.embed", lambda *_: (_ for _ in ()).throw(error))
     said = run("embed", pictures / "dog", "--adapter", static, "--out", tmp_path / "e.npz", code=1).stderr
-    assert "lower --batch" in said
+    assert "lower --batch-size" in said
 
 
 def test_other_errors_keep_their_traceback(monkeypatch, pictures, static, tmp_path):

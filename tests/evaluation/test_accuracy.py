@@ -15,8 +15,8 @@ def test_validation_makes_do_with_the_smallest_gallery_of_a_task(tmp_path):
     suite = load_suite(f"folder:{tmp_path}")
     assert suite.primary == "within" and not check_galleries(suite, [1])
 
-    def by_class(side):
-        return torch.eye(len(suite.classes))[suite.sides[side].labels]
+    def by_class(split):
+        return torch.eye(len(suite.classes))[suite.splits[split].labels]
 
     assert validation_accuracy(suite, by_class) == pytest.approx(1)  # of 4 images, 2 of either class
 

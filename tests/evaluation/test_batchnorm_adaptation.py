@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 import metalora
-from metalora.evaluation.embedding import Protocol, embed
+from metalora.evaluation.embedding import EmbedConfig, embed
 from metalora.training.config import TrainingConfig
 from metalora.training.fit import fit
 from metalora.util.errors import InputError
@@ -22,21 +22,23 @@ def digits():
 def test_every_set_is_normalised_by_itself(digits, method):
     model = metalora.adapt("resnet20", metalora.AdapterConfig(method, rank=2))
     if method == "lora":
-        list(fit(model, digits, TrainingConfig(steps=2, batch=8, device="cpu")))
-    side, protocol = digits.sides["seen query"], Protocol(set_size=5, use="renormalised", device="cpu")
-    found, sets = embed(model, side, protocol), protocol.sets(side)
+        list(fit(model, digits, TrainingConfig(steps=2, batch_size=8, device="cpu")))
+    split, embed_config = digits.splits["seen query"], EmbedConfig(set_size=5, set_use="bn-adapted", device="cpu")
+    found, sets = embed(model, split, embed_config), embed_config.sets(split)
     net = model.fold().train()
     for number in sets.unique()[:3]:
         with torch.no_grad():
-            wanted = net(side[sets == number].images())
+            wanted = net(split[sets == number].images())
         torch.testing.assert_close(found[sets == number], wanted, atol=1e-4, rtol=1e-4)
-    own = embed(model, side, replace(protocol, use=None))
+    own = embed(model, split, replace(embed_config, set_use=None))
     assert not torch.allclose(found, own, atol=1e-2)
-    torch.testing.assert_close(embed(model, side, replace(protocol, use=None)), own)  # the model itself is untouched
+    torch.testing.assert_close(
+        embed(model, split, replace(embed_config, set_use=None)), own
+    )  # the model itself is untouched
 
 
 def test_a_network_without_batchnorm_is_told(digits):
     net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten())
     model = metalora.adapt(net, metalora.AdapterConfig("original"))
     with pytest.raises(InputError, match="no BatchNorm"):
-        embed(model, digits.sides["seen query"], Protocol(set_size=4, use="renormalised", device="cpu"))
+        embed(model, digits.splits["seen query"], EmbedConfig(set_size=4, set_use="bn-adapted", device="cpu"))

@@ -6,17 +6,17 @@ import pytest
 import torch
 
 import metalora
-from metalora.evaluation.embedding import Protocol, embed
+from metalora.evaluation.embedding import EmbedConfig, embed
 from metalora.evaluation.feature_cache import FeatureCache
 from metalora.training.config import TrainingConfig
 from metalora.training.fit import fit
 
-QUICK = TrainingConfig(steps=4, batch=32, device="cpu")
+QUICK = TrainingConfig(steps=4, batch_size=32, device="cpu")
 
 
 @pytest.fixture(scope="module")
 def digits():
-    return metalora.load_suite("digits", image_size=8, max_queries=100, train_pictures=4)
+    return metalora.load_suite("digits", image_size=8, max_queries=100, max_train_images=4)
 
 
 def model(method="metalora-cp", **settings):
@@ -30,7 +30,7 @@ def read(cache, adapted, examples):
 
 @pytest.mark.parametrize("limit", [2**30, 4 * 684 * 10, 0])
 def test_kept_features_are_the_computed_ones_whatever_the_limit(digits, limit):
-    adapted, cache, train = model(), FeatureCache(digits, limit), digits.sides["train"]
+    adapted, cache, train = model(), FeatureCache(digits, limit), digits.splits["train"]
     wanted = adapted.features(train[:40].images())
     assert wanted.shape[1] == 684
     for rows in (slice(0, 24), slice(12, 40), torch.tensor([39, 0, 7, 7]), slice(4, 5), slice(0, 40)):
@@ -41,7 +41,7 @@ def test_kept_features_are_the_computed_ones_whatever_the_limit(digits, limit):
 
 
 def test_the_same_picture_in_another_task_is_another_image(digits):
-    adapted, cache, train = model(), FeatureCache(digits), digits.sides["train"]
+    adapted, cache, train = model(), FeatureCache(digits), digits.splits["train"]
     twice = train[torch.tensor([0, 0])]
     twice = replace(twice, tasks=torch.tensor(digits.seen[:2]))
     first, second = read(cache, adapted, twice)
@@ -51,27 +51,31 @@ def test_the_same_picture_in_another_task_is_another_image(digits):
 
 @pytest.mark.parametrize(("method", "settings"), [("lora", {}), ("metalora-cp", {"extractor": "stem"})])
 def test_nothing_is_read_where_no_pass_is_made_for_features(digits, method, settings):
-    assert read(FeatureCache(digits), model(method, **settings), digits.sides["train"][:3]) is None
+    assert read(FeatureCache(digits), model(method, **settings), digits.splits["train"][:3]) is None
 
 
 def test_training_and_embedding_are_the_same_with_features_that_others_have_read(digits):
     cache, alone, after = FeatureCache(digits), model(), model()
-    embed(model("metalora-tr"), digits.sides["train"], Protocol(device="cpu"), cache)
+    embed(model("metalora-tr"), digits.splits["train"], EmbedConfig(device="cpu"), cache)
     list(fit(alone, digits, QUICK, validate_last=False))
     computed = cache.computed
-    assert cache.spared == 0
+    assert cache.seconds_saved == 0
     list(fit(after, digits, QUICK, validate_last=False, features=cache))
     assert cache.computed == computed
-    assert cache.spared > 0
+    assert cache.seconds_saved > 0
     for name, value in alone.trained.state_dict().items():
         assert torch.equal(value, after.trained.state_dict()[name]), name
-    for protocol in (Protocol(device="cpu"), Protocol(device="cpu", set_size=8), Protocol(device="cpu", shuffled=True)):
-        queries = digits.sides["seen query"]
-        assert torch.equal(embed(after, queries, protocol, cache), embed(after, queries, protocol))
+    for embed_config in (
+        EmbedConfig(device="cpu"),
+        EmbedConfig(device="cpu", set_size=8),
+        EmbedConfig(device="cpu", shuffled=True),
+    ):
+        queries = digits.splits["seen query"]
+        assert torch.equal(embed(after, queries, embed_config, cache), embed(after, queries, embed_config))
 
 
 def test_epochs_read_each_image_once(digits):
     cache, adapted = FeatureCache(digits), model()
     list(fit(adapted, digits, replace(QUICK, steps=30), validate_last=False, features=cache))
     assert cache.known > cache.computed
-    assert cache.computed <= len(digits.sides["train"])
+    assert cache.computed <= len(digits.splits["train"])

@@ -32,7 +32,7 @@ def test_a_row_for_every_variant_and_pass(measured):
         found.setdefault(row["variant"], set()).add(row["pass"])
         assert row["ms"] > 0 and row["ms_iqr"] >= 0 and row["peak_mb"] >= 0
         assert not row["compiled"]
-        assert (row["model"], row["image_size"], row["batch"], row["precision"]) == ("resnet20", 32, 2, "float32")
+        assert (row["model"], row["image_size"], row["batch_size"], row["precision"]) == ("resnet20", 32, 2, "float32")
     assert found == PASSES
 
 
@@ -46,19 +46,21 @@ def test_ratios_are_of_the_same_pass_or_of_the_forward_pass(measured):
 
 def test_all_forward_arms_compute_the_plain_features_at_the_start():
     backbone = bench.load_backbone("resnet20")
-    arms = bench._arms(backbone, 2, torch.device("cpu"), compile=False)
-    plain = arms["plain", "forward"].call()
-    for variant, kind in arms:
+    variants = bench._arms(backbone, 2, torch.device("cpu"), compile=False)
+    plain = variants["plain", "forward"].call()
+    for control, kind in variants:
         if kind in ("forward", "pipeline"):
-            torch.testing.assert_close(arms[variant, kind].call(), plain, rtol=1e-4, atol=1e-5)
+            torch.testing.assert_close(variants[control, kind].call(), plain, rtol=1e-4, atol=1e-5)
 
 
 def test_training_moves_no_batch_norm_and_no_frozen_weight():
     backbone = bench.load_backbone("resnet20")
     before = {name: value.clone() for name, value in backbone.state_dict().items()}
-    arms = bench._arms(backbone, 2, torch.device("cpu"), compile=False)
-    losses = {variant: [timed.call() for _ in range(3)] for (variant, kind), timed in arms.items() if kind == "train"}
-    assert all(values[0] != values[2] for variant, values in losses.items() if variant != "plain")
+    variants = bench._arms(backbone, 2, torch.device("cpu"), compile=False)
+    losses = {
+        control: [timed.call() for _ in range(3)] for (control, kind), timed in variants.items() if kind == "train"
+    }
+    assert all(values[0] != values[2] for control, values in losses.items() if control != "plain")
     assert all(torch.equal(value, before[name]) for name, value in backbone.state_dict().items())
 
 
@@ -85,13 +87,15 @@ def test_without_peft_it_says_what_to_install(monkeypatch):
 def test_the_command_writes_what_it_printed(tmp_path, capsys):
     file = tmp_path / "bench.json"
     with pytest.raises(SystemExit, match="0"):
-        main(["bench", "--model", "resnet20", "--batch", "1", "--rounds", "1", "--json", str(file)])
+        main(["bench", "--model", "resnet20", "--batch-size", "1", "--rounds", "1", "--json", str(file)])
     told = json.loads(file.read_text())
     assert {row["variant"] for row in told["rows"]} == set(PASSES)
     assert told["threads"] >= 1 and told["versions"]["torch"] == torch.__version__
 
 
-@pytest.mark.parametrize("wrong", [("--batch", "0"), ("--rounds", "0"), ("--threads", "0"), ("--model", "resnet2O")])
+@pytest.mark.parametrize(
+    "wrong", [("--batch-size", "0"), ("--rounds", "0"), ("--threads", "0"), ("--model", "resnet2O")]
+)
 def test_wrong_input_is_one_sentence(wrong, capsys):
     with pytest.raises(SystemExit, match="2"):
         main(["bench", "--quick", *wrong])

@@ -25,20 +25,20 @@ def test_a_budget_out_of_reach_is_told():
 
 
 def test_rows_that_renormalise_need_batchnorm():
-    rows = ("lora", "lora@8-renormalised")
+    rows = ("lora", "lora@8-bn-adapted")
     check_comparison(config(*rows))
-    with pytest.raises(InputError, match="lora@8-renormalised needs BatchNorm layers, mixer_nano has none"):
+    with pytest.raises(InputError, match="lora@8-bn-adapted needs BatchNorm layers, mixer_nano has none"):
         check_comparison(config(*rows, backbones=("resnet20", "mixer_nano")))
 
 
 def test_rows_that_undo_shifts_need_named_factors_and_an_extractor(tmp_path):
-    rows = ("lora", "lora@8-undone")
+    rows = ("lora", "lora@8-inverted")
     check_comparison(config(*rows))
-    with pytest.raises(InputError, match=r"lora@8-undone on resnet20: .*'resnet21'"):
+    with pytest.raises(InputError, match=r"lora@8-inverted on resnet20: .*'resnet21'"):
         check_comparison(config(*rows, extractor="resnet21"))
     for seed, path in enumerate(("photo/cat", "photo/dog", "toy/cat", "toy/dog")):
         write_pictures(tmp_path / path, 10, seed)
-    with pytest.raises(InputError, match=r"lora@8-undone on resnet20: .* has no named factors"):
+    with pytest.raises(InputError, match=r"lora@8-inverted on resnet20: .* has no named factors"):
         check_comparison(config(*rows, suite=SuiteConfig(f"folder:{tmp_path}")))
 
 

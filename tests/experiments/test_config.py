@@ -16,7 +16,7 @@ CONFIG = ComparisonConfig(backbones=("resnet20",), methods=("original", "lora", 
 
 def test_shuffled_rows_share_the_training_and_constant_rows_do_not():
     config = replace(CONFIG, methods=("metalora-tr", "metalora-tr-shuffled", "metalora-tr-constant"))
-    assert [cell.arms for cell in config.cells(0, 3e-3)] == [
+    assert [job.variants for job in config.jobs(0, 3e-3)] == [
         ("metalora-tr", "metalora-tr-shuffled"),
         ("metalora-tr-constant",),
     ]
@@ -31,8 +31,8 @@ def test_unknown_methods_and_no_seeds_are_refused_at_once():
 
 def test_cells_are_the_same_whether_or_not_something_may_be_downloaded():
     allowed = replace(CONFIG, download=True, suite=replace(CONFIG.suite, download=True))
-    assert [cell.key for cell in allowed.cells(0, 1e-3)] == [cell.key for cell in CONFIG.cells(0, 1e-3)]
-    assert [cell.key for cell in CONFIG.cells(1, 1e-3)] != [cell.key for cell in CONFIG.cells(0, 1e-3)]
+    assert [job.key for job in allowed.jobs(0, 1e-3)] == [job.key for job in CONFIG.jobs(0, 1e-3)]
+    assert [job.key for job in CONFIG.jobs(1, 1e-3)] != [job.key for job in CONFIG.jobs(0, 1e-3)]
 
 
 def test_settings_come_back_from_json():
@@ -45,49 +45,57 @@ def test_settings_come_back_from_json():
 
 def test_rows_have_the_defaults_of_an_adapter():
     rows, adapter = ComparisonConfig(), AdapterConfig()
-    assert (rows.hidden, rows.spread, rows.radius) == (adapter.hidden, adapter.spread, adapter.radius)
+    assert (rows.hidden, rows.head_init_std, rows.code_norm_limit) == (
+        adapter.hidden,
+        adapter.head_init_std,
+        adapter.code_norm_limit,
+    )
 
 
 def test_what_concerns_one_training_leaves_the_others_as_they_are():
-    free, named = ("metalora-tr", "metalora-cp@8"), ("metalora-tr-named@8",)
-    rows = ("lora-equal-budget", "metalora-tr-constant", *free, *named, "lora-equal-budget@8-undone", "multi-lora")
-    training = TrainingConfig(neutral=0.3, neutral_sets=0.2, mapping_rate=0.5)
+    free, named = ("metalora-tr", "metalora-cp@8"), ("metalora-tr-factors@8",)
+    rows = ("lora-equal-budget", "metalora-tr-constant", *free, *named, "lora-equal-budget@8-inverted", "multi-lora")
+    training = TrainingConfig(identity_core_prob=0.3, identity_core_prob_sets=0.2, mapping_lr_scale=0.5)
     config = ComparisonConfig(
         suite=SuiteConfig("cifar10-compositions"),
         backbones=("resnet20",),
         methods=rows,
-        spread=0.2,
-        radius=3.0,
+        head_init_std=0.2,
+        code_norm_limit=3.0,
         training=training,
     )
-    cells = {cell.arms[0]: cell for cell in config.cells(0, 0.01)}
+    jobs = {job.variants[0]: job for job in config.jobs(0, 0.01)}
 
     def concerned(name, value):
-        return {row for row, cell in cells.items() if getattr(cell.training, name) != value}
+        return {row for row, job in jobs.items() if getattr(job.training, name) != value}
 
-    assert {row for row, cell in cells.items() if cell.adapter.spread} == set(free)
-    assert {row for row, cell in cells.items() if cell.adapter.radius == 3.0} == set(free)
-    assert {cells[row].adapter.radius for row in cells.keys() - free} == {0.0}
-    assert concerned("neutral", 0.0) == {"metalora-tr"} and concerned("neutral_sets", 0.0) == {"metalora-cp@8"}
+    assert {row for row, job in jobs.items() if job.adapter.head_init_std} == set(free)
+    assert {row for row, job in jobs.items() if job.adapter.code_norm_limit == 3.0} == set(free)
+    assert {jobs[row].adapter.code_norm_limit for row in jobs.keys() - free} == {0.0}
+    assert concerned("identity_core_prob", 0.0) == {"metalora-tr"} and concerned("identity_core_prob_sets", 0.0) == {
+        "metalora-cp@8"
+    }
     # The shift of one LoRA row is undone as a mapping net reads it.
-    assert concerned("mapping_rate", 1.0) == {*free, *named, "lora-equal-budget"}
+    assert concerned("mapping_lr_scale", 1.0) == {*free, *named, "lora-equal-budget"}
 
 
 def test_settings_of_mapping_net_and_naming_leave_the_trainings_without_them_as_they_are():
-    rows = ("original", "lora", "lora@8-undone", "lora-named", "lora-equal-budget", "metalora-tr-constant")
-    rows += ("multi-lora", "multi-lora@8-undone", "metalora-tr", "metalora-tr-named@8")
+    rows = ("original", "lora", "lora@8-inverted", "lora-factors", "lora-equal-budget", "metalora-tr-constant")
+    rows += ("multi-lora", "multi-lora@8-inverted", "metalora-tr", "metalora-tr-factors@8")
     config = ComparisonConfig(suite=SuiteConfig("cifar10-compositions"), backbones=("resnet20",), methods=rows)
 
     def concerned(**settings):
-        trained = {name: settings.pop(name) for name in ("told", "name_factors") if name in settings}
+        trained = {
+            name: settings.pop(name) for name in ("teacher_forcing_ratio", "factor_loss_weight") if name in settings
+        }
         other = replace(config, **settings, training=replace(config.training, **trained))
-        cells = zip(config.cells(0, 0.01), other.cells(0, 0.01), strict=True)
-        return {one.arms[0] for one, two in cells if one.key != two.key}
+        jobs = zip(config.jobs(0, 0.01), other.jobs(0, 0.01), strict=True)
+        return {one.variants[0] for one, two in jobs if one.key != two.key}
 
-    mapped = {"lora", "lora-equal-budget", "multi-lora", "metalora-tr", "metalora-tr-named@8"}
+    mapped = {"lora", "lora-equal-budget", "multi-lora", "metalora-tr", "metalora-tr-factors@8"}
     assert concerned(hidden=16) == concerned(extractor="stem") == mapped
-    assert concerned(told=0.3) == {"metalora-tr-named@8"}
-    assert concerned(name_factors=0.3) == {"metalora-tr-named@8", "lora-named"}
+    assert concerned(teacher_forcing_ratio=0.3) == {"metalora-tr-factors@8"}
+    assert concerned(factor_loss_weight=0.3) == {"metalora-tr-factors@8", "lora-factors"}
     config = replace(config, methods=("lora", "multi-lora"))  # nothing is undone
     assert not concerned(hidden=16)
 
@@ -95,4 +103,4 @@ def test_settings_of_mapping_net_and_naming_leave_the_trainings_without_them_as_
 def test_a_backbone_that_is_named_twice_is_trained_once():
     config = ComparisonConfig(backbones=("resnet20", "mixer_nano", "resnet20"))
     assert config == replace(config, backbones=("resnet20", "mixer_nano"))
-    assert len(config.cells(0, 0.01)) == 2 * len(replace(config, backbones=("resnet20",)).cells(0, 0.01))
+    assert len(config.jobs(0, 0.01)) == 2 * len(replace(config, backbones=("resnet20",)).jobs(0, 0.01))

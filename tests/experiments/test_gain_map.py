@@ -12,13 +12,15 @@ from metalora.plots.gain_curves import gain_map as figure
 def comparison(gain, part=CENTRE, seeds=3):
     rows = []
     config = STUDIES["map"].parts.get(part, STUDIES["primary"].parts["main"])
-    for method in config.arms:
+    for method in config.variants:
         generated = method.generated
-        for split in ("seen", "unseen"):
+        for task_split in ("seen", "unseen"):
             for seed in range(seeds):
                 size = {1: 0.0, None: 0.02}.get(method.set_size, 0.01)
                 accuracy = 0.5 + 0.001 * seed + (gain + size + 0.0001 * seed**2 if generated else 0)
-                rows.append({"method": method.name, "backbone": "resnet20", "suite": "s", "split": split, "k": 5})
+                rows.append(
+                    {"method": method.name, "backbone": "resnet20", "suite": "s", "task_split": task_split, "k": 5}
+                )
                 rows[-1] |= {"gallery": "pooled", "seed": seed, "accuracy": accuracy, "validation": accuracy}
                 rows[-1] |= {"generated": generated, "static": method.static, "generator_parameters": 10}
                 rows[-1] |= {"static_parameters": 90}
@@ -29,10 +31,10 @@ def comparison(gain, part=CENTRE, seeds=3):
 def test_gains_stand_on_the_axes_of_the_parts_that_ran():
     found = gain_map({CENTRE: comparison(0.03), "tasks-2": comparison(-0.05, "tasks-2")})
     assert set(found["axis"]) == {"parameters", "tasks", "steps", SIZES}
-    tasks = found[(found["axis"] == "tasks") & (found["split"] == "seen")].set_index(["value", "set_size"])["gain"]
+    tasks = found[(found["axis"] == "tasks") & (found["task_split"] == "seen")].set_index(["value", "set_size"])["gain"]
     assert tasks[2, "1"] == pytest.approx(-0.05, abs=1e-3)
     assert tasks[32, "all"] == pytest.approx(0.05, abs=1e-3)
-    sets = found[(found["axis"] == SIZES) & (found["split"] == "unseen")]
+    sets = found[(found["axis"] == SIZES) & (found["task_split"] == "unseen")]
     assert list(sets["set_size"]) == ["1", "2", "4", "8", "32", "all"]
     assert set(found.loc[found["axis"] == "parameters", "value"]) == {100}
     assert (found["low"] <= found["gain"]).all()

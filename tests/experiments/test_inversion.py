@@ -7,10 +7,10 @@ import torch
 
 import metalora
 from metalora.adapters.config import AdapterConfig
-from metalora.evaluation.embedding import Protocol, embed
+from metalora.evaluation.embedding import EmbedConfig, embed
 from metalora.evaluation.feature_cache import FeatureCache
-from metalora.experiments.inversion import embed_undone, make_reader, train_reader, undone
-from metalora.suites.task_lists import COMPOSITIONS, CORRUPTIONS, DIGITS, TEN_SHIFTS
+from metalora.experiments.inversion import embed_inverted, invert_examples, make_reader, train_reader
+from metalora.suites.task_lists import COMPOSITIONS, CORRUPTIONS, DIGITS, TEN_TRANSFORMS
 from metalora.training.config import TrainingConfig
 from metalora.util.errors import InputError
 from metalora.util.seeding import generator
@@ -25,27 +25,27 @@ def digits():
 def reading(digits):
     backbone = metalora.load_backbone("resnet20", image_size=8)
     features = FeatureCache(digits)
-    config = TrainingConfig(steps=150, batch=64, rate=1e-2, device="cpu")
+    config = TrainingConfig(steps=150, batch_size=64, lr=1e-2, device="cpu")
     return train_reader(backbone, digits, AdapterConfig("original"), config, features), features
 
 
-@pytest.mark.parametrize("shift", [*COMPOSITIONS.shifts[::5], *DIGITS.shifts])
-def test_undoing_gives_the_picture_back(shift):
+@pytest.mark.parametrize("transform", [*COMPOSITIONS.transforms[::5], *DIGITS.transforms])
+def test_undoing_gives_the_picture_back(transform):
     images = torch.rand(2, 3, 6, 6, generator=generator(0))
-    torch.testing.assert_close(shift.undo(shift(images)), images)
+    torch.testing.assert_close(transform.undo(transform(images)), images)
 
 
 def test_what_loses_pixels_cannot_be_undone():
-    (blur,) = [shift for shift in TEN_SHIFTS.shifts if shift.name == "blur"]
+    (blur,) = [transform for transform in TEN_TRANSFORMS.transforms if transform.name == "blur"]
     with pytest.raises(InputError, match="blur loses"):
         blur.undo(torch.rand(1, 3, 6, 6))
 
 
 def test_whole_sets_are_read_rightly_and_undone(digits, reading):
     reader, features = reading
-    side = digits.sides["seen query"]
-    plain = side.pictures[side.index].float() / 255
-    shown = undone(reader, digits, side, Protocol(set_size=None, device="cpu"), features)
+    split = digits.splits["seen query"]
+    plain = split.pictures[split.index].float() / 255
+    shown = invert_examples(reader, digits, split, EmbedConfig(set_size=None, device="cpu"), features)
     right = (shown.images() - plain).abs().flatten(1).amax(1) < 1e-5
     assert right.float().mean() > 0.9
 
@@ -53,23 +53,23 @@ def test_whole_sets_are_read_rightly_and_undone(digits, reading):
 def test_embeddings_are_those_of_the_undone_images(digits, reading):
     reader, features = reading
     model = metalora.adapt("resnet20", AdapterConfig("original"))
-    protocol = Protocol(set_size=8, use="undone", device="cpu")
-    found = embed_undone(model, reader, digits, "seen query", protocol, features)
+    embed_config = EmbedConfig(set_size=8, set_use="inverted", device="cpu")
+    found = embed_inverted(model, reader, digits, "seen query", embed_config, features)
     with torch.no_grad():
-        wanted = model(undone(reader, digits, digits.sides["seen query"], protocol, features).images())
+        wanted = model(invert_examples(reader, digits, digits.splits["seen query"], embed_config, features).images())
     torch.testing.assert_close(found, wanted, atol=1e-4, rtol=1e-4)
-    assert not torch.allclose(found, embed(model, digits.sides["seen query"], Protocol(device="cpu")), atol=1e-2)
+    assert not torch.allclose(found, embed(model, digits.splits["seen query"], EmbedConfig(device="cpu")), atol=1e-2)
 
 
 def test_a_suite_without_names_has_nothing_to_read(digits):
-    nameless = replace(digits, factors=(), levels=None)
+    nameless = replace(digits, factors=(), factor_indices=None)
     backbone = metalora.load_backbone("resnet20", image_size=8)
     with pytest.raises(InputError, match="no named factors"):
         train_reader(backbone, nameless, AdapterConfig("lora"), TrainingConfig(device="cpu"), FeatureCache(nameless))
 
 
 def test_a_suite_whose_shifts_lose_pixels_has_no_reader(digits):
-    train = replace(digits.sides["train"], shifts=CORRUPTIONS.shifts)
-    lossy = replace(digits, sides={**digits.sides, "train": train})
+    train = replace(digits.splits["train"], transforms=CORRUPTIONS.transforms)
+    lossy = replace(digits, splits={**digits.splits, "train": train})
     with pytest.raises(InputError, match="noise loses what it would take to undo it"):
         make_reader(metalora.load_backbone("resnet20", image_size=8), lossy, AdapterConfig("lora"))

@@ -4,7 +4,7 @@ import pytest
 
 from metalora.adapters.config import AdapterConfig
 from metalora.experiments.config import ComparisonConfig
-from metalora.experiments.job import equal_budget, run_cell
+from metalora.experiments.job import equal_budget, run_job
 from metalora.models.adapt import adapt
 from metalora.models.backbones import load_backbone
 from metalora.suites.config import SuiteConfig
@@ -16,17 +16,17 @@ def test_all_rows_that_undo_shifts_have_the_same_reader(extractor):
     config = ComparisonConfig(
         suite=SuiteConfig(max_queries=60, image_size=8),
         backbones=("resnet20",),
-        methods=("original@8-undone", "lora-equal-budget@8-undone"),
-        training=TrainingConfig(steps=1, batch=8, device="cpu"),
+        methods=("original@8-inverted", "lora-equal-budget@8-inverted"),
+        training=TrainingConfig(steps=1, batch_size=8, device="cpu"),
         ks=(1,),
         extractor=extractor,
         hidden=8,
         rank=1,
     )
-    rows = [row for cell in config.cells(0, 0.01) for row in run_cell(cell)["rows"]]
+    rows = [row for job in config.jobs(0, 0.01) for row in run_job(job)["rows"]]
     readers = {row["method"]: row["generator_parameters"] for row in rows}
     features = {"self": 16 + 32 + 64, "stem": 16}[extractor]
-    assert features < readers["original@8-undone"] / 8
+    assert features < readers["original@8-inverted"] / 8
     assert len(set(readers.values())) == 1 and len(readers) == 2
 
 

@@ -11,19 +11,19 @@ from metalora.experiments.paper_table import paper_table
 from metalora.experiments.results import (
     MOST_SEEDS,
     adopt_bundled,
-    as_cells,
+    as_jobs,
     bundled_results,
-    cells_of,
     compare_rows,
+    jobs_of,
     load_bundled,
     load_comparison,
-    missing_cells,
+    missing_jobs,
     of_set_size,
     own_comparison,
     own_config,
     set_sizes,
 )
-from metalora.experiments.runner import cell_file, read_comparison, run_comparison
+from metalora.experiments.runner import job_file, read_comparison, run_comparison
 from metalora.experiments.table import NOT_RUN
 from metalora.suites.config import SuiteConfig
 from metalora.training.config import TrainingConfig
@@ -35,7 +35,7 @@ QUICK = ComparisonConfig(
     suite=SuiteConfig(max_queries=60, image_size=8),
     backbones=("resnet20",),
     methods=("original", "lora"),
-    training=TrainingConfig(steps=2, batch=8, device="cpu"),
+    training=TrainingConfig(steps=2, batch_size=8, device="cpu"),
     ks=(1, 3),
 )
 
@@ -43,7 +43,7 @@ QUICK = ComparisonConfig(
 @pytest.fixture(scope="module")
 def written(tmp_path_factory):
     folder = tmp_path_factory.mktemp("comparison")
-    list(run_comparison(QUICK, folder, jobs=1))
+    list(run_comparison(QUICK, folder, n_jobs=1))
     comparison = read_comparison(QUICK, folder, "pooled", ["A note."])
     comparison.write(folder)
     return folder, comparison
@@ -112,7 +112,7 @@ def test_rows_without_their_rate_are_refused(written, tmp_path):
     folder, _ = written
     whole = json.loads((folder / "comparison.json").read_text())
     for row in whole["seeds"]:
-        del row["rate"]
+        del row["lr"]
     (tmp_path / "x.json").write_text(json.dumps(whole))
     with pytest.raises(InputError, match="a row lacks rate"):
         load_comparison(tmp_path / "x.json")
@@ -121,10 +121,10 @@ def test_rows_without_their_rate_are_refused(written, tmp_path):
 def test_cells_come_back_from_results(written):
     folder, _ = written
     again = load_comparison(folder / "comparison.json")
-    cells = dict((cell.key, result) for cell, result in as_cells(again))
-    assert list(cells) == [cell.key for cell in cells_of(QUICK)]
-    for cell in cells_of(QUICK):
-        kept, back = json.loads(cell_file(folder, cell).read_text()), cells[cell.key]
+    jobs = dict((job.key, result) for job, result in as_jobs(again))
+    assert list(jobs) == [job.key for job in jobs_of(QUICK)]
+    for job in jobs_of(QUICK):
+        kept, back = json.loads(job_file(folder, job).read_text()), jobs[job.key]
         assert back["cell"] == kept["cell"]
         for name in ("rows", "tasks"):
             assert [row["accuracy"] for row in back[name]] == pytest.approx([row["accuracy"] for row in kept[name]])
@@ -138,7 +138,7 @@ def test_bundled_results_are_whole():
         if "/" in name:
             words = (*comparison.config.backbones, *comparison.config.suite.hold_out)
             assert all(word in title(name) for word in words)
-        whole = not any(cell.text == NOT_RUN for row in comparison.table().rows for cell in row)
+        whole = not any(job.text == NOT_RUN for row in comparison.table().rows for job in row)
         assert whole or comparison.missing
         scatter(comparison, "unseen", "pooled", 5), heatmap(comparison, "resnet20", "unseen", "pooled", 5)
     with pytest.raises(InputError, match="use cifar10, digits-default"):
@@ -150,7 +150,7 @@ def test_rows_of_the_endpoint_are_those_of_the_file():
     kept = json.loads((load_folder() / "comparison.json").read_text())["rows"]
     assert json.dumps(rows) and len(rows) == len(kept)
     assert [row["accuracy"] for row in rows] == pytest.approx([row["accuracy"] for row in kept])
-    assert {"method", "backbone", "split", "gallery", "k", "std", "n_seeds", "static_parameters"} <= rows[0].keys()
+    assert {"method", "backbone", "task_split", "gallery", "k", "std", "n_seeds", "static_parameters"} <= rows[0].keys()
 
 
 def load_folder():
@@ -162,27 +162,27 @@ def load_folder():
 def test_a_visitor_goes_on_from_what_is_bundled(tmp_path):
     config = own_config(["resnet20"], ["metalora-tr-constant", "original", "lora"], 1, STEPS)
     assert config.methods == ("original", "lora", "metalora-tr-constant")
-    assert [cell.arms for cell in missing_cells(config, tmp_path)] == [("metalora-tr-constant",)]
+    assert [job.variants for job in missing_jobs(config, tmp_path)] == [("metalora-tr-constant",)]
     own = own_comparison(config, tmp_path)
     assert not list(tmp_path.iterdir())  # a look writes nothing
     assert own.missing == 1 and own.gains is None
     assert "2 trainings of these are bundled" in own.table().notes[-1]
     alone = own_comparison(replace(config, methods=("lora",)), tmp_path)
     assert alone.table().notes[-1].startswith("One training of these is bundled")
-    texts = [[cell.text for cell in row] for row in own.table().rows]
+    texts = [[job.text for job in row] for row in own.table().rows]
     assert texts[2] == ["metalora-tr-constant", *[NOT_RUN] * 8]
-    bundled = {row[0].text: [cell.text for cell in row[:5]] for row in load_bundled("digits-default").table().rows}
+    bundled = {row[0].text: [job.text for job in row[:5]] for row in load_bundled("digits-default").table().rows}
     assert texts[0][:5] == bundled["original"] and texts[1][:5] == bundled["lora"]
     adopt_bundled(config, tmp_path)
     assert len(list((tmp_path / "cells").iterdir())) == 2
-    assert len(missing_cells(replace(config, training=replace(config.training, steps=9)), tmp_path)) == 3
+    assert len(missing_jobs(replace(config, training=replace(config.training, steps=9)), tmp_path)) == 3
 
 
 def test_nothing_run_is_said_in_words(tmp_path):
     config = own_config(["mixer_nano"], ["metalora-cp-constant"], 2, 7)
     own = own_comparison(config, tmp_path)
     assert own.missing == 2
-    assert [cell.text for cell in own.table().rows[0][1:]] == [NOT_RUN] * 8
+    assert [job.text for job in own.table().rows[0][1:]] == [NOT_RUN] * 8
     assert words(scatter(own, "unseen", "pooled", 5)) == [NOTHING]
     assert heatmap(own, "mixer_nano", "unseen", "pooled", 5) == (None, NOTHING)
 
@@ -228,9 +228,9 @@ def test_tables_are_written_for_download(written, tmp_path):
 def test_the_paper_s_table_stands_by_itself():
     table = paper_table()
     assert table.header == ["method", "ResNet K=5", "ResNet K=10", "Mixer K=5", "Mixer K=10"]
-    assert [cell.text for cell in table.rows[-1]] == ["Meta-LoRA TR", "73.24*", "71.26", "71.75*", "73.87*"]
-    assert [cell.bold for cell in table.rows[3]] == [False, False, True, False, False]
-    assert sum(cell.bold for row in table.rows for cell in row) == 4
+    assert [job.text for job in table.rows[-1]] == ["Meta-LoRA TR", "73.24*", "71.26", "71.75*", "73.87*"]
+    assert [job.bold for job in table.rows[3]] == [False, False, True, False, False]
+    assert sum(job.bold for row in table.rows for job in row) == 4
     assert "cannot be held against" in table.notes[0]
 
 
@@ -238,11 +238,11 @@ def test_rows_are_chosen_by_the_size_of_their_sets():
     whole = load_bundled("digits-default")
     assert {"1", "8"} <= set(set_sizes())
     eight = of_set_size(whole, "8")
-    names = [row.name for row in eight.config.arms]
+    names = [row.name for row in eight.config.variants]
     assert names == ["original", "lora", "multi-lora", "metalora-tr@8", "lora-equal-budget"]
     assert set(eight.rows["method"]) == set(names)
     assert [row[0].text for row in eight.table().rows] == names
-    single = [row.name for row in of_set_size(whole, "1").config.arms]
+    single = [row.name for row in of_set_size(whole, "1").config.variants]
     assert "metalora-tr" in single
     assert "metalora-tr@8" not in single
     for size in ("0", "eight", None):

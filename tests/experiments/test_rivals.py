@@ -7,10 +7,10 @@ from torch.nn import functional as F
 
 import metalora
 from metalora.adapters.cores import Cores
-from metalora.adapters.forward_context import carrying
+from metalora.adapters.forward_context import forward_context
 from metalora.adapters.layers import ADAPTED, Adapter
 from metalora.adapters.methods import METHODS, RIVALS
-from metalora.experiments.rows import arm
+from metalora.experiments.variants import parse_variant
 from metalora.inspection.inspect_images import inspect_images
 from metalora.plots.diagram import network
 from metalora.training.config import TrainingConfig
@@ -60,7 +60,7 @@ def test_film_is_a_gain_of_the_weight_and_an_offset(kind, cores):
     base, shape = LAYERS[kind]
     layer, x, core = layer_of(base, "film"), numbers(*shape), numbers(cores, 2, 6, seed=2)
     assert not list(layer.adapter.parameters())
-    with carrying(cores=Cores({"layer": core})):
+    with forward_context(cores=Cores({"layer": core})):
         found = layer(x)
     for i in range(4):
         gain, offset = core[i % cores]
@@ -95,20 +95,23 @@ def test_a_rival_learns(method, tmp_path):
     factors = tuple(map(len, suite.factors)) if RIVALS[method].generated else ()
     config = metalora.AdapterConfig(method, factors=factors)
     model = metalora.adapt(metalora.load_backbone("resnet20", image_size=8), config)
-    training = TrainingConfig(steps=30, batch=32, set_size=4, rate=3e-3, device="cpu")
+    training = TrainingConfig(steps=30, batch_size=32, set_size=4, lr=3e-3, device="cpu")
     losses = [event.metrics["loss"] for event in fit(model, suite, training, validate_last=False)]
     assert sum(losses[-5:]) < 0.9 * sum(losses[:5])
     model.save(tmp_path / "rival")
-    images = suite.sides["seen query"][:4].images()
+    images = suite.splits["seen query"][:4].images()
     torch.testing.assert_close(metalora.load(tmp_path / "rival")(images), model(images))
 
 
 def test_rivals_are_rows_of_a_comparison_and_not_adapters_of_the_app():
     assert not METHODS.keys() & RIVALS.keys()
-    assert arm("film-named@8").generated and arm("film-named@8").title == "Generated FiLM, factors named, sets of 8"
-    assert arm("full").static and arm("full@8-routed").static
+    assert (
+        parse_variant("film-factors@8").generated
+        and parse_variant("film-factors@8").title == "Generated FiLM, factors named, sets of 8"
+    )
+    assert parse_variant("full").static and parse_variant("full@8-routed").static
     with pytest.raises(InputError, match="has no core"):
-        arm("full-shuffled")
+        parse_variant("full-shuffled")
     model = metalora.adapt("resnet20", metalora.AdapterConfig("film"))
     with pytest.raises(InputError, match="Generated FiLM is no network of tensors"):
         network(model, "conv1")

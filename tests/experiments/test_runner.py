@@ -9,14 +9,14 @@ from dataclasses import replace
 import pytest
 
 from metalora.experiments.config import ComparisonConfig
-from metalora.experiments.job import run_cell
+from metalora.experiments.job import run_job
 from metalora.experiments.runner import (
-    CELLS,
-    RATES,
+    JOBS,
+    LEARNING_RATES,
     UnderWay,
-    best_rates,
-    cell_file,
-    cells_of,
+    best_lrs,
+    job_file,
+    jobs_of,
     read_comparison,
     run_comparison,
     under_way,
@@ -31,7 +31,7 @@ QUICK = ComparisonConfig(
     suite=SuiteConfig(max_queries=60, image_size=8),
     backbones=("resnet20",),
     methods=("original", "lora", "metalora-tr"),
-    training=TrainingConfig(steps=2, batch=8, device="cpu"),
+    training=TrainingConfig(steps=2, batch_size=8, device="cpu"),
     ks=(1, 3),
 )
 
@@ -44,7 +44,7 @@ def ticking(seconds):
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
     folder = tmp_path_factory.mktemp("comparison")
-    events = list(run_comparison(QUICK, folder, jobs=1))
+    events = list(run_comparison(QUICK, folder, n_jobs=1))
     return folder, events
 
 
@@ -60,7 +60,7 @@ def test_rows_are_complete_and_plain(finished):
     comparison.write(folder)
     found = json.loads((folder / "comparison.json").read_text())
     assert len(found["rows"]) == 3 * 2 * 2 * 2  # methods, splits, galleries, K
-    needed = {"method", "backbone", "suite", "split", "gallery", "set_size", "k", "accuracy", "std", "n_seeds"}
+    needed = {"method", "backbone", "suite", "task_split", "gallery", "set_size", "k", "accuracy", "std", "n_seeds"}
     needed |= {"static_parameters", "generator_parameters", "ms_per_step", "device"}
     assert all(needed <= row.keys() for row in found["rows"])
     assert {row["device"] for row in found["rows"]} == {"cpu"}
@@ -83,7 +83,7 @@ def test_a_run_goes_on_with_the_cells_that_are_missing(finished, monkeypatch):
     gone = next(path for path in before if path.name.startswith("lora"))
     content = gone.read_text()
     gone.unlink()
-    events = list(run_comparison(QUICK, folder, jobs=1))
+    events = list(run_comparison(QUICK, folder, n_jobs=1))
     assert sum(event.ran for event in events) == 1
     assert all(path.stat().st_mtime_ns == time for path, time in before.items() if path != gone)
     again = json.loads(gone.read_text())
@@ -92,7 +92,7 @@ def test_a_run_goes_on_with_the_cells_that_are_missing(finished, monkeypatch):
 
 
 def test_a_cell_that_was_interrupted_goes_on_from_its_checkpoint(finished, tmp_path, monkeypatch):
-    cell = next(cell for cell in cells_of(QUICK) if cell.arms == ("metalora-tr",))
+    job = next(job for job in jobs_of(QUICK) if job.variants == ("metalora-tr",))
     seen = []
 
     def interrupt(event):
@@ -102,11 +102,11 @@ def test_a_cell_that_was_interrupted_goes_on_from_its_checkpoint(finished, tmp_p
     monkeypatch.setattr("metalora.training.loop.time.monotonic", ticking(60))  # every step is due for a checkpoint
     checkpoint = tmp_path / "cell.safetensors"
     with pytest.raises(KeyboardInterrupt):
-        run_cell(cell, checkpoint, interrupt)
+        run_job(job, checkpoint, interrupt)
     assert seen == [1] and checkpoint.exists()
-    found = run_cell(cell, checkpoint, lambda event: seen.append(event.step))
+    found = run_job(job, checkpoint, lambda event: seen.append(event.step))
     assert seen == [1, 2]
-    whole = json.loads(cell_file(finished[0], cell).read_text())
+    whole = json.loads(job_file(finished[0], job).read_text())
     for one, other in zip(whole["rows"], found["rows"], strict=True):
         assert {**one, "ms_per_step": 0} == {**other, "ms_per_step": 0}
 
@@ -114,48 +114,48 @@ def test_a_cell_that_was_interrupted_goes_on_from_its_checkpoint(finished, tmp_p
 def test_cells_under_way_say_how_far_they_are_and_leave_only_their_result(tmp_path, monkeypatch):
     seen = []
 
-    def tell_and_end(cell, checkpoint, tell):
+    def tell_and_end(job, checkpoint, tell):
         write_text(checkpoint, "")
         tell(Progress(2, 4, {}, {}, 1.0, 1.0))  # a checkpoint had the first step
         seen.extend(under_way(tmp_path))
         return {"rows": []}
 
     monkeypatch.setattr("metalora.experiments.runner.run_cell", tell_and_end)
-    stale = tmp_path / CELLS / f"{cells_of(QUICK)[0].key}.steps"
+    stale = tmp_path / JOBS / f"{jobs_of(QUICK)[0].key}.steps"
     write_text(stale, "of a process that was killed")
-    assert [event.ran for event in run_comparison(QUICK, tmp_path, jobs=1)] == [0.75] * 3
+    assert [event.ran for event in run_comparison(QUICK, tmp_path, n_jobs=1)] == [0.75] * 3
     assert seen[0] == UnderWay("lora on resnet20, seed 0, rate 0.003", 0.5, began=0.25) and len(seen) == 3
-    assert {file.suffix for file in (tmp_path / CELLS).iterdir()} == {".json"}
+    assert {file.suffix for file in (tmp_path / JOBS).iterdir()} == {".json"}
     assert not under_way(tmp_path)
 
 
 def test_a_folder_that_is_lost_meanwhile_is_told(tmp_path, monkeypatch):
-    def lose(cell, checkpoint, tell):
-        (tmp_path / CELLS).write_text("in the way")
+    def lose(job, checkpoint, tell):
+        (tmp_path / JOBS).write_text("in the way")
         tell(Progress(1, 4, {}, {}, 1.0, 1.0))
 
     monkeypatch.setattr("metalora.experiments.runner.run_cell", lose)
     with pytest.raises(InputError, match="Cannot write"):
-        list(run_comparison(QUICK, tmp_path, jobs=1))
+        list(run_comparison(QUICK, tmp_path, n_jobs=1))
 
 
 def test_what_cells_warn_of_is_passed_on_once_and_layers_that_are_left_out_are_not(tmp_path, monkeypatch):
-    def warn(cell, checkpoint, tell):
+    def warn(job, checkpoint, tell):
         warnings.warn("It is not compiled.", stacklevel=1)
         warnings.warn("Not adapted.", LayersLeftOut, stacklevel=1)
         return {"rows": []}
 
     monkeypatch.setattr("metalora.experiments.runner.run_cell", warn)
     with pytest.warns(UserWarning) as told:
-        assert len(list(run_comparison(QUICK, tmp_path, jobs=1))) == 3
+        assert len(list(run_comparison(QUICK, tmp_path, n_jobs=1))) == 3
     assert [str(warning.message) for warning in told] == ["It is not compiled."]
 
 
 def test_processes_give_what_one_process_gives(finished, tmp_path):
     folder, _ = finished
-    list(run_comparison(QUICK, tmp_path, jobs=2))
+    list(run_comparison(QUICK, tmp_path, n_jobs=2))
     one, other = (read_comparison(QUICK, where, "pooled").rows for where in (folder, tmp_path))
-    keys = ["method", "split", "gallery", "k"]
+    keys = ["method", "task_split", "gallery", "k"]
     drop = [*keys, "ms_per_step"]
     one, other = (frame.sort_values(keys).reset_index(drop=True) for frame in (one, other))
     assert one[keys].equals(other[keys])
@@ -165,17 +165,17 @@ def test_processes_give_what_one_process_gives(finished, tmp_path):
 
 def test_tuning_tries_every_rate_alike_and_takes_the_best_on_validation(tmp_path):
     config = replace(QUICK, methods=("original", "lora"), tune=True)
-    events = list(run_comparison(config, tmp_path, jobs=1))
+    events = list(run_comparison(config, tmp_path, n_jobs=1))
     assert len(events) == events[-1].total == 3 + 2
     comparison = read_comparison(config, tmp_path, "pooled")
-    assert sorted(comparison.trials["rate"]) == sorted(RATES)
-    best = comparison.trials.loc[comparison.trials["validation"].idxmax(), "rate"]
-    assert set(comparison.rows.loc[comparison.rows["method"] == "lora", "rate"]) == {best}
+    assert sorted(comparison.trials["lr"]) == sorted(LEARNING_RATES)
+    best = comparison.trials.loc[comparison.trials["validation"].idxmax(), "lr"]
+    assert set(comparison.rows.loc[comparison.rows["method"] == "lora", "lr"]) == {best}
 
 
 def test_best_rate_is_chosen_for_each_backbone_and_method():
     trials = [
-        {"rows": [{"backbone": b, "method": m, "rate": r, "seed": 0, "validation": v}]}
+        {"rows": [{"backbone": b, "method": m, "lr": r, "seed": 0, "validation": v}]}
         for b, m, r, v in [
             ("x", "lora", 1e-3, 0.5),
             ("x", "lora", 3e-3, 0.7),
@@ -183,7 +183,7 @@ def test_best_rate_is_chosen_for_each_backbone_and_method():
             ("y", "lora", 3e-3, 0.8),
         ]
     ]
-    assert best_rates(trials) == {("x", "lora"): 3e-3, ("y", "lora"): 1e-3}
+    assert best_lrs(trials) == {("x", "lora"): 3e-3, ("y", "lora"): 1e-3}
 
 
 def test_a_lost_cell_is_named(finished):
@@ -198,7 +198,7 @@ def test_what_is_there_is_read_and_what_is_missing_counted(finished):
     found = read_comparison(more, folder, "pooled", partial=True)
     assert found.missing == 4 * 2 * 2 - 3 and found.gains is None
     assert set(found.rows["method"]) == set(QUICK.methods)
-    texts = {row[0].text: [cell.text for cell in row[1:]] for row in found.table().rows}
+    texts = {row[0].text: [job.text for job in row[1:]] for row in found.table().rows}
     assert texts["multi-lora"] == ["not run"] * 16 and texts["lora"][8:] == ["not run"] * 8
     assert "not run" not in texts["lora"][:7] and "Stars wait" in " ".join(found.table().notes)
     assert read_comparison(QUICK, folder, "pooled", partial=True).missing == 0
@@ -207,13 +207,13 @@ def test_what_is_there_is_read_and_what_is_missing_counted(finished):
 def test_nothing_is_there_before_the_first_cell(tmp_path):
     found = read_comparison(QUICK, tmp_path, "pooled", partial=True)
     assert found.missing == 3 and found.summary.empty and found.gains is None
-    assert {cell.text for row in found.table().rows for cell in row[1:]} == {"not run"}
+    assert {job.text for row in found.table().rows for job in row[1:]} == {"not run"}
 
 
 def test_cells_that_are_known_need_no_file(finished, tmp_path):
     folder, _ = finished
-    cells = QUICK.cells(0, QUICK.training.rate)
-    known = {cell.key: json.loads((folder / "cells" / f"{cell.key}.json").read_text()) for cell in cells}
+    jobs = QUICK.jobs(0, QUICK.training.lr)
+    known = {job.key: json.loads((folder / "cells" / f"{job.key}.json").read_text()) for job in jobs}
     assert (
         read_comparison(QUICK, tmp_path, "pooled", known=known).table()
         == read_comparison(QUICK, folder, "pooled").table()
@@ -223,7 +223,7 @@ def test_cells_that_are_known_need_no_file(finished, tmp_path):
 def test_a_suite_without_unseen_tasks_has_no_columns_for_them(finished):
     folder, _ = finished
     whole = read_comparison(QUICK, folder, "pooled")
-    seen = replace(whole, rows=whole.rows[whole.rows["split"] == "seen"])
+    seen = replace(whole, rows=whole.rows[whole.rows["task_split"] == "seen"])
     assert [heading for heading in seen.table().header if "K=" in heading] == ["resnet20 seen K=1", "resnet20 seen K=3"]
 
 
@@ -236,16 +236,16 @@ def test_original_has_no_time_per_step(finished):
 def test_rows_of_sets_are_held_against_static_rows_that_know_them(tmp_path):
     rows = ("lora", "lora@4", "lora@4-routed", "metalora-tr", "metalora-tr@4", "metalora-tr@all")  # alone in its size
     config = replace(QUICK, methods=rows, seeds=2)
-    list(run_comparison(config, tmp_path, jobs=1))
+    list(run_comparison(config, tmp_path, n_jobs=1))
     comparison = read_comparison(config, tmp_path, "pooled")
     assert set(comparison.set_gains["method"]) == {"metalora-tr@4"}
     (against,) = set(comparison.set_gains["against"])
     assert against in ("lora@4", "lora@4-routed")
     assert set(comparison.gains["against"]) == {"lora"}
     rows = comparison.rows[(comparison.rows["k"] == 1) & (comparison.rows["gallery"] == "pooled")]
-    seen = rows[rows["split"] == "seen"].pivot(index="seed", columns="method", values="accuracy")
+    seen = rows[rows["task_split"] == "seen"].pivot(index="seed", columns="method", values="accuracy")
     wanted = (seen["metalora-tr@4"] - seen[against]).mean()
-    found = comparison.set_gains.set_index("split").loc["seen", "gain"]
+    found = comparison.set_gains.set_index("task_split").loc["seen", "gain"]
     assert found == pytest.approx(wanted)
     (told,) = [note for note in comparison.table().notes if f"over {against}" in note]
     assert f"metalora-tr@4 seen {100 * wanted:+.1f} (" in told and "metalora-tr@4 unseen " in told

@@ -26,7 +26,7 @@ LORA = [0.55, 0.58, 0.54, 0.59, 0.60, 0.57]
 
 def results(method, accuracies, *, validation=0.5, **more):
     generated = method.startswith("metalora")
-    base = {"method": method, "backbone": "net", "suite": "shifts", "split": "seen", "gallery": "pooled", "k": 5}
+    base = {"method": method, "backbone": "net", "suite": "shifts", "task_split": "seen", "gallery": "pooled", "k": 5}
     flags = {"validation": validation, "generated": generated, "static": not generated}
     return pd.DataFrame([{**base, "seed": i, "accuracy": a, **flags, **more} for i, a in enumerate(accuracies)])
 
@@ -75,7 +75,7 @@ def test_best_static_is_chosen_on_validation_among_static_rows():
 def test_one_comparison_is_what_scipy_says():
     (row,) = compare_to_static(rows(results("metalora-tr", TR), results("lora", LORA))).itertuples()
     gains = np.array(TR) - np.array(LORA)
-    assert (row.method, row.against, row.split, row.k, row.n_seeds) == ("metalora-tr", "lora", "seen", 5, 6)
+    assert (row.method, row.against, row.task_split, row.k, row.n_seeds) == ("metalora-tr", "lora", "seen", 5, 6)
     assert row.gain == pytest.approx(0.32 / 6)
     assert row.p == pytest.approx(stats.ttest_rel(TR, LORA).pvalue, rel=1e-9)
     assert row.p_holm == row.p
@@ -88,7 +88,7 @@ def test_one_comparison_is_what_scipy_says():
 
 def test_seeds_are_paired_by_name_and_not_by_order():
     frame = rows(results("metalora-tr", TR), results("lora", LORA).iloc[::-1])
-    gains = paired_gains(frame, "metalora-tr", "lora", backbone="net", split="seen")
+    gains = paired_gains(frame, "metalora-tr", "lora", backbone="net", task_split="seen")
     assert gains.to_dict() == pytest.approx({i: a - b for i, (a, b) in enumerate(zip(TR, LORA, strict=True))})
     with pytest.raises(InputError, match="run the same seeds for both"):
         compare_to_static(rows(results("metalora-tr", TR), results("lora", LORA[:5])))
@@ -119,14 +119,14 @@ def test_the_family_is_the_whole_table():
     frame = rows(
         results("metalora-tr", TR), results("lora", LORA), results("metalora-cp", [0.6, 0.5, 0.6, 0.5, 0.6, 0.5])
     )
-    other = frame.assign(split="unseen")
+    other = frame.assign(task_split="unseen")
     compared = compare_to_static(rows(frame, other, frame.assign(k=10), frame.assign(gallery="within")))
     assert len(compared) == 4
     smallest = compared["p"].min()
     assert compared["p_holm"].min() == pytest.approx(4 * smallest)
     spread = (np.array(TR) - np.array(LORA)).std(ddof=1)
     assert compared["detectable"].iloc[0] == pytest.approx(smallest_detectable_gain(spread, 6, alpha=0.05 / 4))
-    assert set(compared.loc[compared["split"] == "unseen", "note"]) == {SEEDS_ONLY}
+    assert set(compared.loc[compared["task_split"] == "unseen", "note"]) == {SEEDS_ONLY}
 
 
 def test_a_named_row_can_be_held_against():
@@ -185,7 +185,7 @@ def by_task(method, gains):
 def test_unseen_intervals_resample_tasks():
     rng = np.random.default_rng(2)
     gains = 0.02 + rng.normal(0, 0.05, 8) + rng.normal(0, 0.002, (6, 8))  # tasks differ much, seeds hardly
-    unseen = {"split": "unseen"}
+    unseen = {"task_split": "unseen"}
     frame = rows(results("metalora-tr", 0.5 + gains.mean(1), **unseen), results("lora", [0.5] * 6, **unseen))
     tasks = rows(by_task("metalora-tr", gains), by_task("lora", np.zeros((6, 8))))
     (narrow,) = compare_to_static(frame).itertuples()

@@ -12,10 +12,10 @@ from metalora.cli import app
 from metalora.experiments import studies
 from metalora.experiments.comparison import RESULTS
 from metalora.experiments.config import ComparisonConfig
-from metalora.experiments.results import FOLDER, as_cells, bundled_results, load_comparison
-from metalora.experiments.runner import cells_of
+from metalora.experiments.results import FOLDER, as_jobs, bundled_results, load_comparison
+from metalora.experiments.runner import jobs_of
 from metalora.experiments.studies import LOG, STUDIES, TABLE, Study, run_part, settings, stored_results
-from metalora.plots import arm_style
+from metalora.plots import variant_style
 from metalora.suites.config import SuiteConfig
 from metalora.training.config import TrainingConfig
 from metalora.util.errors import InputError
@@ -24,9 +24,9 @@ from metalora.views.compare import results_to_show
 TINY = ComparisonConfig(
     suite=SuiteConfig("digits", draw_unseen=3, max_queries=60, image_size=8),
     backbones=("resnet20",),
-    methods=("lora-equal-budget", "lora-equal-budget@4-routed", "metalora-tr-named@4", "metalora-tr-named-oracle"),
+    methods=("lora-equal-budget", "lora-equal-budget@4-routed", "metalora-tr-factors@4", "metalora-tr-factors-oracle"),
     seeds=2,
-    training=TrainingConfig(steps=2, batch=8, device="cpu"),
+    training=TrainingConfig(steps=2, batch_size=8, device="cpu"),
     ks=(1, 3),
 )
 
@@ -44,10 +44,10 @@ def test_every_study_can_be_run():
     for study in STUDIES.values():
         assert study.question.endswith("?")
         for part in study.parts.values():
-            assert part.cells(0, part.training.rate)
+            assert part.jobs(0, part.training.lr)
             # Every part is held against LoRA of equal budget, or lists other static rows.
-            assert any(row.static for row in part.arms)
-            assert all(arm_style(row.name) for row in part.arms)  # as the app shows them
+            assert any(row.static for row in part.variants)
+            assert all(variant_style(row.name) for row in part.variants)  # as the app shows them
 
 
 def test_development_is_the_default_and_final_has_to_be_said(tmp_path):
@@ -72,7 +72,7 @@ def test_rows_are_written_after_every_training_and_not_run_again(tmp_path, monke
     monkeypatch.setattr(studies, "write_results", written)
     again = list(run_part(TINY, out, tmp_path / "elsewhere", "pooled", 1))
     assert written.call_count == 1
-    assert all(not cell.ran for cell in again)
+    assert all(not job.ran for job in again)
     pair = (load_comparison(out / RESULTS), comparison)
     assert pair[0].rows.equals(pair[1].rows)
 
@@ -83,7 +83,7 @@ def test_rows_of_more_seeds_and_of_data_elsewhere_are_kept(tmp_path):
     before = load_comparison(out / RESULTS)
     assert before.notes == ("A word.",)
     fewer = settings(TINY, data="elsewhere", final=True, seeds=1)
-    assert not any(cell.ran for cell in run_part(fewer, out, tmp_path / "other", "pooled", 1))
+    assert not any(job.ran for job in run_part(fewer, out, tmp_path / "other", "pooled", 1))
     after = load_comparison(out / RESULTS)
     assert (after.config.seeds, after.missing) == (2, 0)
     assert after.rows.equals(before.rows)
@@ -108,15 +108,15 @@ def test_what_is_bundled_is_not_trained_again_wherever_the_data_lie(name):
     config = settings(STUDIES[study].parts[part], data="else/where", final=True)
     found = stored_results(config, FOLDER / name / RESULTS)
     seeds = range(found.config.seeds)
-    wanted = {cell.key for cell in cells_of(config) if cell.training.seed in seeds}
-    assert len({cell.key for cell, _ in as_cells(found)} & wanted) == len(wanted) - found.missing
+    wanted = {job.key for job in jobs_of(config) if job.training.seed in seeds}
+    assert len({job.key for job, _ in as_jobs(found)} & wanted) == len(wanted) - found.missing
 
 
 def test_budgets_are_equal_where_a_code_names_factors(tmp_path):
     list(run_part(replace(TINY, seeds=1), tmp_path / "out", tmp_path / "work", "pooled", 1))
     rows = load_comparison(tmp_path / "out" / RESULTS).rows.drop_duplicates("method").set_index("method")
     total = rows["static_parameters"] + rows["generator_parameters"]
-    assert total["metalora-tr-named@4"] <= total["lora-equal-budget"] < 1.1 * total["metalora-tr-named@4"]
+    assert total["metalora-tr-factors@4"] <= total["lora-equal-budget"] < 1.1 * total["metalora-tr-factors@4"]
 
 
 def test_the_command_runs_a_part_and_logs_what_is_final(tiny, tmp_path):

@@ -24,10 +24,10 @@ def summary():
     tr = {**lora, "method": "metalora-tr@8", "static_parameters": 1_234_567, "generator_parameters": 21_800}
     return pd.DataFrame(
         [
-            {**lora, "split": "seen", "k": 5, "mean": 0.5, "std": 0.01},
-            {**tr, "split": "seen", "k": 5, "mean": 0.632, "std": 0.0142},
-            {**lora, "split": "unseen", "k": 5, "mean": 0.55, "std": math.nan},
-            {**lora, "split": "unseen", "k": 5, "mean": 0.99, "std": 0, "gallery": "within"},
+            {**lora, "task_split": "seen", "k": 5, "mean": 0.5, "std": 0.01},
+            {**tr, "task_split": "seen", "k": 5, "mean": 0.632, "std": 0.0142},
+            {**lora, "task_split": "unseen", "k": 5, "mean": 0.55, "std": math.nan},
+            {**lora, "task_split": "unseen", "k": 5, "mean": 0.99, "std": 0, "gallery": "within"},
         ]
     )
 
@@ -35,7 +35,7 @@ def summary():
 @pytest.fixture
 def comparison():
     base = {"backbone": "net", "method": "metalora-tr@8", "k": 5, "gallery": "pooled", "against": "lora_x", "note": ""}
-    return pd.DataFrame([{**base, "split": "seen", "star": "*"}])
+    return pd.DataFrame([{**base, "task_split": "seen", "star": "*"}])
 
 
 @pytest.fixture
@@ -69,12 +69,12 @@ def test_notes_say_the_rule(table, summary, comparison):
     assert len(build_table(summary).notes) == 1
     able = build_table(summary, pd.concat([comparison.assign(detectable=gain) for gain in (0.0214, 0.03, 0.0175)]))
     assert able.notes[2] == "Smallest gain that these seeds find with a probability of 80 %: 1.8 to 3.0 points."
-    unseen = build_table(summary, comparison.assign(split="unseen", note=SEEDS_ONLY))
+    unseen = build_table(summary, comparison.assign(task_split="unseen", note=SEEDS_ONLY))
     assert unseen.notes[2].startswith("Intervals of unseen tasks resample seeds, not tasks")
 
 
 def test_a_star_belongs_to_its_column_only(summary, comparison):
-    for other in ({"split": "unseen"}, {"k": 10}, {"gallery": "within"}, {"backbone": "mixer"}, {"star": ""}):
+    for other in ({"task_split": "unseen"}, {"k": 10}, {"gallery": "within"}, {"backbone": "mixer"}, {"star": ""}):
         table = build_table(summary, comparison.assign(**other), METHODS)
         assert not any("*" in cell.text for row in table.rows for cell in row), other
 
@@ -132,7 +132,7 @@ def test_a_whole_table_with_budgets_fits_120_columns(summary):
     base = summary.iloc[:2].assign(generator_flops=20_500_000, std=0.0123)
     base["method"] = ["lora", "metalora-tr-shuffled@8"]
     base.loc[0, "ms_per_step"] = math.nan
-    whole = pd.concat([base.assign(split=split, k=k) for split in ("seen", "unseen") for k in (5, 10)])
+    whole = pd.concat([base.assign(task_split=task_split, k=k) for task_split in ("seen", "unseen") for k in (5, 10)])
     out = io.StringIO()
     to_terminal(build_table(whole), Console(file=out, width=120))
     printed = out.getvalue()
@@ -230,7 +230,7 @@ def test_numbers():
 
 def test_a_narrow_terminal_has_budgets_below_accuracies(summary):
     base = summary.iloc[:2].assign(generator_flops=20_500_000, ms_per_step=[math.nan, 12.0])
-    both = pd.concat([base.assign(split=split, k=k) for split in ("seen", "unseen") for k in (5, 10)])
+    both = pd.concat([base.assign(task_split=task_split, k=k) for task_split in ("seen", "unseen") for k in (5, 10)])
     # Where even that does not fit, lines are longer than the terminal, and nothing is cut.
     for width, tables in ((120, 1), (80, 2), (30, 2)):
         out = io.StringIO()

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 import metalora
-from metalora.evaluation.embedding import Protocol, embed
+from metalora.evaluation.embedding import EmbedConfig, embed
 from metalora.evaluation.knn import knn_predict
 from metalora.inspection.gallery import build_gallery, load_gallery
 from metalora.suites import load_suite
@@ -12,7 +12,7 @@ from metalora.suites.config import SuiteConfig
 from metalora.util.errors import InputError
 from metalora.util.files import read_tensors, write_tensors
 
-SETTINGS = SuiteConfig("digits", max_queries=60, train_pictures=5)
+SETTINGS = SuiteConfig("digits", max_queries=60, max_train_images=5)
 
 
 @pytest.fixture(scope="module")
@@ -37,12 +37,12 @@ def model(make_model):
 
 @pytest.fixture(scope="module")
 def gallery(model, suite):
-    return build_gallery(model, suite, limit=60, seed=1, protocol=Protocol(device="cpu"))
+    return build_gallery(model, suite, limit=60, seed=1, embed_config=EmbedConfig(device="cpu"))
 
 
 def test_embeddings_are_those_of_the_model_with_and_without_adapter(model, suite, gallery):
     assert len(gallery) == len(gallery.rows.unique()) == len(gallery.original) == len(gallery.adapted) == 60
-    images = suite.sides["seen gallery"][gallery.rows].images()
+    images = suite.splits["seen gallery"][gallery.rows].images()
     with torch.inference_mode():
         torch.testing.assert_close(gallery.adapted, model(images), rtol=1e-4, atol=1e-4)
         torch.testing.assert_close(gallery.codes, model.codes(images), rtol=1e-4, atol=1e-4)
@@ -56,8 +56,8 @@ def original(images):
 
 def test_a_limit_is_even_over_classes_and_its_seed_decides(model, suite, gallery):
     assert gallery.examples.labels.bincount().tolist() == [6] * 10
-    protocol = Protocol(device="cpu")
-    same, other = (build_gallery(model, suite, limit=60, seed=seed, protocol=protocol).rows for seed in (1, 2))
+    embed_config = EmbedConfig(device="cpu")
+    same, other = (build_gallery(model, suite, limit=60, seed=seed, embed_config=embed_config).rows for seed in (1, 2))
     assert torch.equal(same, gallery.rows) and not torch.equal(other, gallery.rows)
 
 
@@ -69,7 +69,7 @@ def test_neighbours_are_known_pictures(suite, gallery):
     assert found["similarity"].iloc[[0, 3]].to_numpy() == pytest.approx(1, abs=1e-5)
     assert (found.groupby("image")["similarity"].diff().dropna() <= 0).all()
     for row in found.itertuples():
-        source = suite.sides["seen gallery"][gallery.rows[row.index : row.index + 1]]
+        source = suite.splits["seen gallery"][gallery.rows[row.index : row.index + 1]]
         place = (suite.names[source.index], suite.classes[source.labels], suite.tasks[source.tasks])
         assert (row.name, row.label, row.task) == place
 
@@ -82,10 +82,10 @@ def test_votes_are_those_of_knn_in_the_space_asked_for(suite, model, gallery, sp
 
 
 def test_images_of_a_task_share_cores_where_sets_are_asked_for(model, suite):
-    protocol = Protocol(set_size=None, device="cpu")
-    gallery = build_gallery(model, suite, limit=60, protocol=protocol)
-    torch.testing.assert_close(gallery.adapted, embed(model, suite.sides["seen gallery"][gallery.rows], protocol))
-    alone = build_gallery(model, suite, limit=60, protocol=Protocol(device="cpu"))
+    embed_config = EmbedConfig(set_size=None, device="cpu")
+    gallery = build_gallery(model, suite, limit=60, embed_config=embed_config)
+    torch.testing.assert_close(gallery.adapted, embed(model, suite.splits["seen gallery"][gallery.rows], embed_config))
+    alone = build_gallery(model, suite, limit=60, embed_config=EmbedConfig(device="cpu"))
     torch.testing.assert_close(gallery.original, alone.original)
     torch.testing.assert_close(gallery.codes, alone.codes)
     assert not torch.allclose(gallery.adapted, alone.adapted)
@@ -101,7 +101,7 @@ def test_a_file_brings_the_same_gallery_back(tmp_path, suite, gallery):
 
 
 def test_a_static_method_has_no_codes(tmp_path, make_model, suite):
-    gallery = build_gallery(make_model("lora"), suite, limit=10, protocol=Protocol(device="cpu"))
+    gallery = build_gallery(make_model("lora"), suite, limit=10, embed_config=EmbedConfig(device="cpu"))
     gallery.save(tmp_path / "gallery.safetensors", SETTINGS)
     assert gallery.codes is None and load_gallery(tmp_path / "gallery.safetensors", suite).codes is None
 
@@ -122,7 +122,7 @@ def test_other_pictures_or_a_damaged_file_are_refused(tmp_path, suite, gallery):
         with pytest.raises(InputError, match=message):
             load_gallery(file, suite)
     for changed, message in (
-        ({"side": "attic"}, "other pictures"),
+        ({"split": "attic"}, "other pictures"),
         ({"suite": {"name": "digits"}}, "no whole gallery"),
         ({"suite": []}, "no whole gallery"),
         ({"format_version": 2}, "version 2"),
@@ -138,9 +138,9 @@ def test_other_pictures_or_a_damaged_file_are_refused(tmp_path, suite, gallery):
 
 
 def test_what_a_gallery_cannot_do_is_told(tmp_path, make_model, model, suite, gallery):
-    for side in ("train", "attic"):
+    for split in ("train", "attic"):
         with pytest.raises(InputError, match="use validation, seen gallery"):
-            build_gallery(model, suite, side=side)
+            build_gallery(model, suite, split=split)
     with pytest.raises(InputError, match="limit is 0"):
         build_gallery(model, suite, limit=0)
     with pytest.raises(InputError, match="original or adapted"):

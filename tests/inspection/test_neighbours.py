@@ -7,7 +7,7 @@ import torch
 
 import metalora
 from metalora.adapters.cores import Cores
-from metalora.evaluation.embedding import Protocol
+from metalora.evaluation.embedding import EmbedConfig
 from metalora.inspection.gallery import build_gallery
 from metalora.inspection.neighbours import blend, examine, swap
 from metalora.suites import load_suite
@@ -16,12 +16,12 @@ from metalora.util.errors import InputError
 
 @pytest.fixture(scope="module")
 def suite():
-    return load_suite("digits", max_queries=30, train_pictures=5)
+    return load_suite("digits", max_queries=30, max_train_images=5)
 
 
 @pytest.fixture(scope="module")
 def images(suite):
-    return suite.sides["seen query"][:4].images()
+    return suite.splits["seen query"][:4].images()
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +30,7 @@ def make(randomise, suite):
         backbone = metalora.load_backbone("resnet20", image_size=16)
         model = metalora.adapt(backbone, metalora.AdapterConfig(method, rank=2, **settings))
         randomise(model.trained, scale=0.2)
-        return model, build_gallery(model, suite, limit=50, protocol=Protocol(device="cpu"))
+        return model, build_gallery(model, suite, limit=50, embed_config=EmbedConfig(device="cpu"))
 
     return pair
 

@@ -80,7 +80,7 @@ TIMM = ["resnet18", "mobilenetv3_small_050", "vit_tiny_patch16_224", "swin_tiny_
 def test_networks_of_timm_give_every_image_its_own_adapter(name, randomise):
     torch.manual_seed(0)
     backbone = load_backbone(name, pretrained=False, image_size=None if name.startswith(("vit", "swin")) else 64)
-    model = metalora.adapt(backbone, AdapterConfig(rank=2, code=4, hidden=4, spread=0.1))
+    model = metalora.adapt(backbone, AdapterConfig(rank=2, code=4, hidden=4, head_init_std=0.1))
     with torch.no_grad():
         for layer in model.layers.values():
             randomise(layer.adapter)

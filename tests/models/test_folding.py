@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from metalora.adapters.config import AdapterConfig
-from metalora.adapters.forward_context import carrying
+from metalora.adapters.forward_context import forward_context
 from metalora.models.adapt import adapt
 from metalora.models.folding import FoldedBatchNorm2d, FoldedConv2d, fold_norms, unfold_norms
 
@@ -47,7 +47,7 @@ def test_folded_and_unfolded_are_the_same_network(settings):
     before, plain = net(X), copy.deepcopy(net)
     assert [(type(conv), type(norm)) for conv, norm in fold_norms(net, X)] == [(FoldedConv2d, FoldedBatchNorm2d)]
     torch.testing.assert_close(net(X), before, rtol=1e-12, atol=1e-12)
-    with carrying(exact=True):
+    with forward_context(exact=True):
         assert torch.equal(net(X), before)
     assert net.state_dict().keys() == plain.state_dict().keys()
     assert fold_norms(net, X) == []  # there is nothing left to fold

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from metalora.adapters.formats import CP, TR
-from metalora.models.mapping_net import LARGEST_SCORE, ConstantCore, MappingNet, pool_by_group
+from metalora.models.mapping_net import LARGEST_SCORE, ConstantCore, MappingNet, mean_by_group
 from metalora.util.errors import InputError
 from metalora.util.seeding import generator
 
@@ -14,7 +14,7 @@ LIKE = torch.zeros(1)
 
 
 def make(features=7, like=LIKE, seed=0, formats=FORMATS, **settings):
-    given = {"hidden": 8, "code": 4, "spread": 0.1, "radius": 0.0, "rng": generator(seed)} | settings
+    given = {"hidden": 8, "code": 4, "head_init_std": 0.1, "code_norm_limit": 0.0, "rng": generator(seed)} | settings
     return MappingNet(formats, like, features=features, **given)
 
 
@@ -78,7 +78,7 @@ def test_a_width_learnt_from_data_gives_the_same_start():
 
 
 def test_a_free_code_keeps_its_direction_and_stays_within_the_radius():
-    free, bounded = make(), make(radius=2.0)
+    free, bounded = make(), make(code_norm_limit=2.0)
     for scale in (1e-3, 1.0, 1e3):  # far within, and far beyond
         features = scale * numbers(50, 7)
         codes, lengths = free.codes(features), free.codes(features).norm(dim=1)
@@ -109,16 +109,16 @@ def test_a_constant_core_starts_neutral_and_learns():
 
 def test_pooling_gives_every_member_the_mean_of_its_group():
     codes = torch.tensor([[1.0], [2.0], [3.0], [10.0]])
-    assert pool_by_group(codes, torch.tensor([7, -2, 7, 1000])).flatten().tolist() == [2.0, 2.0, 2.0, 10.0]
+    assert mean_by_group(codes, torch.tensor([7, -2, 7, 1000])).flatten().tolist() == [2.0, 2.0, 2.0, 10.0]
 
 
 def test_pooling_wants_a_number_for_each_code():
     with pytest.raises(InputError, match="3 group numbers for 4 images"):
-        pool_by_group(torch.ones(4, 2), torch.zeros(3, dtype=torch.long))
+        mean_by_group(torch.ones(4, 2), torch.zeros(3, dtype=torch.long))
 
 
 def naming(seed=0):
-    return make(seed=seed, factors=(2, 3), radius=0.5)
+    return make(seed=seed, factors=(2, 3), code_norm_limit=0.5)
 
 
 def test_a_code_of_named_factors_has_a_distribution_for_each():
@@ -131,12 +131,12 @@ def test_a_code_of_named_factors_has_a_distribution_for_each():
 def test_cores_of_named_factors_are_linear_in_them_and_in_their_products():
     net, codes = naming(), naming().codes(numbers(5, 7))
     wide = torch.stack([torch.cat([c, torch.outer(c[:2], c[2:]).flatten()]) for c in codes])
-    torch.testing.assert_close(net.cores(codes).flatten(), net.neutral + wide @ net.head.weight.T)
+    torch.testing.assert_close(net.cores(codes).flatten(), net.identity + wide @ net.head.weight.T)
 
 
 def test_an_open_factor_gives_the_mean_of_the_cores_in_question():
     net = naming()
-    first, second = (net.cores(net.told(torch.tensor([[1, value]]))).flatten() for value in (0, 2))
+    first, second = (net.cores(net.factor_codes(torch.tensor([[1, value]]))).flatten() for value in (0, 2))
     between = net.cores(torch.tensor([[0.0, 1.0, 0.5, 0.0, 0.5]])).flatten()
     torch.testing.assert_close(between, (first + second) / 2)
 
@@ -158,8 +158,8 @@ def test_naming_loss_is_the_cross_entropy_of_every_factor_where_all_combinations
     net, codes = naming(), naming().codes(numbers(4, 7))
     every = torch.cartesian_prod(torch.arange(2), torch.arange(3))
     wanted = -sum(codes[i, a].log() + codes[i, 2 + b].log() for i, (a, b) in enumerate(LEVELS.tolist())) / 4
-    torch.testing.assert_close(net.naming_loss(codes, LEVELS, every), wanted)
-    torch.testing.assert_close(net.naming_loss(net.told(LEVELS), LEVELS, every), torch.tensor(0.0))
+    torch.testing.assert_close(net.factor_loss(codes, LEVELS, every), wanted)
+    torch.testing.assert_close(net.factor_loss(net.factor_codes(LEVELS), LEVELS, every), torch.tensor(0.0))
 
 
 def test_naming_gains_nothing_by_ruling_out_combinations_that_are_not_trained():
@@ -167,6 +167,6 @@ def test_naming_gains_nothing_by_ruling_out_combinations_that_are_not_trained():
     trained = LEVELS.unique(dim=0)  # four of six
     products = codes[:, trained[:, 0]] * codes[:, 2 + trained[:, 1]]
     own = torch.stack([codes[i, a] * codes[i, 2 + b] for i, (a, b) in enumerate(LEVELS.tolist())])
-    torch.testing.assert_close(naming().naming_loss(codes, LEVELS, trained), -(own / products.sum(1)).log().mean())
+    torch.testing.assert_close(naming().factor_loss(codes, LEVELS, trained), -(own / products.sum(1)).log().mean())
     alone = torch.tensor([[0, 2]])  # where one combination is trained there is nothing to learn
-    torch.testing.assert_close(naming().naming_loss(codes[:1], alone, alone), torch.tensor(0.0))
+    torch.testing.assert_close(naming().factor_loss(codes[:1], alone, alone), torch.tensor(0.0))

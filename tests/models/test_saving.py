@@ -248,10 +248,10 @@ def test_other_settings_cannot_go_on_from_it(backbone, settings, said, randomise
 
 
 def test_an_adapter_saved_before_codes_had_a_radius_comes_back_without_one(randomise, tmp_path):
-    saved = adapt("resnet20", randomise, radius=0.0)
+    saved = adapt("resnet20", randomise, code_norm_limit=0.0)
     saved.save(tmp_path)
     config = json.loads((tmp_path / CONFIG).read_text())
-    del config["adapter"]["radius"]
+    del config["adapter"]["code_norm_limit"]
     (tmp_path / CONFIG).write_text(json.dumps(config))
     images = torch.rand(2, 3, 32, 32)
     assert torch.equal(metalora.load(tmp_path)(images), saved(images))

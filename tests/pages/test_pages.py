@@ -8,7 +8,7 @@ import gradio as gr
 
 from metalora.runs.status import RunStatus
 from metalora.util.errors import InputError
-from metalora.views.session import Laboratory
+from metalora.views.app_state import AppState
 from pages import build
 from pages.inspect import _redraw
 from pages.inspect_exchange import FORGOTTEN
@@ -24,10 +24,10 @@ def test_a_run_that_is_deleted_while_it_is_looked_at_is_said_to_be_gone():
         raise InputError("There is no such run of yours.")
 
     status = RunStatus("run", "finished")
-    laboratory = SimpleNamespace(
+    app_state = SimpleNamespace(
         backend=SimpleNamespace(status=lambda visitor, run: status), workspace=SimpleNamespace(run_folder=gone)
     )
-    sentence, share, why, *buttons, curves, result, log = _look(laboratory, "visitor", "run")
+    sentence, share, why, *buttons, curves, result, log = _look(app_state, "visitor", "run")
     assert (sentence, share, why, log) == ("There is no such run of yours.", "", "", "")
     assert all(not button["interactive"] for button in buttons)
     assert curves is EMPTY and not result["visible"]
@@ -35,7 +35,7 @@ def test_a_run_that_is_deleted_while_it_is_looked_at_is_said_to_be_gone():
 
 def test_what_two_tabs_read_change_and_write_they_change_in_turns(tmp_path):
     async def built():  # where no loop runs, gradio begins one and leaves it open
-        return build(Laboratory(tmp_path))
+        return build(AppState(tmp_path))
 
     with ThreadPoolExecutor(1) as thread:  # this one may have the loop of a browser test before it
         demo = thread.submit(asyncio.run, built()).result()

@@ -13,7 +13,7 @@ import torch
 import metalora
 from metalora import plots
 from metalora.adapters.methods import METHODS, RIVALS
-from metalora.experiments.rows import CONTROLS, DEFAULT
+from metalora.experiments.variants import CONTROLS, DEFAULT
 from metalora.inspection.inspect_images import inspect_images
 from metalora.plots import draw, fingerprint
 from metalora.plots.comparison import AXIS, PANEL
@@ -174,14 +174,14 @@ def test_codes_keep_distances_or_say_why_not():
 
 
 def test_every_arm_looks_different_and_has_its_methods_hue():
-    more = ("metalora-tr@all", "metalora-tr-named-oracle")
-    styles = {name: plots.arm_style(name) for name in (*DEFAULT, *CONTROLS, *more)}
+    more = ("metalora-tr@all", "metalora-tr-factors-oracle")
+    styles = {name: plots.variant_style(name) for name in (*DEFAULT, *CONTROLS, *more)}
     assert len({(style.colour, style.symbol) for style in styles.values()}) == len(styles)
     assert styles["metalora-tr@8"].colour == styles["metalora-tr"].colour == HUES["metalora-tr"]
     assert styles["metalora-tr-shuffled"].pattern and styles["metalora-tr-shuffled"].colour != HUES["metalora-tr"]
     assert HUES.keys() == METHODS.keys() | RIVALS.keys()
     with pytest.raises(InputError, match="Unknown method"):
-        plots.arm_style("nothing")
+        plots.variant_style("nothing")
 
 
 def test_class_colours_do_not_depend_on_order_and_are_many():
@@ -249,23 +249,23 @@ def test_embedding_keeps_the_zoom_for_another_colour_only(points):
 
 @pytest.fixture
 def rows():
-    arms = ["original", "lora", "metalora-cp", "metalora-tr", "metalora-tr@8"]
-    frame = pd.DataFrame(itertools.product(["resnet20", "mixer_nano"], arms), columns=["backbone", "method"])
+    variants = ["original", "lora", "metalora-cp", "metalora-tr", "metalora-tr@8"]
+    frame = pd.DataFrame(itertools.product(["resnet20", "mixer_nano"], variants), columns=["backbone", "method"])
     frame["accuracy"] = [0.5, 0.6, 0.55, 0.7, 0.65] * 2
     frame["std"] = [None, 0.01] * 5
     frame["static_parameters"] = [0, 10_000, 10_000, 10_000, 10_000] * 2
     frame["generator_parameters"] = [0, 0, 2_300, 2_300, 2_300] * 2
-    return frame.assign(split="unseen", gallery="pooled", k=5)
+    return frame.assign(task_split="unseen", gallery="pooled", k=5)
 
 
 def test_budget_scatter_places_every_arm_and_the_pareto_front(rows):
     figure = plots.budget_scatter(pd.concat([rows, rows.assign(k=10, accuracy=0.1)]))
     assert words(figure) == ["resnet20", "mixer_nano"]
-    front, *arms = [trace for trace in figure.data if trace.xaxis == "x"]
+    front, *variants = [trace for trace in figure.data if trace.xaxis == "x"]
     assert list(front.x) == [0, 10_000, 12_300] and list(front.y) == pytest.approx([50, 60, 70])
-    assert [(trace.x[0], trace.y[0]) for trace in arms[:3]] == [(0, 50), (10_000, 60), (12_300, pytest.approx(55))]
-    assert arms[3].marker.color == HUES["metalora-tr"]
-    assert "60.0 ± 1.0 %" in arms[1].hovertemplate and "12.3 k" in arms[2].hovertemplate
+    assert [(trace.x[0], trace.y[0]) for trace in variants[:3]] == [(0, 50), (10_000, 60), (12_300, pytest.approx(55))]
+    assert variants[3].marker.color == HUES["metalora-tr"]
+    assert "60.0 ± 1.0 %" in variants[1].hovertemplate and "12.3 k" in variants[2].hovertemplate
     named = [trace.name for trace in figure.data if trace.showlegend]
     assert len(named) == len(set(named)) == 6
     plots.budget_scatter(rows.rename(columns={"accuracy": "mean"}))
@@ -284,7 +284,7 @@ def test_the_legend_of_many_rows_leaves_panels_as_high(rows):
 
 
 def test_budget_scatter_says_what_is_missing(rows):
-    assert words(plots.budget_scatter(rows, split="seen")) == ["seen tasks, pooled gallery: not run"]
+    assert words(plots.budget_scatter(rows, task_split="seen")) == ["seen tasks, pooled gallery: not run"]
     with pytest.raises(InputError, match="lack the columns k"):
         plots.budget_scatter(rows.drop(columns="k"))
 
@@ -295,7 +295,7 @@ def tasks():
         itertools.product(["lora", "metalora-tr"], ["a", "b"], [0, 1]), columns=["method", "task", "seed"]
     )
     frame["accuracy"] = [0.5, 0.6, 0.7, 0.8, 0.3, 0.3, 0.4, 0.4]
-    frame = frame.assign(backbone="resnet20", split="unseen", gallery="pooled", k=5)
+    frame = frame.assign(backbone="resnet20", task_split="unseen", gallery="pooled", k=5)
     return frame[~((frame["method"] == "metalora-tr") & (frame["task"] == "b"))]
 
 

@@ -12,9 +12,9 @@ from metalora.cli import app
 from metalora.cli.as_code import as_compare_command
 from metalora.experiments.config import ComparisonConfig
 from metalora.experiments.results import own_config
-from metalora.experiments.runner import UnderWay, cell_file, cells_of
+from metalora.experiments.runner import UnderWay, job_file, jobs_of
 from metalora.runs import comparison_process
-from metalora.runs.comparison_process import Stage, allow, ask_to_stop, run_apart, stage
+from metalora.runs.comparison_process import Stage, clear_stop, request_stop, run_in_subprocess, stage
 from metalora.suites.config import SuiteConfig
 from metalora.training.config import TrainingConfig
 from metalora.util.errors import InputError
@@ -39,7 +39,7 @@ def stand_in(monkeypatch, tmp_path):
     popen = comparison_process.subprocess.Popen
     started = []
 
-    def use(program, file):
+    def set_use(program, file):
         def launch(words, **settings):
             started.append((words, popen([sys.executable, "-c", program, str(file)], **settings)))
             return started[-1][1]
@@ -47,7 +47,7 @@ def stand_in(monkeypatch, tmp_path):
         monkeypatch.setattr(comparison_process.subprocess, "Popen", launch)
         return started
 
-    return use
+    return set_use
 
 
 def gone(pid):
@@ -75,7 +75,7 @@ def test_the_command_says_what_is_not_at_its_default():
         seeds=2,
         ks=(1, 3),
         controls=True,
-        training=TrainingConfig(steps=2, rate=1e-3),
+        training=TrainingConfig(steps=2, lr=1e-3),
     )
     command = as_compare_command(config)
     assert command.split(" --")[1:] == [
@@ -97,10 +97,10 @@ def test_the_command_line_reads_its_own_command_back(monkeypatch):
 
 
 def test_progress_counts_cells_and_knows_the_time_left(stand_in, tmp_path):
-    cells = cells_of(CONFIG)
-    write_text(cell_file(tmp_path, cells[0]), "{}")
-    started = stand_in(WRITES, cell_file(tmp_path, cells[1]))
-    stages = list(run_apart(CONFIG, tmp_path, as_compare_command(CONFIG)))
+    jobs = jobs_of(CONFIG)
+    write_text(job_file(tmp_path, jobs[0]), "{}")
+    started = stand_in(WRITES, job_file(tmp_path, jobs[1]))
+    stages = list(run_in_subprocess(CONFIG, tmp_path, as_compare_command(CONFIG)))
     assert stages[0] == Stage(1, 4) and stages[-1].done == 2
     assert 0 < stages[-1].seconds_left < 60
     words = started[0][0]
@@ -108,13 +108,13 @@ def test_progress_counts_cells_and_knows_the_time_left(stand_in, tmp_path):
 
 
 def test_the_time_left_is_known_while_the_first_training_runs(stand_in, tmp_path):
-    steps = cell_file(tmp_path, cells_of(CONFIG)[0]).with_suffix(".steps")
+    steps = job_file(tmp_path, jobs_of(CONFIG)[0]).with_suffix(".steps")
     write_text(steps, '{"name": "killed", "share": 0.9}')
     said = '{"name": "lora", "share": 0.5}'
     # What a killed process said is gone before the next one begins, or this one fails.
     program = f"file = pathlib.Path(sys.argv[1]); assert not file.exists(); file.write_text('{said}'); time.sleep(1.5)"
     stand_in(f"import pathlib, sys, time; {program}", steps)
-    stages = list(run_apart(CONFIG, tmp_path, as_compare_command(CONFIG)))
+    stages = list(run_in_subprocess(CONFIG, tmp_path, as_compare_command(CONFIG)))
     # Half of one of four trainings is done: seven times as long as so far.
     assert stages[0].seconds_left is None and 0.7 < stages[-1].seconds_left < 60
 
@@ -126,25 +126,25 @@ def test_what_an_earlier_run_did_of_a_training_took_no_time_here():
 
 
 def test_it_ends_with_the_last_cell(stand_in, tmp_path):
-    cells = cells_of(CONFIG)
-    for cell in cells[:-1]:
-        write_text(cell_file(tmp_path, cell), "{}")
-    started = stand_in(f"{WRITES}; time.sleep(60)", cell_file(tmp_path, cells[-1]))
-    assert list(run_apart(CONFIG, tmp_path, as_compare_command(CONFIG)))[-1] == Stage(4, 4, 0)
+    jobs = jobs_of(CONFIG)
+    for job in jobs[:-1]:
+        write_text(job_file(tmp_path, job), "{}")
+    started = stand_in(f"{WRITES}; time.sleep(60)", job_file(tmp_path, jobs[-1]))
+    assert list(run_in_subprocess(CONFIG, tmp_path, as_compare_command(CONFIG)))[-1] == Stage(4, 4, 0)
     assert until(lambda: started[0][1].poll() is not None)
 
 
 def test_nothing_is_started_when_nothing_is_missing(stand_in, tmp_path):
-    for cell in cells_of(CONFIG):
-        write_text(cell_file(tmp_path, cell), "{}")
+    for job in jobs_of(CONFIG):
+        write_text(job_file(tmp_path, job), "{}")
     started = stand_in(WRITES, tmp_path / "x")
-    assert list(run_apart(CONFIG, tmp_path, as_compare_command(CONFIG))) == [Stage(4, 4)] and not started
+    assert list(run_in_subprocess(CONFIG, tmp_path, as_compare_command(CONFIG))) == [Stage(4, 4)] and not started
 
 
 def test_closing_ends_the_process_and_what_it_started(stand_in, tmp_path):
     told = tmp_path / "pid"
     started = stand_in(SPAWNS, told)
-    stages = run_apart(CONFIG, tmp_path, as_compare_command(CONFIG))
+    stages = run_in_subprocess(CONFIG, tmp_path, as_compare_command(CONFIG))
     for _ in stages:
         if told.exists() and told.read_text():
             break
@@ -157,13 +157,15 @@ def test_closing_ends_the_process_and_what_it_started(stand_in, tmp_path):
 
 def test_it_stops_when_asked_and_goes_on_when_allowed(stand_in, tmp_path):
     started = stand_in(SPAWNS, tmp_path / "pid")
-    stages = run_apart(CONFIG, tmp_path, as_compare_command(CONFIG))
+    stages = run_in_subprocess(CONFIG, tmp_path, as_compare_command(CONFIG))
     assert [next(stages), next(stages)] == [Stage(0, 4)] * 2
-    ask_to_stop(tmp_path)
+    request_stop(tmp_path)
     assert len(list(stages)) <= 2 and until(lambda: started[0][1].poll() is not None)
-    assert list(run_apart(CONFIG, tmp_path, "")) == [Stage(0, 4)] and len(started) == 1  # one that waited stops too
-    allow(tmp_path)
-    again = run_apart(CONFIG, tmp_path, as_compare_command(CONFIG))
+    assert (
+        list(run_in_subprocess(CONFIG, tmp_path, "")) == [Stage(0, 4)] and len(started) == 1
+    )  # one that waited stops too
+    clear_stop(tmp_path)
+    again = run_in_subprocess(CONFIG, tmp_path, as_compare_command(CONFIG))
     assert [next(again), next(again)] == [Stage(0, 4)] * 2 and len(started) == 2
     again.close()
     assert until(lambda: started[1][1].poll() is not None)
@@ -174,7 +176,7 @@ def test_what_does_not_end_when_asked_is_killed(stand_in, tmp_path, monkeypatch)
     told = tmp_path / "deaf"
     deaf = f"import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN)\n{SPAWNS}"
     started = stand_in(deaf, told)
-    stages = run_apart(CONFIG, tmp_path, as_compare_command(CONFIG))
+    stages = run_in_subprocess(CONFIG, tmp_path, as_compare_command(CONFIG))
     for _ in stages:
         if told.exists() and told.read_text():
             break
@@ -185,7 +187,7 @@ def test_what_does_not_end_when_asked_is_killed(stand_in, tmp_path, monkeypatch)
 def test_a_failure_is_told_in_a_sentence(stand_in, tmp_path):
     stand_in("print('Error: The disk is odd: free some.'); raise SystemExit(2)", "")
     with pytest.raises(InputError, match=r"^The disk is odd: free some.$"):
-        list(run_apart(CONFIG, tmp_path, as_compare_command(CONFIG)))
+        list(run_in_subprocess(CONFIG, tmp_path, as_compare_command(CONFIG)))
 
 
 def test_bundled_trainings_count(tmp_path):

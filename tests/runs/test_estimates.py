@@ -16,7 +16,7 @@ from metalora.util.errors import InputError
 CONFIG = RunConfig(
     suite=SuiteConfig(image_size=8),
     adapter=AdapterConfig("metalora-tr", rank=2, targets=("layer1.0",)),
-    training=TrainingConfig(steps=10, batch=8, set_size=4, device="cpu"),
+    training=TrainingConfig(steps=10, batch_size=8, set_size=4, device="cpu"),
 )
 
 
@@ -63,7 +63,7 @@ def test_evaluation_counts_what_is_embedded(paces):
     assert estimate(CONFIG) - estimate(few) == pytest.approx((2 * (180 - 10) + 2 * (359 - 10)) * 0.01)
 
 
-@pytest.mark.parametrize("change", [{"batch": 16}, {"precision": "bfloat16"}, {"set_size": 1}])
+@pytest.mark.parametrize("change", [{"batch_size": 16}, {"precision": "bfloat16"}, {"set_size": 1}])
 def test_what_changes_the_pace_is_measured_anew(paces, change):
     estimate(CONFIG), estimate(changed(**change))
     assert len(set(paces)) == 2
@@ -75,11 +75,11 @@ def test_another_random_seed_costs_no_measurement(paces):
 
 
 def test_of_a_large_batch_a_part_is_timed(paces):
-    small, large = (estimate(changed(batch=batch, set_size=4)) for batch in (64, 4096))
+    small, large = (estimate(changed(batch_size=batch, set_size=4)) for batch in (64, 4096))
     assert len(set(paces)) == 1
     assert large - small == pytest.approx(10 * 2.0 * (4096 / 64 - 1))
-    estimate(changed(batch=4096, set_size=4096))
-    assert all(RunConfig.from_dict(json.loads(key)).training.batch <= 64 for key in paces)
+    estimate(changed(batch_size=4096, set_size=4096))
+    assert all(RunConfig.from_dict(json.loads(key)).training.batch_size <= 64 for key in paces)
 
 
 def test_pictures_of_ones_own_are_counted(paces, tmp_path):

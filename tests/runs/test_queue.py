@@ -27,9 +27,9 @@ PATIENCE = 120  # seconds: a worker imports torch on a machine that may be busy
 
 def config(steps=3):
     return RunConfig(
-        suite=SuiteConfig(image_size=8, max_queries=20, train_pictures=20),
+        suite=SuiteConfig(image_size=8, max_queries=20, max_train_images=20),
         adapter=AdapterConfig("metalora-cp", rank=2, targets=("layer1.0",)),
-        training=TrainingConfig(steps=steps, batch=8, device="cpu"),
+        training=TrainingConfig(steps=steps, batch_size=8, device="cpu"),
     )
 
 

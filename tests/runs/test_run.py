@@ -27,7 +27,7 @@ from metalora.util.processes import process
 CONFIG = RunConfig(
     suite=SuiteConfig(image_size=8, max_queries=40),
     adapter=AdapterConfig("metalora-tr", rank=2, dropout=0.1, targets=("layer1.0",)),
-    training=TrainingConfig(steps=4, batch=16, device="cpu"),
+    training=TrainingConfig(steps=4, batch_size=16, device="cpu"),
 )
 
 
@@ -48,9 +48,9 @@ def test_a_run_that_cannot_name_its_factors_is_refused_before_it_has_a_folder():
     with pytest.raises(InputError, match=r"\(2, 2\) values, digits has \(2, 2, 3\)"):
         RunConfig(adapter=AdapterConfig(factors=(2, 2)))
     assert RunConfig(adapter=AdapterConfig(factors=(2, 2, 3))).adapter.factors == (2, 2, 3)
-    assert RunConfig().naming().adapter.factors == (2, 2, 3)
+    assert RunConfig().with_factor_code().adapter.factors == (2, 2, 3)
     with pytest.raises(InputError, match="combine no named factors"):
-        RunConfig(suite=SuiteConfig("cifar10")).naming()
+        RunConfig(suite=SuiteConfig("cifar10")).with_factor_code()
 
 
 def test_a_run_goes_on_from_an_adapter_that_names_other_factors_and_says_so(tmp_path):
@@ -60,7 +60,7 @@ def test_a_run_goes_on_from_an_adapter_that_names_other_factors_and_says_so(tmp_
         file.parent.mkdir(parents=True, exist_ok=True)
         Image.new("RGB", (8, 8), (6 * i, 255 * (i % 2), 90)).save(file)
     adapter = AdapterConfig(rank=2, targets=("layer1.0",), factors=(2, 2, 3))
-    training = TrainingConfig(steps=1, batch=8, device="cpu")
+    training = TrainingConfig(steps=1, batch_size=8, device="cpu")
     quick = SuiteConfig(max_queries=20, image_size=8)
     first = create_run(tmp_path / "first", RunConfig(suite=quick, adapter=adapter, training=training))
     list(first.execute())
@@ -81,10 +81,13 @@ def test_a_finished_run_has_what_a_person_expects(finished):
     assert RunConfig.from_dict(said["settings"]) == CONFIG
     lines = [json.loads(line) for line in (finished / "events.jsonl").read_text().splitlines()]
     assert [line["step"] for line in lines] == [1, 2, 3, 4]
-    assert {"metrics", "rates", "images_per_second", "seconds_left"} <= lines[0].keys()
+    assert {"metrics", "lrs", "images_per_second", "seconds_left"} <= lines[0].keys()
     result = open_run(finished).result
-    assert {(row["split"], row["gallery"], row["k"]) for row in result["rows"]} == {
-        (split, gallery, k) for split in ("seen", "unseen") for gallery in ("pooled", "within") for k in (5, 10)
+    assert {(row["task_split"], row["gallery"], row["k"]) for row in result["rows"]} == {
+        (task_split, gallery, k)
+        for task_split in ("seen", "unseen")
+        for gallery in ("pooled", "within")
+        for k in (5, 10)
     }
     assert lines[-1]["metrics"]["validation"] == result["validation"]
     assert metalora.load(finished / "adapter").config == CONFIG.adapter
@@ -128,7 +131,7 @@ def test_a_folder_with_something_else_is_refused_and_left_alone(tmp_path):
 
 def test_a_run_of_other_settings_is_refused_and_named(finished):
     with pytest.raises(InputError, match=r"other settings \(training.rate 0.003, now 0.01\)"):
-        create_run(finished, replace(CONFIG, training=replace(CONFIG.training, rate=0.01)))
+        create_run(finished, replace(CONFIG, training=replace(CONFIG.training, lr=0.01)))
 
 
 def test_leave_to_download_is_no_other_setting(finished):
@@ -190,7 +193,7 @@ def test_a_run_that_failed_may_be_replaced(tmp_path, monkeypatch):
             list(create_run(tmp_path / "run", CONFIG).execute())
     assert settings(tmp_path / "run")["status"] == "failed"
     assert "not finite" in settings(tmp_path / "run")["reason"]
-    other = replace(CONFIG, training=replace(CONFIG.training, steps=1, rate=0.01))
+    other = replace(CONFIG, training=replace(CONFIG.training, steps=1, lr=0.01))
     assert len(list(create_run(tmp_path / "run", other).execute())) == 1
     assert open_run(tmp_path / "run").finished
 
@@ -245,12 +248,12 @@ def test_a_run_whose_worker_is_gone_does_not_run(tmp_path):
         (run.folder / "run.json").write_text(json.dumps(content))
         run = open_run(run.folder)
         assert (run.status, run.reason, run.died) == ("failed", SILENT, True)
-        run.ask_to_stop()
+        run.request_stop()
         assert (open_run(run.folder).status, open_run(run.folder).reason) == ("stopped", None)
         with pytest.raises(InputError, match="other settings"):  # what it has trained is not thrown away
             create_run(run.folder, replace(CONFIG, ks=(5,)))
         run.record("failed", "A reason.")
-        assert not run.stop_asked
+        assert not run.stop_requested
 
 
 @pytest.mark.parametrize(
@@ -293,11 +296,11 @@ def test_a_disk_that_fills_up_fails_the_run_with_its_own_words(tmp_path, monkeyp
 def test_the_command_line_hears_the_word_to_stop_and_goes_on(tmp_path):
     run = create_run(tmp_path / "run", CONFIG)
     run.enqueue()
-    run.ask_to_stop()  # while its worker is still starting
+    run.request_stop()  # while its worker is still starting
     call = ["train", "--run", str(run.folder)]
     done = CliRunner().invoke(cli.app, call)
     assert done.exit_code == 1 and "Stopped after step 1 of 4" in done.stderr
-    assert open_run(run.folder).status == "stopped" and not run.stop_asked
+    assert open_run(run.folder).status == "stopped" and not run.stop_requested
     open_run(run.folder).enqueue()
     assert CliRunner().invoke(cli.app, call).exit_code == 0
     assert open_run(run.folder).finished

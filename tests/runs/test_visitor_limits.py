@@ -18,7 +18,7 @@ def test_one_above_is_refused_and_the_largest_is_not(part, name):
     default, most = RunConfig(), LIMITS[part][name]
 
     def config(value):
-        changes = {name: value, **({"batch": value} if name == "set_size" else {})}
+        changes = {name: value, **({"batch_size": value} if name == "set_size" else {})}
         return replace(default, **{part: replace(getattr(default, part), **changes)})
 
     check_limits(config(most))

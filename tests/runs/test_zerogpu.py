@@ -18,17 +18,17 @@ from metalora.suites.config import SuiteConfig
 from metalora.training.config import TrainingConfig
 from metalora.util.device import AUTO
 from metalora.util.errors import InputError
-from metalora.views.inspect import EXAMPLES, look
-from metalora.views.session import Laboratory
+from metalora.views.app_state import AppState
+from metalora.views.inspect import EXAMPLES, inspect_view
 
 STEPS = 3
 
 
 def config(**training):
     return RunConfig(
-        suite=SuiteConfig(image_size=8, max_queries=20, train_pictures=20),
+        suite=SuiteConfig(image_size=8, max_queries=20, max_train_images=20),
         adapter=AdapterConfig("metalora-cp", rank=2, targets=("layer1.0",)),
-        training=TrainingConfig(**{"steps": STEPS, "batch": 8, "device": "cpu", **training}),
+        training=TrainingConfig(**{"steps": STEPS, "batch_size": 8, "device": "cpu", **training}),
     )
 
 
@@ -192,15 +192,15 @@ def forking_short(function):
 @forks
 def test_inspection_is_lent_a_device_that_the_parent_lacks(tmp_path, monkeypatch):
     monkeypatch.setenv(AUTO, "cpu")
-    laboratory = Laboratory(tmp_path, lambda workspace: InEvent(workspace, forking, forking_short))
-    lent = laboratory.lend(lambda laboratory, name: (os.environ.get(AUTO), laboratory.open("", name).title))
+    app_state = AppState(tmp_path, lambda workspace: InEvent(workspace, forking, forking_short))
+    lent = app_state.wrap_for_gpu(lambda app_state, name: (os.environ.get(AUTO), app_state.open("", name).title))
     assert lent("resnet20/metalora-tr") == (None, "Meta-LoRA TR on resnet20")
     assert os.environ[AUTO] == "cpu"
 
-    visitor = laboratory.welcome(None)
-    found, table = laboratory.lend(look)(visitor, "resnet20/metalora-cp", EXAMPLES, False)
-    here, same = look(laboratory, visitor, "resnet20/metalora-cp", EXAMPLES, False)
+    visitor = app_state.ensure_visitor(None)
+    found, table = app_state.wrap_for_gpu(inspect_view)(visitor, "resnet20/metalora-cp", EXAMPLES, False)
+    here, same = inspect_view(app_state, visitor, "resnet20/metalora-cp", EXAMPLES, False)
     assert table == same
     torch.testing.assert_close(found.examination.after, here.examination.after)
     with pytest.raises(InputError, match="There are no pictures"):
-        laboratory.lend(look)(visitor, "resnet20/metalora-cp", [], False)
+        app_state.wrap_for_gpu(inspect_view)(visitor, "resnet20/metalora-cp", [], False)

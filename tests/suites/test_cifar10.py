@@ -11,7 +11,7 @@ from torch.nn.functional import interpolate
 from torchvision.datasets import CIFAR10
 
 from metalora.suites import cifar10, load_suite
-from metalora.suites.task_lists import CORRUPTIONS, TEN_SHIFTS
+from metalora.suites.task_lists import CORRUPTIONS, TEN_TRANSFORMS
 from metalora.util.errors import InputError
 from metalora.util.seeding import generator
 
@@ -29,14 +29,14 @@ def tiny_cifar(tmp_path, monkeypatch):
 def test_cifar_sides(tiny_cifar):
     suite = load_suite("cifar10", data=tiny_cifar)
     assert_disjoint(suite)
-    names = {side: {suite.names[i] for i in examples.index.tolist()} for side, examples in suite.sides.items()}
+    names = {split: {suite.names[i] for i in examples.index.tolist()} for split, examples in suite.splits.items()}
     assert names["validation"] == {f"train/{c}/{n:03d}.png" for c in ("cat", "dog") for n in (9, 10, 11)}
     assert {name.split("/")[0] for name in names["seen query"]} == {"test"}
     assert len(names["seen gallery"]) == 8 and len(names["train"]) == 10
-    assert suite.tasks == TEN_SHIFTS.names and len(suite.unseen) == 2
+    assert suite.tasks == TEN_TRANSFORMS.names and len(suite.unseen) == 2
     other = load_suite("cifar10", data=tiny_cifar, seed=5)
-    assert suite.sides["validation"].index.tolist() == other.sides["validation"].index.tolist()
-    assert suite.sides["seen gallery"].index.tolist() != other.sides["seen gallery"].index.tolist()
+    assert suite.splits["validation"].index.tolist() == other.splits["validation"].index.tolist()
+    assert suite.splits["seen gallery"].index.tolist() != other.splits["seen gallery"].index.tolist()
 
 
 def test_cifar_compositions(tiny_cifar):
@@ -48,8 +48,8 @@ def test_cifar_compositions(tiny_cifar):
 def test_corruptions_grow_with_their_severity():
     images = interpolate(torch.rand(4, 3, 5, 5, generator=generator(0)), size=(32, 32), mode="bilinear")
     by_kind = {}
-    for shift in CORRUPTIONS.shifts:
-        by_kind.setdefault(shift.factors[0], []).append((shift(images) - images).square().mean().item())
+    for transform in CORRUPTIONS.transforms:
+        by_kind.setdefault(transform.factors[0], []).append((transform(images) - images).square().mean().item())
     assert all(len(errors) == 4 and errors == sorted(errors) for errors in by_kind.values())
     assert [len(values) for values in CORRUPTIONS.factors] == [4, 4]
 
@@ -62,22 +62,22 @@ def test_label_rules_differ_by_task_and_pixels_do_not(tmp_path, monkeypatch):
         write_pictures(tmp_path / "test" / name, 8, 10 + label)
     suite = load_suite("cifar10-rules", data=tmp_path)
     assert suite.primary == "within"
-    assert suite.levels is None and suite.factors == ()
+    assert suite.factor_indices is None and suite.factors == ()
     exchanged = {"automobile": "truck", "truck": "automobile", "cat": "dog", "dog": "cat"}
-    for side in suite.sides.values():
-        rendered = side.images()
-        for row in range(0, len(side), 7):
-            true = suite.names[side.index[row]].split("/")[1]
-            swapped = suite.tasks[side.tasks[row]].startswith("swapped")
-            assert suite.classes[side.labels[row]] == (exchanged.get(true, true) if swapped else true)
-            assert torch.equal(rendered[row], suite.pictures[side.index[row]].float() / 255)
+    for split in suite.splits.values():
+        rendered = split.images()
+        for row in range(0, len(split), 7):
+            true = suite.names[split.index[row]].split("/")[1]
+            swapped = suite.tasks[split.tasks[row]].startswith("swapped")
+            assert suite.classes[split.labels[row]] == (exchanged.get(true, true) if swapped else true)
+            assert torch.equal(rendered[row], suite.pictures[split.index[row]].float() / 255)
     with pytest.raises(InputError, match="no class 'cat'"):
         load_suite("cifar10-rules", data=renamed(tmp_path, "cat", "cow"))
 
 
 def renamed(folder, before, after):
-    for side in ("train", "test"):
-        (folder / side / before).rename(folder / side / after)
+    for split in ("train", "test"):
+        (folder / split / before).rename(folder / split / after)
     return folder
 
 
@@ -101,7 +101,7 @@ def test_cifar_of_torchvision(tmp_path, monkeypatch):
 def test_cifar_that_is_not_there(tmp_path):
     with pytest.raises(InputError, match=r"There is no CIFAR-10 in .*--download"):
         load_suite("cifar10", data=tmp_path)
-    for side, name in product(("train", "test"), "ab"):
-        write_pictures(tmp_path / side / name, 2)
+    for split, name in product(("train", "test"), "ab"):
+        write_pictures(tmp_path / split / name, 2)
     with pytest.raises(InputError, match="2 training pictures only"):
         load_suite("cifar10", data=tmp_path)

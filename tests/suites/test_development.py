@@ -6,7 +6,7 @@ import torch
 import metalora
 from metalora.suites.config import SuiteConfig
 from metalora.suites.splits import draw_tasks
-from metalora.suites.task_lists import COMPOSITIONS, DIGITS, TEN_SHIFTS
+from metalora.suites.task_lists import COMPOSITIONS, DIGITS, TEN_TRANSFORMS
 from metalora.util.errors import InputError
 from metalora.util.seeding import generator
 
@@ -19,24 +19,24 @@ def pair():
 
 def test_development_shows_nothing_of_the_test(pair):
     whole, part = pair
-    shown = {task for side in part.sides.values() for task in side.tasks.tolist()}
+    shown = {task for split in part.splits.values() for task in split.tasks.tolist()}
     assert shown.isdisjoint(whole.unseen)
-    pictures = {index for side in part.sides.values() for index in side.index.tolist()}
-    assert pictures.isdisjoint(whole.sides["seen query"].index.tolist())
-    assert pictures.isdisjoint(whole.sides["unseen query"].index.tolist())
+    pictures = {index for split in part.splits.values() for index in split.index.tolist()}
+    assert pictures.isdisjoint(whole.splits["seen query"].index.tolist())
+    assert pictures.isdisjoint(whole.splits["unseen query"].index.tolist())
 
 
 def test_development_holds_out_a_quarter_of_the_seen_tasks(pair):
     whole, part = pair
     assert len(part.unseen) == len(whole.seen) // 4
     assert set(part.seen) | set(part.unseen) == set(whole.seen)
-    for name, side in part.sides.items():
+    for name, split in part.splits.items():
         expected = part.unseen if name.startswith("unseen") else part.seen
-        assert set(side.tasks.tolist()) <= set(expected)
-        assert len(side)
+        assert set(split.tasks.tolist()) <= set(expected)
+        assert len(split)
     # No picture is both chosen on and scored.
     for name in ("seen query", "unseen query"):
-        assert set(part.sides[name].index.tolist()).isdisjoint(part.sides["validation"].index.tolist())
+        assert set(part.splits[name].index.tolist()).isdisjoint(part.splits["validation"].index.tolist())
     assert any("Development" in note for note in part.notes)
 
 
@@ -51,7 +51,7 @@ def test_drawn_tasks_leave_every_value_of_every_factor(count):
     suites = [metalora.load_suite("digits", image_size=8, draw_unseen=count, seed=seed) for seed in range(3)]
     for suite in suites:
         assert len(suite.unseen) == count
-        for values in suite.levels.T:
+        for values in suite.factor_indices.T:
             assert set(values[list(suite.seen)].tolist()) == set(values.tolist())
     assert len({suite.unseen for suite in suites}) > 1
     again = metalora.load_suite("digits", image_size=8, draw_unseen=count, seed=0)
@@ -60,11 +60,11 @@ def test_drawn_tasks_leave_every_value_of_every_factor(count):
 
 @pytest.mark.parametrize("seed", range(8))
 def test_drawn_compositions_are_spread_evenly(seed):
-    levels = torch.cartesian_prod(torch.arange(4), torch.arange(6), torch.arange(2))
-    names = [str(row) for row in levels.tolist()]
+    factor_indices = torch.cartesian_prod(torch.arange(4), torch.arange(6), torch.arange(2))
+    names = [str(row) for row in factor_indices.tolist()]
     for count, pairs in ((16, 24), (40, None)):
-        held = draw_tasks(count, names, levels, generator(seed))
-        seen = levels[[name not in held for name in names]]
+        held = draw_tasks(count, names, factor_indices, generator(seed))
+        seen = factor_indices[[name not in held for name in names]]
         counts = [column.bincount() for column in seen.T]
         assert [len(n) for n in counts] == [4, 6, 2] and all(n.min() >= 1 and n.max() - n.min() <= 2 for n in counts)
         if pairs:  # few seen tasks cannot have them all
@@ -86,10 +86,10 @@ def test_tasks_are_named_or_drawn():
 def test_factors_are_those_that_names_are_made_of():
     assert [len(values) for values in COMPOSITIONS.factors] == [4, 6, 2]
     assert DIGITS.factors == (("rotate-0", "rotate-90"), ("plain", "invert"), ("red", "green", "blue"))
-    names = ["+".join(DIGITS.factors[i][v] for i, v in enumerate(row)) for row in DIGITS.levels.tolist()]
+    names = ["+".join(DIGITS.factors[i][v] for i, v in enumerate(row)) for row in DIGITS.factor_indices.tolist()]
     assert tuple(names) == DIGITS.names
-    assert TEN_SHIFTS.factors == ()
-    assert TEN_SHIFTS.levels is None
+    assert TEN_TRANSFORMS.factors == ()
+    assert TEN_TRANSFORMS.factor_indices is None
 
 
 def test_a_folder_of_tasks_draws_its_unseen_ones(tmp_path):

@@ -19,39 +19,39 @@ def test_digits_sides(digits):
     assert_disjoint(digits)
     assert digits.pictures.shape == (1797, 3, 16, 16) and digits.primary == "pooled"
     assert len(digits.seen) == 9 and len(digits.unseen) == 3
-    train = digits.sides["train"]
+    train = digits.splits["train"]
     assert len(train) == 9 * len(train.index.unique())  # every training picture in every seen task
-    for side, tasks in (("validation", digits.seen), ("seen query", digits.seen), ("unseen query", digits.unseen)):
-        examples = digits.sides[side]
+    for split, tasks in (("validation", digits.seen), ("seen query", digits.seen), ("unseen query", digits.unseen)):
+        examples = digits.splits[split]
         assert set(examples.tasks.tolist()) == set(tasks)
         assert len(examples.index.unique()) == len(examples)  # one task for each picture
-    seen, unseen = digits.sides["seen query"], digits.sides["unseen query"]
+    seen, unseen = digits.splits["seen query"], digits.splits["unseen query"]
     assert torch.equal(seen.index, unseen.index)
 
 
 def test_digits_are_class_balanced(digits):
     frame = digits.describe()
     assert set(frame.classes) == {10}
-    assert (frame.largest[frame.side != "train"] - frame.smallest[frame.side != "train"]).max() <= 2
-    capped = load_suite("digits", max_queries=50, train_pictures=7)
-    for side in ("validation", "seen query", "unseen query"):
-        assert capped.sides[side].labels.bincount().tolist() == [5] * 10
-    assert capped.sides["train"].labels.bincount().tolist() == [63] * 10
+    assert (frame.largest[frame.split != "train"] - frame.smallest[frame.split != "train"]).max() <= 2
+    capped = load_suite("digits", max_queries=50, max_train_images=7)
+    for split in ("validation", "seen query", "unseen query"):
+        assert capped.splits[split].labels.bincount().tolist() == [5] * 10
+    assert capped.splits["train"].labels.bincount().tolist() == [63] * 10
 
 
 def test_the_seed_decides_the_split(digits):
     assert_same(digits, load_suite("digits"))
     other = load_suite("digits", seed=1)
-    assert not torch.equal(digits.sides["seen query"].index, other.sides["seen query"].index)
+    assert not torch.equal(digits.splits["seen query"].index, other.splits["seen query"].index)
 
 
 def test_images_are_the_shifted_pictures(digits):
-    query = digits.sides["unseen query"]
+    query = digits.splits["unseen query"]
     images = query.images()
     assert images.dtype == torch.float32 and images.shape == (len(query), 3, 16, 16)
     for row in (0, 7, len(query) - 1):
         picture = digits.pictures[query.index[row]][None].float() / 255
-        assert torch.equal(DIGITS.shifts[query.tasks[row]](picture)[0], images[row])
+        assert torch.equal(DIGITS.transforms[query.tasks[row]](picture)[0], images[row])
     assert torch.equal(torch.cat([chunk.images() for chunk in query.chunks(100)]), images)
     assert torch.equal(query[torch.tensor([5, 3])].images(), images[[5, 3]])
     assert query[:4].pictures is digits.pictures
@@ -80,7 +80,7 @@ def test_sets_are_of_one_task(digits):
 
 
 def test_every_training_row_is_drawn_equally_often():
-    suite = load_suite("digits", train_pictures=1)
+    suite = load_suite("digits", max_train_images=1)
     shares = (
         torch.stack([suite.batch(900, generator(i)).labels.bincount(minlength=10) for i in range(20)]).sum(0) / 18_000
     )
@@ -92,7 +92,7 @@ def test_batches_come_from_the_generator_and_the_training_rows(digits):
     assert torch.equal(one.images, same.images) and not torch.equal(one.images, other.images)
     alone = load_suite("digits", hold_out=[name for name in digits.tasks if name != "rotate-90+plain+red"])
     batch = alone.batch(32, generator(0))
-    training = {tuple(image.flatten().tolist()) for image in alone.sides["train"].images()}
+    training = {tuple(image.flatten().tolist()) for image in alone.splits["train"].images()}
     assert all(tuple(image.flatten().tolist()) in training for image in batch.images)
     assert batch.tasks.unique().tolist() == list(alone.seen)
     with pytest.raises(InputError, match="holds no set of 9"):
@@ -109,6 +109,6 @@ def test_unknown_suites_and_wrong_numbers_are_named():
     for name in ("digit", "folder:", "folder", "digits:x"):
         with pytest.raises(InputError, match=r"use digits, cifar10, .*cifar10-rules or folder:PATH"):
             load_suite(name)
-    for name, value in (("max_queries", 0), ("train_pictures", 0), ("image_size", 2)):
+    for name, value in (("max_queries", 0), ("max_train_images", 0), ("image_size", 2)):
         with pytest.raises(InputError, match=f"{name} is {value}: use"):
             load_suite("digits", **{name: value})

@@ -6,7 +6,7 @@ from suite_checks import assert_disjoint, assert_same, write_pictures
 
 from metalora.suites import load_suite
 from metalora.suites.folder_layout import folder_tasks
-from metalora.suites.task_lists import TEN_SHIFTS
+from metalora.suites.task_lists import TEN_TRANSFORMS
 from metalora.util.errors import InputError
 
 
@@ -25,11 +25,11 @@ def test_folder_of_tasks(by_task):
     assert suite.classes == ("bird", "cat", "dog") and suite.primary == "within"
     assert suite.image_size == 32
     frame = suite.describe()
-    per_class = dict(zip(frame.side, frame.smallest, strict=True))
+    per_class = dict(zip(frame.split, frame.smallest, strict=True))
     assert per_class == {
         "train": 5, "validation": 1, "seen gallery": 2, "seen query": 2, "unseen gallery": 5, "unseen query": 5
     }  # fmt: skip
-    for examples in suite.sides.values():
+    for examples in suite.splits.values():
         for index, task, label in zip(examples.index, examples.tasks, examples.labels, strict=True):
             assert suite.names[index].startswith(f"{suite.tasks[task]}/{suite.classes[label]}/")
     assert_same(suite, load_suite(f"folder:{by_task}", hold_out=["toy"]))
@@ -41,7 +41,7 @@ def test_folder_of_equal_tasks_is_pooled(by_task):
     write_pictures(by_task / "toy" / "dog" / "deeper", 10)
     suite = load_suite(f"folder:{by_task}")
     assert suite.primary == "pooled" and suite.classes == ("cat", "dog")
-    assert not suite.unseen and "unseen query" not in suite.sides
+    assert not suite.unseen and "unseen query" not in suite.splits
 
 
 def test_numbered_classes_belong_to_their_task(tmp_path):
@@ -58,7 +58,7 @@ def test_folder_of_classes_gets_the_ten_shifts(tmp_path):
     write_pictures(tmp_path / "dog", 12, 1)
     suite = load_suite(f"folder:{tmp_path}", hold_out=["invert"])
     assert_disjoint(suite)
-    assert suite.tasks == TEN_SHIFTS.names and [suite.tasks[i] for i in suite.unseen] == ["invert"]
+    assert suite.tasks == TEN_TRANSFORMS.names and [suite.tasks[i] for i in suite.unseen] == ["invert"]
 
 
 def test_what_is_left_out_is_named(by_task):
@@ -80,10 +80,10 @@ def test_task_without_a_large_enough_class_is_named(by_task):
 
 
 def test_max_queries_of_a_folder(by_task):
-    suite = load_suite(f"folder:{by_task}", max_queries=3, train_pictures=2)
-    assert len(suite.sides["seen query"]) == len(suite.sides["validation"]) == 3
-    assert suite.sides["seen query"].labels.bincount().tolist() == [1, 1, 1]
-    assert len(suite.sides["train"]) == 12
+    suite = load_suite(f"folder:{by_task}", max_queries=3, max_train_images=2)
+    assert len(suite.splits["seen query"]) == len(suite.splits["validation"]) == 3
+    assert suite.splits["seen query"].labels.bincount().tolist() == [1, 1, 1]
+    assert len(suite.splits["train"]) == 12
 
 
 def test_tasks_to_hold_out_that_are_wrong_are_named(by_task):

@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from metalora.suites import images
-from metalora.suites.class_folders import held_out, read_side
+from metalora.suites.class_folders import held_out, read_split
 from metalora.suites.images import decode, read_pictures
 from metalora.util.errors import InputError
 
@@ -148,7 +148,7 @@ def test_folder_and_archives_read_alike(tmp_path):
 @pytest.mark.parametrize("wrapper", ["", "cifar10"])
 def test_read_side(tmp_path, wrapper):
     write_class_folders(tmp_path / wrapper)
-    side = read_side(tmp_path, "train", 8)
+    side = read_split(tmp_path, "train", 8)
     assert side.classes == ("cat", "dog") and side.labels.tolist() == [0, 0, 0, 1, 1, 1]
     assert side.pictures.names[0] == "train/cat/0.png"
     assert held_out(side.labels, 1).tolist() == [False, False, True] * 2
@@ -157,7 +157,7 @@ def test_read_side(tmp_path, wrapper):
 def test_read_side_needs_two_classes(tmp_path):
     write_class_folders(tmp_path, classes=("cat",))
     with pytest.raises(InputError, match="fewer than two classes under test/"):
-        read_side(tmp_path, "test", 8)
+        read_split(tmp_path, "test", 8)
 
 
 def test_unreadable_files_are_named(tmp_path):

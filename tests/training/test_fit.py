@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 import metalora
 from metalora.evaluation.accuracy import accuracy, predict
-from metalora.evaluation.embedding import Protocol, draw_sets, embed, standardise_sets
+from metalora.evaluation.embedding import EmbedConfig, draw_sets, embed, standardise_sets
 from metalora.suites.suite import Suite
 from metalora.suites.transforms import unchanged
 from metalora.training.config import TrainingConfig
@@ -16,7 +16,7 @@ from metalora.training.fit import fit, validate
 from metalora.util.errors import InputError
 from metalora.util.seeding import generator
 
-QUICK = TrainingConfig(steps=6, batch=32, device="cpu")
+QUICK = TrainingConfig(steps=6, batch_size=32, device="cpu")
 
 
 @pytest.fixture(scope="module")
@@ -38,11 +38,11 @@ def small(method="metalora-tr", **settings) -> metalora.AdaptedModel:
 def test_every_method_learns_and_leaves_the_backbone_alone(digits, method):
     model = metalora.adapt(metalora.load_backbone("resnet20", image_size=8), metalora.AdapterConfig(method, rank=2))
     frozen = {name: value.clone() for name, value in model.frozen.state_dict().items()}
-    events = list(fit(model, digits, replace(QUICK, steps=50, rate=1e-2)))
+    events = list(fit(model, digits, replace(QUICK, steps=50, lr=1e-2)))
     losses = [event.metrics["loss"] for event in events]
     assert sum(losses[-5:]) < 0.95 * sum(losses[:5])
     assert 0.1 < events[-1].metrics["validation"] <= 1
-    assert set(events[0].rates) == {"adapters", "head"} | ({"mapping"} if method.startswith("meta") else set())
+    assert set(events[0].lrs) == {"adapters", "head"} | ({"mapping"} if method.startswith("meta") else set())
     for name, value in model.frozen.state_dict().items():
         assert torch.equal(value, frozen[name])
 
@@ -50,11 +50,11 @@ def test_every_method_learns_and_leaves_the_backbone_alone(digits, method):
 def rates_of(digits, settings, **adapter):
     """Every group's rate after a step, as a share of the adapters'."""
     event = next(fit(small(**adapter), digits, replace(QUICK, **settings)))
-    return {name: rate / event.rates["adapters"] for name, rate in event.rates.items()}
+    return {name: lr / event.lrs["adapters"] for name, lr in event.lrs.items()}
 
 
 def test_the_mapping_nets_rate_is_that_of_a_mapping_net_alone(digits):
-    given = {"mapping_rate": 0.5}
+    given = {"mapping_lr_scale": 0.5}
     common = {"head": 1.0, "adapters": 1.0}
     assert rates_of(digits, given) == pytest.approx(common | {"mapping": 0.5})
     assert rates_of(digits, given, core="constant") == pytest.approx(common | {"core": 1.0})
@@ -64,7 +64,7 @@ def test_a_run_that_validates_begins_with_the_original_backbone(digits):
     model = small()
     first, *rest = fit(model, digits, replace(QUICK, validate_every=3))
     with model.disabled():
-        expected = validate(model, digits, Protocol(device="cpu"))
+        expected = validate(model, digits, EmbedConfig(device="cpu"))
     assert first.metrics["original"] == expected
     assert not any("original" in event.metrics for event in rest)
     assert "original" not in next(fit(small(), digits, QUICK)).metrics
@@ -72,12 +72,12 @@ def test_a_run_that_validates_begins_with_the_original_backbone(digits):
 
 def test_what_was_trained_goes_on_with_its_own_statistics_and_level(digits):
     model, config = small(), replace(QUICK, validate_every=3)
-    list(fit(model, digits, replace(config, steps=20, rate=3e-2)))
+    list(fit(model, digits, replace(config, steps=20, lr=3e-2)))
     mean = model.mapping.feature_mean.clone()
     other = metalora.load_suite("digits", image_size=8, seed=1, max_queries=200)
     with model.disabled():
-        original = validate(model, other, Protocol(device="cpu"))
-    assert original != validate(model, other, Protocol(device="cpu"))
+        original = validate(model, other, EmbedConfig(device="cpu"))
+    assert original != validate(model, other, EmbedConfig(device="cpu"))
     assert next(fit(model, other, config)).metrics["original"] == original
     assert torch.equal(model.mapping.feature_mean, mean)
 
@@ -109,7 +109,7 @@ def test_resume_equals_no_stop(digits, tmp_path):
 def test_a_checkpoint_of_other_settings_is_refused(digits, tmp_path):
     list(fit(small(), digits, QUICK, checkpoint=tmp_path / "state"))
     with pytest.raises(InputError, match="other settings"):
-        list(fit(small(), digits, replace(QUICK, rate=1e-2), checkpoint=tmp_path / "state"))
+        list(fit(small(), digits, replace(QUICK, lr=1e-2), checkpoint=tmp_path / "state"))
 
 
 def test_training_in_sets_gives_every_set_one_core(digits, monkeypatch):
@@ -122,7 +122,7 @@ def test_training_in_sets_gives_every_set_one_core(digits, monkeypatch):
         return forward(self, images, cores=cores, groups=groups, features=features)
 
     monkeypatch.setattr(type(model), "forward", spy)
-    list(fit(model, digits, replace(QUICK, steps=2, set_size=8, neutral_sets=0.0)))
+    list(fit(model, digits, replace(QUICK, steps=2, set_size=8, identity_core_prob_sets=0.0)))
     assert len(seen) == 2
     assert all(len(cores.unique(dim=0)) == 32 // 8 for cores in seen)
 
@@ -144,14 +144,14 @@ def test_the_original_has_nothing_to_train(digits):
     [
         ({"steps": 0}, "steps is 0: use a whole number of 1 or more"),
         ({"steps": 1.5}, r"steps is 1\.5"),
-        ({"batch": None}, "batch is empty"),
+        ({"batch_size": None}, "batch is empty"),
         ({"set_size": 0}, "set_size is 0"),
         ({"validate_every": -1}, "validate_every is -1: use a whole number of 0 or more"),
         ({"seed": -1}, "seed is -1"),
-        ({"rate": 0.0}, "learning rate is 0.0: use a number between 0 and 1"),
-        ({"rate": None}, "learning rate is empty"),
-        ({"rate": float("nan")}, "learning rate is nan"),
-        ({"batch": 30, "set_size": 8}, "does not divide"),
+        ({"lr": 0.0}, "learning rate is 0.0: use a number between 0 and 1"),
+        ({"lr": None}, "learning rate is empty"),
+        ({"lr": float("nan")}, "learning rate is nan"),
+        ({"batch_size": 30, "set_size": 8}, "does not divide"),
     ],
 )
 def test_settings_that_train_nothing_are_refused(settings, said):
@@ -170,7 +170,7 @@ def test_a_rate_that_blows_up_is_told(digits):
 
     model = metalora.adapt(Exploding(), metalora.AdapterConfig("lora", rank=2))
     with pytest.raises(InputError, match="not finite"):
-        list(fit(model, digits, replace(QUICK, steps=30, rate=0.9)))
+        list(fit(model, digits, replace(QUICK, steps=30, lr=0.9)))
 
 
 def test_sets_keep_to_their_task_and_cover_it():
@@ -194,20 +194,25 @@ def test_standardised_sets_have_mean_zero_and_deviation_one():
 def test_embedding_does_not_depend_on_the_chunk(digits):
     model = small()
     list(fit(model, digits, QUICK))
-    queries = digits.sides["seen query"]
-    for protocol in (Protocol(), Protocol(set_size=8), Protocol(set_size=None), Protocol(shuffled=True)):
-        one, other = (embed(model, queries, replace(protocol, batch=size, device="cpu")) for size in (7, 512))
+    queries = digits.splits["seen query"]
+    for embed_config in (
+        EmbedConfig(),
+        EmbedConfig(set_size=8),
+        EmbedConfig(set_size=None),
+        EmbedConfig(shuffled=True),
+    ):
+        one, other = (embed(model, queries, replace(embed_config, batch_size=size, device="cpu")) for size in (7, 512))
         assert torch.allclose(one, other, atol=1e-5)
 
 
 def test_shuffled_cores_are_other_images_cores(digits):
     model = small()
-    list(fit(model, digits, replace(QUICK, steps=20, rate=1e-2)))
-    queries = digits.sides["seen query"]
-    own, others = (embed(model, queries, Protocol(shuffled=flag, device="cpu")) for flag in (False, True))
+    list(fit(model, digits, replace(QUICK, steps=20, lr=1e-2)))
+    queries = digits.splits["seen query"]
+    own, others = (embed(model, queries, EmbedConfig(shuffled=flag, device="cpu")) for flag in (False, True))
     assert not torch.allclose(own, others, atol=1e-4)
     with pytest.raises(InputError, match="shuffled"):
-        embed(small("lora"), queries, Protocol(shuffled=True, device="cpu"))
+        embed(small("lora"), queries, EmbedConfig(shuffled=True, device="cpu"))
 
 
 def trained(suite: Suite, core: str = "generated") -> metalora.AdaptedModel:
@@ -220,14 +225,16 @@ def trained(suite: Suite, core: str = "generated") -> metalora.AdaptedModel:
 
 def classes_found(model: metalora.AdaptedModel, suite: Suite, set_size: int | None = 1) -> Tensor:
     """What the pictures of seen tasks are taken for, in the gallery of all tasks."""
-    queries, gallery = suite.sides["seen query"], suite.sides["seen gallery"]
-    features, stored = (embed(model, side, Protocol(device="cpu", set_size=set_size)) for side in (queries, gallery))
+    queries, gallery = suite.splits["seen query"], suite.splits["seen gallery"]
+    features, stored = (
+        embed(model, split, EmbedConfig(device="cpu", set_size=set_size)) for split in (queries, gallery)
+    )
     return predict(queries, features, gallery, stored, [5], "pooled")[5]
 
 
 def test_positive_control_generation_helps_where_the_task_shows_in_the_pixels():
     suite = metalora.load_suite("digits", max_queries=400)
-    queries = suite.sides["seen query"]
+    queries = suite.splits["seen query"]
     with_core, without = (
         accuracy(classes_found(trained(suite, core), suite), queries) for core in ("generated", "constant")
     )
@@ -241,11 +248,12 @@ def test_negative_control_no_core_can_tell_a_label_rule_that_no_pixel_shows():
     swapped = rule.clone()
     swapped[[3, 8]] = swapped[[8, 3]]
     rules = torch.stack([swapped if task % 2 else rule for task in range(len(upright.tasks))])
-    sides = {
-        name: replace(side, shifts=same, labels=rules[side.tasks, side.labels]) for name, side in upright.sides.items()
+    splits = {
+        name: replace(split, transforms=same, labels=rules[split.tasks, split.labels])
+        for name, split in upright.splits.items()
     }
-    suite = replace(upright, sides=sides)
-    model, labels = trained(suite), suite.sides["seen query"].labels
+    suite = replace(upright, splits=splits)
+    model, labels = trained(suite), suite.splits["seen query"].labels
     ruled = (labels == 3) | (labels == 8)
     for set_size in (1, 8, None):
         found = classes_found(model, suite, set_size)

@@ -41,7 +41,7 @@ def test_progress_counts_down_to_the_end():
     assert events[-1].metrics["loss"] < events[0].metrics["loss"]
 
 
-def rates(*cycles):
+def lrs(*cycles):
     optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=1.0)
     schedule = warmup_cosine(optimizer, *cycles)
     found = []
@@ -53,7 +53,7 @@ def rates(*cycles):
 
 
 def test_schedule_rises_over_a_twentieth_then_falls_to_zero():
-    found, last = rates(1000)
+    found, last = lrs(1000)
     assert found[:50] == pytest.approx([(i + 1) / 50 for i in range(50)])
     assert found[50:] == sorted(found[50:], reverse=True)
     assert found[50 + 475] == pytest.approx(0.5)
@@ -61,13 +61,13 @@ def test_schedule_rises_over_a_twentieth_then_falls_to_zero():
 
 
 def test_every_cycle_is_a_schedule_of_its_own():
-    assert rates(100, 50)[0] == rates(100)[0] + rates(50)[0]
+    assert lrs(100, 50)[0] == lrs(100)[0] + lrs(50)[0]
 
 
 def test_short_runs_warm_up_for_twenty_steps_or_a_third():
-    assert rates(100)[0].index(1.0) == 19
-    assert rates(30)[0].index(1.0) == 9
-    assert rates(1)[0] == [1.0]
+    assert lrs(100)[0].index(1.0) == 19
+    assert lrs(30)[0].index(1.0) == 9
+    assert lrs(1)[0] == [1.0]
 
 
 @pytest.mark.parametrize("stop_at", [1, 7, 19])

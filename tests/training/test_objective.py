@@ -7,9 +7,9 @@ import torch
 from torch.nn import functional as F
 
 import metalora
-from metalora.evaluation.embedding import Protocol, embed
+from metalora.evaluation.embedding import EmbedConfig, embed
 from metalora.evaluation.feature_cache import FeatureCache
-from metalora.models.mapping_net import naming_loss
+from metalora.models.mapping_net import factor_loss
 from metalora.training.config import TrainingConfig
 from metalora.training.fit import fit
 from metalora.training.objective import Objective
@@ -17,7 +17,7 @@ from metalora.util.errors import InputError
 from metalora.util.seeding import generator
 
 FACTORS = (2, 2, 3)  # of the digits: rotation, inversion, ink
-QUICK = TrainingConfig(steps=4, batch=32, set_size=4, rate=1e-2, device="cpu")
+QUICK = TrainingConfig(steps=4, batch_size=32, set_size=4, lr=1e-2, device="cpu")
 
 
 @pytest.fixture(scope="module")
@@ -30,8 +30,15 @@ def small(method="metalora-tr", **settings):
     return metalora.adapt(backbone, metalora.AdapterConfig(method, rank=2, factors=FACTORS, **settings))
 
 
-def loss(model, digits, weight=1.0, told=0.0, neutral=0.0, set_size=4):
-    objective = Objective(model, digits, weight=weight, told=told, neutral=neutral, seed=0)
+def loss(model, digits, weight=1.0, teacher_forcing_ratio=0.0, identity_core_prob=0.0, set_size=4):
+    objective = Objective(
+        model,
+        digits,
+        weight=weight,
+        teacher_forcing_ratio=teacher_forcing_ratio,
+        identity_core_prob=identity_core_prob,
+        seed=0,
+    )
     batch = digits.batch(32, generator(0, 0), set_size)
     return objective, batch, objective(model, model, batch, FeatureCache(digits), 0, set_size > 1)
 
@@ -40,19 +47,21 @@ def test_naming_counts_as_much_as_its_weight(digits):
     model = small()
     _, batch, (without, _) = loss(model, digits, weight=0.0)
     _, _, (half, _) = loss(model, digits, weight=0.5)
-    naming = model.mapping.naming_loss(model.codes(batch.images), digits.levels[batch.tasks], digits.combinations)
+    naming = model.mapping.factor_loss(
+        model.codes(batch.images), digits.factor_indices[batch.tasks], digits.combinations
+    )
     torch.testing.assert_close(half - without, 0.5 * naming)
 
 
-@pytest.mark.parametrize("told", [0.0, 1.0])
-def test_told_sets_get_the_cores_of_their_true_factors(digits, told):
+@pytest.mark.parametrize("teacher_forcing_ratio", [0.0, 1.0])
+def test_told_sets_get_the_cores_of_their_true_factors(digits, teacher_forcing_ratio):
     model = small()
     with torch.no_grad():
         for layer in model.layers.values():
             layer.adapter.B.normal_(generator=generator(1))
-    objective, batch, (total, right) = loss(model, digits, weight=0.0, told=told)
+    objective, batch, (total, right) = loss(model, digits, weight=0.0, teacher_forcing_ratio=teacher_forcing_ratio)
     own = model.mapping.pool(model.codes(batch.images), batch.groups)
-    codes = model.mapping.told(digits.levels[batch.tasks]) if told else own
+    codes = model.mapping.factor_codes(digits.factor_indices[batch.tasks]) if teacher_forcing_ratio else own
     logits = objective.classes(model(batch.images, cores=model.cores(codes)))
     torch.testing.assert_close(total, F.cross_entropy(logits, objective.column[batch.labels]))
     assert right.item() == (logits.argmax(1) == objective.column[batch.labels]).float().mean().item()
@@ -60,40 +69,44 @@ def test_told_sets_get_the_cores_of_their_true_factors(digits, told):
 
 def test_sets_are_told_or_not_as_a_whole(digits):
     model = small()
-    objective, batch, _ = loss(model, digits, told=0.5)
-    told = objective._drawn(objective.told, batch, 3)
-    by_set = [told[batch.groups == number].unique().numel() for number in batch.groups.unique()]
+    objective, batch, _ = loss(model, digits, teacher_forcing_ratio=0.5)
+    teacher_forcing_ratio = objective._drawn(objective.teacher_forcing_ratio, batch, 3)
+    by_set = [teacher_forcing_ratio[batch.groups == number].unique().numel() for number in batch.groups.unique()]
     assert set(by_set) == {1}
-    assert 0 < told.float().mean() < 1
+    assert 0 < teacher_forcing_ratio.float().mean() < 1
 
 
 def test_a_static_method_names_from_its_embedding(digits):
     model = small("lora")
     objective, batch, (total, _) = loss(model, digits, weight=2.0)
     z = model(batch.images)
-    levels = digits.levels[batch.tasks]
-    naming = naming_loss(objective.names(z), levels, digits.combinations, FACTORS)
+    factor_indices = digits.factor_indices[batch.tasks]
+    naming = factor_loss(objective.names(z), factor_indices, digits.combinations, FACTORS)
     classes = F.cross_entropy(objective.classes(z), objective.column[batch.labels])
     torch.testing.assert_close(total, classes + 2 * naming)
 
 
 def test_a_reader_of_factors_learns_to_name_them(digits):
     model = small()
-    images, levels = digits.batch(256, generator(1, 0)), None
-    levels = digits.levels[images.tasks]
-    before = model.mapping.naming_loss(model.codes(images.images), levels, digits.combinations).item()
+    images, factor_indices = digits.batch(256, generator(1, 0)), None
+    factor_indices = digits.factor_indices[images.tasks]
+    before = model.mapping.factor_loss(model.codes(images.images), factor_indices, digits.combinations).item()
     list(fit(model, digits, replace(QUICK, steps=60)))
-    after = model.mapping.naming_loss(model.codes(images.images), levels, digits.combinations).item()
+    after = model.mapping.factor_loss(model.codes(images.images), factor_indices, digits.combinations).item()
     assert after < 0.5 * before
 
 
 def test_the_oracle_gets_the_cores_of_the_true_factors(digits):
     model = small()
     list(fit(model, digits, QUICK))
-    side = digits.sides["seen query"]
-    found = embed(model, side, Protocol(told=True, device="cpu"), levels=digits.levels)
+    split = digits.splits["seen query"]
+    found = embed(
+        model, split, EmbedConfig(teacher_forcing_ratio=True, device="cpu"), factor_indices=digits.factor_indices
+    )
     with torch.no_grad():
-        wanted = model(side.images(), cores=model.cores(model.mapping.told(digits.levels[side.tasks])))
+        wanted = model(
+            split.images(), cores=model.cores(model.mapping.factor_codes(digits.factor_indices[split.tasks]))
+        )
     torch.testing.assert_close(found, wanted, atol=1e-5, rtol=1e-4)
 
 
@@ -107,8 +120,8 @@ def test_other_factors_than_the_suite_has_are_refused(digits):
 def test_a_code_that_has_learnt_to_name_goes_on_by_classes_alone_where_factors_have_no_names(digits):
     model = small()
     list(fit(model, digits, QUICK))
-    nameless = replace(digits, factors=(), levels=None)
-    objective = Objective(model, nameless, weight=1e6, told=1.0, neutral=0.0, seed=0)
+    nameless = replace(digits, factors=(), factor_indices=None)
+    objective = Objective(model, nameless, weight=1e6, teacher_forcing_ratio=1.0, identity_core_prob=0.0, seed=0)
     batch = nameless.batch(8, generator(0), 4)
     loss, _ = objective(model, model, batch, FeatureCache(nameless), 0, True)
     logits = objective.classes(model(batch.images, groups=batch.groups))
@@ -132,7 +145,7 @@ def class_loss(objective, embeddings, batch):
 @pytest.mark.parametrize("set_size", [1, 4])
 def test_some_images_or_sets_of_a_free_code_get_the_neutral_core(digits, set_size):
     model = free()
-    objective, batch, (total, _) = loss(model, digits, neutral=0.5, set_size=set_size)
+    objective, batch, (total, _) = loss(model, digits, identity_core_prob=0.5, set_size=set_size)
     drawn = objective._drawn(0.5, batch, 0)
     assert 0 < drawn.float().mean() < 1
     constant = metalora.AdapterConfig(rank=2, core="constant")
@@ -146,40 +159,40 @@ def test_some_images_or_sets_of_a_free_code_get_the_neutral_core(digits, set_siz
 @pytest.mark.parametrize("set_size", [1, 4])
 def test_without_a_share_of_neutral_cores_all_get_their_own(digits, set_size):
     model = free()
-    objective, batch, (total, _) = loss(model, digits, neutral=0.0, set_size=set_size)
+    objective, batch, (total, _) = loss(model, digits, identity_core_prob=0.0, set_size=set_size)
     own = model(batch.images, groups=batch.groups)
     torch.testing.assert_close(total, class_loss(objective, own, batch))
 
 
-@pytest.mark.parametrize(("set_size", "share"), [(1, "neutral"), (4, "neutral_sets")])
+@pytest.mark.parametrize(("set_size", "share"), [(1, "identity_core_prob"), (4, "identity_core_prob_sets")])
 def test_fit_gives_images_and_sets_the_neutral_core_as_often_as_each_are_told_to(digits, set_size, share):
-    config = replace(QUICK, set_size=set_size, neutral=0.0, neutral_sets=0.0)
+    config = replace(QUICK, set_size=set_size, identity_core_prob=0.0, identity_core_prob_sets=0.0)
     none, same, other = (
         next(fit(free(), digits, replace(config, **shares))).metrics["loss"]
-        for shares in ({}, {"neutral": 0.9, "neutral_sets": 0.9, share: 0.0}, {share: 0.9})
+        for shares in ({}, {"identity_core_prob": 0.9, "identity_core_prob_sets": 0.9, share: 0.0}, {share: 0.9})
     )
     assert none == same and none != other
 
 
 def test_codes_that_name_factors_are_told_and_never_neutral(digits):
     model = small()
-    _, _, (with_share, _) = loss(model, digits, told=0.5, neutral=0.9)
-    _, _, (without, _) = loss(model, digits, told=0.5)
+    _, _, (with_share, _) = loss(model, digits, teacher_forcing_ratio=0.5, identity_core_prob=0.9)
+    _, _, (without, _) = loss(model, digits, teacher_forcing_ratio=0.5)
     assert with_share.item() == without.item()
 
 
 @pytest.mark.parametrize(
     "settings",
     [
-        {"told": 1.5},
-        {"name_factors": -1},
-        {"neutral": 1.0},
-        {"neutral_sets": -0.1},
-        {"mapping_rate": 0.0},
-        {"mapping_rate": None},
-        {"clip": 0},
-        {"clip": -1.0},
-        {"told": "half"},
+        {"teacher_forcing_ratio": 1.5},
+        {"factor_loss_weight": -1},
+        {"identity_core_prob": 1.0},
+        {"identity_core_prob_sets": -0.1},
+        {"mapping_lr_scale": 0.0},
+        {"mapping_lr_scale": None},
+        {"max_grad_norm": 0},
+        {"max_grad_norm": -1.0},
+        {"teacher_forcing_ratio": "half"},
     ],
 )
 def test_values_that_cannot_be_are_refused(settings):

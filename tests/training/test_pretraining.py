@@ -19,9 +19,9 @@ def pictures(tmp_path, monkeypatch):
     """Two classes, dark and light, 12 training and 4 test pictures each; 2 of each class are held out."""
     monkeypatch.setattr(class_folders, "HELD_OUT_PER_CLASS", 2)
     monkeypatch.setattr("metalora.training.pretraining.HELD_OUT_PER_CLASS", 2)
-    for side, count in (("train", 160), ("test", 4)):
+    for split, count in (("train", 160), ("test", 4)):
         for name, level in (("dark", 40), ("light", 200)):
-            folder = tmp_path / "data" / side / name
+            folder = tmp_path / "data" / split / name
             folder.mkdir(parents=True)
             for i in range(count):
                 Image.new("RGB", (32, 32), (level + i % 20, level, level)).save(folder / f"{i:03}.png")
@@ -32,7 +32,7 @@ def test_weights_and_card_are_written_and_serve(pictures, tmp_path, monkeypatch)
     run = Pretraining("resnet20", pictures, epochs=2, seed=1, device="cpu")
     events = list(run.fit())
     cycles = len(run.recipe.cycles)
-    assert len(events) == 2 * cycles * (len(run.sides["train"][0]) // 128)
+    assert len(events) == 2 * cycles * (len(run.splits["train"][0]) // 128)
     card = run.save(tmp_path / "assets", "python -m metalora pretrain resnet20")
     assert json.loads(json.dumps(card)) == json.loads((tmp_path / "assets" / "resnet20.json").read_text())
     assert card["seed"] == 1 and card["epochs"] == 2 * cycles and 0 <= card["test_accuracy"] <= 1
@@ -48,8 +48,8 @@ def test_weights_and_card_are_written_and_serve(pictures, tmp_path, monkeypatch)
 def test_held_out_pictures_are_never_trained_on(pictures):
     run = Pretraining("resnet20", pictures, epochs=1, device="cpu")
     assert run.validation_names == [f"train/{c}/{i}.png" for c in ("dark", "light") for i in (158, 159)]
-    assert len(run.sides["train"][0]) == 2 * 158
-    assert len(run.sides["validation"][0]) == 4
+    assert len(run.splits["train"][0]) == 2 * 158
+    assert len(run.splits["validation"][0]) == 4
 
 
 def test_crop_and_flip_moves_and_mirrors_each_image_for_itself():

@@ -2,7 +2,7 @@
 
 import pytest
 
-from metalora.util.checks import number, whole
+from metalora.util.checks import check_float, check_int
 from metalora.util.errors import InputError
 
 
@@ -21,26 +21,26 @@ from metalora.util.errors import InputError
 )
 def test_what_is_no_such_number_is_a_sentence(value, said):
     with pytest.raises(InputError, match=f"{said}: use a whole number from 1 to 8,000"):
-        whole("rank", value, 1, 8000)
+        check_int("rank", value, 1, 8000)
 
 
 def test_without_an_upper_bound_the_sentence_names_the_lower_one():
     with pytest.raises(InputError, match="rank is 0: use a whole number of 1 or more"):
-        whole("rank", 0)
+        check_int("rank", 0)
 
 
 @pytest.mark.parametrize("value", [1, 8000])
 def test_bounds_are_allowed(value):
-    whole("rank", value, 1, 8000)
+    check_int("rank", value, 1, 8000)
 
 
 @pytest.mark.parametrize("value", [None, "0.5", True, float("nan"), float("inf"), 1.5])
 def test_what_is_no_number_of_that_kind_is_a_sentence(value):
     told = "empty" if value is None else repr(value)
     with pytest.raises(InputError, match=f"^share is {told}: use a share up to 1\\.$"):
-        number("share", value, lambda share: share <= 1, "a share up to 1")
+        check_float("share", value, lambda share: share <= 1, "a share up to 1")
 
 
 @pytest.mark.parametrize("value", [1, 0.5, -3])
 def test_a_number_of_that_kind_is_allowed(value):
-    number("share", value, lambda share: share <= 1, "a share up to 1")
+    check_float("share", value, lambda share: share <= 1, "a share up to 1")

@@ -55,8 +55,8 @@ def test_what_does_not_compile_runs_as_it_is_and_says_why(monkeypatch):
 @pytest.mark.parametrize("settings", [{}, {"set_size": 8}])
 @pytest.mark.parametrize("method", ["lora", "metalora-cp", "metalora-tr"])
 def test_training_compiled_is_training(eager_backend, tiny_resnet, method, settings):
-    digits = metalora.load_suite("digits", image_size=16, max_queries=60, train_pictures=4)
-    config = TrainingConfig(steps=3, batch=16, device="cpu", **settings)
+    digits = metalora.load_suite("digits", image_size=16, max_queries=60, max_train_images=4)
+    config = TrainingConfig(steps=3, batch_size=16, device="cpu", **settings)
     losses = []
     for compile in (False, True):
         model = tiny_resnet(method=method, targets="layer3.0.conv")

@@ -100,11 +100,11 @@ def test_the_state_of_an_optimiser_comes_back(tmp_path):
     optimiser = torch.optim.AdamW(model.parameters())
     model(torch.ones(1, 3)).sum().backward()
     optimiser.step()
-    state = {"optimiser": optimiser.state_dict(), "step": 3, "name": "x", "none": None, "rate": 0.1, "list": [1, True]}
+    state = {"optimiser": optimiser.state_dict(), "step": 3, "name": "x", "none": None, "lr": 0.1, "list": [1, True]}
     write_state(tmp_path / "state", state)
     found = read_state(tmp_path / "state")
-    assert {key: found[key] for key in ("step", "name", "none", "rate", "list")} == {
-        key: state[key] for key in ("step", "name", "none", "rate", "list")
+    assert {key: found[key] for key in ("step", "name", "none", "lr", "list")} == {
+        key: state[key] for key in ("step", "name", "none", "lr", "list")
     }
     restored = torch.optim.AdamW(model.parameters())
     restored.load_state_dict(found["optimiser"])

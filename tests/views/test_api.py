@@ -6,7 +6,7 @@ from gradio_client.exceptions import AppError
 from PIL import Image
 
 from metalora.models.backbones import ASSETS
-from metalora.views.session import Laboratory
+from metalora.views.app_state import AppState
 
 EXAMPLES = sorted((ASSETS / "examples").glob("*.png"))
 
@@ -58,7 +58,7 @@ def test_what_is_wrong_is_a_sentence(client, tmp_path):
     many = [tmp_path / f"{i}.png" for i in range(17)]
     for i, path in enumerate(many):
         Image.new("L", (4, 4), i).save(path)
-    visitor = Laboratory(tmp_path / "other").welcome(None)
+    visitor = AppState(tmp_path / "other").ensure_visitor(None)
     for files, more, message in (
         ([EXAMPLES[0], broken], {}, "broken.png cannot be used"),
         ([words], {}, "save it as PNG or JPEG"),

@@ -6,11 +6,11 @@ from metalora.adapters.config import AdapterConfig
 from metalora.models.adapt import adapt
 from metalora.runs.presets import PRESETS
 from metalora.util.errors import InputError
-from metalora.views.configure import kind_of, only_kind, plan
+from metalora.views.configure import kind_of, only_kind, summarise_adapter
 
 
 def test_a_plan_counts_what_the_model_has():
-    planned = plan("resnet20", AdapterConfig("metalora-tr", rank=3))
+    planned = summarise_adapter("resnet20", AdapterConfig("metalora-tr", rank=3))
     model = planned.model
     trained = sum(p.numel() for p in model.trained.parameters())
     assert planned.layers["adapter"].sum() == planned.budget.loc["total", "adapter_parameters"]
@@ -23,13 +23,13 @@ def test_a_plan_counts_what_the_model_has():
 
 
 def test_a_static_method_has_no_generator():
-    planned = plan("mixer_nano", AdapterConfig("lora", rank=2))
+    planned = summarise_adapter("mixer_nano", AdapterConfig("lora", rank=2))
     assert planned.layers["generator"].sum() == 0
     assert "generator" not in planned.headline
 
 
 def test_layers_left_out_are_told():
-    planned = plan("resnet20", AdapterConfig("lora", rank=20))
+    planned = summarise_adapter("resnet20", AdapterConfig("lora", rank=20))
     assert any("conv1" in note for note in planned.notes)
 
 
@@ -49,7 +49,7 @@ def test_presets_serve_every_method_at_comparable_budgets(name):
     preset = PRESETS[name]
     static = {}
     for method in ("lora", "multi-lora", "metalora-cp", "metalora-tr"):
-        planned = plan("resnet20", preset.adapter(method))
+        planned = summarise_adapter("resnet20", preset.adapter(method))
         static[method] = planned.budget.loc["total", "adapter_parameters"]
     assert max(static.values()) < 1.25 * min(static.values())
     training = preset.training()

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import metalora
-from metalora.evaluation.embedding import Protocol
+from metalora.evaluation.embedding import EmbedConfig
 from metalora.inspection.gallery import build_gallery
 from metalora.inspection.projection import neighbours, project
 from metalora.inspection.spaces import space
@@ -18,9 +18,9 @@ from metalora.plots.page import as_page
 from metalora.runs.run_config import RunConfig
 from metalora.suites import load_suite
 from metalora.util.errors import InputError
+from metalora.views.app_state import OpenAdapter
 from metalora.views.embedding import Projection, chart, judged, lines, neighbourhood, pictures, same_pictures
 from metalora.views.embedding_files import write_page, write_table
-from metalora.views.session import OpenAdapter
 
 PCA = Projection(method="pca")
 
@@ -31,8 +31,8 @@ def open_adapter(randomise):
         config = metalora.AdapterConfig(method, rank=2)
         model = metalora.adapt(metalora.load_backbone("resnet20", image_size=16), config)
         randomise(model.trained, scale=0.2)
-        suite = load_suite("digits", max_queries=30, train_pictures=5)
-        gallery = build_gallery(model, suite, limit=limit, protocol=Protocol(device="cpu"))
+        suite = load_suite("digits", max_queries=30, max_train_images=5)
+        gallery = build_gallery(model, suite, limit=limit, embed_config=EmbedConfig(device="cpu"))
         return OpenAdapter(RunConfig("resnet20", adapter=config), model, gallery, planes or {})
 
     return make

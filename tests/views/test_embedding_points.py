@@ -10,7 +10,7 @@ from PIL import Image
 
 import metalora
 from metalora.adapters.cores import Cores
-from metalora.evaluation.embedding import Protocol
+from metalora.evaluation.embedding import EmbedConfig
 from metalora.evaluation.knn import knn_predict
 from metalora.inspection.gallery import build_gallery
 from metalora.inspection.projection import project
@@ -22,14 +22,14 @@ from metalora.views.embedding_points import K, describe, points, sheet, strips
 
 @pytest.fixture(scope="module")
 def make(randomise):
-    suite = load_suite("digits", max_queries=30, train_pictures=5)
+    suite = load_suite("digits", max_queries=30, max_train_images=5)
 
     def pair(method="metalora-tr"):
         model = metalora.adapt(
             metalora.load_backbone("resnet20", image_size=16), metalora.AdapterConfig(method, rank=2)
         )
         randomise(model.trained, scale=0.2)
-        return model, build_gallery(model, suite, limit=40, protocol=Protocol(device="cpu"))
+        return model, build_gallery(model, suite, limit=40, embed_config=EmbedConfig(device="cpu"))
 
     return pair
 
@@ -98,12 +98,12 @@ def test_a_sheet_holds_every_picture_at_its_place(made):
     gallery = made[1]
     found, images = sheet(gallery), gallery.pictures.images()
     pixels = np.asarray(decode(found["sprite"]))
-    side, columns = found["tile"], found["columns"]
-    assert pixels.shape == (6 * side, columns * side, 3)
+    split, columns = found["tile"], found["columns"]
+    assert pixels.shape == (6 * split, columns * split, 3)
     for row in (0, 6, 7, 39):
-        top, left = row // columns * side, row % columns * side
+        top, left = row // columns * split, row % columns * split
         expected = (images[row] * 255).round().byte().permute(1, 2, 0).numpy()
-        assert np.array_equal(pixels[top : top + side, left : left + side], expected)
+        assert np.array_equal(pixels[top : top + split, left : left + split], expected)
 
 
 def test_a_strip_shows_differences_from_the_mean_core():

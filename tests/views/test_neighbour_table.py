@@ -35,7 +35,7 @@ class Reader(HTMLParser):
 
 @pytest.fixture(scope="module")
 def gallery():
-    suite = load_suite("digits", max_queries=30, train_pictures=5)
+    suite = load_suite("digits", max_queries=30, max_train_images=5)
     rows = torch.arange(20)
     features = torch.randn(20, 4, generator=torch.Generator().manual_seed(0))
     return Gallery(suite, "seen gallery", rows, features, features.flip(0), None, "some adapter")

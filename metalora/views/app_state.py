@@ -55,7 +55,7 @@ class OpenAdapter:
         return f"{method(self.config.adapter.method).title} on {self.config.backbone}"
 
 
-class Laboratory:
+class AppState:
     """One app's workspace and what happens in it.
 
     Args:
@@ -68,11 +68,11 @@ class Laboratory:
         self.workspace.prune(KEPT)
         self.backend = backend(self.workspace)
 
-    def lend(self, function: Callable) -> Callable:
+    def wrap_for_gpu(self, function: Callable) -> Callable:
         """`function(self, …)` without its first argument, carried out where the back end computes."""
-        return self.backend.lend(functools.partial(function, self))
+        return self.backend.wrap_for_gpu(functools.partial(function, self))
 
-    def welcome(self, token: str | None) -> str:
+    def ensure_visitor(self, token: str | None) -> str:
         """The visitor's token: theirs, or a new one where they have none."""
         try:
             self.workspace.folder(token or "")
@@ -181,7 +181,9 @@ class Laboratory:
     def _of_run(self, folder: Path, written: int) -> OpenAdapter:
         config, model = open_run(folder).config, load(folder / ADAPTER)
         suite = self._suite(config.suite, config.training.seed)
-        gallery = build_gallery(model, suite, limit=GALLERY_IMAGES, seed=config.training.seed, protocol=config.protocol)
+        gallery = build_gallery(
+            model, suite, limit=GALLERY_IMAGES, seed=config.training.seed, embed_config=config.embed_config
+        )
         return OpenAdapter(config, model, gallery, {})
 
     @functools.lru_cache(OPEN)  # noqa: B019

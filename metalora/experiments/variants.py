@@ -1,14 +1,15 @@
 """Rows of a comparison: a method, how its core comes about, and what it may know at use.
 
 An arm's name is METHOD[-named][-VARIANT][@SIZE[-USE]], for instance "metalora-tr", "metalora-tr-constant",
-"lora-equal-budget", "metalora-tr@8", "metalora-tr-named@all", "lora@8-routed".
+"lora-equal-budget", "metalora-tr@8", "metalora-tr-factors@all", "lora@8-routed".
 """
 
 import re
 from dataclasses import dataclass
 
-from metalora.adapters.methods import METHODS, RIVALS, choices, method
-from metalora.util.errors import InputError
+from metalora.adapters.methods import METHODS, RIVALS, method
+from metalora.util.errors import InputError, choices
+from metalora.util.renamed import upgrade_name
 
 SET_SIZE = 8  # of training, for arms that are used with sets of any size
 MOST_DIGITS = 6  # of a set's size; sets as large are whole tasks
@@ -21,20 +22,20 @@ CONTROLS = (
     "lora@8",
 )
 _NAME = re.compile(
-    r"(?P<method>.*?)(?P<named>-named)?(-(?P<variant>constant|shuffled|oracle|equal-budget))?"
-    r"(@(?P<size>all|[1-9]\d*)(-(?P<use>routed|renormalised|undone))?)?",
+    r"(?P<method>.*?)(?P<factors>-factors)?(-(?P<control>constant|shuffled|oracle|equal-budget))?"
+    r"(@(?P<size>all|[1-9]\d*)(-(?P<use>routed|bn-adapted|inverted))?)?",
     re.DOTALL,
 )
 USES = {  # what a static method can make of a set
     "standardised": "are standardised together",
     "routed": "search only the gallery sets whose mean is nearest",
-    "renormalised": "give the BatchNorm layers their statistics",
-    "undone": "are read for their factors, and their shift is undone before the network sees them",
+    "bn-adapted": "give the BatchNorm layers their statistics",
+    "inverted": "are read for their factors, and their shift is undone before the network sees them",
 }
 
 
 @dataclass(frozen=True)
-class Arm:
+class Variant:
     """One row of a comparison.
 
     Attributes:
@@ -47,42 +48,42 @@ class Arm:
 
     name: str
     method: str
-    variant: str | None = None
+    control: str | None = None
     set_size: int | None = 1
-    named: bool = False
-    use: str | None = None
+    factor_code: bool = False
+    set_use: str | None = None
     in_sets: bool = False
 
     @property
     def title(self) -> str:
         """As a table prints it."""
         words = method(self.method).title
-        if self.named:
+        if self.factor_code:
             words += ", factors named"
-        if self.variant:
-            words += f", {self.variant.replace('-', ' ')}"
+        if self.control:
+            words += f", {self.control.replace('-', ' ')}"
         if self.in_sets and self.set_size == 1:
             words += ", single images"
         elif self.set_size != 1:
             words += f", sets of {self.set_size}" if self.set_size else ", whole tasks"
-        if self.use:
-            words += f", {self.use}"
+        if self.set_use:
+            words += f", {self.set_use}"
         return words
 
     @property
     def core(self) -> str:
         """What `AdapterConfig.core` must be."""
-        return "constant" if self.variant == "constant" else "generated"
+        return "constant" if self.control == "constant" else "generated"
 
     @property
     def generated(self) -> bool:
         """Whether cores are generated for the images at hand: the rows that stars are for."""
-        return method(self.method).generated and self.variant is None
+        return method(self.method).generated and self.control is None
 
     @property
     def static(self) -> bool:
         """Whether one adapter (or none) serves all images: candidates for the best static row."""
-        return not method(self.method).generated or self.variant == "constant"
+        return not method(self.method).generated or self.control == "constant"
 
     @property
     def training_set_size(self) -> int:
@@ -92,44 +93,45 @@ class Arm:
     @property
     def training(self) -> tuple:
         """Arms that agree in this share one training."""
-        variant = None if self.variant in ("shuffled", "oracle") else self.variant
-        return self.method, variant, self.named, self.training_set_size
+        control = None if self.control in ("shuffled", "oracle") else self.control
+        return self.method, control, self.factor_code, self.training_set_size
 
     @property
     def assumption(self) -> str | None:
         """What a row of sets or of the oracle assumes, in words without its name."""
-        if self.variant == "oracle":
+        if self.control == "oracle":
             return "told the true factors of every image's task, a ceiling."
         if self.set_size == 1:
             return None
         images = f"{self.set_size} unlabelled images" if self.set_size else "all unlabelled images of a side"
-        how = "share one core" if method(self.method).generated else USES[self.use or "standardised"]
+        how = "share one core" if method(self.method).generated else USES[self.set_use or "standardised"]
         return f"{images} that are known to come from one task {how}, in gallery and queries alike."
 
 
-def arm(name: str) -> Arm:
+def parse_variant(name: str) -> Variant:
     """The arm of that name.
 
     Raises:
         InputError: the name is none, or the combination makes no sense.
     """
+    name = upgrade_name(name)
     parts = _NAME.fullmatch(name)
     if parts["method"] not in METHODS | RIVALS:
         raise InputError(f"Unknown method {name!r}: use {choices(name, (*DEFAULT, *CONTROLS), most=12)}.")
-    generated, variant, size = method(parts["method"]).generated, parts["variant"], parts["size"]
-    if variant in ("constant", "shuffled", "oracle") and not generated:
+    generated, control, size = method(parts["method"]).generated, parts["control"], parts["size"]
+    if control in ("constant", "shuffled", "oracle") and not generated:
         raise InputError(f"{name!r} makes no sense, {parts['method']} has no core: use metalora-cp or metalora-tr.")
-    if variant == "equal-budget" and parts["method"] != "lora":
+    if control == "equal-budget" and parts["method"] != "lora":
         raise InputError(f"{name!r} is not offered: the equal-budget row is lora-equal-budget.")
-    if variant == "equal-budget" and parts["named"]:
+    if control == "equal-budget" and parts["factors"]:
         raise InputError(f"{name!r} is not offered: LoRA of equal budget names nothing, use lora-equal-budget.")
-    if variant == "constant" and (size or parts["named"]):
+    if control == "constant" and (size or parts["factors"]):
         raise InputError(f"{name!r} makes no sense: a constant core is the same for any set and names nothing.")
-    if variant == "oracle" and not parts["named"]:
+    if control == "oracle" and not parts["factors"]:
         raise InputError(f"{name!r} makes no sense: only a code of named factors can be told, as in {_told(name)}.")
-    if parts["named"] and parts["method"] == "original":
+    if parts["factors"] and parts["method"] == "original":
         raise InputError(f"{name!r} makes no sense: the original backbone is not trained to name anything.")
-    if size == "1" and (not generated or variant == "constant"):
+    if size == "1" and (not generated or control == "constant"):
         raise InputError(f"{name!r} makes no sense: one image is no set, the row without it is {parts['method']}.")
     if parts["use"] and generated:
         raise InputError(f"{name!r} is not offered: static methods have a use of sets, as in lora@8-{parts['use']}.")
@@ -137,13 +139,13 @@ def arm(name: str) -> Arm:
         most = f"{10**MOST_DIGITS - 1:,}"
         raise InputError(f"{name!r} asks for sets of more than {most} images: use fewer, or @all for whole tasks.")
     used = {None: 1, "all": None}.get(size, size)
-    in_sets = size is not None or variant == "oracle"
-    return Arm(
+    in_sets = size is not None or control == "oracle"
+    return Variant(
         name,
         parts["method"],
-        variant,
+        control,
         int(used) if used else None,
-        bool(parts["named"]),
+        bool(parts["factors"]),
         parts["use"],
         in_sets,
     )

@@ -1,0 +1,48 @@
+"""Settings as dataclasses: to and from plain values, and the words that document their fields."""
+
+import inspect
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import asdict, fields, is_dataclass
+from typing import Any, TypeVar, get_type_hints
+
+from metalora.util.errors import InputError, choices
+from metalora.util.renamed import upgrade_settings
+
+Config = TypeVar("Config")
+
+
+def to_plain(config: Any) -> dict[str, Any]:
+    """Return the fields of a dataclass, nested ones too, as JSON gives them back: lists in place of tuples."""
+    return json.loads(json.dumps(asdict(config)))
+
+
+def from_plain(kind: type[Config], values: Mapping[str, Any]) -> Config:
+    """Build a dataclass from what `to_plain` returned, or an earlier version of it.
+
+    Fields that are missing keep their defaults.
+
+    Raises:
+        InputError: `values` is no mapping, has an unknown field, or a value that the dataclass refuses.
+    """
+    if not isinstance(values, Mapping):
+        raise InputError(f"{kind.__name__} is {values!r}: give an object with its settings.")
+    known, types, given = {field.name for field in fields(kind)}, get_type_hints(kind), {}
+    for name, value in upgrade_settings(values).items():
+        if name not in known:
+            raise InputError(f"Unknown setting {name!r} of {kind.__name__}: use {choices(name, sorted(known))}.")
+        if is_dataclass(types[name]) and not is_dataclass(value):
+            value = from_plain(types[name], value)
+        given[name] = tuple(value) if isinstance(value, list) else value
+    try:
+        return kind(**given)
+    except TypeError as error:  # a field without a default is missing, or a value is of another kind
+        raise InputError(f"These settings cannot be read ({error}): write them again.") from error
+
+
+def field_help(kind: type) -> dict[str, str]:
+    """Return the words on every field in the "Attributes:" section of a dataclass's docstring."""
+    section = re.search(r"\nAttributes:\n(.*?)(?=\n\S|\Z)", inspect.getdoc(kind) or "", re.DOTALL)
+    entries = re.findall(r"^    (\w+): (.+?)(?=^    \w+: |\Z)", section[1] if section else "", re.DOTALL | re.MULTILINE)
+    return {name: " ".join(words.split()) for name, words in entries}

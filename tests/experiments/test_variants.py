@@ -1,0 +1,102 @@
+"""Names of a comparison's rows."""
+
+import pytest
+
+from metalora.experiments.variants import CONTROLS, DEFAULT, parse_variant
+from metalora.util.errors import InputError
+
+
+def test_names_say_method_variant_and_set_size():
+    row = parse_variant("metalora-tr-shuffled@8")
+    assert (row.method, row.control, row.set_size) == ("metalora-tr", "shuffled", 8)
+    assert parse_variant("metalora-cp@all").set_size is None
+    assert parse_variant("lora-equal-budget").control == "equal-budget"
+    assert parse_variant("multi-lora") == parse_variant("multi-lora") != parse_variant("lora")
+
+
+def test_only_generated_rows_earn_stars_and_only_static_ones_are_held_against():
+    generated = [name for name in (*DEFAULT, *CONTROLS) if parse_variant(name).generated]
+    static = [name for name in (*DEFAULT, *CONTROLS) if parse_variant(name).static]
+    assert generated == ["metalora-cp", "metalora-tr", "metalora-tr@8"]
+    assert static == [
+        "original",
+        "lora",
+        "multi-lora",
+        "lora-equal-budget",
+        "metalora-cp-constant",
+        "metalora-tr-constant",
+        "lora@8",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "same"),
+    [
+        ("metalora-tr", "metalora-tr-shuffled", True),
+        ("metalora-tr@8", "metalora-tr@all", True),
+        ("lora", "lora@8", True),
+        ("metalora-tr", "metalora-tr@8", False),
+        ("metalora-tr", "metalora-tr-constant", False),
+        ("lora", "lora-equal-budget", False),
+        ("metalora-tr-factors@8", "metalora-tr-factors-oracle", True),
+        ("metalora-tr@1", "metalora-tr@all", True),
+        ("metalora-tr@1", "metalora-tr", False),
+        ("metalora-tr-factors@8", "metalora-tr@8", False),
+        ("lora", "lora@8-routed", True),
+        ("lora", "lora-factors", False),
+    ],
+)
+def test_rows_that_differ_only_in_use_share_a_training(one, other, same):
+    assert (parse_variant(one).training == parse_variant(other).training) is same
+
+
+def test_set_rows_say_what_they_assume():
+    assert "8 unlabelled images" in parse_variant("metalora-tr@8").assumption
+    assert "standardised" in parse_variant("lora@8").assumption
+    assert parse_variant("lora").assumption is None
+    assert "nearest" in parse_variant("lora@8-routed").assumption
+    assert "BatchNorm" in parse_variant("original@all-bn-adapted").assumption
+    assert "ceiling" in parse_variant("metalora-tr-factors-oracle").assumption
+
+
+def test_titles_tell_rows_apart():
+    names = [
+        "metalora-tr",
+        "metalora-tr@1",
+        "metalora-tr@8",
+        "metalora-tr@all",
+        "metalora-tr-factors@8",
+        "lora@8-routed",
+    ]
+    names += ["metalora-tr-factors-oracle", "metalora-tr-factors-shuffled@8", "lora@8", "lora-factors", "lora"]
+    assert len({parse_variant(name).title for name in names}) == len(names)
+    assert parse_variant("metalora-tr@4").title == "Meta-LoRA TR, sets of 4"
+    assert parse_variant("metalora-tr@all").title == "Meta-LoRA TR, whole tasks"
+
+
+SENSELESS = [
+    "lorra",
+    "lora-constant",
+    "multi-lora-shuffled",
+    "metalora-tr-equal-budget",
+    "metalora-tr-constant@8",
+    "lora@0",
+    "lora@1",
+    "lora-factors-oracle",
+    "metalora-tr-oracle",
+    "metalora-tr-factors-constant",
+    "original-factors",
+    "lora-factors-equal-budget",
+    "lora\n",
+    "lora\nx",
+    f"metalora-tr@{10**23}",
+    f"metalora-tr@{'9' * 5000}",
+    "metalora-tr@8-routed",
+    "lora@8-guessed",
+]
+
+
+@pytest.mark.parametrize("name", [*SENSELESS, ""])
+def test_senseless_names_are_refused_in_a_sentence(name):
+    with pytest.raises(InputError, match=r"use|offered|sense"):
+        parse_variant(name)

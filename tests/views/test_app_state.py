@@ -1,0 +1,138 @@
+"""What an app works with, and whom it belongs to."""
+
+import os
+import zipfile
+from dataclasses import replace
+
+import pytest
+import torch
+
+from metalora.adapters.config import AdapterConfig
+from metalora.runs.run_config import RunConfig
+from metalora.runs.zerogpu import InEvent
+from metalora.suites.config import SuiteConfig
+from metalora.training.config import TrainingConfig
+from metalora.util.errors import InputError
+from metalora.views.app_state import DEFAULT, RUN, AppState
+from pages.watch import _look
+
+
+@pytest.fixture(scope="module")
+def app_state(tmp_path_factory):
+    return AppState(tmp_path_factory.mktemp("laboratory"), InEvent)
+
+
+@pytest.fixture(scope="module")
+def trained(app_state):
+    """(visitor, run) of a run of three steps."""
+    visitor = app_state.ensure_visitor(None)
+    suite = SuiteConfig("digits", max_queries=20, max_train_images=10)
+    config = RunConfig(
+        "resnet20", suite, AdapterConfig("metalora-cp", rank=2), TrainingConfig(steps=3, batch_size=8, device="cpu")
+    )
+    run = app_state.workspace.prepare_run(visitor, config)
+    statuses = list(app_state.backend.start(visitor, run))
+    assert statuses[-1].state == "finished", statuses[-1].reason
+    return visitor, run
+
+
+def test_a_token_is_kept_and_anything_else_gets_a_new_one(app_state):
+    token = app_state.ensure_visitor(None)
+    assert app_state.ensure_visitor(token) == token
+    assert app_state.ensure_visitor("../x") not in ("../x", token)
+
+
+def test_a_run_of_ones_own_is_opened_like_a_bundled_adapter(app_state, trained):
+    visitor, run = trained
+    names = list(app_state.adapters(visitor))
+    assert DEFAULT in names and names[-1] == f"{RUN}{run}"
+    opened = app_state.open(visitor, f"{RUN}{run}")
+    assert opened.title == "Meta-LoRA CP on resnet20" and not opened.planes
+    opened.gallery.check_adapter(opened.model)
+    assert app_state.open(visitor, f"{RUN}{run}") is opened
+    assert app_state.open(visitor).planes
+    rows = app_state.result(visitor, run)
+    assert set(rows["tasks"]) == {"seen", "unseen"} and rows["accuracy in %"].str.match(r"\d+\.\d").all()
+    with zipfile.ZipFile(app_state.packed(visitor, run)) as archive:
+        assert {"config.json", "adapter.safetensors"} <= set(archive.namelist())
+
+
+def test_an_adapter_is_packed_once_and_again_when_it_changes(app_state, trained, monkeypatch):
+    visitor, run = trained
+    packed = app_state.packed(visitor, run)
+    before = packed.stat()
+    assert app_state.packed(visitor, run).stat().st_ino == before.st_ino  # not even replaced
+    with monkeypatch.context() as patch:
+        patch.setattr(
+            "metalora.util.files.Path.replace", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left"))
+        )
+        config = packed.with_suffix("") / "config.json"
+        os.utime(config, ns=(before.st_mtime_ns + 10**9,) * 2)
+        with pytest.raises(InputError, match="free some space"):
+            app_state.packed(visitor, run)
+    assert packed.stat().st_ino == before.st_ino and not list(packed.parent.glob(".adapter.zip*"))  # whole, the old one
+    (packed.with_suffix("") / ".config.json.half").write_text("{")
+    assert app_state.packed(visitor, run).stat().st_ino != before.st_ino
+    (packed.with_suffix("") / ".config.json.half").unlink()
+    with zipfile.ZipFile(packed) as archive:
+        assert set(archive.namelist()) == {"config.json", "adapter.safetensors"}
+
+
+def test_a_damaged_run_is_listed_as_such_beside_the_others(app_state, trained):
+    visitor, run = trained
+    damaged = app_state.workspace.prepare_run(visitor, app_state.config(visitor, run))
+    (app_state.workspace.run_folder(visitor, damaged) / "run.json").write_text("{")
+    titles = app_state.runs(visitor)
+    assert list(titles) == [damaged, run] and titles[damaged].endswith(" cannot be read")
+    assert {DEFAULT, f"{RUN}{run}"} <= app_state.adapters(visitor).keys()
+    told, *_, stop, resume, delete, download, _, _, _ = _look(app_state, visitor, damaged)
+    assert told.startswith(f"{damaged}/run.json cannot be read") and "delete the run" in told
+    assert [button["interactive"] for button in (stop, resume, delete, download)] == [False, False, True, False]
+    app_state.workspace.delete_run(visitor, damaged)
+    assert list(app_state.runs(visitor)) == [run]
+
+
+def test_nobody_else_sees_it(app_state, trained):
+    _, run = trained
+    other = app_state.ensure_visitor(None)
+    assert not app_state.runs(other) and f"{RUN}{run}" not in app_state.adapters(other)
+    for ask in (app_state.config, app_state.trained, app_state.packed, app_state.result):
+        with pytest.raises(InputError, match="no such run of yours"):
+            ask(other, run)
+    with pytest.raises(InputError, match="no such run of yours"):
+        app_state.open(other, f"{RUN}{run}")
+
+
+def test_a_run_without_an_adapter_says_so(app_state):
+    visitor = app_state.ensure_visitor(None)
+    run = app_state.workspace.prepare_run(visitor, RunConfig())
+    with pytest.raises(InputError, match="no adapter yet"):
+        app_state.open(visitor, f"{RUN}{run}")
+    with pytest.raises(InputError, match="no adapter yet"):
+        app_state.packed(visitor, run)
+
+
+def test_a_bundled_adapter_that_is_missing_says_how_it_is_made(app_state, tmp_path, monkeypatch):
+    monkeypatch.setattr("metalora.models.bundled.FOLDER", tmp_path)
+    with pytest.raises(InputError, match="python -m metalora bundle mixer_nano/lora"):
+        app_state.open(app_state.ensure_visitor(None), "mixer_nano/lora")
+    assert not app_state.adapters(app_state.ensure_visitor(None))
+
+
+def test_a_run_of_ones_own_can_be_gone_on_from(app_state, trained):
+    visitor, run = trained
+    name = f"{RUN}{run}"
+    before = app_state.config(visitor, run)
+    assert app_state.start(visitor, name) == ("resnet20", before.adapter)
+    config = replace(before, start=name)
+    app_state.check_start(visitor, config)
+    app_state.check_start(visitor, before)
+    with pytest.raises(InputError, match=r"Meta-LoRA CP on resnet20, digits was made with rank 2, not 3"):
+        app_state.check_start(visitor, replace(config, adapter=replace(config.adapter, rank=3)))
+    with pytest.raises(InputError, match="no such run of yours"):
+        app_state.check_start(app_state.ensure_visitor(None), config)
+    other = replace(config, training=replace(config.training, seed=1))  # whose own statistics would differ
+    again = app_state.workspace.prepare_run(visitor, other)
+    assert list(app_state.backend.start(visitor, again))[-1].state == "finished"
+    ours, theirs = (app_state.open(visitor, f"{RUN}{one}").model.mapping for one in (again, run))
+    assert torch.equal(ours.feature_mean, theirs.feature_mean)

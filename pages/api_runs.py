@@ -41,7 +41,7 @@ def run_endpoints(context: Context) -> None:
         rank: int,
         suite: str,
         steps: int,
-        batch: int,
+        batch_size: int,
         lr: float,
         seed: int,
         max_queries: int,
@@ -49,7 +49,7 @@ def run_endpoints(context: Context) -> None:
         visitor: str,
         request: gr.Request,
     ) -> dict[str, Any]:
-        training = TrainingConfig(steps=steps, batch_size=batch, lr=lr, seed=seed)
+        training = TrainingConfig(steps=steps, batch_size=batch_size, lr=lr, seed=seed)
         training = replace(training, validate_every=max(1, steps // VALIDATIONS))
         owner, adapter = _owner(visitor, request), AdapterConfig(method, rank=rank, seed=seed)
         if start:

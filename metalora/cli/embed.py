@@ -51,7 +51,7 @@ def embed(
 
 
 def write_embeddings(out: Path, known: Any, features: Any, codes: Any | None) -> None:
-    """Write `out` (.npz: embeddings, names, labels, tasks, sides, codes) and a CSV of the same beside it."""
+    """Write `out` (.npz: embeddings, names, labels, tasks, splits, codes) and a CSV of the same beside it."""
     import numpy as np
     import pandas as pd
 

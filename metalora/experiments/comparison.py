@@ -1,7 +1,9 @@
-"""A comparison: its settings, which amount to cells, and its results as one table."""
+"""A comparison: its settings, which amount to jobs, and its results as one table."""
 
 import json
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,7 @@ from metalora.experiments.table_writers import to_csv, to_latex, to_markdown
 from metalora.util.files import write_text
 
 RESULTS = "comparison.json"
+FORMAT_VERSION = 2
 WRITERS = {"csv": to_csv, "md": to_markdown, "tex": to_latex}
 
 
@@ -23,8 +26,9 @@ class Comparison:
 
     Attributes:
         primary: the gallery that is read first.
-        missing: cells that were not run yet; then there are no gains: the best static row is chosen among all.
-        kept_gains: gains as an earlier run wrote them; None: `gains` computes them.
+        missing: number of jobs that did not run yet; then there are no gains, since the best static row is chosen
+            among all.
+        stored: frames that were computed before, by name ("gains", "set_gains"), as `load_comparison` found them.
     """
 
     config: ComparisonConfig
@@ -35,9 +39,9 @@ class Comparison:
     primary: str
     notes: tuple[str, ...] = ()
     missing: int = 0
-    kept_gains: pd.DataFrame | None = None
+    stored: Mapping[str, pd.DataFrame | None] = field(default_factory=dict)
 
-    @property
+    @cached_property
     def summary(self) -> pd.DataFrame:
         """Means over seeds, see `summarise`."""
         if self.rows.empty:
@@ -45,18 +49,20 @@ class Comparison:
             return pd.DataFrame(columns=[*CELL, "mean", "std", "n_seeds", *budgets])
         return summarise(self.rows)
 
-    @property
+    @cached_property
     def gains(self) -> pd.DataFrame | None:
         """Generated methods against the best static row, see `compare_to_static`; None without a static row."""
-        if self.kept_gains is not None:
-            return self.kept_gains
+        if "gains" in self.stored:
+            return self.stored["gains"]
         if self.missing or self.rows.empty:
             return None
         return self._compared(self.rows)
 
-    @property
+    @cached_property
     def set_gains(self) -> pd.DataFrame | None:
-        """Generated rows of sets against the best static row that knows sets of the same size; None without either."""
+        """Generated rows of sets against the best static row that uses sets of the same size; None without either."""
+        if "set_gains" in self.stored:
+            return self.stored["set_gains"]
         if self.missing or self.rows.empty:
             return None
         found = []
@@ -108,6 +114,7 @@ class Comparison:
         if len(self.trials):
             frames["trials"] = self.trials
         return {
+            "format_version": FORMAT_VERSION,
             "config": self.config.to_dict(),
             "primary": self.primary,
             "notes": list(self.notes),

@@ -15,7 +15,7 @@ from typing import Any
 
 import pandas as pd
 
-from metalora.experiments.comparison import RESULTS, Comparison
+from metalora.experiments.comparison import FORMAT_VERSION, RESULTS, Comparison
 from metalora.experiments.config import ComparisonConfig
 from metalora.experiments.job import JobConfig
 from metalora.experiments.runner import job_file, jobs_of, read_comparison, with_lr
@@ -82,7 +82,9 @@ def of_set_size(comparison: Comparison, size: str) -> Comparison:
     rows, tasks = (f[f["method"].isin(names)] if len(f) else f for f in (comparison.rows, comparison.tasks))
     config = replace(comparison.config, methods=tuple(names), controls=False)
     # Stars are of the whole family of rows, however many of them are shown.
-    return replace(comparison, config=config, rows=rows, tasks=tasks, kept_gains=comparison.gains)
+    sets = comparison.set_gains
+    stored = {"gains": comparison.gains, "set_gains": None if sets is None else sets[sets["method"].isin(names)]}
+    return replace(comparison, config=config, rows=rows, tasks=tasks, stored=stored)
 
 
 def compare_rows(name: str = "digits-default") -> list[dict[str, Any]]:
@@ -110,17 +112,21 @@ def load_comparison(file: Path) -> Comparison:
     """
     try:
         found = json.loads(file.read_text(encoding="utf-8"))
-        frames = [
-            pd.DataFrame(list(map(upgrade_row, found.get(name, []))))
-            for name in ("seeds", "tasks", "confusion", "trials")
-        ]
-        config, primary, notes = ComparisonConfig.from_dict(found["config"]), found["primary"], found["notes"]
-        gains = pd.DataFrame(list(map(upgrade_row, found["gains"]))) if found.get("gains") else None
-        missing = int(found.get("missing", 0))
-        for frame, columns in zip(frames, _COLUMNS, strict=True):
-            if len(frame) and (lacking := columns - set(frame.columns)):
+        version = found.get("format_version", 1)
+        if version not in (1, FORMAT_VERSION):
+            raise ValueError(f"it has format version {version}, this metalora reads {FORMAT_VERSION}")
+
+        def frame(name: str) -> pd.DataFrame:
+            rows = found.get(name, [])
+            return pd.DataFrame([upgrade_row(row) for row in rows] if version == 1 else rows)
+
+        frames = [frame(name) for name in ("seeds", "tasks", "confusion", "trials")]
+        for one, columns in zip(frames, _COLUMNS, strict=True):
+            if len(one) and (lacking := columns - set(one.columns)):
                 raise ValueError(f"a row lacks {sorted(lacking)[0]}")
-        return Comparison(config, *frames, primary, tuple(notes), missing, kept_gains=gains)
+        config, primary, notes = ComparisonConfig.from_dict(found["config"]), found["primary"], found["notes"]
+        stored = {name: frame(name) for name in ("gains", "set_gains") if found.get(name)}
+        return Comparison(config, *frames, primary, tuple(notes), int(found.get("missing", 0)), stored)
     except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
         words = str(error).removesuffix(".")
         raise InputError(f"{file} is no result of a comparison ({words}): delete it and run it again.") from error
@@ -179,7 +185,7 @@ def adopt_bundled(config: ComparisonConfig, folder: Path) -> None:
 
 
 def as_jobs(comparison: Comparison) -> Iterator[tuple[JobConfig, dict[str, Any]]]:
-    """The cells that a comparison amounts to, as `run_cell` returns them."""
+    """The cells that a comparison amounts to, as `run_job` returns them."""
     frames = {name: getattr(comparison, name) for name in ("rows", "tasks", "confusion")}
     for job in jobs_of(comparison.config):
         own = {name: _of_job(frame, job) for name, frame in frames.items()}

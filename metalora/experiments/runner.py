@@ -72,7 +72,7 @@ def run_comparison(config: ComparisonConfig, folder: Path, *, n_jobs: int | None
 
     Raises:
         InputError: the folder cannot be written, a cell or a checkpoint in it is damaged or of other pictures than are
-            there now, or what a cell needs does not serve, see `run_cell`.
+            there now, or what a cell needs does not serve, see `run_job`.
     """
     check_writable(folder / JOBS)
     _check_pictures(config, folder)

@@ -1,9 +1,9 @@
-"""Is a gain over seeds real? Summaries, paired comparisons with the best static row, power.
+"""Is a gain over seeds significant? Summaries, paired comparisons with the best static row, power.
 
-Input everywhere is a tidy frame of one suite, a row per result: method, backbone, suite, split
+Input everywhere is a tidy frame of one suite, a row per result: method, backbone, suite, task_split
 ("seen", "unseen"), gallery ("pooled", "within"), k, seed, accuracy (0 to 1), validation (validation
 k-NN accuracy, repeated on all rows of a method, backbone and seed), generated (a generated method, no
-control), static (may be the row that generated methods are held against). More columns are carried along.
+control), static (may be the row that generated methods are compared with). More columns are carried along.
 """
 
 import numpy as np
@@ -144,19 +144,20 @@ def compare_to_static(
     ]
     frame = pd.DataFrame(found, columns=[*names, "std", "note"])
     frame.insert(len(names), "p_holm", holm(frame["p"].to_numpy(float)))
-    random_core_init = zip(frame.pop("std"), frame["n_seeds"], strict=True)
-    frame.insert(len(names) + 1, "detectable", [_starrable(std, n, len(frame)) for std, n in random_core_init])
+    spreads = zip(frame.pop("std"), frame["n_seeds"], strict=True)
+    frame.insert(len(names) + 1, "detectable", [_starrable(std, n, len(frame)) for std, n in spreads])
     frame.insert(len(names) + 2, "star", [_star(row) for row in frame.itertuples()])
     return frame
 
 
 def holm(p: np.ndarray) -> np.ndarray:
     """Holm-corrected p values, same shape (m,). An undefined p stays NaN but counts in the family, as a 1 would."""
-    if len(p) == 0:
-        return p
-    from statsmodels.stats.multitest import multipletests  # slow to import: the app's first page needs no statistics
-
-    return np.where(np.isnan(p), np.nan, multipletests(np.nan_to_num(p, nan=1.0), method="holm")[1])
+    known = np.nan_to_num(p, nan=1.0)
+    order = known.argsort(kind="stable")
+    stepped = np.maximum.accumulate(known[order] * np.arange(len(p), 0, -1)).clip(max=1.0)
+    corrected = np.empty_like(known)
+    corrected[order] = stepped
+    return np.where(np.isnan(p), np.nan, corrected)
 
 
 def bootstrap_interval(gains: np.ndarray, *, level: float = 0.95, seed: int = 0) -> tuple[float, float]:
@@ -195,18 +196,29 @@ def two_way_interval(gains: np.ndarray, *, level: float = 0.95, seed: int = 0) -
 def smallest_detectable_gain(std_of_differences: float, n_seeds: int, alpha: float = 0.05, power: float = 0.8) -> float:
     """The mean gain that a two-sided paired t-test over `n_seeds` finds with probability `power`.
 
-    In the unit of `std_of_differences` (ddof 1, over seeds); NaN for fewer than two seeds, an unknown
-    deviation, or where no effect size is found. For a family of m tests give alpha / m: Holm's first step.
+    In the unit of `std_of_differences` (ddof 1, over seeds); NaN for fewer than two seeds or an unknown
+    deviation. For a family of m tests give alpha / m: Holm's first step.
     """
     if n_seeds < 2 or np.isnan(std_of_differences):
         return float("nan")
-    from statsmodels.stats.power import TTestPower
+    largest = 1.0
+    while _power(largest, n_seeds, alpha) < power:
+        largest *= 2
+    return scipy.optimize.brentq(lambda d: _power(d, n_seeds, alpha) - power, 0.0, largest) * std_of_differences
 
-    test, settings = TTestPower(), {"nobs": n_seeds, "alpha": alpha, "alternative": "two-sided"}
-    effect = float(test.solve_power(power=power, **settings))
-    # For two or three seeds and a small alpha the solver may return its last guess: ask whether it holds.
-    found = abs(test.power(effect, **settings) - power) < 1e-3
-    return effect * std_of_differences if found else float("nan")
+
+def _power(effect: float, n: int, alpha: float) -> float:
+    """Power of a two-sided one-sample t-test of n values whose mean is `effect` standard deviations from 0.
+
+    Integrated over the estimated deviation: scipy's noncentral t is NaN for few values and a small alpha.
+    """
+    critical, chi, normal = scipy.stats.t.isf(alpha / 2, n - 1), scipy.stats.chi(n - 1), scipy.stats.norm
+
+    def tails(deviation: float) -> float:
+        bound, mean = critical * deviation / np.sqrt(n - 1), effect * np.sqrt(n)
+        return chi.pdf(deviation) * (normal.sf(bound - mean) + normal.cdf(-bound - mean))
+
+    return scipy.integrate.quad(tails, 0.0, chi.isf(1e-15), epsabs=1e-11, limit=200)[0]
 
 
 def _measure(gains: np.ndarray, by_task: np.ndarray | None, task_split: str, seed: int) -> dict[str, object]:

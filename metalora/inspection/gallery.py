@@ -31,11 +31,11 @@ FORMAT_VERSION = 2
 
 @dataclass(frozen=True, eq=False)
 class Gallery:
-    """G images of one side of a suite, and their embeddings. Made by `build_gallery` and `load_gallery`.
+    """G images of one split of a suite, and their embeddings. Made by `build_gallery` and `load_gallery`.
 
     Attributes:
         suite: where the images come from.
-        side: name of the suite's side.
+        split: name of the suite's split.
         rows: which of its images, int64 (G).
         original: embeddings by the backbone as it is, (G, D).
         adapted: embeddings with the adapter, (G, D).
@@ -155,21 +155,21 @@ def build_gallery(
     seed: int = 0,
     embed_config: EmbedConfig | None = None,
 ) -> Gallery:
-    """Embed a side of `suite` twice: by the original backbone and with the adapter of `model`.
+    """Embed a split of `suite` twice: by the original backbone and with the adapter of `model`.
 
     Args:
-        limit: the most images, as even over classes and tasks as can be; None: all of the side.
+        limit: the most images, as even over classes and tasks as can be; None: all of the split.
         seed: decides which images those are.
         protocol: how the adapter is used: as it was trained, so a model that was trained on sets needs
             their size here (`RunConfig.protocol`). None: every image by itself.
 
     Raises:
-        InputError: the suite has no such side, or a limit below 1.
+        InputError: the suite has no such split, or a limit below 1.
     """
     embed_config = embed_config or EmbedConfig()
     splits = [name for name in suite.splits if name != "train"]
     if split not in splits:
-        raise InputError(f"Suite {suite.name} has no side {split!r} for a gallery: use {', '.join(splits)}.")
+        raise InputError(f"Suite {suite.name} has no split {split!r} for a gallery: use {', '.join(splits)}.")
     if limit is not None and limit < 1:
         raise InputError(f"limit is {limit}: use 1 or more.")
     examples = suite.splits[split]
@@ -178,7 +178,7 @@ def build_gallery(
     pictures = _pictures(suite, split, examples[rows])
     adapted = embed_pictures(model, pictures, embed_config)
     with model.disabled():
-        alone = replace(embed_config, set_size=1, shuffled=False, use=None)
+        alone = replace(embed_config, set_size=1, shuffled=False, set_use=None)
         original = embed_pictures(model, pictures, alone)
     codes = code_pictures(model, pictures, embed_config)
     return Gallery(suite, split, rows, original, adapted, codes, adapter_hash(model))
@@ -200,7 +200,8 @@ def load_gallery(path: Path, suite: Suite | None = None) -> Gallery:
     try:
         settings = {**upgrade_settings(header["suite"]), "hold_out": tuple(header["suite"]["hold_out"])}
         config, seed, adapter, content = SuiteConfig(**settings), header["seed"], header["adapter"], header["content"]
-        split, rows, original, adapted = header["split"], *(tensors[name] for name in ("rows", *SPACES))
+        split = header["split" if version == FORMAT_VERSION else "side"]
+        rows, original, adapted = (tensors[name] for name in ("rows", *SPACES))
     except (KeyError, TypeError) as error:
         raise InputError(f"{path} is no whole gallery ({error}): build it anew.") from error
     gallery = Gallery(suite or config.load(seed), split, rows, original, adapted, tensors.get("codes"), adapter)

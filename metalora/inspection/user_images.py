@@ -25,7 +25,7 @@ class Pictures:
     """Examples side by side with what is known of them.
 
     Attributes:
-        sides: name of a side → its examples; pictures that a person gave are one side, "".
+        splits: name of a split → its examples; images that a person gave are one split, "".
         known: a row per example, in the sides' order: "name", "label", "task", "split" ("" where unknown).
         skipped: (name, reason) of files that could not be used.
     """
@@ -102,7 +102,7 @@ def from_suite(suite: Suite) -> Pictures:
 
 
 def embed_pictures(model: AdaptedModel, pictures: Pictures, embed_config: EmbedConfig) -> Tensor:
-    """Embeddings (N, D) in the order of `pictures.known`; sets keep to one task and side."""
+    """Embeddings (N, D) in the order of `pictures.known`; sets keep to one task and split."""
     if embed_config.set_size != 1:
         model.codes(next(iter(pictures.splits.values()))[:1].images().to(next(model.parameters()).device))
     return torch.cat([embed(model, split, embed_config) for split in pictures.splits.values()])

@@ -99,7 +99,7 @@ def _arm(row: dict, ink: str) -> go.Scatter:
 def _pareto(rows: pd.DataFrame, ink: str) -> go.Scatter:
     """The step line over rows that no other beats with as many parameters or fewer."""
     ordered = rows.sort_values(["parameters", "percent"], ascending=[True, False])
-    front = ordered[ordered["percent"] > ordered["percent"].cummax().transform(fill_value=-math.inf)]
+    front = ordered[ordered["percent"] > ordered["percent"].cummax().shift(fill_value=-math.inf)]
     return go.Scatter(
         x=front["parameters"],
         y=front["percent"],

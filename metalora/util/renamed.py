@@ -32,9 +32,10 @@ def upgrade_settings(values: Any) -> Any:
 
 
 def upgrade_row(row: Mapping[str, Any]) -> dict[str, Any]:
-    """Rename old columns, and the row's own name, in a row of results."""
+    """Rename old columns, and the names of rows, in a row of results."""
     row = {COLUMNS.get(key, key): value for key, value in row.items()}
-    return {**row, "method": upgrade_name(row["method"])} if isinstance(row.get("method"), str) else row
+    names = {key: upgrade_name(row[key]) for key in ("method", "against") if isinstance(row.get(key), str)}
+    return row | names
 
 
 def upgrade_name(name: str) -> str:

@@ -49,7 +49,7 @@ def test_an_interrupted_comparison_says_what_it_keeps(tmp_path, monkeypatch):
 @pytest.mark.parametrize("place", ["file/out", "file/a/out", "/proc/none"])
 @pytest.mark.parametrize("option", ["--out", "--json"])
 def test_where_nothing_can_be_written_is_told_before_the_first_training(option, place, tmp_path, monkeypatch):
-    monkeypatch.setattr("metalora.experiments.runner.run_cell", lambda *_: 1 / 0)
+    monkeypatch.setattr("metalora.experiments.runner.run_job", lambda *_: 1 / 0)
     (tmp_path / "file").write_text("")
     out = [] if option == "--out" else ["--out", tmp_path / "c"]
     place = tmp_path / place if option == "--out" else tmp_path / place / "c.json"

@@ -13,7 +13,7 @@ def test_embed_writes_npz_and_csv_and_counts_what_it_cannot_read(tmp_path, train
     assert found["embeddings"].shape == (3, 64) and found["codes"].shape == (3, 16)
     assert found["labels"].tolist() == ["cat", "cat", "dog"]
     head, *rows = (tmp_path / "e.csv").read_text().splitlines()
-    assert head.startswith("name,label,task,side,e0,") and len(rows) == 3
+    assert head.startswith("name,label,task,split,e0,") and len(rows) == 3
     assert json.loads((tmp_path / "e.json").read_text())["count"] == 3
 
 
@@ -32,4 +32,4 @@ def test_embed_a_suite_with_a_backbone(tmp_path):
     )
     found = arrays(tmp_path / "s.npz")
     assert "codes" not in found and len(set(found["tasks"])) > 3
-    assert {"seen query", "unseen gallery"} <= set(found["sides"]) and "train" not in found["sides"]
+    assert {"seen query", "unseen gallery"} <= set(found["splits"]) and "train" not in found["splits"]

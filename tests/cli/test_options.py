@@ -38,7 +38,7 @@ def test_options_carry_the_names_of_settings_and_show_their_defaults():
         options.PROTOCOL: EmbedConfig(),
         options.RUN: RunConfig(),
     }
-    groups = (options.ADAPTER_OPTIONS, options.TRAINING_OPTIONS, options.SUITE_OPTIONS, cli.comparing.OPTIONS)
+    groups = (options.ADAPTER_OPTIONS, options.TRAINING_OPTIONS, options.SUITE_OPTIONS, cli.compare.OPTIONS)
     for name, option in (pair for group in groups for pair in group.items() if pair[1].home):
         field = {"method": "methods"}.get(name, name) if option.home == options.COMPARISON else name
         actual = getattr(homes[option.home], option.field or field)

@@ -54,7 +54,7 @@ def test_a_signal_that_comes_with_the_word_to_stop_does_not_disturb_the_saving(t
         save(model, path)
 
     monkeypatch.setattr(metalora.AdaptedModel, "save", late)
-    monkeypatch.setattr(metalora.runs.run.Run, "stop_asked", True)
+    monkeypatch.setattr(metalora.runs.run.Run, "stop_requested", True)
     said = run("train", tmp_path / "run", *QUICK, "--targets", "layer1.0", code=1).stderr.splitlines()[-1]
     assert said.startswith("Stopped after step 1 of 2; it is saved")
     assert metalora.load(tmp_path / "run/adapter").config.targets == ("layer1.0",)

@@ -125,7 +125,7 @@ def test_cells_come_back_from_results(written):
     assert list(jobs) == [job.key for job in jobs_of(QUICK)]
     for job in jobs_of(QUICK):
         kept, back = json.loads(job_file(folder, job).read_text()), jobs[job.key]
-        assert back["cell"] == kept["cell"]
+        assert back["job"] == kept["job"]
         for name in ("rows", "tasks"):
             assert [row["accuracy"] for row in back[name]] == pytest.approx([row["accuracy"] for row in kept[name]])
 

@@ -120,7 +120,7 @@ def test_cells_under_way_say_how_far_they_are_and_leave_only_their_result(tmp_pa
         seen.extend(under_way(tmp_path))
         return {"rows": []}
 
-    monkeypatch.setattr("metalora.experiments.runner.run_cell", tell_and_end)
+    monkeypatch.setattr("metalora.experiments.runner.run_job", tell_and_end)
     stale = tmp_path / JOBS / f"{jobs_of(QUICK)[0].key}.steps"
     write_text(stale, "of a process that was killed")
     assert [event.ran for event in run_comparison(QUICK, tmp_path, n_jobs=1)] == [0.75] * 3
@@ -134,7 +134,7 @@ def test_a_folder_that_is_lost_meanwhile_is_told(tmp_path, monkeypatch):
         (tmp_path / JOBS).write_text("in the way")
         tell(Progress(1, 4, {}, {}, 1.0, 1.0))
 
-    monkeypatch.setattr("metalora.experiments.runner.run_cell", lose)
+    monkeypatch.setattr("metalora.experiments.runner.run_job", lose)
     with pytest.raises(InputError, match="Cannot write"):
         list(run_comparison(QUICK, tmp_path, n_jobs=1))
 
@@ -145,7 +145,7 @@ def test_what_cells_warn_of_is_passed_on_once_and_layers_that_are_left_out_are_n
         warnings.warn("Not adapted.", LayersLeftOut, stacklevel=1)
         return {"rows": []}
 
-    monkeypatch.setattr("metalora.experiments.runner.run_cell", warn)
+    monkeypatch.setattr("metalora.experiments.runner.run_job", warn)
     with pytest.warns(UserWarning) as told:
         assert len(list(run_comparison(QUICK, tmp_path, n_jobs=1))) == 3
     assert [str(warning.message) for warning in told] == ["It is not compiled."]

@@ -45,5 +45,5 @@ def test_what_two_tabs_read_change_and_write_they_change_in_turns(tmp_path):
             if isinstance(part, gr.State):
                 changes.setdefault(part, {}).setdefault(event.name, set()).add((event.concurrency_id, event.queue))
     shared = [by_name for by_name in changes.values() if len(by_name) > 1]
-    assert [set(by_name) for by_name in shared] == [{"describe", "take"}]
+    assert [set(by_name) for by_name in shared] == [{"describe", "update_settings"}]
     assert all(turn == {("settings", True)} for turn in shared[0].values())

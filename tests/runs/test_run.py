@@ -130,7 +130,7 @@ def test_a_folder_with_something_else_is_refused_and_left_alone(tmp_path):
 
 
 def test_a_run_of_other_settings_is_refused_and_named(finished):
-    with pytest.raises(InputError, match=r"other settings \(training.rate 0.003, now 0.01\)"):
+    with pytest.raises(InputError, match=r"other settings \(training.lr 0.003, now 0.01\)"):
         create_run(finished, replace(CONFIG, training=replace(CONFIG.training, lr=0.01)))
 
 

@@ -27,7 +27,7 @@ def test_a_run_without_steps(tmp_path):
 def test_columns_and_values(tmp_path):
     list(logged(iter([progress(1), progress(2, validation=0.5)]), tmp_path))
     frame = read_events(tmp_path)
-    assert frame.step.tolist() == [1, 2] and frame.rate_adapters.tolist() == [0.01, 0.01]
+    assert frame.step.tolist() == [1, 2] and frame.lr_adapters.tolist() == [0.01, 0.01]
     assert math.isnan(frame.validation[0]) and frame.validation[1] == 0.5
     assert (frame.loss[1], frame.images_per_second[1], frame.seconds_left[1]) == (1.5, 120.0, 8.0)
     assert last_event(tmp_path) == asdict(progress(2, validation=0.5))

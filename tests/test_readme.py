@@ -78,8 +78,8 @@ def test_gains_of_the_overview_are_those_in_assets(part, line):
     gains = comparison.gains
     here = gains[(gains["k"] == comparison.config.ks[0]) & (gains["gallery"] == comparison.primary)]
     found = here.set_index(["method", "task_split"])
-    method = {"named": "metalora-tr-factors", "free": "metalora-tr"}[codes]
-    endings = ("@1" if codes == "named" else "", "@8", "@all")
+    method = {"factor": "metalora-tr-factors", "latent": "metalora-tr"}[codes]
+    endings = ("@1" if codes == "factor" else "", "@8", "@all")
     assert set(cells) != {"–"}
     for ending, cell in zip(endings, cells, strict=True):
         if cell != "–":

@@ -118,7 +118,7 @@ def load_comparison(file: Path) -> Comparison:
 
         def frame(name: str) -> pd.DataFrame:
             rows = found.get(name, [])
-            return pd.DataFrame([upgrade_row(row) for row in rows] if version == 1 else rows)
+            return pd.DataFrame([upgrade_row(row) for row in rows] if version == 1 else list(rows))
 
         frames = [frame(name) for name in ("seeds", "tasks", "confusion", "trials")]
         for one, columns in zip(frames, _COLUMNS, strict=True):

@@ -59,7 +59,7 @@ def load_suite(
             the factors that tasks are made of, and all pairs of them, stay evenly among the seen, where that can be.
         development: see `develop`; for choices, so that nothing of the test is seen when they are made.
         max_queries: the most images of each query side and of validation.
-        train_pictures: the most training pictures of each class (in a folder of tasks, of each task); None: all.
+        max_train_images: the most training pictures of each class (in a folder of tasks, of each task); None: all.
         download: fetch CIFAR-10 into `data` when it is not there.
         progress: called with the number of pictures read so far, and in all where that is known.
 

@@ -45,7 +45,7 @@ def check_counts(image_size: int | None, max_queries: int, max_train_images: int
     """
     check_int("max_queries", max_queries)
     if max_train_images is not None:
-        check_int("train_pictures", max_train_images)
+        check_int("max_train_images", max_train_images)
     if image_size is not None:
         check_int("image_size", image_size, *IMAGE_SIZES)
 

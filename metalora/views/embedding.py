@@ -210,7 +210,7 @@ def neighbourhood(opened: OpenAdapter, made: Chart, side: int, row: int) -> tupl
     """
     found = nearest(opened, made.projection, row)
     rows = found["index"].tolist()
-    images = opened.gallery.suite.splits[opened.gallery.side][opened.gallery.rows[rows]].images()
+    images = opened.gallery.suite.splits[opened.gallery.split][opened.gallery.rows[rows]].images()
     known = made.frames[side].iloc[rows]
     tiles = []
     for place, (image, name, label, task) in enumerate(

@@ -114,7 +114,7 @@ def test_rows_without_their_rate_are_refused(written, tmp_path):
     for row in whole["seeds"]:
         del row["lr"]
     (tmp_path / "x.json").write_text(json.dumps(whole))
-    with pytest.raises(InputError, match="a row lacks rate"):
+    with pytest.raises(InputError, match="a row lacks lr"):
         load_comparison(tmp_path / "x.json")
 
 

@@ -125,7 +125,7 @@ def test_other_pictures_or_a_damaged_file_are_refused(tmp_path, suite, gallery):
         ({"split": "attic"}, "other pictures"),
         ({"suite": {"name": "digits"}}, "no whole gallery"),
         ({"suite": []}, "no whole gallery"),
-        ({"format_version": 2}, "version 2"),
+        ({"format_version": 3}, "version 3"),
     ):
         write_tensors(file, tensors, {**header, **changed})
         with pytest.raises(InputError, match=message):

@@ -150,7 +150,7 @@ A = "adapters.conv.A"
         (lambda f: (f / CONFIG).write_bytes(b"\xff\xfe"), "config.json cannot be read"),
         (lambda f: (f / CONFIG).write_text("[]"), "has format version None"),
         (lambda f: (f / WEIGHTS).write_bytes((f / WEIGHTS).read_bytes()[:-9]), "not a whole safetensors file"),
-        (edit(lambda c: c.update(format_version=99)), "has format version 99, this metalora reads 1"),
+        (edit(lambda c: c.update(format_version=99)), "has format version 99, this metalora reads 2"),
         (edit(lambda c: c.pop("tensors")), "lacks tensors: save the adapter again"),
         (edit(lambda c: c["adapter"].update(wheels=4)), "Unknown setting 'wheels'"),
         (edit(lambda c: c["adapter"].update(rank=1)), r"'adapters.conv.A' is float32 .* where .* is needed"),

@@ -80,7 +80,7 @@ def test_the_command_says_what_is_not_at_its_default():
     command = as_compare_command(config)
     assert command.split(" --")[1:] == [
         *("method original", "method metalora-tr@8", "controls", "backbone resnet20", "seeds 2", "k 1", "k 3"),
-        *("max-queries 60", "steps 2", "rate 0.001"),
+        *("max-queries 60", "steps 2", "lr 0.001"),
     ]
 
 

@@ -144,7 +144,7 @@ def test_the_original_has_nothing_to_train(digits):
     [
         ({"steps": 0}, "steps is 0: use a whole number of 1 or more"),
         ({"steps": 1.5}, r"steps is 1\.5"),
-        ({"batch_size": None}, "batch is empty"),
+        ({"batch_size": None}, "batch_size is empty"),
         ({"set_size": 0}, "set_size is 0"),
         ({"validate_every": -1}, "validate_every is -1: use a whole number of 0 or more"),
         ({"seed": -1}, "seed is -1"),

@@ -100,9 +100,7 @@ def test_the_oracle_gets_the_cores_of_the_true_factors(digits):
     model = small()
     list(fit(model, digits, QUICK))
     split = digits.splits["seen query"]
-    found = embed(
-        model, split, EmbedConfig(teacher_forcing_ratio=True, device="cpu"), factor_indices=digits.factor_indices
-    )
+    found = embed(model, split, EmbedConfig(oracle=True, device="cpu"), factor_indices=digits.factor_indices)
     with torch.no_grad():
         wanted = model(
             split.images(), cores=model.cores(model.mapping.factor_codes(digits.factor_indices[split.tasks]))

@@ -1,21 +1,24 @@
 """MetaLoRA: low-rank adapters whose core is generated for each image (arXiv 2504.00460)."""
 
+import warnings
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from metalora.util.errors import InputError
+from metalora.util.renamed import UNTIL, find_old_modules
 from metalora.version import __version__
 
 if TYPE_CHECKING:
     from metalora.adapters.config import AdapterConfig
     from metalora.adapters.cores import Cores
     from metalora.adapters.methods import METHODS
-    from metalora.evaluation.embedding import EmbedConfig, embed
+    from metalora.evaluation.config import EmbedConfig
+    from metalora.evaluation.embedding import embed
     from metalora.models.adapt import adapt
     from metalora.models.adapted_model import AdaptedModel
     from metalora.models.backbones import Backbone, load_backbone
     from metalora.models.loading import load
-    from metalora.suites import load_suite
+    from metalora.suites.load import load_suite
     from metalora.training.config import TrainingConfig
     from metalora.training.fit import fit
 
@@ -37,26 +40,32 @@ __all__ = [
     "load_suite",
 ]
 
-# Imported at first use, since they bring torch and timm along, which `python -m metalora --help` does not need.
-_HOMES = {
-    "models.adapt": ("adapt",),
-    "models.backbones": ("Backbone", "load_backbone"),
+# Imported at first use, since most of them import torch and timm, which `metalora --help` does not need.
+_MODULES = {
     "adapters.config": ("AdapterConfig",),
     "adapters.cores": ("Cores",),
-    "evaluation.embedding": ("EmbedConfig", "embed"),
     "adapters.methods": ("METHODS",),
+    "evaluation.config": ("EmbedConfig",),
+    "evaluation.embedding": ("embed",),
+    "models.adapt": ("adapt",),
     "models.adapted_model": ("AdaptedModel",),
+    "models.backbones": ("Backbone", "load_backbone"),
     "models.loading": ("load",),
     "suites.load": ("load_suite",),
     "training.config": ("TrainingConfig",),
     "training.fit": ("fit",),
 }
 
+find_old_modules()
+
 
 def __getattr__(name: str) -> Any:
-    for home, names in _HOMES.items():
+    if name == "Protocol":
+        warnings.warn(f"metalora.Protocol is called EmbedConfig now; {UNTIL}", DeprecationWarning, stacklevel=2)
+        name = "EmbedConfig"
+    for module, names in _MODULES.items():
         if name in names:
-            return getattr(import_module(f"{__name__}.{home}"), name)
+            return getattr(import_module(f"{__name__}.{module}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

@@ -1,46 +1,155 @@
-"""Endpoints for programs: what the Inspect tab shows, as data. Errors are the sentences that the page shows."""
+"""Endpoints for programs: inspect and embed images, start and follow runs, read measured results.
 
+Nothing of them is seen on the page, and their errors are the page's messages. Whose run it is, is checked at every
+call.
+"""
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from typing import Any
 
 import gradio as gr
 
-from metalora.views.api import embedded, inspected
-from metalora.views.app_state import DEFAULT
-from metalora.views.inspect import MOST
-from pages.context import COMPUTE, Context
-from pages.words import show_errors
+from metalora.adapters.config import AdapterConfig
+from metalora.experiments.results import compare_rows
+from metalora.runs.presets import VALIDATIONS
+from metalora.runs.run_config import RunConfig
+from metalora.runs.run_log import read_events
+from metalora.suites.config import SuiteConfig
+from metalora.training.config import TrainingConfig
+from metalora.views.api import embed_files, inspect_files
+from metalora.views.app_state import DEFAULT, AppState
 
-INSPECT = (
-    f"The adapters that up to {MOST} pictures get: for every picture its core and the strength ‖ΔW‖ / ‖W‖ by layer, "
-    "its nearest gallery pictures, and the cosine similarity between the cores. A file that cannot be read is an error "
-    "that names it."
-)
-EMBED = f"Embeddings of up to {MOST} pictures, each with its own adapter: {{adapter, names, embeddings}}."
+from .components import show_errors
+from .context import COMPUTE, Context
+
+
+@dataclass(frozen=True)
+class Endpoints:
+    """The functions behind the endpoints; each is named like its endpoint, and its docstring is the description."""
+
+    app_state: AppState
+    inspect_files: Callable[..., dict[str, Any]]
+    embed_files: Callable[..., dict[str, Any]]
+
+    def inspect_images(self, files: list[str], adapter: str, visitor: str) -> dict[str, Any]:
+        """Return the adapters that images get.
+
+        That is for every image its core and the strength ‖ΔW‖ / ‖W‖ by layer, its nearest gallery images, and the
+        cosine similarity between the cores. A file that cannot be read is an error that names it.
+        """
+        return self.inspect_files(visitor, adapter, files)
+
+    def embed(self, files: list[str], adapter: str, visitor: str) -> dict[str, Any]:
+        """Return {adapter, names, embeddings} of images, each with its own adapter."""
+        return self.embed_files(visitor, adapter, files)
+
+    def start_run(
+        self,
+        method: str,
+        backbone: str,
+        rank: int,
+        suite: str,
+        steps: int,
+        batch_size: int,
+        lr: float,
+        seed: int,
+        max_queries: int,
+        start: str,
+        visitor: str,
+        request: gr.Request,
+    ) -> dict[str, Any]:
+        """Train an adapter; return {run, visitor, status} at once, on ZeroGPU at the end of the run.
+
+        Keep the visitor's id to ask for the run from another session; within one session it can be left out.
+        """
+        training = TrainingConfig(steps=steps, batch_size=batch_size, lr=lr, seed=seed)
+        training = replace(training, validate_every=max(1, steps // VALIDATIONS))
+        owner, adapter = _owner(visitor, request), AdapterConfig(method, rank=rank, seed=seed)
+        if start:
+            backbone, adapter = self.app_state.start_settings(owner, start)
+        suite_config = SuiteConfig(suite, max_queries=max_queries)
+        config = RunConfig(backbone, suite_config, replace(adapter, seed=seed), training, start=start or None)
+        run = self.app_state.workspace.prepare_run(owner, config)
+        *_, status = self.app_state.backend.start(owner, run)
+        return {"run": run, "visitor": owner, "status": status.to_dict()}
+
+    def run_status(self, run: str, visitor: str, request: gr.Request) -> dict[str, Any]:
+        """Return how a run of yours is doing: its state, steps, time left, reason, metrics and validations."""
+        owner = _owner(visitor, request)
+        status = self.app_state.backend.status(owner, run).to_dict()
+        events = read_events(self.app_state.workspace.run_folder(owner, run))
+        return {**status, "validations": events[["step", "validation"]].dropna().to_dict("records")}
+
+    def stop_run(self, run: str, visitor: str, request: gr.Request) -> dict[str, Any]:
+        """Stop a run of yours after the current step; what is trained is kept."""
+        return self.app_state.backend.stop(_owner(visitor, request), run).to_dict()
+
+    def compare(self, name: str) -> list[dict[str, Any]]:
+        """Return the rows of a bundled comparison, each with its accuracy, standard deviation and budgets."""
+        return compare_rows(name)
 
 
 def endpoints(context: Context) -> None:
-    """Register `/inspect_images` and `/embed`; nothing of them is seen on the page."""
-    inspect_view, encode = context.app_state.wrap_for_gpu(inspected), context.app_state.wrap_for_gpu(embedded)
-
-    @show_errors
-    def inspect_images(files: list[str], adapter: str = DEFAULT, visitor: str = "") -> dict[str, Any]:
-        return inspect_view(visitor, adapter, files)
-
-    @show_errors
-    def embed(files: list[str], adapter: str = DEFAULT, visitor: str = "") -> dict[str, Any]:
-        return encode(visitor, adapter, files)
-
-    for function, description in ((inspect_images, INSPECT), (embed, EMBED)):
-        inputs = [
-            gr.File(file_count="multiple", label="Pictures", visible=False),
-            gr.Textbox(DEFAULT, label="Adapter: BACKBONE/METHOD of a bundled one, or run:ID of yours", visible=False),
-            gr.Textbox("", label="Your visitor's id; bundled adapters need none", visible=False),
-        ]
+    """Register all endpoints."""
+    app_state = context.app_state
+    answers = Endpoints(app_state, app_state.wrap_for_gpu(inspect_files), app_state.wrap_for_gpu(embed_files))
+    fields = {
+        "inspect_images": _image_fields,
+        "embed": _image_fields,
+        "start_run": _start_fields,
+        "run_status": _run_fields,
+        "stop_run": _run_fields,
+        "compare": lambda: [_text("digits-default", "Name of the results")],
+    }
+    for name, inputs in fields.items():
         gr.Button(visible=False).click(
-            function,
-            inputs,
+            show_errors(getattr(answers, name)),
+            inputs(),
             gr.JSON(label="Result", visible=False),
-            api_name=function.__name__,
-            api_description=description,
-            **COMPUTE,
+            api_name=name,
+            **(COMPUTE if inputs is _image_fields else {"concurrency_limit": None}),
         )
+
+
+def _image_fields() -> list[Any]:
+    return [
+        gr.File(file_count="multiple", label="Images", visible=False),
+        _text(DEFAULT, "Adapter: BACKBONE/METHOD of a bundled one, or run:ID of yours"),
+        _text("", "Your visitor's id; bundled adapters need none"),
+    ]
+
+
+def _start_fields() -> list[Any]:
+    default = RunConfig()
+    return [
+        _text(default.adapter.method, "Method"),
+        _text(default.backbone, "Backbone, bundled or of timm"),
+        _number(default.adapter.rank, "Rank R"),
+        _text(default.suite.name, "Suite: digits, cifar10, or upload:ID"),
+        _number(default.training.steps, "Steps"),
+        _number(default.training.batch_size, "Images in a step"),
+        _number(default.training.lr, "Learning rate", precision=None),
+        _number(default.training.seed, "Random seed"),
+        _number(500, "Max queries: at most so many images in each query split"),
+        _text("", "Adapter to start from, as in inspect_images; its method, rank and backbone are taken over"),
+        _text("", "Your visitor's id; left out: this session's"),
+    ]
+
+
+def _run_fields() -> list[Any]:
+    return [_text("", "Id of the run"), _text("", "Your visitor's id, from start_run; left out: this session's")]
+
+
+def _text(value: str, label: str) -> gr.Textbox:
+    return gr.Textbox(value, label=label, visible=False)
+
+
+def _number(value: float, label: str, precision: int | None = 0) -> gr.Number:
+    return gr.Number(value, label=label, precision=precision, visible=False)
+
+
+def _owner(visitor: str, request: gr.Request) -> str:
+    """Return the visitor's token: the given one, or one that only the caller's session leads to."""
+    return visitor or hashlib.sha256(f"session {request.session_hash}".encode()).hexdigest()[:32]

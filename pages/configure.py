@@ -1,6 +1,7 @@
 """Configure: which layers get an update, of which format and rank, and what that costs."""
 
-from dataclasses import replace
+import html
+from dataclasses import dataclass, replace
 from typing import Any
 
 import gradio as gr
@@ -16,122 +17,131 @@ from metalora.runs.visitor_limits import check_limits
 from metalora.runs.workspace import RUN
 from metalora.util.errors import InputError
 from metalora.views.configure import KINDS, AdapterSummary, kind_of, only_kind, summarise_adapter
-from pages.context import PRIVATE, QUIET, SETTING, Context
-from pages.words import Message, remember, show_errors
+
+from .components import Message, remember, show_errors
+from .context import PRIVATE, QUIET, SETTING, Context
 
 ALL, EXPRESSION = "all layers", "by expression"
 ZERO = ("nothing: a new adapter", "")
 OF_ADAPTER = ("method", "rank", "extractor", "hidden", "code", "alpha", "branches", "dropout")
 OWN_START = "adapter"  # what a command line calls the unpacked download of a run
+LANGUAGES = {"Command line": "shell", "Python": "python", "JSON": "json"}
 
 
 def build(context: Context) -> None:
     """Lay out the tab and wire its events."""
     with gr.Row():
         with gr.Column(scale=2, min_width=320):
-            fields = _fields()
+            form = ConfigureForm(context, _fields())
         # What the first screen shows is part of the page: nobody waits for an answer to see it.
-        first = _run_config({}, {name: field.value for name, field in fields.items()})
-        planned = summarise_adapter(first.backbone, first.adapter)
+        config = form.run_config({}, {name: field.value for name, field in form.fields.items()})
         with gr.Column(scale=3, min_width=320):
-            error, headline = Message(kind="error"), Message(planned.headline, kind="status")
-            note, drawn = Message(" ".join(planned.notes)), next(iter(planned.model.layers))
-            layer = gr.Dropdown(list(planned.model.layers), value=drawn, label="Layer drawn", interactive=True)
-            diagram = gr.HTML(
-                network(planned.model, drawn), elem_classes="diagram", label="Tensor network of one layer's update"
-            )
-            table = gr.Dataframe(
-                planned.table(), label="Adapted layers and their budget", interactive=False, max_height=360
-            )
-            with gr.Tabs():
-                shown = zip(("Command line", "Python", "JSON"), ("shell", "python", "json"), _texts(first), strict=True)
-                command, python, settings = (_code(*text) for text in shown)
-    form = context.forms["configure"]
-    inputs = list(fields.values())
-    outputs = [form, error, headline, note, layer, diagram, table, command, python, settings, context.settings]
-
-    def describe(token: str | None, known: dict[str, Any], drawn: str | None, *values: Any) -> list[Any]:
-        given = dict(zip(fields, values, strict=True))
-        try:
-            start = context.app_state.start(token or "", given["start"])[1] if given["start"] else None
-            config = _run_config(known, given, start)
-            check_limits(config)
-            context.app_state.check_start(token or "", config)
-            planned = summarise_adapter(config.backbone, config.adapter)
-        except InputError as problem:
-            return [list(values), str(problem), *[gr.skip()] * (len(outputs) - 2)]
-        return [
-            list(values),
-            "",
-            planned.headline,
-            " ".join(planned.notes),
-            *_drawing(planned, drawn),
-            *_texts(config),
-            config.to_dict(),
-        ]
-
-    describing = {
-        "fn": describe,
-        "inputs": [context.visitor, context.settings, layer, *inputs],
-        "outputs": outputs,
+            error = Message(kind="error")
+            summary, code = _summary(summarise_adapter(config.backbone, config.adapter)), _code(config)
+    layer = summary["layer"]
+    event = {
+        "fn": form.describe,
+        "inputs": [context.visitor, context.settings, layer, *form.fields.values()],
+        "outputs": [context.forms["configure"], error, *summary.values(), *code, context.settings],
         **SETTING,
     }
-    gr.on([*(field.change for field in inputs if field is not fields["preset"]), layer.input], **describing)
-    described = remember(context, form, inputs).then(**describing)
+    changes = [field.change for name, field in form.fields.items() if name != "preset"]
+    gr.on([*changes, layer.input], **event)
+    described = remember(context, context.forms["configure"], list(form.fields.values())).then(**event)
     described.then(lambda: 1, None, context.settled, **QUIET)
     # Train changes settings too.
-    texts = [command, python, settings]
-    context.settings.change(lambda known: _texts(RunConfig.from_dict(known)), context.settings, texts, **SETTING)
-    sized = [fields["rank"], fields["hidden"]]
-    gr.on(
-        [fields["preset"].input, fields["method"].input],
-        _sizes,
-        [fields["preset"], fields["method"]],
-        sized,
-        **QUIET,
-    )
-    fields["preset"].input(lambda preset: preset, fields["preset"], context.size, **PRIVATE)
-    for field in sized:  # a size of one's own is no preset
-        field.input(lambda: None, None, fields["preset"], **QUIET)
-    _starts(context, fields)
-    fields["kind"].change(
-        lambda kind: gr.update(visible=kind == EXPRESSION),
-        fields["kind"],
-        fields["expression"],
-        **QUIET,
-    )
+    context.settings.change(lambda settings: _texts(RunConfig.from_dict(settings)), context.settings, code, **SETTING)
+    _wire_sizes(form)
+    _wire_start(form)
+    kind, expression = form.fields["kind"], form.fields["expression"]
+    kind.change(lambda kind: gr.update(visible=kind == EXPRESSION), kind, expression, **QUIET)
 
 
-def _code(title: str, language: str, text: str) -> gr.Code:
-    """The settings in one language, on a tab of their own."""
-    with gr.Tab(title):
-        return gr.Code(text, language=language, label=title, interactive=False, wrap_lines=language != "json")
+@dataclass(frozen=True)
+class ConfigureForm:
+    """The controls of an adapter and what they do.
+
+    Attributes:
+        fields: by name, see `_fields`.
+    """
+
+    context: Context
+    fields: dict[str, Any]
+
+    def describe(self, token: str | None, settings: dict[str, Any], layer: str | None, *values: Any) -> list[Any]:
+        """Return the form to keep, an error, the summary, the settings as code, and the new settings."""
+        chosen, app_state = dict(zip(self.fields, values, strict=True)), self.context.app_state
+        try:
+            start = app_state.start_settings(token or "", chosen["start"])[1] if chosen["start"] else None
+            config = self.run_config(settings, chosen, start)
+            check_limits(config)
+            app_state.check_start(token or "", config)
+            summary = summarise_adapter(config.backbone, config.adapter)
+        except InputError as problem:
+            return [list(values), str(problem), *[gr.skip()] * 9]
+        return [list(values), "", *_summary_values(summary, layer), *_texts(config), config.to_dict()]
+
+    def run_config(
+        self, settings: dict[str, Any], chosen: dict[str, Any], start: AdapterConfig | None = None
+    ) -> RunConfig:
+        """Return the current settings with the choices of this tab.
+
+        Args:
+            settings: `RunConfig.to_dict` of the current settings, or none.
+            chosen: values of the fields.
+            start: settings of the adapter that training starts from.
+
+        Raises:
+            InputError: a value that cannot be used.
+        """
+        adapter: dict[str, Any] = {name: chosen[name] for name in OF_ADAPTER}
+        # Gradio shows 0 where a number has no value.
+        adapter |= {"alpha": adapter["alpha"] or None, "dropout": adapter["dropout"] or 0}
+        if chosen["kind"] == EXPRESSION:
+            adapter["targets"] = (chosen["expression"] or "",)
+        elif chosen["kind"] in KINDS:
+            adapter |= only_kind(chosen["backbone"], chosen["kind"])
+        before = RunConfig.from_dict(settings) if settings else RunConfig()
+        factors = start.factors if start and chosen["factors"] else ()
+        config = AdapterConfig(**adapter, factors=factors, seed=before.training.seed)
+        run = replace(before, backbone=chosen["backbone"], adapter=config, start=chosen["start"] or None)
+        return run.with_factor_code() if chosen["factors"] and not factors and config.generates else run
+
+    def list_starts(self, token: str | None) -> Any:
+        """Return the adapters that training can start from."""
+        adapters = self.context.app_state.adapters(token or "")
+        return gr.update(choices=[ZERO, *((title, name) for name, title in adapters.items())])
+
+    def fill(self, token: str, start: str) -> list[Any]:
+        """Return the fields with the settings of the adapter that training starts from."""
+        if not start:
+            return [gr.skip()] * (len(self.fields) - 1)
+        backbone, adapter = self.context.app_state.start_settings(token, start)
+        values = {name: getattr(adapter, name) for name in OF_ADAPTER}
+        values |= {"preset": None, "backbone": backbone, "factors": bool(adapter.factors), "alpha": adapter.alpha or 0}
+        values |= _layers(backbone, adapter)
+        return [values[name] for name in self.fields if name != "start"]
 
 
-def _starts(context: Context, fields: dict[str, Any]) -> None:
-    """The adapters that one can go on from; a chosen one brings its settings along."""
-    app_state, start = context.app_state, fields["start"]
-    filled = [name for name in fields if name not in ("start", "preset")]
-
-    def known(token: str | None) -> Any:
-        return gr.update(choices=[ZERO, *((title, name) for name, title in app_state.adapters(token).items())])
-
-    @show_errors
-    def fill(token: str, name: str) -> list[Any]:
-        if not name:
-            return [gr.skip()] * (len(filled) + 1)
-        backbone, adapter = app_state.start(token, name)
-        values = {"backbone": backbone, "named": bool(adapter.factors), **_layers(backbone, adapter)}
-        values |= {n: getattr(adapter, n) for n in OF_ADAPTER}
-        return [None, *(values[name] or 0 if name == "alpha" else values[name] for name in filled)]
-
-    gr.on([context.load, context.adapters.change], known, context.visitor, start, **QUIET)
-    chosen = [fields["preset"], *(fields[name] for name in filled)]
-    start.input(fill, [context.visitor, start], chosen, show_progress="hidden", **PRIVATE)
+def _wire_sizes(form: ConfigureForm) -> None:
+    """Let a preset set rank and mapping net, and a size of one's own clear the preset."""
+    preset, method, rank, hidden = (form.fields[name] for name in ("preset", "method", "rank", "hidden"))
+    gr.on([preset.input, method.input], _sizes, [preset, method], [rank, hidden], **QUIET)
+    preset.input(lambda preset: preset, preset, form.context.size, **PRIVATE)
+    for field in (rank, hidden):
+        field.input(lambda: None, None, preset, **QUIET)
 
 
-def _layers(backbone: str, adapter: AdapterConfig) -> dict[str, Any]:
-    """Which layers are adapted, in the words of the fields."""
+def _wire_start(form: ConfigureForm) -> None:
+    """Keep the list of adapters to start from; a chosen one fills the fields."""
+    context, start = form.context, form.fields["start"]
+    gr.on([context.load, context.adapters.change], form.list_starts, context.visitor, start, **QUIET)
+    others = [field for name, field in form.fields.items() if name != "start"]
+    start.input(show_errors(form.fill), [context.visitor, start], others, show_progress="hidden", **PRIVATE)
+
+
+def _layers(backbone: str | None, adapter: AdapterConfig) -> dict[str, Any]:
+    """Return which layers are adapted, as values of the fields."""
     if adapter.targets is None and not adapter.exclude:
         return {"kind": ALL, "expression": ""}
     kind = kind_of(backbone, adapter)
@@ -139,10 +149,10 @@ def _layers(backbone: str, adapter: AdapterConfig) -> dict[str, Any]:
 
 
 def _fields() -> dict[str, Any]:
-    """The controls, by name."""
+    """Lay out the controls, by name; those of `OF_ADAPTER` as `AdapterConfig` calls them."""
     default = PRESETS["Default"].adapter("metalora-tr")
     methods = [(entry.title, name) for name, entry in METHODS.items() if entry.format is not None]
-    found = {
+    fields = {
         "preset": gr.Radio(list(PRESETS), value="Default", label="Size", info="Sets rank and mapping net."),
         "start": gr.Dropdown(
             [ZERO],
@@ -162,62 +172,86 @@ def _fields() -> dict[str, Any]:
         "rank": gr.Number(default.rank, label="Rank R", info="Of each branch in Multi-LoRA."),
     }
     with gr.Accordion("Layers", open=True):
-        found["kind"] = gr.Radio([ALL, *KINDS, EXPRESSION], value=ALL, label="Adapted layers")
-        found["expression"] = gr.Textbox(
+        fields["kind"] = gr.Radio([ALL, *KINDS, EXPRESSION], value=ALL, label="Adapted layers")
+        fields["expression"] = gr.Textbox(
             label="Regular expression over layer names", placeholder=r"layer[23]\..*conv1", visible=False
         )
     with gr.Accordion("Generation", open=False):
-        found["extractor"] = gr.Dropdown(
+        fields["extractor"] = gr.Dropdown(
             ["self", "stem", *BUNDLED],
             value="self",
             label="Extractor",
-            info="Whose features the core is read from: the frozen backbone, its first stage, or another one.",
+            info="Whose features the core is generated from: the frozen backbone, its first stage, or another one.",
         )
-        found["hidden"] = gr.Number(default.hidden, label="Mapping net, hidden width")
-        found["code"] = gr.Number(default.code, label="Mapping net, code")
-        found["named"] = gr.Checkbox(
-            label="The code names the suite's factors",
+        fields["hidden"] = gr.Number(default.hidden, label="Mapping net, hidden width")
+        fields["code"] = gr.Number(default.code, label="Mapping net, code")
+        fields["factors"] = gr.Checkbox(
+            label="The code predicts the suite's factors",
             info="Where its tasks combine named ones, as those of Digits do; trained along, best with sets of 8.",
         )
     with gr.Accordion("Scale and dropout", open=False):
-        found["alpha"] = gr.Number(0, label="Alpha", info="The update's scale is alpha / R; 0: scale 1.")
-        found["branches"] = gr.Number(default.branches, label="Branches of Multi-LoRA")
-        found["dropout"] = gr.Number(0, label="Dropout on the adapter's input", info="A share.", step=0.05)
-    return found
+        fields["alpha"] = gr.Number(0, label="Alpha", info="The update's scale is alpha / R; 0: scale 1.")
+        fields["branches"] = gr.Number(default.branches, label="Branches of Multi-LoRA")
+        fields["dropout"] = gr.Number(0, label="Dropout on the adapter's input", info="A fraction.", step=0.05)
+    return fields
 
 
-def _run_config(known: dict[str, Any], given: dict[str, Any], start: AdapterConfig | None = None) -> RunConfig:
-    """The settings so far, with those of this tab; `start`: settings of the adapter to go on from."""
-    kind, chosen = given["kind"], {}
-    if kind == EXPRESSION:
-        chosen = {"targets": (given["expression"] or "",)}
-    elif kind in KINDS:
-        chosen = only_kind(given["backbone"], kind)
-    adapter = {name: given[name] for name in OF_ADAPTER}
-    # Gradio shows 0 where a number has no value.
-    adapter |= {"alpha": adapter["alpha"] or None, "dropout": adapter["dropout"] or 0}
-    before = RunConfig.from_dict(known) if known else RunConfig()
-    kept = start.factors if start and given["named"] else ()
-    config = AdapterConfig(**adapter, **chosen, factors=kept, seed=before.training.seed)
-    run = RunConfig(given["backbone"], before.suite, config, before.training, before.ks, given["start"] or None)
-    return run.with_factor_code() if given["named"] and not kept and config.generates else run
+def _summary(summary: AdapterSummary) -> dict[str, Any]:
+    """Lay out what the configuration amounts to, in the order of `_summary_values`."""
+    names = list(summary.model.layers)
+    return {
+        "headline": Message(summary.headline, kind="status"),
+        "notes": Message(" ".join(summary.notes)),
+        "layer": gr.Dropdown(names, value=names[0], label="Layer drawn", interactive=True),
+        "diagram": gr.HTML(
+            _diagram(summary, names[0]), elem_classes="diagram", label="Tensor network of one layer's update"
+        ),
+        "table": gr.Dataframe(
+            summary.table(), label="Adapted layers and their budget", interactive=False, max_height=360
+        ),
+    }
 
 
-def _drawing(planned: AdapterSummary, drawn: str | None) -> list[Any]:
-    """The drawn layer's menu, its diagram and the table."""
-    names = list(planned.model.layers)
-    drawn = drawn if drawn in names else names[0]
-    return [gr.update(choices=names, value=drawn), network(planned.model, drawn), planned.table()]
+def _summary_values(summary: AdapterSummary, layer: str | None) -> list[Any]:
+    names = list(summary.model.layers)
+    layer = layer if layer in names else names[0]
+    return [
+        summary.headline,
+        " ".join(summary.notes),
+        gr.update(choices=names, value=layer),
+        _diagram(summary, layer),
+        summary.table(),
+    ]
 
 
-def _texts(config: RunConfig) -> list[Any]:
-    """The settings as a command line, as Python and as JSON."""
+def _diagram(summary: AdapterSummary, layer: str) -> str:
+    """Return a layer's tensor network as SVG, or why there is none, for a method of another package."""
+    try:
+        return network(summary.model, layer)
+    except InputError as problem:
+        return f"<p>{html.escape(str(problem))}</p>"
+
+
+def _code(config: RunConfig) -> list[gr.Code]:
+    """Lay out the settings in three languages, each on a tab of its own."""
+    fields = []
+    with gr.Tabs():
+        for (title, language), text in zip(LANGUAGES.items(), _texts(config), strict=True):
+            with gr.Tab(title):
+                wrap = language != "json"
+                fields.append(gr.Code(text, language=language, label=title, interactive=False, wrap_lines=wrap))
+    return fields
+
+
+def _texts(config: RunConfig) -> list[str]:
+    """Return the settings as a command line, as Python and as JSON."""
     # A run of this server has no name elsewhere: there it is what was downloaded of it.
     written = replace(config, start=OWN_START) if (config.start or "").startswith(RUN) else config
     return [as_command(written), as_python(written), as_json(written)]
 
 
 def _sizes(preset: str | None, method: str) -> list[Any]:
+    """Return rank and hidden width of a preset."""
     if preset is None:
         return [gr.skip(), gr.skip()]
     config = PRESETS[preset].adapter(method)

@@ -1,4 +1,4 @@
-"""What all tabs share: the laboratory, who visits, and which run is the run of all tabs."""
+"""What all tabs share: the app's state, the visitor, and which run is the run of all tabs."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,16 +13,16 @@ class Context:
     """Handed to every page's `build`.
 
     Attributes:
-        load: event of the page's start, after which the visitor is known; for `gr.on` and to call.
-        settled: 0, then 1; its `change` says that the first screen stands, after which other tabs get ready.
-        visitor: the visitor's token, kept by their browser; goes into every event that touches what is theirs.
+        load: event of the page's start, after which the visitor's token is there; for `gr.on` and to call.
+        settled: 0, then 1; its `change` says that the first screen is complete, after which other tabs get ready.
+        visitor: the visitor's token, kept by their browser; an input of every event that touches what is theirs.
         run: id of the active run, chosen in the sidebar; None without one.
-        settings: `RunConfig.to_dict` of the configuration at hand, written by Configure and Train.
+        settings: `RunConfig.to_dict` of the current configuration, written by Configure and Train.
         size: name of the preset that was chosen, None after a change by hand; Train follows it.
         tab: title of the tab that is shown; its `change` tells of another one.
         forms: what the fields of some tabs held last, by the name of the tab.
         adapters: counts the times that the visitor's adapters may have changed; its `change` says so.
-        moved: says how the active run stands; its `change` tells of a step more, or of another state.
+        moved: says how the active run is doing; its `change` tells of a further step, or of another state.
     """
 
     app_state: AppState
@@ -38,9 +38,9 @@ class Context:
     moved: gr.Textbox
 
 
-# Everything that computes takes its turn: two cores serve one at a time.
+# Everything that computes waits for its turn: two cores compute one thing at a time.
 COMPUTE = {"concurrency_id": "compute", "concurrency_limit": 1}
-# The settings at hand are read, changed and written by two tabs: in turns, or one undoes what the other did meanwhile.
+# The current settings are read, changed and written by two tabs: in turns, or one would undo the other's changes.
 SETTING = {
     "concurrency_id": "settings",
     "concurrency_limit": 1,
@@ -48,6 +48,6 @@ SETTING = {
     "show_progress": "hidden",
     "api_visibility": "private",
 }
-# Helpers of the page: at once, without a spinner, and in nobody's list of endpoints.
+# Helpers of the page: at once, without a spinner, and not among the endpoints.
 QUIET = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
 PRIVATE = {"api_visibility": "private"}

@@ -1,199 +1,222 @@
-"""Inspect: the adapters that pictures get, and what these do to them."""
+"""Inspect: the adapters that images get, and what these do to them."""
 
-from functools import partial
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import gradio as gr
 
-from metalora.plots import codes, core_values, fingerprint, similarities, strengths, update_weights
+from metalora.plots import code_scatter, core_values, fingerprint, similarities, strengths, update_weights
 from metalora.util.errors import InputError
 from metalora.views.app_state import DEFAULT, RUN, AppState
-from metalora.views.inspect import EXAMPLES, MOST, InspectView, constant_update, inspect_view, save_inspection
-from pages.context import COMPUTE, PRIVATE, QUIET, Context
-from pages.inspect_exchange import FORGOTTEN, exchange_panel
-from pages.plot import Plot
-from pages.words import Message, show_errors
+from metalora.views.inspect import (
+    EXAMPLES,
+    MAX_IMAGES,
+    InspectView,
+    constant_update,
+    inspect_view,
+    neighbours_html,
+    save_inspection,
+)
+
+from .components import Message, caption, show_errors
+from .context import COMPUTE, PRIVATE, QUIET, Context
+from .core_swap import FORGOTTEN, CoreSwap, core_swap
+from .plot import Plot
 
 READ_FINGERPRINT = (
-    "A block per picture. Cells: what was generated, a column per layer, as the difference from the mean of the "
-    "pictures shown (from the neutral core where there is but one); one scale for all. Strip below: how strong the "
+    "A block per image. Cells: what was generated, a column per layer, as the difference from the mean of the "
+    "images shown (from the identity core where there is but one); one scale for all. Strip below: how strong the "
     "update is in each layer, ‖ΔW‖ / ‖W‖ (Frobenius norms)."
 )
 READ_PLACES = (
-    "Five nearest gallery pictures by cosine, nearest first, and the class they vote for. The gallery is of the suite "
-    "that the adapter was trained on: a picture of anything else gets one of its classes all the same. Where the code "
-    "names factors, the most probable value of each is what was read off the picture."
+    "Five nearest gallery images by cosine, nearest first, and the class they vote for. The gallery is of the suite "
+    "that the adapter was trained on: an image of anything else gets one of its classes all the same. Where the code "
+    "predicts factors, the table has the most probable value of each."
 )
-READ_CORES = "The core of one layer for each picture, by its number: bars c[r] in CP, cells C[r2, r0] in TR; one scale."
+READ_CORES = "The core of one layer for each image, by its number: bars c[r] in CP, cells C[r2, r0] in TR; one scale."
 READ_UPDATE = (
     "ΔW of one layer, the same for every image: a row per output channel, a column per input channel (and place in the "
     "kernel); white is no change of the weight."
 )
 READ_STRENGTHS = (
-    "A row per picture, numbered as above, a column per layer: 0 is no update, 1 is one as large as the weight."
+    "A row per image, numbered as above, a column per layer: 0 is no update, 1 is one as large as the weight."
 )
-READ_SIMILARITIES = "Cosine between two pictures' cores, all layers side by side: 1 is the same adapter."
-READ_CODES = "The mapping net's codes on their first two principal components: what lies close gets a similar core."
+READ_SIMILARITIES = "Cosine between two images' cores, all layers side by side: 1 is the same adapter."
+READ_CODES = "The mapping net's codes on their first two principal components: close points get similar cores."
 NO_CORES = "This method generates nothing, so there is no fingerprint, no core and no code to draw."
 
 
 def build(context: Context) -> None:
     """Lay out the tab and wire its events."""
-    app_state, lent = context.app_state, context.app_state.wrap_for_gpu(inspect_view)
+    parts: dict[str, Any] = {"view": gr.State(None)}
     with gr.Row():
         with gr.Column(scale=2, min_width=320):
-            adapter = gr.Dropdown(
-                _bundled(app_state), value=DEFAULT, label="Adapter", interactive=True, allow_custom_value=True
-            )
-            files = gr.File(file_count="multiple", label=f"Your pictures, up to {MOST}; none: examples", height=160)
-            pool = gr.Checkbox(label="Pool: one core for all pictures", info=_pool_info(True))
-            status = Message("Looking at the example pictures …", kind="status")
-            error, skipped = Message(kind="error"), Message(kind="error")
-            with gr.Row():
-                downloads = [
-                    gr.DownloadButton(f"Download {kind}", size="sm", interactive=False, min_width=120)
-                    for kind in ("CSV", "npz")
-                ]
-            gr.Markdown("Cores and strengths of the pictures shown; ready when they are.", elem_classes="caption")
+            adapter, files, downloads = _choices(context.app_state, parts)
         with gr.Column(scale=3, min_width=320):
-            none = Message(NO_CORES, visible=False)
-            with gr.Column(min_width=320) as emblem:
-                prints = Plot(label="Fingerprints: the whole adapter of each picture", height=500, follows=True)
-                _caption(READ_FINGERPRINT)
-    gr.Markdown("### Nearest gallery pictures, before and after adaptation")
-    places = gr.HTML(label="Nearest gallery pictures")
-    _caption(READ_PLACES)
+            parts["no_cores"] = Message(NO_CORES, visible=False)
+            with gr.Column(min_width=320) as parts["emblem"]:
+                parts["fingerprints"] = Plot(
+                    label="Fingerprints: the whole adapter of each image", height=500, follows=True
+                )
+                caption(READ_FINGERPRINT)
+    gr.Markdown("### Nearest gallery images, before and after adaptation")
+    parts["places"] = gr.HTML(label="Nearest gallery images")
+    caption(READ_PLACES)
     gr.Markdown("### Strength of the updates")
-    strips = Plot(label="Strength of each layer's update", height=246, follows=True)
-    _caption(READ_STRENGTHS)
-    layer, closer, caption, generated, alike, spread = _closer()
-    seen = gr.State(None)
-    panel = exchange_panel(context, seen)
-    groups = [none, emblem, generated]
-    plots = [prints, strips, alike, spread]
-    outputs = [seen, status, error, skipped, pool, places, *groups, *plots, layer, closer, caption, *panel.controls]
+    parts["strengths"] = Plot(label="Strength of each layer's update", height=246, follows=True)
+    caption(READ_STRENGTHS)
+    _one_layer(parts)
+    tab = InspectTab(context, context.app_state.wrap_for_gpu(inspect_view), parts, core_swap(context, parts["view"]))
+    _wire(tab, adapter, files, downloads)
 
-    def examine(token: str, name: str, files: list[str] | None, pool: bool, drawn: str | None) -> list[Any]:
-        """Everything that is shown of the pictures; what went wrong leaves the earlier ones in place."""
+
+@dataclass(frozen=True)
+class InspectTab:
+    """What the tab answers.
+
+    Attributes:
+        inspect_on_gpu: `inspect_view` where a GPU is lent to the event.
+        parts: components that show the images, by name.
+    """
+
+    context: Context
+    inspect_on_gpu: Callable[..., InspectView]
+    parts: dict[str, Any]
+    swap: CoreSwap
+
+    def inspect(
+        self, token: str, adapter: str, files: list[str] | None, pool: bool, layer: str | None
+    ) -> dict[Any, Any]:
+        """Inspect the images under an adapter and show everything; after an error the earlier images stay."""
         try:
             if files:
-                found, table = lent(token, name, files, pool)
+                view = self.inspect_on_gpu(token, adapter, files, pool)
             else:  # examples spend nobody's minutes of a lent GPU
-                found, table = inspect_view(app_state, token, name, EXAMPLES, pool)
+                view = inspect_view(self.context.app_state, token, adapter, EXAMPLES, pool)
+            table = neighbours_html(self.context.app_state, token, view)
         except InputError as problem:
-            return [gr.skip(), gr.skip(), str(problem), *[gr.skip()] * (len(outputs) - 3)]
-        drawn = drawn if drawn in found.layers else found.strongest
-        pooling = gr.update(interactive=not found.constant, info=_pool_info(not found.constant))
-        return [
-            found,
-            found.headline,
-            "",
-            found.omitted,
-            pooling,
-            table,
-            *(gr.update(visible=shown) for shown in (not found.has_cores, found.has_cores, found.has_cores)),
-            *_figures(found),
-            gr.update(choices=found.layers, value=drawn),
-            _layer(app_state, token, found, drawn),
-            READ_CORES if found.has_cores else READ_UPDATE,
-            *panel.reset(found),
-        ]
+            return {self.parts["error"]: str(problem)}
+        layer = layer if layer in view.layers else view.strongest_layer
+        values = {
+            "view": view,
+            "status": view.headline,
+            "error": "",
+            "skipped": view.skipped_message,
+            "pool": gr.update(interactive=not view.constant, info=_pool_info(view.constant)),
+            "places": table,
+            "no_cores": gr.update(visible=not view.has_cores),
+            "emblem": gr.update(visible=view.has_cores),
+            "generated": gr.update(visible=view.has_cores),
+            "layer": gr.update(choices=view.layers, value=layer),
+            "closer": self._layer(token, view, layer),
+            "caption": READ_CORES if view.has_cores else READ_UPDATE,
+            **_figures(view),
+        }
+        controls = zip(self.swap.controls, self.swap.reset(view), strict=True)
+        return {self.parts[name]: value for name, value in values.items()} | dict(controls)
 
-    gr.on(
-        [context.settled.change, adapter.change, files.change, pool.input],
-        examine,
-        [context.visitor, adapter, files, pool, layer],
-        outputs,
-        trigger_mode="always_last",
-        show_progress_on=[status],
-        **COMPUTE,
-        **PRIVATE,
-    ).then(panel.exchange, panel.inputs, panel.outputs, show_progress="hidden", **COMPUTE, **PRIVATE).then(
-        show_errors(_files(app_state)), [context.visitor, seen], downloads, show_progress="hidden", **COMPUTE, **PRIVATE
-    )
-    layer.input(partial(_redraw, app_state), [context.visitor, seen, layer], [closer, error], **QUIET)
-    _menu(context, adapter)
+    def show_layer(self, token: str, view: InspectView | None, layer: str) -> list[Any]:
+        """Return the figure of one layer, or an error."""
+        if view is None:
+            return [gr.skip(), FORGOTTEN]
+        try:
+            return [self._layer(token, view, layer), ""]
+        except InputError as problem:
+            return [gr.skip(), str(problem)]
 
+    def _layer(self, token: str, view: InspectView, layer: str) -> Any:
+        """Draw the images' cores of one layer, or the update that is the same for all."""
+        if view.has_cores:
+            return core_values(view.numbered, layer)
+        return update_weights(constant_update(self.context.app_state, token, view, layer))
 
-def _closer() -> list[Any]:
-    """One layer's cores or update; how alike the pictures' cores are, and their codes."""
-    gr.Markdown("### One layer, closely")
-    # Custom values, so that a server which was restarted and knows no choices any more can say so.
-    layer = gr.Dropdown([], label="Layer", interactive=True, allow_custom_value=True)
-    closer = Plot(label="Core of the chosen layer for each picture, or its constant update", height=240, follows=True)
-    caption = Message(READ_CORES)
-    with gr.Row() as generated:
-        with gr.Column(min_width=320):
-            alike = Plot(label="Cosine similarity between the pictures' cores", height=316, follows=True)
-            _caption(READ_SIMILARITIES)
-        with gr.Column(min_width=320):
-            spread = Plot(label="The pictures' codes", height=320, follows=True)
-            _caption(READ_CODES)
-    return [layer, closer, caption, generated, alike, spread]
-
-
-def _files(app_state: AppState):
-    """What the download buttons give."""
-
-    def written(token: str, found: InspectView | None) -> list[Any]:
-        if found is None:
+    def write_files(self, token: str, view: InspectView | None) -> list[Any]:
+        """Return what the download buttons give."""
+        if view is None:
             return [gr.skip(), gr.skip()]
-        return [gr.update(value=str(path), interactive=True) for path in save_inspection(app_state, token, found)]
+        files = save_inspection(self.context.app_state, token, view)
+        return [gr.update(value=str(path), interactive=True) for path in files]
 
-    return written
-
-
-def _layer(app_state: AppState, token: str, found: InspectView, layer: str) -> Any:
-    """One layer: the cores of the pictures, or the update that is the same for all."""
-    if found.has_cores:
-        return core_values(found.numbered, layer)
-    return update_weights(constant_update(app_state, token, found, layer))
-
-
-def _redraw(app_state: AppState, token: str, found: InspectView | None, layer: str) -> list[Any]:
-    """One layer, or a sentence."""
-    if found is None:
-        return [gr.skip(), FORGOTTEN]
-    try:
-        return [_layer(app_state, token, found, layer), ""]
-    except InputError as problem:
-        return [gr.skip(), str(problem)]
-
-
-def _figures(found: InspectView) -> list[Any]:
-    """Fingerprints, strengths, similarities, codes."""
-    inspection = found.numbered
-    strips = strengths(inspection)
-    if not found.has_cores:
-        return [None, strips, None, None]
-    spread = None if inspection.codes is None else codes(inspection.codes, inspection.names)
-    return [fingerprint(inspection, found.images, theme="light"), strips, similarities(inspection), spread]
-
-
-def _menu(context: Context, adapter: gr.Dropdown) -> None:
-    """Keep the list of adapters; the active run's is chosen where it has one."""
-    app_state = context.app_state
-
-    def known(token: str, name: str) -> Any:
-        choices = app_state.adapters(token)
-        value = name if name in choices else DEFAULT
+    def list_adapters(self, token: str, adapter: str) -> Any:
+        """Return the menu of adapters; a chosen one that is gone gives way to the default."""
+        choices = self.context.app_state.adapters(token)
+        value = adapter if adapter in choices else DEFAULT
         return gr.update(choices=[(title, name) for name, title in choices.items()], value=value)
 
-    def of_run(token: str, run: str | None, name: str) -> Any:
-        own = f"{RUN}{run}"
-        return known(token, own if own in app_state.adapters(token) else name)
-
-    gr.on([context.load, context.adapters.change], known, [context.visitor, adapter], adapter, **QUIET)
-    context.run.input(of_run, [context.visitor, context.run, adapter], adapter, **QUIET)
+    def follow_run(self, token: str, run: str | None, adapter: str) -> Any:
+        """Return the menu of adapters, with the active run's chosen where it has one."""
+        of_run = f"{RUN}{run}"
+        return self.list_adapters(token, of_run if of_run in self.context.app_state.adapters(token) else adapter)
 
 
-def _bundled(app_state: AppState) -> list[tuple[str, str]]:
-    return [(title, name) for name, title in app_state.adapters(app_state.ensure_visitor(None)).items()]
+def _choices(app_state: AppState, parts: dict[str, Any]) -> tuple[gr.Dropdown, gr.File, list[gr.DownloadButton]]:
+    """Lay out what is inspected: the adapter, the files; and downloads."""
+    bundled = [(title, name) for name, title in app_state.adapters(app_state.ensure_visitor(None)).items()]
+    adapter = gr.Dropdown(bundled, value=DEFAULT, label="Adapter", interactive=True, allow_custom_value=True)
+    files = gr.File(file_count="multiple", label=f"Your images, up to {MAX_IMAGES}; none: examples", height=160)
+    parts["pool"] = gr.Checkbox(label="Pool: one core for all images", info=_pool_info(False))
+    parts["status"] = Message("Inspecting the example images …", kind="status")
+    parts["error"], parts["skipped"] = Message(kind="error"), Message(kind="error")
+    with gr.Row():
+        downloads = [
+            gr.DownloadButton(f"Download {kind}", size="sm", interactive=False, min_width=120)
+            for kind in ("CSV", "npz")
+        ]
+    caption("Cores and strengths of the images shown; ready when they are.")
+    return adapter, files, downloads
 
 
-def _pool_info(able: bool) -> str:
-    return "For pictures that come from one task." if able else "Nothing to pool: one adapter serves every image."
+def _one_layer(parts: dict[str, Any]) -> None:
+    """Lay out one layer's cores or update; how similar the images' cores are, and their codes."""
+    gr.Markdown("### One layer, closely")
+    # Custom values, so that a server which was restarted and has no choices any more can say so.
+    parts["layer"] = gr.Dropdown([], label="Layer", interactive=True, allow_custom_value=True)
+    parts["closer"] = Plot(
+        label="Core of the chosen layer for each image, or its constant update", height=240, follows=True
+    )
+    parts["caption"] = Message(READ_CORES)
+    with gr.Row() as parts["generated"]:
+        with gr.Column(min_width=320):
+            parts["similarities"] = Plot(label="Cosine similarity between the images' cores", height=316, follows=True)
+            caption(READ_SIMILARITIES)
+        with gr.Column(min_width=320):
+            parts["codes"] = Plot(label="The images' codes", height=320, follows=True)
+            caption(READ_CODES)
 
 
-def _caption(words: str) -> None:
-    gr.Markdown(words, elem_classes="caption")
+def _wire(tab: InspectTab, adapter: gr.Dropdown, files: gr.File, downloads: list[gr.DownloadButton]) -> None:
+    context, parts, swap = tab.context, tab.parts, tab.swap
+    layer, visitor, in_turn = parts["layer"], context.visitor, {**COMPUTE, **PRIVATE}
+    inspected = gr.on(
+        [context.settled.change, adapter.change, files.change, parts["pool"].input],
+        tab.inspect,
+        [visitor, adapter, files, parts["pool"], layer],
+        [*parts.values(), *swap.controls],
+        trigger_mode="always_last",
+        show_progress_on=[parts["status"]],
+        **in_turn,
+    )
+    swapped = inspected.then(swap.swap_core, swap.inputs, swap.outputs, show_progress="hidden", **in_turn)
+    written = [visitor, parts["view"]]
+    swapped.then(show_errors(tab.write_files), written, downloads, show_progress="hidden", **in_turn)
+    layer.input(tab.show_layer, [visitor, parts["view"], layer], [parts["closer"], parts["error"]], **QUIET)
+    gr.on([context.load, context.adapters.change], tab.list_adapters, [visitor, adapter], adapter, **QUIET)
+    context.run.input(tab.follow_run, [visitor, context.run, adapter], adapter, **QUIET)
+
+
+def _figures(view: InspectView) -> dict[str, Any]:
+    """Draw fingerprints, strengths, similarities and codes; None where there are none."""
+    inspection, figures = view.numbered, dict.fromkeys(("fingerprints", "similarities", "codes"))
+    figures["strengths"] = strengths(inspection)
+    if view.has_cores:
+        figures["fingerprints"] = fingerprint(inspection, view.images, theme="light")
+        figures["similarities"] = similarities(inspection)
+        figures["codes"] = None if inspection.codes is None else code_scatter(inspection.codes, inspection.names)
+    return figures
+
+
+def _pool_info(constant: bool) -> str:
+    return (
+        "Nothing to pool: one adapter is used for every image." if constant else "For images that come from one task."
+    )

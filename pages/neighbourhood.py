@@ -1,98 +1,94 @@
-"""What is chosen on an embedding: one picture with its neighbours, or a lasso with its counts."""
+"""What is chosen on an embedding: one image with its neighbours, or a lasso with its counts."""
 
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import gradio as gr
 
-from metalora.views.embedding import Chart, judged
-from metalora.views.embedding import neighbourhood as look_around
-from pages.context import PRIVATE, QUIET, Context
-from pages.plot import Plot, marks
-from pages.tiles import Tiles
-from pages.words import Message, show_errors
+from metalora.views.app_state import AppState
+from metalora.views.embedding import EmbeddingView
+from metalora.views.embedding_selection import describe_selection, neighbour_tiles
+
+from .components import Message, show_errors
+from .context import PRIVATE, QUIET, Context
+from .image_tiles import ImageTiles
+from .plot import Plot, marks
 
 EMPTY = "No selection: draw a loop around points with the lasso."
 
 
 def neighbourhood(context: Context, shown: gr.State, plots: tuple[Plot, Plot]) -> None:
-    """Lay out both and wire their events.
-
-    Args:
-        shown: the `Chart` on the screen.
-        plots: the scatters of its first and second adapter.
-    """
+    """Lay out both for the `EmbeddingView` in `shown` and the scatters of its adapters, and wire their events."""
     with gr.Row():
         with gr.Column(scale=3, min_width=320):
-            picture = gr.Dropdown(
+            image = gr.Dropdown(
                 [],
                 value=None,
-                label="Picture and its ten nearest neighbours",
+                label="Image and its ten nearest neighbours",
                 info="Click a point, or choose by number or name; rings mark it and its neighbours.",
             )
-            rows = (Tiles(), Tiles())
+            rows = (ImageTiles(), ImageTiles())
         with gr.Column(scale=1, min_width=240):
-            words = Message(EMPTY, kind="status")
+            selection = Message(EMPTY, kind="status")
             counts = gr.Dataframe(
-                headers=["class", "pictures"],
+                headers=["class", "images"],
                 datatype=["str", "number"],
                 label="Classes of the selection",
                 interactive=False,
                 max_height=260,
                 visible=False,
             )
-
-    @show_errors
-    def choose(token: str, made: Chart | None, chosen: str | None) -> list[Any]:
-        tiles: list[Any] = [None, None]
-        ringed: list[Any] = [{"marks": marks()}, {"marks": marks()}]
-        if made is None or chosen is None:
-            # A new chart comes without rings. Nothing else may be sent: a tab that was not looked at yet keeps the
-            # last message only, and that has to be the chart.
-            return [*tiles, gr.skip(), gr.skip()]
-        own, row = map(int, chosen.split(":"))
-        for side in (0, 1) if made.same else (own,):
-            opened = context.app_state.open(token, made.names[side])
-            near, tiles[side] = look_around(opened, made, side, row)
-            ringed[side] = {"marks": marks(row, near)}
-        return [*tiles, *ringed]
-
-    picture.change(choose, [context.visitor, shown, picture], [*rows, *plots], queue=False, **PRIVATE)
-    for side, plot in enumerate(plots):
-        plot.point(_clicked(side), shown, picture, **QUIET)
-        plot.lasso(_counted(side), shown, [words, counts], **QUIET)
-    shown.change(_menu, shown, [picture, words, counts], **QUIET)
+    show = show_errors(partial(_show_neighbours, context.app_state))
+    image.change(show, [context.visitor, shown, image], [*rows, *plots], queue=False, **PRIVATE)
+    for i, plot in enumerate(plots):
+        scatter = Scatter(i)
+        plot.point(scatter.choose, shown, image, **QUIET)
+        plot.lasso(show_errors(scatter.count), shown, [selection, counts], **QUIET)
+    shown.change(_reset, shown, [image, selection, counts], **QUIET)
 
 
-def _clicked(side: int):
-    """The clicked point of one of the plots, as the menu names it."""
+def _show_neighbours(app_state: AppState, token: str, chart: EmbeddingView | None, chosen: str | None) -> list[Any]:
+    """Return a row of tiles for each adapter, and rings for each scatter."""
+    tiles: list[Any] = [None, None]
+    rings: list[Any] = [{"marks": marks()}, {"marks": marks()}]
+    if chart is None or chosen is None:
+        # A new chart comes without rings. Nothing else may be sent: a tab that was not looked at yet keeps the
+        # last message only, and that has to be the chart.
+        return [*tiles, gr.skip(), gr.skip()]
+    adapter, row = map(int, chosen.split(":"))
+    for i in (0, 1) if chart.same_images else (adapter,):
+        nearest, tiles[i] = neighbour_tiles(app_state.open(token, chart.names[i]), chart, i, row)
+        rings[i] = {"marks": marks(row, nearest)}
+    return [*tiles, *rings]
 
-    def clicked(made: Chart, event: gr.EventData) -> str:
-        return f"{0 if made.same else side}:{event.row}"
 
-    return clicked
+@dataclass(frozen=True)
+class Scatter:
+    """The scatter of the chart's adapter number `adapter`."""
+
+    adapter: int
+
+    def choose(self, chart: EmbeddingView, event: gr.EventData) -> str:
+        """Return the clicked point as the menu of images names it."""
+        return f"{0 if chart.same_images else self.adapter}:{event.row}"
+
+    def count(self, chart: EmbeddingView | None, event: gr.EventData) -> list[Any]:
+        """Return counts and accuracies of a lasso; the other adapter's too, where images are the same."""
+        if chart is None or not event.rows:
+            return [EMPTY, gr.update(visible=False)]
+        adapters = [self.adapter, *([1 - self.adapter] if chart.same_images else [])]
+        selections = [describe_selection(chart.frames[i], event.rows, chart.classes[i]) for i in adapters]
+        texts = [f"{chart.titles[i]}: {text}" for i, (text, _) in zip(adapters, selections, strict=True)]
+        return [" ".join(texts), gr.update(value=selections[0][1], visible=True)]
 
 
-def _menu(made: Chart | None) -> list[Any]:
-    """Other points: all pictures by number and name, none chosen."""
-    frames = () if made is None else made.frames[:1] if made.same else made.frames
+def _reset(chart: EmbeddingView | None) -> list[Any]:
+    """Return the menu of a new chart's images, by number and name, none chosen; and no selection."""
+    frames = () if chart is None else chart.frames[:1] if chart.same_images else chart.frames
     choices = [
-        (f"{row}: {name}" if len(frames) == 1 else f"{made.titles[side]}, {row}: {name}", f"{side}:{row}")
-        for side, frame in enumerate(frames)
+        (f"{row}: {name}" if len(frames) == 1 else f"{chart.titles[i]}, {row}: {name}", f"{i}:{row}")
+        for i, frame in enumerate(frames)
         for row, name in enumerate(frame["name"])
     ]
     return [gr.update(choices=choices, value=None), EMPTY, gr.update(visible=False)]
-
-
-def _counted(side: int):
-    """Counts and accuracies of a lasso in one of the plots; the other adapter's too, where pictures are the same."""
-
-    @show_errors
-    def counted(made: Chart | None, event: gr.EventData) -> list[Any]:
-        if made is None or not event.rows:
-            return [EMPTY, gr.update(visible=False)]
-        sides = [side, *([1 - side] if made.same else [])]
-        found = [judged(made.frames[one], event.rows, made.classes[one]) for one in sides]
-        said = [f"{made.titles[one]}: {words}" for one, (words, _) in zip(sides, found, strict=True)]
-        return [" ".join(said), gr.update(value=found[0][1], visible=True)]
-
-    return counted

@@ -8,7 +8,7 @@ const range = slider.querySelector('input');
 const ARRAYS = {
   i1: Int8Array, u1: Uint8Array, i2: Int16Array, u2: Uint16Array, i4: Int32Array, u4: Uint32Array, f4: Float32Array, f8: Float64Array,
 };
-// What figures for a light page are drawn with, metalora/figures/palette.py: it follows the page's theme here.
+// What figures for a light page are drawn with, metalora/plots/palette.py: it follows the page's theme here.
 const INK = '#333333', GRID = '#e3e3e3';
 const WIDE = 640; // pixels from which on a legend stands beside the points
 let state = {}; // figure, cards, marks, morph, as they came last

@@ -1,4 +1,4 @@
-"""An interactive plotly figure on the page: hover shows a card with the picture, clicks and lassos become events.
+"""An interactive plotly figure on the page: hover shows a card with the image, clicks and lassos become events.
 
 Gradio's own plot component has neither click nor selection, loses the zoom at every update and bundles another
 plotly.js; no maintained component for plotly's events was found on the registries. This one loads plotly.js from
@@ -48,7 +48,7 @@ class Plot(gr.HTML):
         )
 
     def postprocess(self, value: Figure | dict[str, Any] | None) -> str | None:
-        """A figure, or a dict of the parts that change, as JSON; parts that are not in it stay as they are.
+        """Return a figure, or a dict of the parts that change, as JSON; parts that are not in it stay as they are.
 
         "figure": a figure; "cards": see `cards`, or None; "marks": see `marks`; "morph": see `morph`, or None.
         """
@@ -60,6 +60,7 @@ class Plot(gr.HTML):
         return json.dumps(shown)
 
     def api_info(self) -> dict[str, Any]:
+        """Describe the value for programs."""
         return {"type": "string", "description": "A plotly figure as JSON."}
 
 
@@ -71,18 +72,18 @@ def cards(
     tile: int,
     strips: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """What hover cards show: for every row a name, a line of text, and its tile in one large picture (a data URL).
+    """Return what hover cards show: for every row a name, a line of text, and its tile in one large image (a data URL).
 
-    `strips`: a second such picture, with "sprite", "columns" and "rows", whose parts stand below the text.
+    `strips`: a second such image, with "sprite", "columns" and "rows", whose parts are shown below the text.
     """
     return {"names": names, "lines": lines, "sprite": sprite, "columns": columns, "tile": tile, "strips": strips}
 
 
 def marks(row: int | None = None, neighbours: list[int] | None = None) -> dict[str, Any]:
-    """Rings around a point and its neighbours, by row; none without a row."""
+    """Return rings around a point and its neighbours, by row; none without a row."""
     return {"row": row, "neighbours": neighbours or []}
 
 
 def morph(towards: list[list[float]], start: str, end: str) -> dict[str, Any]:
-    """A slider below the figure that moves points to `towards`, [x, y] by row; `start` and `end` name its ends."""
+    """Return a slider that moves points to `towards`, [x, y] by row; `start` and `end` name its ends."""
     return {"towards": towards, "from": start, "to": end}

@@ -1,161 +1,192 @@
 """Train: choose a suite and start a run."""
 
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import gradio as gr
 
-from metalora.adapters.methods import METHODS
+from metalora.adapters.methods import method
 from metalora.runs.estimates import estimate
 from metalora.runs.presets import PRESETS
 from metalora.runs.run_config import RunConfig
-from metalora.suites import FIXED_TASKS
 from metalora.suites.archives import check_archive
 from metalora.suites.config import SuiteConfig
 from metalora.suites.folder_layout import folder_tasks
+from metalora.suites.load import FIXED_TASKS, SUITES
 from metalora.suites.task_lists import TEN_TRANSFORMS, TaskList
 from metalora.training.loop import clock
 from metalora.util.errors import InputError
-from metalora.views.app_state import AppState
-from pages.context import PRIVATE, QUIET, SETTING, Context
-from pages.shell import menu
-from pages.watch import watch
-from pages.words import Message, remember, show_errors
+
+from .components import Message, remember, show_errors
+from .context import PRIVATE, QUIET, SETTING, Context
+from .run_panel import run_panel
+from .shell import menu
 
 OWN = "own"
-SUITES = [
-    ("Digits: 12 tasks of scikit-learn's digits, nothing to download", "digits"),
-    ("CIFAR-10, ten shifts (the server needs its archive in data/)", "cifar10"),
-    ("CIFAR-10, 48 compositions of rotation, channel order and inversion (likewise)", "cifar10-compositions"),
-    ("My own pictures (zip)", OWN),
-]
+TITLES = {  # of suites; others are offered by their names
+    "digits": "Digits: 12 tasks of scikit-learn's digits, 3 of them unseen; nothing to download",
+    "cifar10": "CIFAR-10, ten transforms (the server needs its archive in data/)",
+    "cifar10-compositions": "CIFAR-10, 48 compositions of rotation, channel order and inversion (likewise)",
+    "cifar10-corruptions": "CIFAR-10, corruptions (likewise)",
+    "cifar10-rules": "CIFAR-10, rules of labels (likewise)",
+}
 UPLOADED = "upload:"
 OF_SUITE = ("image_size", "hold_out", "max_queries", "max_train_images")
+OF_SIZE = ("steps", "batch_size", "validate_every")  # what a preset sets
 KS = [1, 3, 5, 10, 20]
 ESTIMATING = "Estimating the time on this machine …"
 
 
 def build(context: Context) -> None:
     """Lay out the tab and wire its events."""
-    app_state = context.app_state
-    form = context.forms["train"]
     with gr.Row():
         with gr.Column(scale=2, min_width=320):
             adapter = Message(kind="status")
-            suite = gr.Radio(SUITES, value="digits", label="Suite")
+            suite = gr.Radio([*suite_choices(), ("My own images (zip)", OWN)], value="digits", label="Suite")
             archive = gr.File(
-                label="Zip of task/class/picture or class/picture", file_types=[".zip"], visible=False, height=120
+                label="Zip of task/class/image or class/image", file_types=[".zip"], visible=False, height=120
             )
-            found = Message()
+            contents = Message()
             fields = _fields()
             cost, error = Message(kind="status"), Message(kind="error")
             start = gr.Button("Start", variant="primary")
         with gr.Column(scale=3, min_width=320):
-            watch(context)
-    upload = gr.State("")
-    inputs = [suite, upload, *fields.values()]
+            run_panel(context)
+    form = TrainForm(context, suite, gr.State(""), fields)
+    _wire(form, adapter, error, cost)
+    prepared = start.click(show_errors(form.prepare), [context.visitor, *form.inputs], context.run, **PRIVATE)
+    # Where a run lives in its event, this is the event.
+    prepared.success(show_errors(form.start), [context.visitor, context.run], concurrency_limit=None, **PRIVATE)
+    context.size.change(_sizes, context.size, [fields[name] for name in OF_SIZE], **QUIET)
+    suite.change(_of_suite, suite, [archive, fields["hold_out"]], **QUIET)
+    # Tasks of another suite; in the browser, since an answer of the server may come after the next choice.
+    suite.input(None, None, fields["hold_out"], js="() => []", **QUIET)
+    received = [form.upload, contents, fields["hold_out"]]
+    archive.upload(show_errors(form.receive), [context.visitor, archive], received, **PRIVATE)
 
-    def configured(known: dict[str, Any], suite: str, upload_id: str, *values: Any) -> RunConfig:
-        given = dict(zip(fields, values, strict=True))
-        if suite == OWN and not upload_id:
-            raise InputError("There are no pictures yet: upload a zip archive, or choose another suite.")
-        config = RunConfig.from_dict(known)
-        chosen = {name: given.pop(name) or None for name in OF_SUITE}  # 0 and nothing: left out
-        chosen["hold_out"], ks = tuple(chosen["hold_out"] or ()), tuple(given.pop("ks") or ())
-        name = f"{UPLOADED}{upload_id}" if suite == OWN else suite
-        # Those of another suite are others; an adapter to go on from keeps its own.
-        renamed = bool(config.adapter.factors) and config.start is None
-        adapter = replace(config.adapter, seed=given["seed"], **({"factors": ()} if renamed else {}))
+
+@dataclass(frozen=True)
+class TrainForm:
+    """The controls of a run and what they do.
+
+    Attributes:
+        upload: id of the visitor's uploaded archive, "" without one.
+        fields: by their names in `TrainingConfig`, `SuiteConfig` and `RunConfig`.
+    """
+
+    context: Context
+    suite: gr.Radio
+    upload: gr.State
+    fields: dict[str, Any]
+
+    @property
+    def inputs(self) -> list[Any]:
+        """The current settings and all controls, in the order of `run_config`'s arguments."""
+        return [self.context.settings, self.suite, self.upload, *self.fields.values()]
+
+    def run_config(self, settings: dict[str, Any], suite: str, upload: str, *values: Any) -> RunConfig:
+        """Return the current settings with the choices of this tab.
+
+        Raises:
+            InputError: a value that cannot be used, or no images yet.
+        """
+        if suite == OWN and not upload:
+            raise InputError("There are no images yet: upload a zip archive, or choose another suite.")
+        config, training = RunConfig.from_dict(settings), dict(zip(self.fields, values, strict=True))
+        of_suite = {name: training.pop(name) or None for name in OF_SUITE}  # 0 and nothing: left out
+        of_suite["hold_out"], ks = tuple(of_suite["hold_out"] or ()), tuple(training.pop("ks") or ())
+        # Another suite has other factors; an adapter that training starts from keeps its own.
+        factors_follow = bool(config.adapter.factors) and config.start is None
+        adapter = replace(config.adapter, seed=training["seed"], **({"factors": ()} if factors_follow else {}))
         config = replace(
             config,
-            suite=SuiteConfig(name, **chosen),
+            suite=SuiteConfig(f"{UPLOADED}{upload}" if suite == OWN else suite, **of_suite),
             adapter=adapter,
-            training=replace(config.training, **given),
+            training=replace(config.training, **training),
             ks=ks,
         )
-        return config.with_factor_code() if renamed else config
+        return config.with_factor_code() if factors_follow else config
 
-    def update_settings(known: dict[str, Any], *values: Any) -> list[Any]:
-        """Take the choices over."""
-        title, kept = _title(RunConfig.from_dict(known)), [values[0], *values[2:]]
+    def update_settings(self, settings: dict[str, Any], *values: Any) -> list[Any]:
+        """Write the choices into the current settings; return these, the form to keep, the adapter and an error."""
+        adapter, form = _describe_adapter(RunConfig.from_dict(settings)), [values[0], *values[2:]]
         try:
-            config = configured(known, *values)
+            config = self.run_config(settings, *values)
         except InputError as problem:
-            return [gr.skip(), kept, title, str(problem)]
-        return [config.to_dict(), kept, title, ""]
+            return [gr.skip(), form, adapter, str(problem)]
+        return [config.to_dict(), form, adapter, ""]
 
-    def update_estimate(token: str, tab: str, known: dict[str, Any], *values: Any) -> Iterator[Any]:
-        """Say how long that takes, which costs seconds of training: only where somebody looks."""
+    def update_estimate(self, token: str, tab: str, *values: Any) -> Iterator[Any]:
+        """Say how long the run will take: seconds of training, so only while the tab is shown."""
         if tab != "Train":
             yield gr.skip()
             return
         try:
-            config = app_state.workspace.resolve(token, configured(known, *values))
-        except InputError:  # told by `take`
+            config = self.context.app_state.workspace.resolve(token, self.run_config(*values))
+        except InputError:  # shown by `update_settings`
             yield ""
             return
         yield ESTIMATING
         yield _cost(config)
 
-    quietly = {"trigger_mode": "always_last", "show_progress": "hidden", **PRIVATE}
-    taking = {
-        "fn": update_settings,
-        "inputs": [context.settings, *inputs],
-        "outputs": [context.settings, form, adapter, error],
-        **SETTING,
-    }
-    gr.on([context.settings.change, *(field.change for field in inputs)], **taking)
-    remember(context, form, [suite, *fields.values()]).then(**taking)
-    gr.on(
-        [context.tab.change, context.settings.change, suite.input, upload.change, *(f.input for f in fields.values())],
-        update_estimate,
-        [context.visitor, context.tab, context.settings, *inputs],
-        cost,
-        concurrency_id="estimate",
-        **quietly,
-    )
+    def prepare(self, token: str, *values: Any) -> Any:
+        """Make the folder of a run and choose it as the active one."""
+        run = self.context.app_state.workspace.prepare_run(token, self.run_config(*values))
+        return menu(self.context.app_state, token, run)
 
-    @show_errors
-    def prepare(token: str, *values: Any) -> Any:
-        run = app_state.workspace.prepare_run(token, configured(*values))
-        return menu(app_state, token, run)
-
-    @show_errors
-    def begin(token: str, run: str) -> Iterator[None]:
-        for _ in app_state.backend.start(token, run):
+    def start(self, token: str, run: str) -> Iterator[None]:
+        """Start the active run."""
+        for _ in self.context.app_state.backend.start(token, run):
             yield
 
-    prepared = start.click(prepare, [context.visitor, context.settings, *inputs], context.run, **PRIVATE)
-    # Where a run lives in its event, this is the event.
-    prepared.success(begin, [context.visitor, context.run], concurrency_limit=None, **PRIVATE)
-    context.size.change(
-        _sizes, context.size, [fields[name] for name in ("steps", "batch_size", "validate_every")], **QUIET
-    )
-    suite.change(_of_suite, suite, [archive, fields["hold_out"]], **QUIET)
-    # Tasks of another suite; in the browser, since an answer of the server may come after the next choice.
-    suite.input(None, None, fields["hold_out"], js="() => []", **QUIET)
-    archive.upload(
-        show_errors(_receive(app_state)), [context.visitor, archive], [upload, found, fields["hold_out"]], **PRIVATE
+    def receive(self, token: str, file: str) -> list[Any]:
+        """Keep an uploaded archive, after a look at its directory."""
+        images = check_archive(file)
+        upload = self.context.app_state.workspace.add_upload(token, file, file)
+        tasks = folder_tasks(images)
+        layout = f"in {len(tasks)} tasks" if tasks else "in class folders, to which ten transforms are applied"
+        count = f"{len(images):,} image{'s' if len(images) > 1 else ''}"
+        contents = f"{count} {layout}; whether they make a suite shows when the run starts."
+        info = _held_out_info(None if tasks else TEN_TRANSFORMS)
+        return [upload, contents, gr.update(choices=tasks or list(TEN_TRANSFORMS.names), value=[], info=info)]
+
+
+def _wire(form: TrainForm, adapter: Message, error: Message, cost: Message) -> None:
+    """Keep the settings and the estimate up to date."""
+    context, kept, fields = form.context, form.context.forms["train"], [form.suite, *form.fields.values()]
+    outputs = [context.settings, kept, adapter, error]
+    event = {"fn": form.update_settings, "inputs": form.inputs, "outputs": outputs, **SETTING}
+    gr.on([field.change for field in form.inputs], **event)
+    remember(context, kept, fields).then(**event)
+    gr.on(
+        [context.tab.change, context.settings.change, form.upload.change, *(field.input for field in fields)],
+        form.update_estimate,
+        [context.visitor, context.tab, *form.inputs],
+        cost,
+        concurrency_id="estimate",
+        trigger_mode="always_last",
+        show_progress="hidden",
+        **PRIVATE,
     )
 
 
 def _fields() -> dict[str, Any]:
-    """The settings of a run, by their names in `TrainingConfig` and `SuiteConfig`."""
+    """Lay out the settings of a run, see `TrainForm.fields`."""
     default = PRESETS["Default"].training()
-    found: dict[str, Any] = {}
+    fields: dict[str, Any] = {}
     with gr.Row():
-        found["steps"] = gr.Number(default.steps, label="Steps", min_width=100)
-        found["batch_size"] = gr.Number(default.batch_size, label="Batch", info="images", min_width=100)
-        found["lr"] = gr.Number(default.lr, label="Learning rate", min_width=100)
+        fields["steps"] = gr.Number(default.steps, label="Steps", min_width=100)
+        fields["batch_size"] = gr.Number(default.batch_size, label="Batch", info="images", min_width=100)
+        fields["lr"] = gr.Number(default.lr, label="Learning rate", min_width=100)
     with gr.Row():
-        found["seed"] = gr.Number(0, label="Random seed", min_width=100)
-        found["set_size"] = gr.Number(1, label="Set size", info="images of one core", min_width=100)
-        found["validate_every"] = gr.Number(
+        fields["seed"] = gr.Number(0, label="Random seed", min_width=100)
+        fields["set_size"] = gr.Number(1, label="Set size", info="images that share a core", min_width=100)
+        fields["validate_every"] = gr.Number(
             default.validate_every, label="Validate every", info="steps; 0: at the end", min_width=100
         )
     with gr.Accordion("Tasks, sizes and precision", open=False):
-        found["hold_out"] = gr.Dropdown(
+        fields["hold_out"] = gr.Dropdown(
             list(FIXED_TASKS["digits"].names),
             value=[],
             multiselect=True,
@@ -164,29 +195,34 @@ def _fields() -> dict[str, Any]:
             info=_held_out_info(FIXED_TASKS["digits"]),
         )
         with gr.Row():  # Gradio shows 0 where a number has no value
-            found["image_size"] = gr.Number(0, label="Image size", info="pixels; 0: the suite's own", min_width=100)
-            found["max_queries"] = gr.Number(500, label="Max queries", info="the most images of a side", min_width=100)
-        found["max_train_images"] = gr.Number(
+            fields["image_size"] = gr.Number(0, label="Image size", info="pixels; 0: the suite's own", min_width=100)
+            fields["max_queries"] = gr.Number(500, label="Max queries", info="images of a query split", min_width=100)
+        fields["max_train_images"] = gr.Number(
             0,
-            label="Train pictures",
-            info="The most of each class (of each task's class, in own pictures); 0: all.",
+            label="Max train images",
+            info="Of each class (of each task's class, in own images); 0: all.",
         )
-        found["ks"] = gr.Dropdown(
+        fields["ks"] = gr.Dropdown(
             KS, value=list(RunConfig().ks), multiselect=True, label="K", info="Neighbours that vote in the result."
         )
-        found["precision"] = gr.Radio(["float32", "bfloat16"], value="float32", label="Precision")
-    return found
+        fields["precision"] = gr.Radio(["float32", "bfloat16"], value="float32", label="Precision")
+    return fields
+
+
+def suite_choices() -> list[tuple[str, str]]:
+    """Return title and name of the suites that need no path."""
+    return [(TITLES.get(name, name), name) for name in SUITES if not name.endswith(":")]
 
 
 def _of_suite(name: str) -> list[Any]:
-    """Whether an archive is asked for, and the tasks that can be held out."""
+    """Return whether an archive is asked for, and the tasks that can be held out."""
     tasks = FIXED_TASKS.get(name)
     choices = list(tasks.names) if tasks else []
     return [gr.update(visible=name == OWN), gr.update(choices=choices, info=_held_out_info(tasks))]
 
 
 def _held_out_info(tasks: TaskList | None) -> str:
-    """What held out means, and what holds without a choice; None: tasks that are folders."""
+    """Explain what held out means, and what holds without a choice; None: tasks that are folders."""
     which = "no task is"
     if tasks is not None:
         few = len(tasks.unseen) < 5
@@ -196,36 +232,22 @@ def _held_out_info(tasks: TaskList | None) -> str:
 
 def _cost(config: RunConfig) -> str:
     try:
-        return f"About {clock(estimate(config))} on this machine (minutes:seconds)."
+        return f"About {clock(estimate(config))} of training steps on this machine (minutes:seconds)."
     except InputError as problem:
         return str(problem)
 
 
-def _title(config: RunConfig) -> str:
+def _describe_adapter(config: RunConfig) -> str:
     adapter = config.adapter
-    start = ", which goes on from a trained one" if config.start else ""
-    named = ", factors named" if adapter.factors else ""
-    return f"{METHODS[adapter.method].title}, rank {adapter.rank}{named}, on {config.backbone}{start} (from Configure)."
+    start = ", starting from a trained one" if config.start else ""
+    factors = ", predicting factors" if adapter.factors else ""
+    title = method(adapter.method).title
+    return f"{title}, rank {adapter.rank}{factors}, on {config.backbone}{start} (from Configure)."
 
 
 def _sizes(preset: str | None) -> list[Any]:
+    """Return the values of `OF_SIZE`."""
     if preset is None:
-        return [gr.skip()] * 3
+        return [gr.skip()] * len(OF_SIZE)
     training = PRESETS[preset].training()
-    return [training.steps, training.batch_size, training.validate_every]
-
-
-def _receive(app_state: AppState):
-    """Keep an uploaded archive, after a look at its directory."""
-
-    def receive(token: str, file: str) -> list[Any]:
-        pictures = check_archive(file)
-        upload = app_state.workspace.add_upload(token, file, file)
-        tasks = folder_tasks(pictures)
-        kind = f"in {len(tasks)} tasks" if tasks else "in class folders, to which ten shifts are applied"
-        count = f"{len(pictures):,} picture{'s' if len(pictures) > 1 else ''}"
-        told = f"{count} {kind}; whether they make a suite shows when the run starts."
-        info = _held_out_info(None if tasks else TEN_TRANSFORMS)
-        return [upload, told, gr.update(choices=tasks or list(TEN_TRANSFORMS.names), value=[], info=info)]
-
-    return receive
+    return [getattr(training, name) for name in OF_SIZE]

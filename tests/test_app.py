@@ -1,4 +1,4 @@
-"""The app's endpoints for runs, whom they serve, and what a Space needs; through gradio's own client."""
+"""The app's endpoints for runs, whose runs they are, and what a Space needs; through gradio's own client."""
 
 import re
 import time
@@ -59,7 +59,7 @@ def test_a_run_is_started_watched_and_belongs_to_its_session(app):
         ({"visitor": "../../etc"}, "visitor's id"),
     ],
 )
-def test_bad_requests_are_sentences(app, settings, said):
+def test_bad_requests_are_answered_with_a_message(app, settings, said):
     asked = client(app)
     try:
         started = asked.predict(**SHORT | settings, api_name="/start_run")
@@ -95,15 +95,15 @@ def test_the_space_gets_a_gradio_that_is_required_here():
     assert len(front_matter()["short_description"]) <= 60
 
 
-def test_without_zerogpu_runs_are_carried_out_by_workers(tmp_path, monkeypatch):
+def test_without_zerogpu_runs_are_trained_by_workers(tmp_path, monkeypatch):
     from metalora.runs.queue import RunQueue
     from metalora.runs.workspace import Workspace
-    from pages.space import backend
+    from pages.backend import backend
 
     monkeypatch.delenv("SPACES_ZERO_GPU", raising=False)
-    found = backend(Workspace(tmp_path))
-    assert isinstance(found, RunQueue) and found.outlives_page
-    found.close()
+    queue = backend(Workspace(tmp_path))
+    assert isinstance(queue, RunQueue) and queue.outlives_page
+    queue.close()
 
 
 def test_on_zerogpu_a_run_lives_in_its_event(tmp_path, monkeypatch):
@@ -112,7 +112,7 @@ def test_on_zerogpu_a_run_lives_in_its_event(tmp_path, monkeypatch):
 
     from metalora.runs.workspace import Workspace
     from metalora.runs.zerogpu import InEvent
-    from pages.space import LONGEST, backend
+    from pages.backend import MAX_SECONDS, backend
 
     asked = []
 
@@ -122,6 +122,6 @@ def test_on_zerogpu_a_run_lives_in_its_event(tmp_path, monkeypatch):
 
     monkeypatch.setenv("SPACES_ZERO_GPU", "1")
     monkeypatch.setitem(sys.modules, "spaces", SimpleNamespace(GPU=gpu))
-    found = backend(Workspace(tmp_path))
-    assert isinstance(found, InEvent) and not found.outlives_page
-    assert callable(asked[0]) and LONGEST > 0
+    in_event = backend(Workspace(tmp_path))
+    assert isinstance(in_event, InEvent) and not in_event.outlives_page
+    assert callable(asked[0]) and MAX_SECONDS > 0

@@ -8,6 +8,7 @@ from pathlib import Path
 import yaml
 
 import metalora
+from metalora.util.renamed import MODULES, OPTIONS
 
 ROOT = Path(__file__).parent.parent
 
@@ -24,18 +25,12 @@ def test_installed_elsewhere_it_finds_its_bundled_weights(tmp_path):
     run(*pip, ROOT)
     code = (
         "import metalora; model = metalora.adapt('resnet20'); print(metalora.__file__);"
-        "from metalora.models import backbones; print(backbones.card('mixer_nano')['name'])"
+        "from metalora.models import backbones; print(backbones.card('mixer_nano')['name']);"
+        "import metalora_app; print(metalora_app.main.__name__)"
     )
     said = run(sys.executable, "-c", code, cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(site)})
-    assert said.split() == [str(site / "metalora" / "__init__.py"), "mixer_nano"]
-
-
-def test_help_answers_without_loading_torch():
-    code = (
-        "import sys; from metalora.cli import app; from typer.testing import CliRunner;"
-        "assert CliRunner().invoke(app, ['compare', '--help']).exit_code == 0; assert 'torch' not in sys.modules"
-    )
-    run(sys.executable, "-c", code, cwd=ROOT)
+    assert said.split() == [str(site / "metalora" / "__init__.py"), "mixer_nano", "main"]
+    assert (site / "metalora/py.typed").exists() and (site / "metalora_app/plot.js").exists()
 
 
 def test_the_citation_file_names_this_version_and_the_paper():
@@ -44,7 +39,8 @@ def test_the_citation_file_names_this_version_and_the_paper():
     assert "2504.00460" in citation["preferred-citation"]["url"]
 
 
-def test_the_library_imports_neither_gradio_nor_pages():
-    for path in (ROOT / "metalora").rglob("*.py"):
-        lines = path.read_text(encoding="utf-8").splitlines()
-        assert not [line for line in lines if line.strip().startswith(("import gradio", "from gradio", "from pages"))]
+def test_the_changelog_names_this_version_and_whatever_was_renamed():
+    text = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+    assert f"## {metalora.__version__}\n" in text
+    old = [*OPTIONS, *(f"metalora.{name}" for name in MODULES)]
+    assert not [name for name in old if f"| `{name}` |" not in text]

@@ -1,62 +1,92 @@
-"""What a person can set about an adapter, validated, JSON both ways."""
+"""What a person can set about an adapter, validated."""
 
-import json
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-from torch import nn
-
-from metalora.adapters.formats import MultiLoRA
 from metalora.adapters.methods import method
-from metalora.util.checks import LARGEST_SEED, check_float, check_int
-from metalora.util.errors import InputError, choices
-from metalora.util.renamed import upgrade_settings
+from metalora.util.checks import MAX_SEED, check_float, check_int
+from metalora.util.config import from_plain, to_plain
+from metalora.util.errors import InputError
 
 
 def _patterns(name: str, value: object) -> tuple[str, ...]:
-    """One regular expression, or several, as a tuple."""
-    several = (value,) if isinstance(value, str) else value
-    if not isinstance(several, Iterable) or not all(isinstance(pattern, str) for pattern in several):
+    """Return one regular expression, or several, as a tuple."""
+    patterns = (value,) if isinstance(value, str) else value
+    if not isinstance(patterns, Iterable) or not all(isinstance(pattern, str) for pattern in patterns):
         raise InputError(f"{name} is {value!r}: use a regular expression or a list of them.")
-    for pattern in several:
+    for pattern in patterns:
         try:
             re.compile(pattern)
         except re.error as error:
             raise InputError(f"{pattern!r} is not a regular expression ({error}): correct it.") from error
-    return tuple(several)
+    return tuple(patterns)
 
 
 @dataclass(frozen=True)
 class AdapterConfig:
     """Settings of an adapter.
 
+    Attributes:
+        method: Method, as `metalora info` lists them.
+        rank: Rank R; of each branch in Multi-LoRA.
+        alpha: The update is scaled by alpha / rank; None is scale 1.
+        targets: Regular expressions over the names of layers to adapt; None is every Conv2d and Linear.
+        exclude: Regular expressions over the names of layers to leave alone.
+        branches: Branches of Multi-LoRA.
+        extractor: What cores are read from: self, stem, the name of a backbone, or (in Python) a module that maps
+            images to features (N, F) and has num_features.
+        hidden: Width of the mapping net.
+        code: Width of the mapping net's latent code.
+        factors: Number of values of each factor of the suite, which the code then predicts; none is a latent code.
+        head_init_std: Standard deviation of the first weights of the mapping net's last layer; None is 0.1 for a
+            factor code, 0.03 for a latent code.
+        code_norm_limit: Length that a latent code stays below; 0 is no limit.
+        core: Whether cores are generated for each image, or one constant core is learned for all.
+        rank_pattern: Regular expression → rank of the layers whose name it matches.
+        dropout: Probability of dropout on the adapter's input, in training.
+        seed: Seed of the initial values.
+
     Raises:
         InputError: a value that no adapter can have.
     """
 
-    method: str = "metalora-tr"  # a name of methods.py
-    rank: int = 4  # R; of each branch for Multi-LoRA
-    alpha: float | None = None  # scale is alpha / rank; None: scale 1
-    targets: tuple[str, ...] | None = None  # regular expressions over module names; None: every Conv2d and Linear
-    exclude: tuple[str, ...] = ()  # regular expressions of modules to leave alone
-    branches: int = 3  # Multi-LoRA's m
-    extractor: str | nn.Module = "self"  # "self", "stem", a backbone's name, or images → (N, F) with num_features
-    hidden: int = 32  # width of the mapping net
-    code: int = 16  # width of its code
-    factors: tuple[int, ...] = ()  # values of each named factor: then the code names them, see `MappingNet`
-    head_init_std: float | None = (
-        None  # of the last map's first weights; None: 0.1 where the code names factors, else 0.03
-    )
-    code_norm_limit: float = 4.0  # that the length of a free code stays below, see `MappingNet`; 0: any length
-    core: str = "generated"  # or "constant": one learned core for all images, the nested static control
-    rank_pattern: Mapping[str, int] = field(default_factory=dict)  # regular expression → rank
-    dropout: float = 0.0  # on the adapter's input, in training
-    seed: int = 0  # of the initial values
+    method: str = "metalora-tr"
+    rank: int = 4
+    alpha: float | None = None
+    targets: tuple[str, ...] | None = None
+    exclude: tuple[str, ...] = ()
+    branches: int = 3
+    extractor: str | Any = "self"
+    hidden: int = 32
+    code: int = 16
+    factors: tuple[int, ...] = ()
+    head_init_std: float | None = None
+    code_norm_limit: float = 4.0
+    core: str = "generated"
+    rank_pattern: Mapping[str, int] = field(default_factory=dict)
+    dropout: float = 0.0
+    seed: int = 0
 
     def __post_init__(self) -> None:
         method(self.method)
+        self._check_patterns()
+        self._check_integers()
+        if self.alpha is not None:
+            check_float("alpha", self.alpha, lambda value: value > 0, "a positive number, or leave it out for scale 1")
+        if self.head_init_std is not None:
+            use = "a number of 0 or more, or leave it out"
+            check_float("head_init_std", self.head_init_std, lambda value: value >= 0, use)
+        use = "a length above 0, or 0 for none"
+        check_float("code_norm_limit", self.code_norm_limit, lambda value: value >= 0, use)
+        check_float("dropout", self.dropout, lambda value: 0 <= value < 1, "a fraction from 0 to below 1")
+        if self.core not in ("generated", "constant"):
+            raise InputError(f"core is {self.core!r}: use generated or constant.")
+        if not isinstance(self.extractor, str) and not hasattr(self.extractor, "state_dict"):
+            raise InputError(f"extractor is {self.extractor!r}: use self, stem, a backbone's name or a module.")
+
+    def _check_patterns(self) -> None:
         for name in ("targets", "exclude"):  # one expression or a list, kept as a tuple
             value = getattr(self, name)
             if value is not None:
@@ -65,27 +95,16 @@ class AdapterConfig:
             raise InputError(f"rank_pattern is {self.rank_pattern!r}: use a mapping from patterns to ranks.")
         object.__setattr__(self, "rank_pattern", dict(self.rank_pattern))
         _patterns("rank_pattern", self.rank_pattern)
-        check_int("seed", self.seed, 0, LARGEST_SEED)
-        ranks = {"rank": self.rank, **{f"rank_pattern[{key!r}]": r for key, r in self.rank_pattern.items()}}
-        for name, value in {**ranks, "branches": self.branches, "hidden": self.hidden, "code": self.code}.items():
-            check_int(name, value)
+
+    def _check_integers(self) -> None:
+        check_int("seed", self.seed, 0, MAX_SEED)
+        for name in ("rank", "branches", "hidden", "code"):
+            check_int(name, getattr(self, name))
+        for pattern, rank in self.rank_pattern.items():
+            check_int(f"rank_pattern[{pattern!r}]", rank)
         object.__setattr__(self, "factors", tuple(self.factors))
         for count in self.factors:
             check_int("factors", count, 2)
-        if self.alpha is not None:
-            check_float("alpha", self.alpha, lambda value: value > 0, "a positive number, or leave it out for scale 1")
-        if self.head_init_std is not None:
-            check_float(
-                "head_init_std", self.head_init_std, lambda value: value >= 0, "a number of 0 or more, or leave it out"
-            )
-        check_float("dropout", self.dropout, lambda value: 0 <= value < 1, "a share from 0 to below 1")
-        check_float(
-            "code_norm_limit", self.code_norm_limit, lambda value: value >= 0, "a length above 0, or 0 for none"
-        )
-        if self.core not in ("generated", "constant"):
-            raise InputError(f"core is {self.core!r}: use generated or constant.")
-        if not isinstance(self.extractor, str | nn.Module):
-            raise InputError(f"extractor is {self.extractor!r}: use self, stem, a backbone's name or a module.")
 
     @property
     def generates(self) -> bool:
@@ -94,68 +113,43 @@ class AdapterConfig:
 
     @property
     def initial_head_std(self) -> float:
-        """Standard deviation of the last map's first weights.
+        """Standard deviation of the first weights of the mapping net's last layer.
 
-        A code that names factors is at most 1 long for each of them. A free code is several times as long: at 0.1 its
-        cores lie so far apart at first that most trainings on single images end below a constant core;
-        at 0.01 short trainings are slow to leave it.
+        A factor code is at most 1 long for each factor, a latent code several times as long: at 0.1 its cores are so
+        far apart at first that most trainings on single images end below a constant core, and at 0.01 short trainings
+        are slow to leave it.
         """
         return (0.1 if self.factors else 0.03) if self.head_init_std is None else self.head_init_std
 
     def predicts(self, factors: tuple[int, ...]) -> bool:
-        """Whether the code names factors of these numbers of values."""
+        """Return whether the code predicts factors of these numbers of values."""
         return bool(self.factors) and self.factors == factors
 
     def check_factors(self, suite: str, factors: tuple[int, ...]) -> None:
-        """See that the code names the factors of a suite, if it names any.
+        """Check that the code predicts the factors of a suite, if it predicts any.
 
         Args:
-            suite: its name.
-            factors: numbers of values of its factors; () where they have no names.
+            suite: name of the suite.
+            factors: numbers of values of its factors; () where it has none.
 
         Raises:
-            InputError: it names others.
+            InputError: it predicts others.
         """
         if self.factors and not self.predicts(factors):
             has = factors or "none"
-            raise InputError(f"The adapter names factors of {self.factors} values, {suite} has {has}: set factors so.")
-
-    def format(self, rank: int) -> Any:
-        """The update format of a layer of this rank (an object of `formats.py`)."""
-        kind = method(self.method).format
-        return kind(rank, self.branches) if kind is MultiLoRA else kind(rank)
+            raise InputError(
+                f"The adapter predicts factors of {self.factors} values, {suite} has {has}: set factors to the suite's."
+            )
 
     def scale(self, rank: int) -> float:
-        """Factor on the update of a layer of this rank."""
+        """Return the factor on the update of a layer of this rank."""
         return 1.0 if self.alpha is None else self.alpha / rank
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values, ready for JSON; an extractor module is written as "module"."""
-        plain = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "extractor"}
-        extractor = self.extractor if isinstance(self.extractor, str) else "module"
-        return json.loads(json.dumps({**plain, "extractor": extractor}))
-
-    def to_json(self) -> str:
-        """JSON text."""
-        return json.dumps(self.to_dict(), indent=1)
+        """Return plain values, ready for JSON; an extractor module is written as "module"."""
+        return to_plain(self if isinstance(self.extractor, str) else replace(self, extractor="module"))
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "AdapterConfig":
-        """The configuration with these values; an unknown field is an InputError."""
-        values = upgrade_settings(values)
-        known = [f.name for f in fields(cls)]
-        for name in values:
-            if name not in known:
-                raise InputError(f"Unknown setting {name!r} of an adapter: use {choices(name, known)}.")
-        return cls(**values)
-
-    @classmethod
-    def from_json(cls, text: str) -> "AdapterConfig":
-        """The configuration that `to_json` wrote."""
-        try:
-            values = json.loads(text)
-        except json.JSONDecodeError as error:
-            raise InputError(f"The configuration is not JSON ({error}): correct it.") from error
-        if not isinstance(values, dict):
-            raise InputError('The configuration is not a JSON object: write {"method": …}.')
-        return cls.from_dict(values)
+        """Build the configuration with these values; an unknown field is an InputError."""
+        return from_plain(cls, values)

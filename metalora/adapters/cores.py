@@ -1,8 +1,9 @@
-"""`Cores`: what the mapping net generated, for every adapted layer and every sample."""
+"""`Cores`: what the mapping net generates, for every adapted layer and every sample."""
 
 from collections.abc import ItemsView, Iterator, KeysView, Mapping
 from numbers import Integral
 from pathlib import Path
+from typing import Any, SupportsIndex, overload
 
 import torch
 from torch import Tensor
@@ -14,8 +15,8 @@ from metalora.util.files import read_tensors, write_tensors
 class Cores:
     """Layer name → tensor of shape (N, R) in CP format or (N, R, R) in TR format, unscaled.
 
-    Indexed by a layer's name it gives that tensor; by an integer, slice, mask or index tensor the
-    `Cores` of those samples (an integer keeps the sample axis). One sample broadcasts over a batch.
+    The index is a layer's name, for its tensor, or an integer, slice, mask or index tensor, for the `Cores` of those
+    samples (an integer keeps the sample axis). One sample broadcasts over a batch.
     """
 
     def __init__(self, tensors: Mapping[str, Tensor]):
@@ -24,7 +25,13 @@ class Cores:
             raise InputError(f"Cores need the same number of samples in every layer, not {sorted(lengths)}.")
         self._tensors = dict(tensors)
 
-    def __getitem__(self, key: str | int | slice | list | Tensor):
+    @overload
+    def __getitem__(self, key: str) -> Tensor: ...
+
+    @overload
+    def __getitem__(self, key: SupportsIndex | slice | list | Tensor) -> "Cores": ...
+
+    def __getitem__(self, key: Any) -> "Tensor | Cores":
         if isinstance(key, str):
             if key not in self._tensors:
                 raise InputError(f"There is no core of layer {key!r}: layers are {', '.join(self._tensors)}.")
@@ -49,20 +56,20 @@ class Cores:
         return f"Cores({len(self)} samples, {len(self._tensors)} layers)"
 
     def keys(self) -> KeysView[str]:
-        """Names of the layers, in the model's order."""
+        """Return the names of the layers, in the model's order."""
         return self._tensors.keys()
 
     def items(self) -> ItemsView[str, Tensor]:
-        """Names and tensors of the layers."""
+        """Return the names and tensors of the layers."""
         return self._tensors.items()
 
     def mean(self) -> "Cores":
-        """The mean core of all samples, as one sample."""
+        """Return the mean core of all samples, as one sample."""
         return Cores({name: tensor.mean(0, keepdim=True) for name, tensor in self.items()})
 
     @staticmethod
     def lerp(a: "Cores", b: "Cores", t: float) -> "Cores":
-        """The cores at share `t` of the way from `a` to `b`: as many samples in both, or one."""
+        """Interpolate from `a` (t = 0) to `b` (t = 1): as many samples in both, or one."""
         a._must_match(b)
         if 1 not in (len(a), len(b)) and len(a) != len(b):
             raise InputError(f"Cores of {len(a)} and {len(b)} samples cannot be blended: give as many, or one.")
@@ -70,7 +77,7 @@ class Cores:
 
     @staticmethod
     def cat(parts: list["Cores"]) -> "Cores":
-        """The samples of all parts, one after the other."""
+        """Concatenate the samples of all parts."""
         if not parts:
             raise InputError("There are no cores to join: give one part or more.")
         for part in parts:
@@ -84,14 +91,14 @@ class Cores:
             raise InputError(f"Cores of different adapters cannot be joined: layer {different!r} differs.")
 
     def flatten(self) -> Tensor:
-        """All layers side by side: (N, total)."""
+        """Return all layers side by side: (N, total)."""
         return torch.cat([tensor.flatten(1) for tensor in self._tensors.values()], dim=1)
 
     def expand(self, count: int) -> "Cores":
-        """`count` samples of the one that this holds; itself when it has that many.
+        """Return `count` samples: these if they are as many, or repetitions of the only one.
 
         Raises:
-            InputError: it holds another number of samples.
+            InputError: there is another number of samples.
         """
         if len(self) == count:
             return self
@@ -99,12 +106,12 @@ class Cores:
             raise InputError(f"There are {len(self)} cores for {count} images: give one, or one for each image.")
         return Cores({name: tensor.expand(count, *tensor.shape[1:]) for name, tensor in self.items()})
 
-    def to(self, *args, **kwargs) -> "Cores":
-        """Moved or cast as `torch.Tensor.to` does."""
+    def to(self, *args: Any, **kwargs: Any) -> "Cores":
+        """Move or cast as `torch.Tensor.to` does."""
         return Cores({name: tensor.to(*args, **kwargs) for name, tensor in self.items()})
 
     def detach(self) -> "Cores":
-        """Cut from the graph."""
+        """Detach from the graph."""
         return Cores({name: tensor.detach() for name, tensor in self.items()})
 
     def save(self, path: str | Path) -> None:

@@ -1,218 +1,215 @@
-"""The tensor algebra of the update formats: pure functions of static factors and generated cores.
+"""What a format is: the algebra between a layer's trained parameters, its generated core and its output.
 
-One letter per axis: i input width (of one group), o output width, k kernel axes (two for a
-convolution, none for a linear layer, written "..." in the contractions), r rank, m branches,
-n sample. M stands for the width of the narrow side, where the core acts. Weights are laid out as
-torch has them: (O, I) and (O, I, K, K).
+One letter per axis: i input width (of one group), o output width, k kernel axes (two for a convolution, none for a
+linear layer, written "..." in the contractions), r rank, m branches, n sample. M is the width of the narrow side, where
+a core acts. Weights have the axes of torch's: (O, I) and (O, I, K, K).
 
-LoRA: Hu et al. 2106.09685. Conv-LoRA: arXiv 2504.00460, Eq. 5. Multi-LoRA: Wang et al. 2311.11501.
-Meta-LoRA CP and TR: arXiv 2504.00460, Eqs. 6 and 7 (tensor ring: Zhao et al. 1606.05535).
-FiLM: Perez et al. 1709.07871.
+Every method's format has a module of its own beside this one: a low-rank one extends `Factorised`, any other `Format`.
 """
 
-import math
-from dataclasses import dataclass, replace
-from typing import ClassVar
+import pkgutil
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import ClassVar, Protocol, Self
 
 import torch
 from torch import Tensor
 
+from metalora.adapters.config import AdapterConfig
+from metalora.adapters.methods import method
+from metalora.util.errors import InputError
+
 Shape = tuple[int, ...]
+Factors = dict[str, Tensor]
+
+
+class Layer(Protocol):
+    """What a format may ask of the adapted layer: see `AdaptedLayer`."""
+
+    @property
+    def output_gain(self) -> Tensor | None:
+        """(O), what the frozen layer multiplies its outputs with behind the weight; None: nothing."""
+
+    @property
+    def output_bias(self) -> Tensor | None:
+        """(O), what the frozen layer adds to its outputs."""
+
+    def factors(self) -> Factors:
+        """Return the static factors, scales folded in."""
+
+    def narrow(self, x: Tensor, weight: Tensor, samples: int) -> Tensor:
+        """Return the narrow activations (N, L, M) of an input, by a weight (M, I, *kernel)."""
+
+    def widen(self, out: Tensor, z: Tensor, weight: Tensor) -> Tensor:
+        """Return `out` plus the narrow activations (N, L, M) times a weight (N, M, O) or (1, M, O)."""
 
 
 @dataclass(frozen=True)
-class LoRA:
-    """ΔW = Σ_r A[..,r] B[r,:] (Conv-LoRA for a convolution: a small convolution, then a 1×1)."""
+class Format(ABC):
+    """How one layer's output is updated, at a rank.
+
+    Attributes:
+        rank: R.
+        random_core_init: whether generated cores may differ from the identity core at the start.
+    """
 
     rank: int
-    generated: ClassVar[bool] = False
-    random_core_init: ClassVar[bool] = True  # whether generated cores may differ from the neutral one at the start
+    random_core_init: ClassVar[bool] = True
 
-    def fitted(self, outputs: int) -> "LoRA":
-        """The format for a weight of so many outputs."""
-        return self
+    @classmethod
+    def from_config(cls, config: AdapterConfig, rank: int, outputs: int) -> Self:
+        """Build the format of a layer of this rank with so many outputs."""
+        return cls(rank)
 
-    @property
-    def width(self) -> int:
-        """M, the width of the narrow side."""
-        return self.rank
+    @classmethod
+    def max_rank(cls, inputs: int, outputs: int, *, by_pattern: bool = False) -> int:
+        """Return the largest rank for a weight with sides inputs (I·K·K) and outputs (O): the smaller side.
+
+        Args:
+            inputs: I·K·K.
+            outputs: O.
+            by_pattern: whether `AdapterConfig.rank_pattern` sets this layer's rank.
+        """
+        return min(inputs, outputs)
+
+    @classmethod
+    def rank_error(cls, rank: int, layer: str, *, by_pattern: bool = False) -> str:
+        """Say what is wrong with a rank above `max_rank`, after "Rank R"."""
+        return f"exceeds the smaller side of {layer}"
 
     @property
     def core_shape(self) -> Shape:
         """Shape of one sample's core; () where there is none."""
         return ()
 
-    def parameter_shapes(self, kernel: Shape, inputs: int, outputs: int) -> dict[str, Shape]:
-        """Shapes of the trained tensors of a layer."""
-        return {"A": (*kernel, inputs, self.rank), "B": (self.rank, outputs)}
+    def identity_core(self) -> Tensor:
+        """Return the core that generated ones are offsets from."""
+        return torch.ones(self.core_shape)
 
-    def factors(self, parameters: dict[str, Tensor], scale: float) -> dict[str, Tensor]:
-        """Static factors with every static scale folded in."""
+    @abstractmethod
+    def parameter_shapes(self, kernel: Shape, inputs: int, outputs: int) -> dict[str, Shape]:
+        """Return the shapes of a layer's trained tensors. The last of them starts at 0, and so does the update."""
+
+    @abstractmethod
+    def factors(self, parameters: Factors, scale: float) -> Factors:
+        """Return the static factors of the trained tensors, with every static scale folded in."""
+
+    @abstractmethod
+    def apply(self, layer: Layer, out: Tensor, x: Tensor, core: Tensor | None, samples: int) -> Tensor:
+        """Return the layer's updated output.
+
+        Args:
+            layer: the adapted layer.
+            out: the frozen layer's output, (N, O, H, W) or (N · L, O), which may be overwritten.
+            x: the layer's input, (N, I, H, W) or (N · L, I).
+            core: (N, *core_shape), or one sample for all; None without a core.
+            samples: N.
+        """
+
+    @abstractmethod
+    def dense(self, weight: Tensor, factors: Factors, core: Tensor | None = None) -> Tensor:
+        """Return ΔW of every sample, (N, *weight.shape), from the frozen weight; N is 1 without a core."""
+
+    def bias_delta(self, core: Tensor | None) -> Tensor | None:
+        """Return what is added to the bias, (N, O); None where the format leaves it alone."""
+        return None
+
+    def update_norm(self, weight: Tensor, factors: Factors, core: Tensor | None = None) -> Tensor:
+        """Return ‖ΔW‖ (Frobenius) of every sample, (N)."""
+        return self.dense(weight, factors, core).flatten(1).norm(dim=1)
+
+
+class Factorised(Format):
+    """A low-rank update: down to the narrow side by A, through the core, up by B.
+
+    It is never built per sample on the way to an output: the core meets the narrow activations or B.
+    """
+
+    @property
+    def width(self) -> int:
+        """M, the width of the narrow side."""
+        return self.rank
+
+    def factors(self, parameters: Factors, scale: float) -> Factors:
+        """Return A, scaled, and B."""
         return {"A": parameters["A"] * scale, "B": parameters["B"]}
 
-    def dense(self, A: Tensor, B: Tensor, core: Tensor | None = None) -> Tensor:
-        """ΔW of every sample, (N, *weight.shape); N is 1 without a core."""
-        return torch.einsum("...ir,ro->oi...", A, B)[None]
-
+    @abstractmethod
     def down(self, A: Tensor) -> Tensor:
-        """Weight of the first, narrow layer: (M, I, *kernel)."""
-        return torch.einsum("...ir->ri...", A)
+        """Return the weight of the first, narrow layer: (M, I, *kernel)."""
 
+    @abstractmethod
     def up(self, B: Tensor) -> Tensor:
-        """Weight of the second layer, which follows the core: (M, O)."""
-        return B
-
-
-@dataclass(frozen=True)
-class MultiLoRA(LoRA):
-    """ΔW = Σ_m (A_m B_m) ⊙ s_m, with s_m (O) learned and 0 at the start."""
-
-    branches: int = 3
-
-    @property
-    def width(self) -> int:
-        return self.branches * self.rank
-
-    def parameter_shapes(self, kernel: Shape, inputs: int, outputs: int) -> dict[str, Shape]:
-        m, r = self.branches, self.rank
-        return {"A": (m, *kernel, inputs, r), "B": (m, r, outputs), "s": (m, outputs)}
-
-    def factors(self, parameters: dict[str, Tensor], scale: float) -> dict[str, Tensor]:
-        return {"A": parameters["A"] * scale, "B": parameters["B"] * parameters["s"][:, None]}
-
-    def dense(self, A: Tensor, B: Tensor, core: Tensor | None = None) -> Tensor:
-        return torch.einsum("m...ir,mro->oi...", A, B)[None]
-
-    def down(self, A: Tensor) -> Tensor:
-        return torch.einsum("m...ir->mri...", A).flatten(0, 1)
-
-    def up(self, B: Tensor) -> Tensor:
-        return B.flatten(0, 1)
-
-
-@dataclass(frozen=True)
-class CP(LoRA):
-    """ΔW_n = Σ_r A[..,r] B[r,:] c_n[r]: a diagonal core between LoRA's factors."""
-
-    generated: ClassVar[bool] = True
-
-    @property
-    def core_shape(self) -> Shape:
-        return (self.rank,)
-
-    def identity_core(self) -> Tensor:
-        """The core at which this is the static method: ones, (R)."""
-        return torch.ones(self.rank)
-
-    def dense(self, A: Tensor, B: Tensor, core: Tensor) -> Tensor:
-        return torch.einsum("...ir,ro,nr->noi...", A, B, core)
+        """Return the weight of the second layer, which follows the core: (M, O)."""
 
     def mix(self, z: Tensor, core: Tensor) -> Tensor:
-        """The core applied to activations z (N, L, M), as wide as they came."""
-        return z * core[:, None]
+        """Apply the core to narrow activations (N, L, M), whose shape stays."""
+        raise NotImplementedError(f"{type(self).__name__} has a core, but does not say how it mixes.")
 
     def fold(self, up: Tensor, core: Tensor) -> Tensor:
-        """The core applied to the second layer's weight (M, O) instead: (N, M, O)."""
-        return core[:, :, None] * up
+        """Apply the core to the second layer's weight (M, O) instead: (N, M, O)."""
+        raise NotImplementedError(f"{type(self).__name__} has a core, but does not say how it folds.")
+
+    def apply(self, layer: Layer, out: Tensor, x: Tensor, core: Tensor | None, samples: int) -> Tensor:
+        """Return `out` plus the update's, by two thin layers."""
+        factors, gain = layer.factors(), layer.output_gain
+        z = layer.narrow(x, self.down(factors["A"]).to(out.dtype), samples)
+        up = self.up(factors["B"])
+        return layer.widen(out, *self.apply_core(z, up if gain is None else up * gain, core))
+
+    def apply_core(self, z: Tensor, up: Tensor, core: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Apply the core where that costs less: to the narrow activations, or to the weight behind them.
+
+        Args:
+            z: (N, L, M): samples, positions, narrow width.
+            up: the second layer's weight, (M, O).
+            core: (N, …) or (1, …); None for a static format.
+
+        Returns:
+            z, and the weight that is left to multiply it with, (N, M, O) or (1, M, O).
+        """
+        if core is None:
+            return z, up[None]
+        if z.shape[1] > up.shape[1]:  # more positions than outputs: the weight is the smaller one to mix
+            return z, self.fold(up, core.to(z))
+        return self.mix(z, core.to(z)), up[None]
+
+    def update_norm(self, weight: Tensor, factors: Factors, core: Tensor | None = None) -> Tensor:
+        """Return ‖ΔW‖ of every sample without a dense ΔW.
+
+        ΔW = Uᵀ V with U (M, I·K·K) and V (M, O) the two layers' weights, the core folded into V, so that
+        ‖ΔW‖² = ⟨UUᵀ, VVᵀ⟩: small differences of large products, best in float64.
+        """
+        U, V = self.down(factors["A"]).flatten(1), self.up(factors["B"])
+        V = V[None] if core is None else self.fold(V, core)
+        return ((U @ U.T) * (V @ V.mT)).sum((1, 2)).clamp(min=0).sqrt()
 
 
-@dataclass(frozen=True)
-class TR(LoRA):
-    """ΔW_n = Σ A[a,..,b] B[b,:,c] C_n[c,a]: a ring of A, B and the core."""
+def format_class(name: str) -> type[Format]:
+    """Return the class of a method's format.
 
-    generated: ClassVar[bool] = True
-
-    @property
-    def width(self) -> int:
-        return self.rank**2
-
-    @property
-    def core_shape(self) -> Shape:
-        return (self.rank, self.rank)
-
-    def identity_core(self) -> Tensor:
-        """The core at which this is R parallel LoRAs: the identity, (R, R)."""
-        return torch.eye(self.rank)
-
-    def parameter_shapes(self, kernel: Shape, inputs: int, outputs: int) -> dict[str, Shape]:
-        return {"A": (self.rank, *kernel, inputs, self.rank), "B": (self.rank, outputs, self.rank)}
-
-    def dense(self, A: Tensor, B: Tensor, core: Tensor) -> Tensor:
-        return torch.einsum("a...ib,boc,nca->noi...", A, B, core)
-
-    # The narrow side is (b, a) before the core and (b, c) behind it: mixing is then one product without a copy.
-    def down(self, A: Tensor) -> Tensor:
-        return torch.einsum("a...ib->bai...", A).flatten(0, 1)
-
-    def up(self, B: Tensor) -> Tensor:
-        return B.transpose(1, 2).flatten(0, 1)
-
-    def mix(self, z: Tensor, core: Tensor) -> Tensor:
-        rows = z.reshape(len(z), z.shape[1] * self.rank, self.rank)
-        return (rows @ core.mT).reshape(z.shape)
-
-    def fold(self, up: Tensor, core: Tensor) -> Tensor:
-        return torch.einsum("bco,nca->nbao", up.unflatten(0, self.core_shape), core).flatten(1, 2)
-
-
-@dataclass(frozen=True)
-class Full(LoRA):
-    """ΔW = A, every entry of the weight trained: fine-tuning without a format. The rank has no say."""
-
-    def parameter_shapes(self, kernel: Shape, inputs: int, outputs: int) -> dict[str, Shape]:
-        return {"A": (*kernel, inputs, outputs)}
-
-    def factors(self, parameters: dict[str, Tensor], scale: float) -> dict[str, Tensor]:
-        A = parameters["A"] * scale
-        return {"A": A, "B": torch.eye(A.shape[-1]).to(A)}
-
-
-@dataclass(frozen=True)
-class FiLM(LoRA):
-    """A generated gain and offset of every output: (1 + γ_n) ⊙ W x + β_n. Nothing is static, the rank has no say."""
-
-    outputs: int = 0
-    generated: ClassVar[bool] = True
-    random_core_init: ClassVar[bool] = False  # nothing else makes the update 0 at the start
-
-    def fitted(self, outputs: int) -> "FiLM":
-        return replace(self, outputs=outputs)
-
-    @property
-    def core_shape(self) -> Shape:
-        return (2, self.outputs)
-
-    def identity_core(self) -> Tensor:
-        """No change: γ and β are 0, (2, O)."""
-        return torch.zeros(self.core_shape)
-
-    def parameter_shapes(self, kernel: Shape, inputs: int, outputs: int) -> dict[str, Shape]:
-        return {}
-
-    def factors(self, parameters: dict[str, Tensor], scale: float) -> dict[str, Tensor]:
-        return {}
-
-    def dense_of(self, weight: Tensor, core: Tensor) -> Tensor:
-        """ΔW of every sample, from the frozen weight (O, …): (N, O, …)."""
-        return torch.einsum("o...,no->no...", weight, core[:, 0])
-
-
-Format = LoRA | MultiLoRA | CP | TR | Full | FiLM
-
-
-def largest_rank(kind: type, inputs: int, outputs: int) -> int:
-    """The largest rank that serves a weight with sides inputs (I·K·K) and outputs (O).
-
-    The narrow side is at most as wide as the smaller of the two.
+    Raises:
+        InputError: unknown method, one without a format, or its class cannot be imported.
     """
-    side = min(inputs, outputs)
-    return math.isqrt(side) if kind is TR else side
+    source = method(name).format
+    if source is None:
+        raise InputError(f"Method {name!r} has no format: it leaves the backbone as it is.")
+    try:
+        return pkgutil.resolve_name(source) if isinstance(source, str) else source
+    except (ImportError, AttributeError, ValueError) as error:
+        raise InputError(f"The format {source} of method {name!r} cannot be imported ({error}): correct it.") from error
 
 
-def largest_family(kind: type, inputs: int, outputs: int) -> int:
-    """The largest rank at which generated cores still reach new updates of a weight with these sides.
+def make_format(config: AdapterConfig, rank: int, outputs: int) -> Format:
+    """Build the format of a layer of this rank with so many outputs.
 
-    A single ΔW of TR gains nothing beyond `largest_rank`, but those of all cores span up to R² dimensions of
-    inputs · outputs: W times any exchange of its I channels takes R = K² of the kernel's positions, for instance.
+    Raises:
+        InputError: as `format_class`, or the method's entry contradicts its format.
     """
-    return math.isqrt(inputs * outputs) if kind is TR else largest_rank(kind, inputs, outputs)
+    made, generated = format_class(config.method).from_config(config, rank, outputs), method(config.method).generated
+    if bool(made.core_shape) != generated:
+        raise InputError(
+            f"Method {config.method!r} has generated={generated}, but its format's core has shape {made.core_shape}: "
+            "make the entry agree with the format."
+        )
+    return made

@@ -1,4 +1,7 @@
-"""What one forward pass carries to the adapted layers, in one `threading.local`."""
+"""What one forward pass hands to the adapted layers, in one `threading.local`.
+
+So two threads can run one model. A ContextVar would break `torch.compile(fullgraph=True)`.
+"""
 
 import contextlib
 import threading
@@ -10,12 +13,19 @@ from metalora.adapters.cores import Cores
 
 
 class _ForwardState(threading.local):
-    """What the forward pass that runs in this thread carries."""
+    """The state of the forward pass that runs in this thread.
+
+    Attributes:
+        cores: of the adapted layers.
+        enabled: whether layers are updated.
+        exact: whether the frozen part computes as it was given, bit for bit.
+        stage_hook: called with the name and output of every stage.
+    """
 
     cores: Cores | None = None
     enabled: bool = True
-    exact: bool = False  # the frozen part as it came, bit for bit
-    stage_hook: Callable[[str, Tensor], None] | None = None  # told the name and output of every stage
+    exact: bool = False
+    stage_hook: Callable[[str, Tensor], None] | None = None
 
 
 current = _ForwardState()
@@ -29,7 +39,14 @@ def forward_context(
     exact: bool | None = None,
     stage_hook: Callable[[str, Tensor], None] | None = None,
 ) -> Iterator[None]:
-    """Run a forward pass that carries these; what was carried before comes back at the end."""
+    """Set the state of a forward pass, and restore the state before at the end.
+
+    Args:
+        cores: of the adapted layers; None is none.
+        enabled: whether layers are updated; None is as before.
+        exact: whether the frozen part computes as it was given; None is as before.
+        stage_hook: called with the name and output of every stage; None is none.
+    """
     before = current.cores, current.enabled, current.exact, current.stage_hook
     current.cores, current.stage_hook = cores, stage_hook
     current.enabled = before[1] if enabled is None else enabled

@@ -9,8 +9,8 @@ from timm.layers import Conv2dSame
 from torch import nn
 
 from metalora.adapters.config import AdapterConfig
-from metalora.adapters.formats import TR, largest_family, largest_rank
-from metalora.adapters.methods import method
+from metalora.adapters.formats import format_class
+from metalora.adapters.layers import Base
 from metalora.util.errors import InputError, LayersLeftOut, choices
 
 # These read their linears' weights instead of calling them: an adapter there would do nothing.
@@ -20,7 +20,12 @@ STEM = "it belongs to the stem"
 
 @dataclass(frozen=True)
 class Selection:
-    """ranks: layer name → rank; left_out: layer name → why it is not adapted."""
+    """The layers that are adapted.
+
+    Attributes:
+        ranks: layer name → rank.
+        left_out: layer name → why it is not adapted.
+    """
 
     ranks: dict[str, int]
     left_out: dict[str, str] = field(default_factory=dict)
@@ -30,6 +35,8 @@ def select_layers(net: nn.Module, config: AdapterConfig, stem: str | None = None
     """Choose the adapted layers of `net`.
 
     Args:
+        net: the backbone.
+        config: the adapter's settings.
         stem: name of the stage up to which layers stay unadapted, because cores are read from it.
 
     Raises:
@@ -43,30 +50,31 @@ def select_layers(net: nn.Module, config: AdapterConfig, stem: str | None = None
     left_out = {name: reason for name, reason in unfit.items() if config.targets is None}
     if stem is not None:
         shallow = _up_to(net, stem)
-        named = [name for name in chosen if name in shallow]
-        if config.targets is not None and named:
-            raise InputError(f"Layer {named[0]!r} belongs to the stem, which stays unadapted: use extractor self.")
-        left_out |= dict.fromkeys(named, STEM)
+        in_stem = [name for name in chosen if name in shallow]
+        if config.targets is not None and in_stem:
+            raise InputError(f"Layer {in_stem[0]!r} belongs to the stem, which stays unadapted: use extractor self.")
+        left_out |= dict.fromkeys(in_stem, STEM)
         chosen = [name for name in chosen if name not in shallow]
     ranks = {}
     for name in chosen:
-        rank = _rank(name, config)
-        largest = _largest(candidates[name], config, asked=_pattern(name, config) is not None)
-        if rank <= largest:
+        rank, by_pattern = _rank(name, config)
+        max_rank = _max_rank(candidates[name], config, by_pattern=by_pattern)
+        if rank <= max_rank:
             ranks[name] = rank
         elif config.targets is not None or rank != config.rank:
-            raise InputError(_too_large(rank, largest, name, config, asked=_pattern(name, config) is not None))
+            raise InputError(_too_large(rank, max_rank, name, config, by_pattern=by_pattern))
         else:
-            left_out[name] = f"rank {rank} exceeds its largest, {largest}"
+            left_out[name] = f"rank {rank} exceeds its largest, {max_rank}"
     if not ranks:
-        raise InputError(_nothing_left({name: _largest(candidates[name], config) for name in chosen}, config))
+        raise InputError(_nothing_left({name: _max_rank(candidates[name], config) for name in chosen}, config))
     _warn(left_out)
     return Selection(ranks, left_out)
 
 
-def _candidates(net: nn.Module) -> tuple[dict[str, nn.Module], dict[str, str]]:
-    """Layers that can be adapted, and layers of the right kind that cannot, with the reason."""
-    fit, unfit = {}, {}
+def _candidates(net: nn.Module) -> tuple[dict[str, Base], dict[str, str]]:
+    """Return the layers that can be adapted, and those of the right kind that cannot, with the reason."""
+    fit: dict[str, Base] = {}
+    unfit: dict[str, str] = {}
     inside = tuple(
         f"{name}." if name else "" for name, module in net.named_modules() if isinstance(module, READ_NOT_CALLED)
     )
@@ -87,7 +95,8 @@ def _candidates(net: nn.Module) -> tuple[dict[str, nn.Module], dict[str, str]]:
     return fit, unfit
 
 
-def _matching(config: AdapterConfig, candidates: dict[str, nn.Module], unfit: dict[str, str]) -> list[str]:
+def _matching(config: AdapterConfig, candidates: dict[str, Base], unfit: dict[str, str]) -> list[str]:
+    """Return the candidates that targets and exclude choose."""
     every = [*candidates, *unfit]
     for pattern in (*(config.targets or ()), *config.exclude, *config.rank_pattern):
         if not any(re.search(pattern, name) for name in every):
@@ -106,46 +115,40 @@ def _matching(config: AdapterConfig, candidates: dict[str, nn.Module], unfit: di
 
 
 def _up_to(net: nn.Module, stem: str) -> set[str]:
-    """Names of modules that are defined before the end of stage `stem`."""
+    """Return the names of modules that are defined before the end of stage `stem`."""
     names = [name for name, _ in net.named_modules()]
     last = max(i for i, name in enumerate(names) if name == stem or name.startswith(f"{stem}."))
     return set(names[: last + 1])
 
 
-def _pattern(name: str, config: AdapterConfig) -> str | None:
-    return next((pattern for pattern in config.rank_pattern if re.search(pattern, name)), None)
+def _rank(name: str, config: AdapterConfig) -> tuple[int, bool]:
+    """Return the rank of a layer, and whether a pattern sets it."""
+    ranks = (rank for pattern, rank in config.rank_pattern.items() if re.search(pattern, name))
+    rank = next(ranks, None)
+    return (config.rank, False) if rank is None else (rank, True)
 
 
-def _rank(name: str, config: AdapterConfig) -> int:
-    return config.rank_pattern.get(_pattern(name, config), config.rank)
-
-
-def layer_sides(layer: nn.Module) -> tuple[int, int]:
-    """The two sides of a layer's weight as a matrix: (I·K·K, O)."""
+def layer_sides(layer: Base) -> tuple[int, int]:
+    """Return the two sides of a layer's weight as a matrix: (I·K·K, O)."""
     outputs, *inputs = layer.weight.shape
     return math.prod(inputs), outputs
 
 
-def _largest(layer: nn.Module, config: AdapterConfig, *, asked: bool = False) -> int:
-    """The largest rank of a layer; where a pattern asks for its rank, of what all cores together reach."""
-    bound = largest_family if asked else largest_rank
-    return bound(method(config.method).format, *layer_sides(layer))
+def _max_rank(layer: Base, config: AdapterConfig, *, by_pattern: bool = False) -> int:
+    return format_class(config.method).max_rank(*layer_sides(layer), by_pattern=by_pattern)
 
 
-def _too_large(rank: int, largest: int, name: str, config: AdapterConfig, *, asked: bool = False) -> str:
-    if method(config.method).format is TR and asked:
-        return f"Rank {rank} has cores of {rank}² numbers, more than the weight of {name} has. Use {largest} or less."
-    if method(config.method).format is TR:
-        return f"Rank {rank} needs a width of {rank}², over the smaller side of {name}. Use {largest} or less."
-    return f"Rank {rank} exceeds the smaller side, {largest}, of {name}. Use {largest} or less."
+def _too_large(rank: int, max_rank: int, name: str, config: AdapterConfig, *, by_pattern: bool = False) -> str:
+    reason = format_class(config.method).rank_error(rank, name, by_pattern=by_pattern)
+    return f"Rank {rank} {reason}: use {max_rank} or less."
 
 
-def _nothing_left(largest: dict[str, int], config: AdapterConfig) -> str:
-    """Why no layer is adapted, given the largest rank of each that was chosen."""
-    if not largest:
+def _nothing_left(max_ranks: dict[str, int], config: AdapterConfig) -> str:
+    """Say why no layer is adapted, given the largest rank of each that was chosen."""
+    if not max_ranks:
         return "No layer is left to adapt: widen the targets."
-    widest = max(largest, key=largest.__getitem__)  # of no layer is the rank as large as that
-    return _too_large(config.rank, largest[widest], widest, config)
+    name = max(max_ranks, key=max_ranks.__getitem__)  # the rank is too large even for this layer
+    return _too_large(config.rank, max_ranks[name], name, config)
 
 
 def _warn(left_out: dict[str, str]) -> None:

@@ -1,33 +1,33 @@
 """The command line: `python -m metalora VERB`.
 
-Every verb imports what it needs when it runs, so that `--help` answers without loading torch.
+Every verb imports torch, and whatever needs it, when it runs, so that `--help` answers at once.
 """
 
 import typer
 
-from metalora.cli import bench, bundle, compare, embed, info, inspect_fold, pretrain, study, train
+from metalora.cli import bench, bundle, compare, embed, info, inspect_fold, launch_app, pretrain, study, train
 from metalora.version import __version__
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode="rich")
 
 
-def _version(asked: bool) -> None:
-    if asked:
+def _print_version(requested: bool) -> None:
+    if requested:
         typer.echo(f"metalora {__version__}")
         raise typer.Exit
 
 
 @app.callback()
 def _metalora(
-    version: bool = typer.Option(False, "--version", callback=_version, is_eager=True, help="Print the version."),
+    version: bool = typer.Option(False, "--version", callback=_print_version, is_eager=True, help="Print the version."),
 ) -> None:
-    """Low-rank adapters whose core is generated for each image: train, compare and look at them."""
+    """Low-rank adapters whose core is generated for each image: train, compare and inspect them."""
 
 
-for _module in (compare, train, embed, inspect_fold, bench, pretrain, bundle, study, info):
+for _module in (launch_app, compare, train, embed, inspect_fold, bench, pretrain, bundle, study, info):
     _module.register(app)
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Run the command line and leave: exit code 0 done, 2 wrong input, 1 everything else."""
+    """Run the command line and exit: code 0 when done, 2 for wrong input, 1 for everything else."""
     app(arguments, prog_name="metalora")

@@ -1,4 +1,4 @@
-"""`bundle`: the adapters that come with the project, made again."""
+"""`bundle`: the adapters that come with the project, trained again."""
 
 from pathlib import Path
 from typing import Annotated
@@ -16,9 +16,9 @@ def register(app: typer.Typer) -> None:
 
 def bundle(
     names: Annotated[
-        list[str] | None, typer.Argument(help="BACKBONE/METHOD; left out: all.", show_default=False)
+        list[str] | None, typer.Argument(help="BACKBONE/METHOD. Left out: all.", show_default=False)
     ] = None,
-    out: Annotated[Path | None, typer.Option(help="Folder to write to; left out: the project's own assets.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder to write to. Left out: the project's own assets.")] = None,
     work: Annotated[Path, typer.Option(help="Folder of the runs, which are resumed.")] = Path("runs/bundle"),
 ) -> None:
     """Train the bundled adapters and embed their galleries, one after the other."""
@@ -29,7 +29,7 @@ def bundle(
     for name in chosen:
         bundled_folder(name)
     for name in chosen:
-        with Bar(f"Making {name}") as bar:
+        with Bar(f"Training {name}") as bar:
             for event in make(name, work, out):
-                bar.tell(event.step, event.steps)
-        typer.echo(f"{name} is made.")
+                bar.update(event.step, event.steps)
+        typer.echo(f"{name} is trained.")

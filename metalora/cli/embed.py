@@ -1,4 +1,4 @@
-"""`embed`: embeddings of pictures as files."""
+"""`embed`: embeddings of images as files."""
 
 from pathlib import Path
 from typing import Annotated, Any
@@ -7,46 +7,47 @@ import typer
 
 from metalora.cli.inputs import Images, Pool, checked_file, load_adapter, load_original, read_images
 from metalora.cli.messages import write_json
-from metalora.cli.options import COMPUTING_OPTIONS, OUTPUT, PROTOCOL, SUITE_OPTIONS, Option, Whole, settings, verb
+from metalora.cli.options import EMBEDDING, SUITE, Json, verb
 
-SETS = {"set_size": Option(Whole, "Images of one task that share a core.", PROTOCOL)}
+OPTIONS = EMBEDDING.only("set_size", "batch_size", "device", "precision")
 
 
 def register(app: typer.Typer) -> None:
     """Add the verbs of this module."""
-    verb(app, "embed", embed, SETS, SUITE_OPTIONS, COMPUTING_OPTIONS, OUTPUT)
+    verb(app, "embed", embed, SUITE, OPTIONS)
 
 
 def embed(
+    *,
     images: Images = None,
-    out: Annotated[Path, typer.Option(help="File to write, .npz; a .csv goes beside it.")] = ...,
+    out: Annotated[Path, typer.Option(help="File to write, .npz; a .csv is written beside it.")],
     adapter: Annotated[Path | None, typer.Option(help="Saved adapter: RUN/adapter, or a bundled one.")] = None,
     backbone: Annotated[str | None, typer.Option(help="Or a backbone as it is: bundled, or a timm name.")] = None,
     pool: Pool = False,
+    json: Json = None,
     **given: Any,
 ) -> None:
-    """Write embeddings of pictures, or of a suite's images (all but the training images)."""
-    from metalora.evaluation.embedding import EmbedConfig
-    from metalora.inspection.user_images import code_pictures, embed_pictures
+    """Write embeddings of images, or of a suite's images (all but the training images)."""
+    from metalora.inspection.user_images import code_images, embed_images
     from metalora.util.errors import InputError
 
     if (adapter is None) == (backbone is None):
         raise InputError("Name an adapter or a backbone: use --adapter FOLDER, or --backbone NAME.")
     if bool(images) == ("suite" in given):
-        raise InputError("Name pictures or a suite: files or a folder, or --suite NAME.")
+        raise InputError("Name images or a suite: files or a folder, or --suite NAME.")
     if given.get("set_size", 1) < 1:
         raise InputError(f"--set-size is {given['set_size']}: use 1 or more.")
     out = checked_file(out, ".npz")
-    embed_config = settings(EmbedConfig, given, **({"set_size": None} if pool else {}))
-    model = load_adapter(adapter, given) if adapter else load_original(backbone, given)
+    embed_config = OPTIONS.read(given, **({"set_size": None} if pool else {}))
+    model = load_adapter(adapter, given) if adapter is not None else load_original(str(backbone), given)
     pictures = read_images(model, images, given)
-    features = embed_pictures(model, pictures, embed_config)
-    codes = code_pictures(model, pictures, embed_config)
-    write_embeddings(out, pictures.known, features.numpy(), None if codes is None else codes.numpy())
+    features = embed_images(model, pictures, embed_config)
+    codes = code_images(model, pictures, embed_config)
+    write_embeddings(out, pictures.table, features.numpy(), None if codes is None else codes.numpy())
     written = [str(out), str(out.with_suffix(".csv"))]
     skipped = [list(pair) for pair in pictures.skipped]
     shape = {"count": len(pictures), "dimensions": features.shape[1]}
-    write_json(given.get("json"), {**shape, "files": written, "skipped": skipped})
+    write_json(json, {**shape, "files": written, "skipped": skipped})
     typer.echo(f"{len(pictures)} embeddings of {features.shape[1]} dimensions are in {' and '.join(written)}.")
 
 

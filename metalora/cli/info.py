@@ -1,12 +1,12 @@
-"""`info`: what there is, and what a suite, a backbone or an adapter consists of."""
+"""`info`: what is available, and what a suite, a backbone or an adapter consists of."""
 
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from metalora.cli.messages import Bar, tell_skipped, tell_table, write_json
-from metalora.cli.options import OUTPUT, SUITE_OPTIONS, TRAINING_OPTIONS, only, suite_settings, verb
+from metalora.cli.messages import Bar, print_skipped, print_table, write_json
+from metalora.cli.options import SUITE, TRAINING, Json, verb
 
 BUDGET = {
     "adapter_parameters": "static",
@@ -20,37 +20,38 @@ BUDGET = {
 
 def register(app: typer.Typer) -> None:
     """Add the verbs of this module."""
-    verb(app, "info", info, SUITE_OPTIONS, only(TRAINING_OPTIONS, "seed"), OUTPUT)
+    verb(app, "info", info, SUITE, TRAINING.only("seed"))
 
 
 def info(
     backbone: Annotated[str | None, typer.Option(help="Its card and its layers.")] = None,
     adapter: Annotated[Path | None, typer.Option(help="Its settings and its budget.")] = None,
+    json: Json = None,
     **given: Any,
 ) -> None:
-    """Say what there is: methods, suites, backbones; or describe one suite, backbone or adapter."""
-    told: dict[str, Any] = {}
+    """List methods, suites and backbones, or describe one suite, backbone or adapter."""
+    described: dict[str, Any] = {}
     if "suite" in given:
-        told["suite"] = describe_suite(given)
+        described["suite"] = describe_suite(given)
     if backbone is not None:
-        told["backbone"] = describe_backbone(backbone, given.get("download", False))
+        described["backbone"] = describe_backbone(backbone, given.get("download", False))
     if adapter is not None:
-        told["adapter"] = describe_adapter(adapter, given.get("download", False))
-    write_json(given.get("json"), told or describe_all())
+        described["adapter"] = describe_adapter(adapter, given.get("download", False))
+    write_json(json, described or describe_all())
 
 
 def describe_suite(given: dict[str, Any]) -> dict[str, Any]:
-    """Tasks, splits, counts and class balance of a suite."""
-    with Bar("Reading pictures") as bar:
-        suite = suite_settings(given).load(given.get("seed", 0), bar.tell)
-    tell_skipped(suite.skipped)
+    """Print tasks, splits, counts and class balance of a suite, and return them."""
+    with Bar("Reading images") as bar:
+        suite = SUITE.read(given).load(given.get("seed", 0), bar.reading)
+    print_skipped(suite.skipped)
     seen, unseen = ([suite.tasks[i] for i in tasks] for tasks in (suite.seen, suite.unseen))
     typer.echo(f"{suite.name}: {len(suite.classes)} classes ({', '.join(suite.classes)}).")
-    typer.echo(f"{len(suite.names)} pictures of {suite.image_size} pixels; the {suite.primary} gallery counts.")
+    typer.echo(f"{len(suite.names)} images of {suite.image_size} pixels; the {suite.primary} gallery counts.")
     typer.echo(f"Seen tasks: {', '.join(seen)}.")
     typer.echo(f"Unseen tasks: {', '.join(unseen) or 'none'}.")
     counts = suite.describe()
-    tell_table("Images of every task and side; of the smallest and largest class", counts.columns, counts.values)
+    print_table("Images of every task and split; of the smallest and largest class", counts.columns, counts.values)
     for note in suite.notes:
         typer.echo(note)
     return {
@@ -67,7 +68,7 @@ def describe_suite(given: dict[str, Any]) -> dict[str, Any]:
 
 
 def describe_backbone(name: str, download: bool) -> dict[str, Any]:
-    """Card and layers of a backbone."""
+    """Print card and layers of a backbone, and return them."""
     from torch import nn
 
     from metalora.models.backbones import load_backbone
@@ -75,9 +76,9 @@ def describe_backbone(name: str, download: bool) -> dict[str, Any]:
     backbone = load_backbone(name, download=download)
     parameters = sum(p.numel() for p in backbone.parameters())
     typer.echo(f"{name}: {parameters:,} parameters, images of {backbone.image_size} pixels.")
-    found = _card(name)
-    if found:
-        tell_table("Card", ("", ""), [(key, str(value)) for key, value in found.items() if key != "validation_images"])
+    card = {key: value for key, value in (_card(name) or {}).items() if key != "validation_images"}
+    if card:
+        print_table("Card", ("", ""), [(key, str(value)) for key, value in card.items()])
     else:
         typer.echo("There is no card.")
     layers = [
@@ -86,28 +87,27 @@ def describe_backbone(name: str, download: bool) -> dict[str, Any]:
         if isinstance(module, nn.Conv2d | nn.Linear)
     ]
     rows = [(row["name"], row["kind"], "×".join(map(str, row["weight"]))) for row in layers]
-    tell_table("Layers that can be adapted", ("layer", "kind", "weight"), rows)
-    card = {key: value for key, value in (found or {}).items() if key != "validation_images"} or None
+    print_table("Layers that can be adapted", ("layer", "kind", "weight"), rows)
     shape = {"parameters": parameters, "image_size": backbone.image_size, "stages": list(backbone.stages)}
-    return {"name": name, **shape, "card": card, "layers": layers}
+    return {"name": name, **shape, "card": card or None, "layers": layers}
 
 
 def describe_adapter(path: Path, download: bool) -> dict[str, Any]:
-    """Settings and budget of a saved adapter."""
+    """Print settings and budget of a saved adapter, and return them."""
     from metalora.experiments.table import format_count
     from metalora.models.loading import load
 
     model = load(path, download=download)
     config, budget = model.config.to_dict(), model.budget().reset_index()
-    tell_table(f"Settings, on {model.backbone.name}", ("", ""), [(key, str(value)) for key, value in config.items()])
+    print_table(f"Settings, on {model.backbone.name}", ("", ""), [(key, str(value)) for key, value in config.items()])
     counts = list(BUDGET)
     rows = [(row["layer"], *(format_count(row[name]) for name in counts), row["note"]) for _, row in budget.iterrows()]
-    tell_table("Parameters, and FLOPs of one image", ("layer", *BUDGET.values(), "note"), rows)
+    print_table("Parameters, and FLOPs of one image", ("layer", *BUDGET.values(), "note"), rows)
     return {"backbone": model.backbone.name, "config": config, "budget": budget.to_dict("records")}
 
 
 def describe_all() -> dict[str, Any]:
-    """Methods, suites, bundled backbones, versions and device."""
+    """Print methods, suites, bundled backbones, versions and device, and return them."""
     import platform
 
     import timm
@@ -116,7 +116,7 @@ def describe_all() -> dict[str, Any]:
     from metalora.adapters.methods import METHODS
     from metalora.experiments.variants import CONTROLS, DEFAULT
     from metalora.models.backbones import BUNDLED
-    from metalora.suites import SUITES
+    from metalora.suites.load import SUITES
     from metalora.util.device import pick_device
     from metalora.version import __version__
 
@@ -129,11 +129,11 @@ def describe_all() -> dict[str, Any]:
         "timm": timm.__version__,
         "python": platform.python_version(),
     }
-    tell_table("Methods", ("name", "title", "paper"), [tuple(entry.values()) for entry in methods])
+    print_table("Methods", ("name", "title", "paper"), [tuple(entry.values()) for entry in methods])
     typer.echo(f"Rows of compare: {', '.join(DEFAULT)}; controls: {', '.join(CONTROLS)}.")
     typer.echo(f"Suites: {', '.join(suites)}.")
     rows = [(row["name"], _percent(row["test_accuracy"])) for row in backbones]
-    tell_table("Bundled backbones; any timm name serves too", ("name", "test accuracy"), rows)
+    print_table("Bundled backbones; any timm name can be used too", ("name", "test accuracy"), rows)
     typer.echo(f"{', '.join(f'{key} {value}' for key, value in versions.items())}; device {pick_device()}.")
     return {
         "methods": methods,
@@ -155,9 +155,9 @@ def _card(name: str) -> dict[str, Any] | None:
 
 
 def _accuracies(name: str) -> dict[str, float | None]:
-    found = _card(name) or {}
-    return {key: found.get(key) for key in ("test_accuracy", "validation_accuracy")}
+    card = _card(name) or {}
+    return {key: card.get(key) for key in ("test_accuracy", "validation_accuracy")}
 
 
-def _percent(share: float | None) -> str:
-    return "no card" if share is None else f"{100 * share:.1f} %"
+def _percent(fraction: float | None) -> str:
+    return "no card" if fraction is None else f"{100 * fraction:.1f} %"

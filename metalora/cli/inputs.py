@@ -1,23 +1,21 @@
-"""What `embed`, `inspect` and `fold` take: pictures and a saved adapter."""
+"""Inputs of `embed`, `inspect` and `fold`: images and a saved adapter."""
 
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from metalora.cli.messages import Bar, tell_skipped
-from metalora.cli.options import SUITE, SUITE_OPTIONS, Option, Whole, suite_settings
+from metalora.cli.messages import Bar, print_skipped
+from metalora.cli.options import SUITE
 
-Images = Annotated[list[Path] | None, typer.Argument(help="Pictures, folders or archives of them.", show_default=False)]
+Images = Annotated[list[Path] | None, typer.Argument(help="Images, folders or archives of them.", show_default=False)]
 Adapter = Annotated[Path, typer.Option(help="Saved adapter: RUN/adapter, or a bundled one such as resnet20/lora.")]
-Pool = Annotated[bool, typer.Option("--pool", help="The pictures of a task are one set and share a core.")]
-READING = {
-    "image_size": Option(Whole, "Side in pixels at which pictures are read; left out: the backbone's.", SUITE),
-    "download": SUITE_OPTIONS["download"],
-}
+Pool = Annotated[bool, typer.Option("--pool", help="The images of a task are one set and share a core.")]
+READING = SUITE.only("image_size", "download")
 
 
 def checked_file(out: Path, suffix: str) -> Path:
+    """Check that --out names a file of the right kind, and return it."""
     from metalora.util.errors import InputError
 
     if out.suffix != suffix or out.is_dir():
@@ -26,6 +24,7 @@ def checked_file(out: Path, suffix: str) -> Path:
 
 
 def load_adapter(adapter: Path, given: dict[str, Any]) -> Any:
+    """Load a saved adapter, after a check of the device."""
     from metalora.models.loading import load
     from metalora.util.device import pick_device
 
@@ -34,6 +33,7 @@ def load_adapter(adapter: Path, given: dict[str, Any]) -> Any:
 
 
 def load_original(backbone: str, given: dict[str, Any]) -> Any:
+    """Load a backbone without adapters, after a check of the device."""
     from metalora.adapters.config import AdapterConfig
     from metalora.models.adapt import adapt
     from metalora.models.backbones import load_backbone
@@ -44,13 +44,14 @@ def load_original(backbone: str, given: dict[str, Any]) -> Any:
 
 
 def read_images(model: Any, images: list[Path] | None, given: dict[str, Any]) -> Any:
+    """Read the images that are named, or those of a suite."""
     from metalora.inspection.user_images import from_suite, read_paths
 
-    with Bar("Reading pictures") as bar:
+    with Bar("Reading images") as bar:
         if "suite" in given:
-            pictures = from_suite(suite_settings(given).load(0, bar.tell))
+            pictures = from_suite(SUITE.read(given).load(0, bar.reading))
         else:
             size = given.get("image_size") or model.backbone.image_size
-            pictures = read_paths(images or [], size, bar.tell)
-    tell_skipped(pictures.skipped)
+            pictures = read_paths(images or [], size, bar.reading)
+    print_skipped(pictures.skipped)
     return pictures

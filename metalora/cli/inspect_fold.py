@@ -1,4 +1,4 @@
-"""`inspect` and `fold`: the adapters that pictures get, to look at and to keep."""
+"""`inspect` and `fold`: the adapters that images get, to look at and to keep."""
 
 from pathlib import Path
 from typing import Annotated, Any
@@ -6,28 +6,30 @@ from typing import Annotated, Any
 import typer
 
 from metalora.cli.inputs import READING, Adapter, Images, Pool, checked_file, load_adapter, read_images
-from metalora.cli.messages import tell_table, write_json
-from metalora.cli.options import COMPUTING_OPTIONS, OUTPUT, only, verb
+from metalora.cli.messages import print_table, write_json
+from metalora.cli.options import EMBEDDING, Json, verb
 
 
 def register(app: typer.Typer) -> None:
     """Add the verbs of this module."""
-    verb(app, "inspect", inspect, READING, only(COMPUTING_OPTIONS, "device"), OUTPUT)
-    verb(app, "fold", fold, READING, only(COMPUTING_OPTIONS, "device"), OUTPUT)
+    verb(app, "inspect", inspect, READING, EMBEDDING.only("device"))
+    verb(app, "fold", fold, READING, EMBEDDING.only("device"))
 
 
 def inspect(
+    *,
     images: Images = None,
-    adapter: Adapter = ...,
+    adapter: Adapter,
     pool: Pool = False,
     out: Annotated[Path | None, typer.Option(help="Also write cores, strengths and similarities to this .npz.")] = None,
     figure: Annotated[Path | None, typer.Option(help="Also draw the fingerprints: .html, .png, .svg or .pdf.")] = None,
+    json: Json = None,
     **given: Any,
 ) -> None:
     """Print the strength of every image's updates, and how alike the images' cores are."""
     from metalora.inspection.files import arrays_file
     from metalora.inspection.inspect_images import inspect_images
-    from metalora.plots import draw, fingerprint
+    from metalora.plots import fingerprint, save_figure
     from metalora.util.device import pick_device
     from metalora.util.files import write_whole
 
@@ -35,36 +37,38 @@ def inspect(
     model = load_adapter(adapter, given)
     pictures = read_images(model, images, given)
     device = pick_device(given.get("device", "auto"))
-    images = pictures.images()
-    found = inspect_images(model.to(device), images.to(device), pictures.known["name"], pool=pool)
+    pixels = pictures.images()
+    inspection = inspect_images(model.to(device), pixels.to(device), pictures.table["name"], pool=pool)
     if figure:
-        draw(fingerprint(found, images), figure)
+        save_figure(fingerprint(inspection, pixels), figure)
     if out:
-        write_whole(arrays_file(out, found))
-    write_json(given.get("json"), {"adapter": str(adapter), **found.to_dict()})
-    _tell_inspection(found)
+        write_whole(arrays_file(out, inspection))
+    write_json(json, {"adapter": str(adapter), **inspection.to_dict()})
+    _print_inspection(inspection)
 
 
-def _tell_inspection(found: Any) -> None:
-    if found.constant:
+def _print_inspection(inspection: Any) -> None:
+    if inspection.constant:
         typer.echo("This method has one constant adapter: it is the same for every image.")
-    names, strength = found.names, found.strength
-    shown = ["every image"] if found.constant else list(names)
+    names, strength = inspection.names, inspection.strength
+    shown = ["every image"] if inspection.constant else list(names)
     rows = [(layer, *strength[layer].iloc[: len(shown)].tolist()) for layer in strength]
-    tell_table("Strength of the updates, ‖ΔW‖ / ‖W‖", ("layer", *shown), rows)
-    if found.similarity is not None and not found.constant:
-        rows = [(name, *row) for name, row in zip(names, found.similarity.tolist(), strict=True)]
-        tell_table("Cosine similarity of the images' cores", ("", *names), rows)
+    print_table("Strength of the updates, ‖ΔW‖ / ‖W‖", ("layer", *shown), rows)
+    if inspection.similarity is not None and not inspection.constant:
+        rows = [(name, *row) for name, row in zip(names, inspection.similarity.tolist(), strict=True)]
+        print_table("Cosine similarity of the images' cores", ("", *names), rows)
 
 
 def fold(
+    *,
     images: Images = None,
-    adapter: Adapter = ...,
-    out: Annotated[Path, typer.Option(help="File to write, .safetensors; a .json goes beside it.")] = ...,
+    adapter: Adapter,
+    out: Annotated[Path, typer.Option(help="File to write, .safetensors; a .json is written beside it.")],
+    json: Json = None,
     **given: Any,
 ) -> None:
     """Write the plain backbone with an image's update added to its weights (several images: their mean core)."""
-    import json
+    from json import dumps
 
     import torch
 
@@ -77,13 +81,13 @@ def fold(
     names, cores = [], None
     if model.config.generates:
         if not images:
-            raise InputError("This method's update depends on the image: name one or more pictures.")
+            raise InputError("This method's update depends on the image: name one or more images.")
         pictures = read_images(model, images, given)
-        names = pictures.known["name"].tolist()
+        names = pictures.table["name"].tolist()
         with torch.inference_mode():
             cores = model.generate(pictures.images().to(next(model.parameters()).device)).mean()
     elif images:
-        typer.echo("Note: this method has one adapter for every image; the pictures are not used.", err=True)
+        typer.echo("Note: this method has one adapter for every image; the images are not used.", err=True)
     plain = model.fold(cores)
     preprocessing, net = plain
     card = {
@@ -97,7 +101,7 @@ def fold(
     }
     write_whole(
         tensor_file(out, net.state_dict(), {"backbone": model.backbone.name}),
-        text_file(out.with_suffix(".json"), json.dumps(card, indent=1) + "\n"),
+        text_file(out.with_suffix(".json"), dumps(card, indent=1) + "\n"),
     )
-    write_json(given.get("json"), {**card, "file": str(out)})
+    write_json(json, {**card, "file": str(out)})
     typer.echo(f"The folded {model.backbone.name} is {out}; {out.with_suffix('.json').name} beside it says what it is.")

@@ -1,4 +1,4 @@
-"""What verbs say: sentences instead of tracebacks, progress with time left, results as JSON."""
+"""What verbs print: messages instead of tracebacks, progress with time left, results as JSON."""
 
 import contextlib
 import json
@@ -19,18 +19,18 @@ from metalora.runs.failures import out_of_memory
 from metalora.util.errors import InputError
 
 SECONDS_BETWEEN_LINES = 10  # where progress goes to a file
-MOST_NAMED = 5
-SHORT = 30  # letters of a cell that is never broken into lines
+MAX_NAMED = 5
+SHORT = 30  # characters of a cell that is never wrapped
 NO_MEMORY = (
     "Memory ran out: lower --batch-size, --image-size or --jobs, choose a smaller backbone, or another --device."
 )
 
 
 @contextlib.contextmanager
-def exit_on_error() -> Iterator[None]:
-    """Turn what a person can cause into one sentence and an exit code; warnings into notes."""
+def show_errors() -> Iterator[None]:
+    """Turn errors that a user can cause into one sentence and an exit code, and warnings into notes."""
     with warnings.catch_warnings():
-        # joblib takes the features that a process keeps for a leak, and begins a new process: nothing is lost.
+        # joblib takes the features that a process keeps for a leak and starts a new process: nothing is lost.
         warnings.filterwarnings("ignore", "A worker stopped while some jobs", UserWarning)
         warnings.showwarning = lambda message, *_: typer.echo(f"Note: {message}", err=True)
         try:
@@ -45,28 +45,28 @@ def exit_on_error() -> Iterator[None]:
             raise leave(NO_MEMORY, 1) from error
 
 
-def leave(sentence: str, code: int) -> typer.Exit:
-    """Say why and how to leave; to be raised."""
-    typer.echo(f"Error: {sentence}" if code == 2 or sentence is NO_MEMORY else sentence, err=True)
+def leave(message: str, code: int) -> typer.Exit:
+    """Print why the verb ends, and return what to raise."""
+    typer.echo(f"Error: {message}" if code == 2 or message is NO_MEMORY else message, err=True)
     return typer.Exit(code)
 
 
 class Bar:
-    """Progress on stderr: a live bar in a terminal, now and then a line in a file."""
+    """Progress on stderr: a live bar in a terminal, a line every few seconds in a file."""
 
     def __init__(self, title: str):
-        self.title, self.console, self.exit_on_error = title, Console(stderr=True), 0.0
+        self.title, self.console, self.last_line = title, Console(stderr=True), 0.0
         self.live = Progress(
             TextColumn("{task.description}"),
             BarColumn(),
             MofNCompleteColumn(),
             TimeElapsedColumn(),
-            TextColumn("{task.fields[said]}"),
+            TextColumn("{task.fields[text]}"),
             console=self.console,
             transient=True,
             disable=not self.console.is_terminal,
         )
-        self.task = self.live.add_task(title, total=None, said="")
+        self.task = self.live.add_task(title, total=None, text="")
 
     def __enter__(self) -> "Bar":
         self.live.start()
@@ -75,41 +75,41 @@ class Bar:
     def __exit__(self, *_) -> None:
         self.live.stop()
 
-    def tell(self, done: int, total: int | None, said: str = "", *, line: bool = False) -> None:
-        """Show how far it is; `line`: this is worth a line of its own where there is no terminal."""
-        self.live.update(self.task, completed=done, total=total, said=said)
+    def update(self, done: int, total: int | None, text: str = "", *, line: bool = False) -> None:
+        """Show progress; `line` prints a line of its own where there is no terminal."""
+        self.live.update(self.task, completed=done, total=total, text=text)
         now = time.monotonic()
-        if self.live.disable and (line or now - self.exit_on_error > SECONDS_BETWEEN_LINES or done == total):
-            self.exit_on_error = now
-            typer.echo(f"{self.title} {done}{f'/{total}' if total else ''}  {said}".rstrip(), err=True)
+        if self.live.disable and (line or now - self.last_line > SECONDS_BETWEEN_LINES or done == total):
+            self.last_line = now
+            typer.echo(f"{self.title} {done}{f'/{total}' if total else ''}  {text}".rstrip(), err=True)
 
     def reading(self, done: int, total: int | None) -> None:
-        """Show how many pictures are read."""
-        self.tell(done, total, "pictures read")
+        """Show how many images are read."""
+        self.update(done, total, "images read")
 
 
 def time_left(seconds: float) -> str:
-    """As in "1:05 left"."""
+    """Format a duration as in "1:05 left"."""
     from metalora.training.loop import clock
 
     return f"{clock(seconds)} left"
 
 
-def tell_skipped(skipped: Sequence[tuple[str, str]]) -> None:
-    """Count and name the pictures that could not be used, on stderr."""
+def print_skipped(skipped: Sequence[tuple[str, str]]) -> None:
+    """Count and name the images that could not be used, on stderr."""
     if skipped:
         typer.echo(f"Note: {skipped_note(skipped)}", err=True)
 
 
 def skipped_note(skipped: Sequence[tuple[str, str]]) -> str:
-    """One sentence on pictures that could not be used."""
-    named = "; ".join(f"{name} ({reason.rstrip('.')})" for name, reason in skipped[:MOST_NAMED])
-    more = f" and {len(skipped) - MOST_NAMED} more" if len(skipped) > MOST_NAMED else ""
-    return f"{len(skipped)} pictures could not be used: {named}{more}."
+    """Describe images that could not be used in one sentence."""
+    named = "; ".join(f"{name} ({reason.rstrip('.')})" for name, reason in skipped[:MAX_NAMED])
+    more = f" and {len(skipped) - MAX_NAMED} more" if len(skipped) > MAX_NAMED else ""
+    return f"{len(skipped)} images could not be used: {named}{more}."
 
 
-def tell_table(title: str, header: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
-    """Print a table; numbers stand to the right."""
+def print_table(title: str, header: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+    """Print a table, with numbers aligned to the right."""
     rows = [list(row) for row in rows]
     console, table = Console(), Table(box=SIMPLE_HEAD, show_header=any(header))
     for i, heading in enumerate(header):
@@ -122,7 +122,7 @@ def tell_table(title: str, header: Sequence[str], rows: Iterable[Sequence[Any]])
 
 
 def write_json(path: Path | None, data: Any) -> None:
-    """Write `data` where --json asks for it."""
+    """Write `data` to the file of --json, if there is one."""
     if path is not None:
         from metalora.util.files import write_text
 

@@ -1,48 +1,50 @@
-"""What `compare` and `study` show before and while their trainings run, in processes of their own."""
+"""Progress of the trainings of `compare` and `study`, which run in processes of their own."""
 
 import contextlib
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import Any
 
 from metalora.cli.messages import Bar, skipped_note, time_left
 
-SECONDS, SECONDS_IN_FILE = 2.0, 60.0  # between looks at trainings under way; where progress goes to a file
+SECONDS, SECONDS_IN_FILE = 2.0, 60.0  # between reads of running trainings, in a terminal and in a file
 
 
 def check(title: str, config: Any) -> tuple[Any, list[str]]:
-    """What `check_comparison` finds, pictures that cannot be used among its sentences, with the reading shown."""
+    """Check a comparison, showing how far its images are read; return its suite and notes, unusable images included."""
     from metalora.experiments.checks import check_comparison
 
     with Bar(title) as bar:
-        suite, notes = check_comparison(config, bar.tell)
+        suite, notes = check_comparison(config, bar.reading)
     return suite, [*notes, *([skipped_note(suite.skipped)] if suite.skipped else [])]
 
 
-def follow(title: str, jobs: Iterator[Any], folder: Path, total: int) -> Iterator[Any]:
-    """Hand on what `run_comparison` yields, with a line for each, and in between how far the running ones are.
+def follow(title: str, jobs: Generator[Any, None, None], folder: Path, total: int) -> Iterator[Any]:
+    """Yield what `run_comparison` yields, printing a line for each and in between how far the running ones are.
 
     Args:
-        folder: of the cells.
-        total: their number.
+        title: What progress is called.
+        jobs: What `run_comparison` returned.
+        folder: Folder of the comparison.
+        total: Number of jobs.
     """
     with (
-        _ended_like_interrupted(),
+        _terminate_like_interrupt(),
         Bar(title) as bar,
         contextlib.closing(jobs),
-        _Looking(bar, folder, total) as looking,
+        _Watcher(bar, folder, total) as watcher,
     ):
         for job in jobs:
-            yield job  # whoever counts has it, should the telling be interrupted
-            looking.ended(job)
+            yield job  # before it is printed, so that the caller has counted it if printing is interrupted
+            watcher.finish(job)
 
 
 @contextlib.contextmanager
-def _ended_like_interrupted() -> Iterator[None]:
-    """SIGTERM, as batch systems and containers send it, acts as Ctrl-C: else the trainings' processes would go on."""
+def _terminate_like_interrupt() -> Iterator[None]:
+    """Let SIGTERM, as batch systems and containers send it, act as Ctrl-C, which ends the trainings' processes too."""
 
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
@@ -54,8 +56,8 @@ def _ended_like_interrupted() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
-class _Looking(threading.Thread):
-    """Looks at the files of trainings that are under way every few seconds, while it is entered."""
+class _Watcher(threading.Thread):
+    """Reads the files of running trainings every few seconds, while it is entered."""
 
     def __init__(self, bar: Bar, folder: Path, total: int):
         super().__init__(daemon=True)
@@ -63,8 +65,8 @@ class _Looking(threading.Thread):
         self.done, self.ran, self.began, self.over = 0, 0, time.monotonic(), threading.Event()
         self.lock = threading.Lock()
 
-    def __enter__(self) -> "_Looking":
-        self.bar.tell(0, self.total, "the first trainings")
+    def __enter__(self) -> "_Watcher":
+        self.bar.update(0, self.total, "the first trainings")
         self.start()
         return self
 
@@ -72,26 +74,27 @@ class _Looking(threading.Thread):
         self.over.set()
         self.join()
 
-    def ended(self, job: Any) -> None:
-        """A training has ended."""
+    def finish(self, job: Any) -> None:
+        """Count and print a finished training."""
         with self.lock:
             self.done = job.done
             self.ran += job.ran
-            self.bar.tell(job.done, job.total, f"{time_left(job.seconds_left)}  {job.name}", line=True)
+            self.bar.update(job.done, job.total, f"{time_left(job.seconds_left)}  {job.name}", line=True)
 
     def run(self) -> None:
-        from metalora.experiments.runner import under_way
+        """Print running trainings until the last one is finished."""
+        from metalora.experiments.runner import running_jobs
 
         while not self.over.wait(SECONDS_IN_FILE if self.bar.live.disable else SECONDS):
             with self.lock:
-                running = under_way(self.folder)
+                running = running_jobs(self.folder)
                 if running:
-                    self._tell(running)
+                    self._print(running)
 
-    def _tell(self, running: list[Any]) -> None:
+    def _print(self, running: list[Any]) -> None:
         from metalora.experiments.runner import seconds_left
 
         elapsed = time.monotonic() - self.began
-        left = time_left(seconds_left(elapsed, self.ran, self.total - self.done, running))
-        named = "; ".join(f"{one.name}: {one.share:.0%}" for one in running)
-        self.bar.tell(self.done, self.total, f"{left}  {named}")
+        seconds = seconds_left(elapsed, self.ran, self.total - self.done, running)
+        names = "; ".join(f"{job.name}: {job.fraction:.0%}" for job in running)
+        self.bar.update(self.done, self.total, f"{time_left(seconds or 0.0)}  {names}")

@@ -1,1 +1,1 @@
-"""How well embeddings do and whether a difference is real: k-NN, statistics over seeds, tables."""
+"""Measuring a trained model: embeddings, k-NN, accuracy."""

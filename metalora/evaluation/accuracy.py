@@ -6,7 +6,8 @@ from typing import Any
 
 from torch import Tensor
 
-from metalora.evaluation.embedding import EmbedConfig, embed
+from metalora.evaluation.config import EmbedConfig
+from metalora.evaluation.embedding import assign_sets, embed
 from metalora.evaluation.feature_cache import FeatureCache
 from metalora.evaluation.knn import knn_predict, knn_routed, knn_within
 from metalora.models.adapted_model import AdaptedModel
@@ -27,33 +28,33 @@ def predict(
     kind: str,
     embed_config: EmbedConfig | None = None,
 ) -> dict[int, Tensor]:
-    """Predicted labels (Q,) for every K.
+    """Predict labels (Q,) for every K.
 
     Args:
         features: of the queries, (Q, D).
         gallery_features: (G, D).
-        kind: "pooled" (all tasks of the side together) or "within" (each query's own task only).
-        protocol: how they were embedded; where its use is "routed", sets of queries search near sets of the pooled
-            gallery only.
+        kind: "pooled" (all tasks of the split together) or "within" (each query's own task only).
+        embed_config: how they were embedded; with set use "routed", sets of queries search only near sets of the
+            pooled gallery.
     """
     if kind == "pooled" and embed_config is not None and embed_config.set_use == "routed":
-        sets = embed_config.sets(queries), embed_config.sets(gallery)
-        share = len(gallery) // len(gallery.tasks.unique())
-        return knn_routed(features, sets[0], gallery_features, sets[1], gallery.labels, ks, share)
+        sets = assign_sets(queries, embed_config), assign_sets(gallery, embed_config)
+        images_per_task = len(gallery) // len(gallery.tasks.unique())
+        return knn_routed(features, sets[0], gallery_features, sets[1], gallery.labels, ks, images_per_task)
     if kind == "pooled":
         return knn_predict(features, gallery_features, gallery.labels, ks)
     return knn_within(features, queries.tasks, gallery_features, gallery.tasks, gallery.labels, ks)
 
 
 def accuracy(predictions: Tensor, queries: Examples) -> float:
-    """Share of right predictions, 0 to 1."""
+    """Return the fraction of correct predictions."""
     return (predictions == queries.labels).double().mean().item()
 
 
 def embed_splits(
     model: AdaptedModel, suite: Suite, embed_config: EmbedConfig, features: FeatureCache | None = None
 ) -> SplitFeatures:
-    """Embeddings of the suite's sides: name → (N, D), computed when a side is first asked for, then kept."""
+    """Return a function split → embeddings (N, D), which computes each split once, when it is first asked for."""
     return functools.cache(
         lambda split: embed(model, suite.splits[split], embed_config, features, suite.factor_indices)
     )
@@ -62,18 +63,18 @@ def embed_splits(
 def validation_accuracy(
     suite: Suite, features: SplitFeatures, k: int = 5, embed_config: EmbedConfig | None = None
 ) -> float:
-    """k-NN accuracy of validation images of seen tasks against the seen tasks' gallery.
+    """Return the k-NN accuracy of validation images of seen tasks against the seen tasks' gallery.
 
     Args:
-        k: or as many images as the smallest gallery has.
+        k: lowered to the size of the smallest gallery.
     """
     queries, gallery = suite.splits["validation"], suite.splits["seen gallery"]
     tasks = gallery.tasks.bincount(minlength=len(suite.tasks))[queries.tasks.unique()]
     k = min(k, len(gallery) if suite.primary == "pooled" else int(tasks.min()))
-    found = predict(
+    predictions = predict(
         queries, features("validation"), gallery, features("seen gallery"), [k], suite.primary, embed_config
     )
-    return accuracy(found[k], queries)
+    return accuracy(predictions[k], queries)
 
 
 def measure(
@@ -82,11 +83,11 @@ def measure(
     """Classify the queries of seen and unseen tasks, on both galleries, for every K.
 
     Args:
-        features: see `embedded_sides`.
-        protocol: as in `predict`.
+        features: as `embed_splits` returns.
+        embed_config: as in `predict`.
 
     Yields:
-        Which it is ("task_split", "gallery", "k"), the queries, and their predicted labels (Q,).
+        What is measured ("task_split", "gallery", "k"), the queries, and their predicted labels (Q,).
     """
     for task_split in ("seen", "unseen"):
         if f"{task_split} query" not in suite.splits:
@@ -99,10 +100,10 @@ def measure(
 
 
 def check_galleries(suite: Suite, ks: Sequence[int]) -> list[str]:
-    """Refuse K that a gallery cannot serve; sentences on those it serves badly.
+    """Check that the galleries are large enough for every K; return notes on classes that are smaller than K.
 
     Raises:
-        InputError: K is larger than the gallery of a task that queries are of, or below 1.
+        InputError: K is below 1, or larger than the gallery of a task that has queries.
     """
     check_ks(ks)
     notes, k = [], max(ks)
@@ -114,11 +115,11 @@ def check_galleries(suite: Suite, ks: Sequence[int]) -> list[str]:
         for task in suite.splits[f"{task_split} query"].tasks.unique().tolist():
             count = int((gallery.tasks == task).sum())
             if not count:
-                raise InputError(f"Task {suite.tasks[task]!r} has queries and no image in the gallery: add pictures.")
+                raise InputError(f"Task {suite.tasks[task]!r} has queries and no image in the gallery: add images.")
             if count < k:
                 raise InputError(
                     f"K = {k} is larger than the gallery of task {suite.tasks[task]!r} ({count} images): "
-                    "use a smaller K or add pictures."
+                    "use a smaller K or add images."
                 )
         smallest = int(gallery.labels.bincount()[gallery.labels.unique()].min())
         if smallest < k:

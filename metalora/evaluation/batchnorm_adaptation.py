@@ -1,4 +1,4 @@
-"""BatchNorm with the statistics of the set at hand, as test-time adaptation has it (Nado et al. 2006.10963)."""
+"""BatchNorm adaptation: normalising with the statistics of a set of test images (Nado et al. 2006.10963)."""
 
 import torch
 from torch import Tensor
@@ -10,8 +10,8 @@ from metalora.util.errors import InputError
 
 
 @torch.inference_mode()
-def embed_renormalised(model: AdaptedModel, examples: Examples, sets: Tensor, device: torch.device) -> Tensor:
-    """Embeddings (N, D) of a static method's network, every BatchNorm normalising with its set's mean and deviation.
+def embed_bn_adapted(model: AdaptedModel, examples: Examples, sets: Tensor, device: torch.device) -> Tensor:
+    """Embed images (N, D) by a static method's network whose BatchNorm layers use their set's mean and variance.
 
     Args:
         sets: (N), the number of each image's set.
@@ -22,10 +22,10 @@ def embed_renormalised(model: AdaptedModel, examples: Examples, sets: Tensor, de
     net = model.fold().to(device).eval()
     norms = [module for module in net.modules() if isinstance(module, _BatchNorm)]
     if not norms:
-        raise InputError(f"{model.backbone.name} has no BatchNorm to renormalise: leave that row out.")
+        raise InputError(f"{model.backbone.name} has no BatchNorm to adapt: leave that row out.")
     for norm in norms:
         norm.train()
-        norm.momentum = 0.0  # its own running statistics stay
+        norm.momentum = 0.0  # keep the running statistics
     order = sets.argsort(stable=True)
     groups = (examples[rows] for rows in order.split(sets.bincount().tolist()))
     embeddings = torch.cat([net(group.images().to(device)).float().cpu() for group in groups])

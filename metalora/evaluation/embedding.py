@@ -1,45 +1,22 @@
-"""Embeddings of many images, in chunks: with own cores, cores of sets, shuffled cores, or those of true factors."""
-
-from dataclasses import dataclass
+"""Embeddings of many images, in chunks: each with its own core, a set's, another image's, or that of true factors."""
 
 import torch
 from torch import Tensor
 
-from metalora.evaluation.batchnorm_adaptation import embed_renormalised
+from metalora.evaluation.batchnorm_adaptation import embed_bn_adapted
+from metalora.evaluation.config import EmbedConfig
 from metalora.evaluation.feature_cache import FeatureCache
 from metalora.models.adapted_model import AdaptedModel
 from metalora.models.mapping_net import mean_by_group
 from metalora.suites.suite import Examples
 from metalora.util.device import autocast, pick_device
 from metalora.util.errors import InputError
-from metalora.util.seeding import generator
+from metalora.util.seeding import seeded_generator
 
 
-@dataclass(frozen=True)
-class EmbedConfig:
-    """How images are embedded.
-
-    Attributes:
-        set_size: images of one task and side that share a core; None: all of them.
-        shuffled: every image gets the code of another one of its side (a control).
-        use: what a static method makes of a set: its features are "standardised" together, its BatchNorm layers are
-            "bn-adapted" with the set's own statistics, its search is "routed" to the gallery sets of nearest mean, or
-            its shift is "inverted" as far as a reader of factors tells it from the set.
-        told: every image gets the core of its task's true factors (a ceiling).
-    """
-
-    set_size: int | None = 1
-    shuffled: bool = False
-    set_use: str | None = None
-    oracle: bool = False
-    seed: int = 0
-    batch_size: int = 128
-    device: str = "auto"
-    precision: str = "float32"
-
-    def sets(self, examples: Examples) -> Tensor:
-        """The number of each image's set, (N)."""
-        return draw_sets(examples.tasks, self.set_size, generator(self.seed, len(examples)))
+def assign_sets(examples: Examples, config: EmbedConfig) -> Tensor:
+    """Return the number of each image's set, (N)."""
+    return draw_sets(examples.tasks, config.set_size, seeded_generator(config.seed, len(examples)))
 
 
 def draw_sets(tasks: Tensor, size: int | None, rng: torch.Generator) -> Tensor:
@@ -68,62 +45,78 @@ def draw_sets(tasks: Tensor, size: int | None, rng: torch.Generator) -> Tensor:
 def embed(
     model: AdaptedModel,
     examples: Examples,
-    embed_config: EmbedConfig | None = None,
+    config: EmbedConfig | None = None,
     features: FeatureCache | None = None,
     factor_indices: Tensor | None = None,
 ) -> Tensor:
-    """Embeddings of all examples, (N, D), float32 on the CPU.
+    """Embed all examples: (N, D), float32 on the CPU.
 
     Args:
-        features: what the extractor saw before of the suite's images.
-        levels: the true factors of the suite's tasks, (tasks, factors), where the protocol says that they are told.
+        features: cache of what the extractor reads of the suite's images.
+        factor_indices: the true factors of the suite's tasks, (tasks, factors), which `config.oracle` needs.
 
     Raises:
-        InputError: shuffled cores of a method that generates none, or nothing to renormalise.
+        InputError: shuffled cores of a method that generates none, or no BatchNorm to adapt.
     """
-    embed_config = embed_config or EmbedConfig()
-    device = pick_device(embed_config.device)
+    config = config or EmbedConfig()
+    device = pick_device(config.device)
     model.to(device).eval()
-    generates = model.config.generates
-    if embed_config.shuffled and not generates:
+    if config.shuffled and not model.config.generates:
         raise InputError(f"{model.config.method} generates no cores that could be shuffled: use another method.")
-    sets = embed_config.sets(examples)
-    if embed_config.set_use == "bn-adapted":
-        return embed_renormalised(model, examples, sets, device)
-    chunks = list(examples.chunks(embed_config.batch_size))
-    codes = None
-
-    def read(chunk: Examples, images: Tensor) -> Tensor | None:
-        return None if features is None else features(model, chunk, images)
-
-    def code(chunk: Examples) -> Tensor:
-        images = chunk.images().to(device)
-        return model.codes(images, features=read(chunk, images))
-
-    def embedding(chunk: Examples, part: Tensor | None) -> Tensor:
-        images = chunk.images().to(device)
-        if part is not None:
-            return model(images, cores=model.cores(part))
-        return model(images, features=read(chunk, images))
-
-    with autocast(device, embed_config.precision):
-        if embed_config.oracle:
+    sets = assign_sets(examples, config)
+    if config.set_use == "bn-adapted":
+        return embed_bn_adapted(model, examples, sets, device)
+    chunks = list(examples.chunks(config.batch_size))
+    with autocast(device, config.precision):
+        if config.oracle:
             codes = model.mapping.factor_codes(factor_indices[examples.tasks].to(device))
-        elif generates and (embed_config.shuffled or embed_config.set_size != 1):
-            codes = torch.cat([code(chunk) for chunk in chunks])
-            codes = model.mapping.pool(codes, sets)
-            if embed_config.shuffled:
-                order = torch.randperm(len(codes), generator=generator(embed_config.seed, 1))
-                codes = codes[order.to(device)]
-        parts = codes.split(embed_config.batch_size) if codes is not None else [None] * len(chunks)
-        embeddings = torch.cat(
-            [embedding(chunk, part).float().cpu() for chunk, part in zip(chunks, parts, strict=True)]
-        )
-    return standardise_sets(embeddings, sets) if embed_config.set_use == "standardised" else embeddings
+        else:
+            codes = _shared_codes(model, chunks, sets, config, features, device)
+        parts = codes.split(config.batch_size) if codes is not None else [None] * len(chunks)
+        embeddings = torch.cat([_embed(model, *pair, features, device) for pair in zip(chunks, parts, strict=True)])
+    return standardise_sets(embeddings, sets) if config.set_use == "standardised" else embeddings
+
+
+def _shared_codes(
+    model: AdaptedModel,
+    chunks: list[Examples],
+    sets: Tensor,
+    config: EmbedConfig,
+    features: FeatureCache | None,
+    device: torch.device,
+) -> Tensor | None:
+    """Return codes (N, code) that are pooled or shuffled over all chunks; None: each image has its own."""
+    if not model.config.generates or (config.set_size == 1 and not config.shuffled):
+        return None
+    codes = []
+    for chunk in chunks:
+        images, known = _read(model, chunk, features, device)
+        codes.append(model.codes(images, features=known))
+    pooled = model.mapping.pool(torch.cat(codes), sets)
+    if config.shuffled:
+        order = torch.randperm(len(pooled), generator=seeded_generator(config.seed, 1))
+        pooled = pooled[order.to(pooled.device)]
+    return pooled
+
+
+def _embed(
+    model: AdaptedModel, chunk: Examples, codes: Tensor | None, features: FeatureCache | None, device: torch.device
+) -> Tensor:
+    images, known = _read(model, chunk, features if codes is None else None, device)
+    cores = None if codes is None else model.cores(codes)
+    return model(images, cores=cores, features=known).float().cpu()
+
+
+def _read(
+    model: AdaptedModel, chunk: Examples, features: FeatureCache | None, device: torch.device
+) -> tuple[Tensor, Tensor | None]:
+    """Return images on `device` and what the cache gives for them."""
+    images = chunk.images().to(device)
+    return images, None if features is None else features(model, chunk, images)
 
 
 def standardise_sets(features: Tensor, sets: Tensor, epsilon: float = 1e-6) -> Tensor:
-    """Every set's features shifted and scaled to mean 0 and deviation 1, channel by channel. (N, D)."""
+    """Shift and scale every set's features (N, D) to mean 0 and standard deviation 1, channel by channel."""
     mean = mean_by_group(features, sets)
     deviation = mean_by_group((features - mean).square(), sets).add(epsilon).sqrt()
     return (features - mean) / deviation

@@ -1,7 +1,7 @@
-"""Features of a suite's images, computed once: what a frozen extractor sees of a picture in a task never changes.
+"""Features of a suite's images, computed once: what a frozen extractor reads of an image in a task never changes.
 
-Tasks show pictures without randomness. So over epochs, and over methods that read the same features, generation costs
-little more than the mapping net.
+Tasks show images without randomness. So over epochs, and over methods with the same extractor, generation costs little
+more than the mapping net.
 """
 
 import time
@@ -14,60 +14,65 @@ from metalora.suites.suite import Examples, Suite
 
 
 class FeatureCache:
-    """The features of a suite's images that one extractor gives; serves all models that have the same one.
+    """Features of a suite's images by one extractor, shared by all models that have it.
 
     Args:
         suite: whose images.
-        limit: bytes that are kept; features beyond are computed whenever they are asked for.
+        limit: bytes to keep; features beyond are computed each time.
+
+    Attributes:
+        computed: images whose features were computed.
+        reused: images whose features were in the cache.
     """
 
     def __init__(self, suite: Suite, limit: int = 2**30):
         self.limit = limit
-        self.computed, self.seconds = 0, 0.0  # images so far, and the time that they took
-        self.known = 0  # images whose features were kept already
-        self._places = torch.full((len(suite.pictures), len(suite.tasks)), -1)  # row of `_kept`
+        self.computed, self.reused, self._seconds = 0, 0, 0.0
+        self._rows = torch.full((len(suite.pictures), len(suite.tasks)), -1)  # of `_kept`, by image and task
         self._kept: Tensor | None = None
         self._count = 0
 
     def __call__(self, model: AdaptedModel, examples: Examples, images: Tensor) -> Tensor | None:
-        """Features (N, F) of `examples`; None where the model reads none in a pass of their own.
+        """Return features (N, F) of `examples`; None for a model that has no separate extractor pass.
 
         Args:
-            images: the same, rendered already, on the model's device.
+            images: the same, rendered, on the model's device.
         """
         if not model.config.generates or model.config.extractor == "stem":
             return None
-        places = self._places[examples.index, examples.tasks]
-        missing = (places < 0).nonzero().flatten()
-        self.known += len(places) - len(missing)
+        rows = self._rows[examples.index, examples.tasks]
+        missing = (rows < 0).nonzero().flatten()
+        self.reused += len(rows) - len(missing)
         if not len(missing):
-            return self._kept[places].to(images.device)
+            return self._kept[rows].to(images.device)
         started = time.perf_counter()
-        # One image alone is computed in another order, and would be rounded otherwise than among others.
-        rows = missing if len(missing) > 1 else missing.repeat(2)
-        found = model.features(images[rows.to(images.device)])[: len(missing)]
-        features = found.new_empty(len(places), found.shape[1])
-        features[missing.to(found.device)] = found
-        if len(missing) < len(places):
-            present = (places >= 0).nonzero().flatten()
-            features[present.to(found.device)] = self._kept[places[present]].to(found.device)
-        self._keep(examples[missing], found)
+        # A batch of one is rounded differently from a larger one.
+        batch = missing if len(missing) > 1 else missing.repeat(2)
+        new = model.features(images[batch.to(images.device)])[: len(missing)]
+        features = new.new_empty(len(rows), new.shape[1])
+        features[missing.to(new.device)] = new
+        if len(missing) < len(rows):
+            present = (rows >= 0).nonzero().flatten()
+            features[present.to(new.device)] = self._kept[rows[present]].to(new.device)
+        self._keep(examples[missing], new)
         self.computed += len(missing)
-        self.seconds += time.perf_counter() - started
+        self._seconds += time.perf_counter() - started
         return features
 
     @property
     def seconds_saved(self) -> float:
-        """Seconds that kept features have spared so far, at the pace at which they are computed."""
-        return self.known * self.seconds / max(1, self.computed)
+        """Seconds saved so far, estimated from the pace of computing features."""
+        return self.reused * self._seconds / max(1, self.computed)
 
-    @torch.inference_mode(False)  # what is kept while embedding serves training too
+    @torch.inference_mode(False)  # features kept while embedding are used in training too
     def _keep(self, examples: Examples, features: Tensor) -> None:
         if self._kept is None:
-            rows = min(self._places.numel(), self.limit // (features.element_size() * features.shape[1]))
+            rows = min(self._rows.numel(), self.limit // (features.element_size() * features.shape[1]))
             self._kept = torch.empty(rows, features.shape[1], dtype=features.dtype)  # takes memory as it is filled
-        count = min(len(examples), len(self._kept) - self._count)
-        places = torch.arange(self._count, self._count + count)
-        self._kept[places] = features[:count].cpu()
-        self._places[examples.index[:count], examples.tasks[:count]] = places
-        self._count += count
+        pairs = zip(examples.index.tolist(), examples.tasks.tolist(), strict=True)
+        once = list({pair: i for i, pair in enumerate(pairs)}.values())  # a batch may hold an image twice
+        once = once[: len(self._kept) - self._count]
+        rows = torch.arange(self._count, self._count + len(once))
+        self._kept[rows] = features[once].cpu()
+        self._rows[examples.index[once], examples.tasks[once]] = rows
+        self._count += len(once)

@@ -1,8 +1,8 @@
 """k-nearest-neighbour classification of embeddings: cosine, majority vote, chunked.
 
-Pure functions. Equal similarities go to the earlier gallery row; classes with equally many votes
-to the larger summed similarity, then to the smaller label: the same features give the same
-predictions on every device and in chunks of any size, up to rounding of the similarities.
+Equal similarities go to the earlier gallery row; classes with equally many votes to the larger summed
+similarity, then to the smaller label. So the same features give the same predictions on every device and
+in chunks of any size, up to rounding of the similarities.
 """
 
 from collections.abc import Iterable, Sequence
@@ -17,12 +17,12 @@ from metalora.util.errors import InputError
 
 @torch.no_grad()
 def knn_neighbours(queries: Tensor, gallery: Tensor, k: int, *, chunk: int = 4096) -> tuple[Tensor, Tensor]:
-    """The `k` nearest gallery rows of each query, nearest first.
+    """Find the `k` nearest gallery rows of each query, nearest first.
 
     Args:
         queries: of shape (Q, D), normalised inside; a zero vector has similarity 0 to everything.
         gallery: of shape (G, D), on the same device.
-        chunk: rows of either side that are compared at once; at most chunk × chunk similarities exist.
+        chunk: queries and gallery rows compared at once; at most chunk × chunk similarities exist.
 
     Returns:
         Cosine similarities (Q, k) and gallery indices (Q, k).
@@ -34,22 +34,22 @@ def knn_neighbours(queries: Tensor, gallery: Tensor, k: int, *, chunk: int = 409
         shapes = f"{tuple(queries.shape)} and {tuple(gallery.shape)}"
         raise InputError(f"Queries and gallery must be (Q, D) and (G, D) of one width D, not {shapes}.")
     if not 1 <= k <= len(gallery):
-        raise InputError(f"K is {k} and the gallery has {len(gallery)} images: K must lie between 1 and that number.")
+        raise InputError(f"K is {k} and the gallery has {len(gallery)} images: K must be between 1 and that number.")
     # At least float32: half precision would tie neighbours that differ.
     dtype = torch.promote_types(torch.promote_types(queries.dtype, gallery.dtype), torch.float32)
     queries, gallery = _unit(queries.to(dtype), "queries"), _unit(gallery.to(dtype), "gallery")
-    found = [_nearest(block, gallery, k, chunk) for block in queries.split(chunk)]
-    return torch.cat([similarity for similarity, _ in found]), torch.cat([index for _, index in found])
+    similarities, indices = zip(*(_nearest(block, gallery, k, chunk) for block in queries.split(chunk)), strict=True)
+    return torch.cat(similarities), torch.cat(indices)
 
 
 def knn_predict(
     queries: Tensor, gallery: Tensor, labels: Tensor, ks: Sequence[int], *, chunk: int = 4096
 ) -> dict[int, Tensor]:
-    """Predicted labels (Q,) for every K in `ks`, from one search of the largest.
+    """Predict labels (Q,) for every K in `ks`, from one search of the largest.
 
     Args:
         queries: of shape (Q, D).
-        gallery: of shape (G, D), with integer `labels` of shape (G,), any integers.
+        gallery: of shape (G, D), with integer `labels` of shape (G,).
 
     Raises:
         InputError: as `knn_neighbours`; or `ks` is empty or has a K below 1, or `labels` do not fit the gallery.
@@ -59,7 +59,7 @@ def knn_predict(
     if labels.shape != gallery.shape[:1]:
         raise InputError(f"The gallery has {len(gallery)} images and {labels.numel()} labels: give one label each.")
     similarity, index = knn_neighbours(queries, gallery, max(ks), chunk=chunk)
-    # Voting is small: in float64 on the CPU the sums of float32 similarities are exact, so that ties are ties.
+    # In float64 sums of float32 similarities are exact, so that ties are ties.
     similarity, near = similarity.double().cpu(), labels.cpu()[index.cpu()]
     blocks = list(zip(similarity.split(chunk), near.split(chunk), strict=True))
     return {k: torch.cat([vote(s[:, :k], n[:, :k]) for s, n in blocks]).to(queries.device) for k in ks}
@@ -75,7 +75,7 @@ def knn_within(
     *,
     chunk: int = 4096,
 ) -> dict[int, Tensor]:
-    """As `knn_predict`, but each query searches only the gallery images of its own task.
+    """Predict as `knn_predict` does, each query searching only the gallery images of its own task.
 
     Args:
         query_tasks, gallery_tasks: task numbers, of shape (Q,) and (G,).
@@ -85,13 +85,13 @@ def knn_within(
     """
     predictions = {k: torch.empty(len(queries), dtype=labels.dtype, device=queries.device) for k in ks}
     for task in query_tasks.unique().tolist():
-        mine, own = query_tasks == task, gallery_tasks == task
+        asked, searched = query_tasks == task, gallery_tasks == task
         try:
-            found = knn_predict(queries[mine], gallery[own], labels[own], ks, chunk=chunk)
+            predicted = knn_predict(queries[asked], gallery[searched], labels[searched], ks, chunk=chunk)
         except InputError as error:
             raise InputError(f"Task {task}: {error}") from error
         for k in ks:
-            predictions[k][mine] = found[k]
+            predictions[k][asked] = predicted[k]
     return predictions
 
 
@@ -104,11 +104,11 @@ def knn_routed(
     ks: Sequence[int],
     images: int,
 ) -> dict[int, Tensor]:
-    """As `knn_predict`, but each set of queries searches only the gallery sets whose mean is nearest to its own.
+    """Predict as `knn_predict` does, each set of queries searching only the gallery sets of nearest mean.
 
     Args:
         query_sets, gallery_sets: the number of each row's set, of shape (Q,) and (G,).
-        images: as many nearest sets are searched as hold so many gallery images, and at least the largest K.
+        images: gallery images, at least, that the searched sets hold together (and no fewer than the largest K).
 
     Returns:
         Predicted labels (Q,) for every K.
@@ -122,19 +122,19 @@ def knn_routed(
     sums = gallery.new_zeros(len(numbers), gallery.shape[1]).index_add_(0, member, normalize(gallery, dim=1))
     directions = normalize(sums, dim=1)
     for number in query_sets.unique().tolist():
-        mine = query_sets == number
-        mean = normalize(queries[mine], dim=1).mean(0)
+        asked = query_sets == number
+        mean = normalize(queries[asked], dim=1).mean(0)
         nearest = (directions @ mean).argsort(descending=True, stable=True)
         enough = int((sizes[nearest].cumsum(0) < max(images, *ks)).sum()) + 1
-        own = torch.isin(member, nearest[:enough])
-        found = knn_predict(queries[mine], gallery[own], labels[own], ks)
+        searched = torch.isin(member, nearest[:enough])
+        predicted = knn_predict(queries[asked], gallery[searched], labels[searched], ks)
         for k in ks:
-            predictions[k][mine] = found[k]
+            predictions[k][asked] = predicted[k]
     return predictions
 
 
 def confusion_by_task(tasks: Iterable, truth: Iterable, predictions: Iterable) -> pd.DataFrame:
-    """How often each class was taken for each: columns task, true, predicted, count; only pairs that occur.
+    """Count how often each class was predicted as each: columns task, true, predicted, count; only pairs that occur.
 
     Args:
         tasks, truth, predictions: of shape (Q,), tensors, arrays or lists; tasks and classes may be names.
@@ -145,7 +145,7 @@ def confusion_by_task(tasks: Iterable, truth: Iterable, predictions: Iterable) -
 
 
 def per_task_accuracy(confusion: pd.DataFrame) -> pd.DataFrame:
-    """Columns task, queries (a count) and accuracy (0 to 1), from the frame of `confusion_by_task`."""
+    """Return columns task, queries (a count) and accuracy (0 to 1), from the frame of `confusion_by_task`."""
     right = confusion["count"].where(confusion["true"] == confusion["predicted"], 0)
     counts = confusion.assign(right=right).groupby("task")[["count", "right"]].sum()
     frame = pd.DataFrame({"queries": counts["count"], "accuracy": counts["right"] / counts["count"]})
@@ -158,43 +158,43 @@ def _plain(values: Iterable) -> list:
 
 def _unit(features: Tensor, name: str) -> Tensor:
     if not features.isfinite().all():
-        raise InputError(f"The features of the {name} hold values that are not finite: look at the training run.")
+        raise InputError(f"The features of the {name} hold values that are not finite: check the training run.")
     # Squares of very large or very small numbers leave the range of floats, so scale first.
     largest = features.abs().amax(dim=1, keepdim=True)
     return normalize(features / largest.where(largest > 0, 1), dim=1)
 
 
 def _nearest(block: Tensor, gallery: Tensor, k: int, chunk: int) -> tuple[Tensor, Tensor]:
-    """Running top k over chunks of the gallery; its similarities never exist all at once."""
+    """Keep a running top k over chunks of the gallery, so that not all similarities are in memory at once."""
     similarity = block.new_empty(len(block), 0)
     index = torch.empty(len(block), 0, dtype=torch.long, device=block.device)
     for start in range(0, len(gallery), chunk):
-        found, place = _top(block @ gallery[start : start + chunk].T, k)
-        similarity, index = torch.cat([similarity, found], dim=1), torch.cat([index, start + place], dim=1)
-        similarity, place = _top(similarity, k)
-        index = index.gather(1, place)
+        values, column = _top(block @ gallery[start : start + chunk].T, k)
+        similarity, index = torch.cat([similarity, values], dim=1), torch.cat([index, start + column], dim=1)
+        similarity, column = _top(similarity, k)
+        index = index.gather(1, column)
     return similarity, index
 
 
 def _top(similarity: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    """The (at most) k largest of each row and their places, largest first, equal ones in the order of place."""
+    """Return the (at most) k largest of each row and their columns, largest first, ties in the order of columns."""
     k = min(k, similarity.shape[1])
-    values, place = similarity.topk(k, dim=1)
+    values, column = similarity.topk(k, dim=1)
     # topk takes any of equal values: rows with a tie at the border are sorted in full, they are few.
     tied = (similarity >= values[:, -1:]).sum(dim=1) > k
     if tied.any():
-        place[tied] = similarity[tied].sort(dim=1, descending=True, stable=True).indices[:, :k]
-    place = place.sort(dim=1).values
-    values, order = similarity.gather(1, place).sort(dim=1, descending=True, stable=True)
-    return values, place.gather(1, order)
+        column[tied] = similarity[tied].sort(dim=1, descending=True, stable=True).indices[:, :k]
+    column = column.sort(dim=1).values
+    values, order = similarity.gather(1, column).sort(dim=1, descending=True, stable=True)
+    return values, column.gather(1, order)
 
 
 def vote(similarity: Tensor, labels: Tensor) -> Tensor:
-    """Winner (Q,) among the neighbours' labels (Q, k): most votes, largest sum of similarities, smallest label.
+    """Return the winner (Q,) of the neighbours' labels: most votes, then largest sum of similarities, smallest label.
 
     Args:
-        similarity: of the neighbours, float64 (Q, k), lest ties are broken by rounding.
-        labels: of the neighbours, int64 (Q, k).
+        similarity: of the neighbours, (Q, k), float64, so that rounding does not break ties.
+        labels: of the neighbours, (Q, k), int64.
     """
     same = labels[:, :, None] == labels[:, None, :]
     votes = same.sum(dim=2)

@@ -21,53 +21,18 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from metalora.adapters.config import AdapterConfig
+from metalora.adapters.methods import PAPER
+from metalora.experiments.bench_config import BenchConfig
 from metalora.models.adapt import adapt
 from metalora.models.adapted_model import AdaptedModel
 from metalora.models.backbones import Backbone, load_backbone
-from metalora.util.checks import check_int
 from metalora.util.compiling import compiled
 from metalora.util.device import autocast, device_name, pick_device
 from metalora.util.errors import InputError
 from metalora.version import __version__
 
-MODELS = ("resnet20", "resnet18", "mixer_b16_224", "vit_small_patch16_224")
-BATCHES = (1, 8, 32, 128)
 CLASSES, RATE = 10, 1e-3
-RANKS = {"lora": 8, "metalora-cp": 8, "metalora-tr": 3}
 SELF = "-self"  # suffix of an arm whose cores are read from the whole frozen backbone
-
-
-@dataclass(frozen=True)
-class BenchConfig:
-    """Settings of a benchmark.
-
-    Attributes:
-        models: bundled or timm names; all with random weights.
-        rounds: times that every arm is measured, in turns.
-        threads: of a processor; None: as torch has it.
-        compile: whether networks are compiled by torch.compile, where it works.
-    """
-
-    models: tuple[str, ...] = MODELS
-    batches: tuple[int, ...] = BATCHES
-    rounds: int = 7
-    device: str = "auto"
-    precision: str = "float32"
-    threads: int | None = None
-    compile: bool = False
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        for batch in self.batches:
-            check_int("batch_size", batch)
-        check_int("rounds", self.rounds)
-        if self.threads is not None:
-            check_int("threads", self.threads)
-        if importlib.util.find_spec("peft") is None:
-            raise InputError("The package peft, which is measured beside, is not here: pip install .[bench]")
-
-
-QUICK = BenchConfig(models=("resnet18",), batches=(32,), rounds=4)
 
 Variant = tuple[str, str]  # variant and pass
 Parts = tuple[Callable, Callable[[Callable], Any]]  # a network, and what is done with it
@@ -99,8 +64,10 @@ def run_bench(config: BenchConfig) -> Iterator[Measured]:
     memory in use: CUDA's own counter, otherwise the process's resident memory).
 
     Raises:
-        InputError: no such device, model or precision.
+        InputError: no such device, model or precision, or PEFT is not installed.
     """
+    if importlib.util.find_spec("peft") is None:
+        raise InputError("The package peft, which is compared with, is not installed: pip install .[bench]")
     device = pick_device(config.device)
     if config.threads is not None:
         torch.set_num_threads(config.threads)
@@ -140,16 +107,17 @@ def _arms(backbone: Backbone, batch: int, device: torch.device, compile: bool) -
     labels = torch.randint(CLASSES, (batch,), device=device)
     best = adapt(backbone, AdapterConfig("original"), example=images[:2])
     stem = {
-        method: adapt(backbone, AdapterConfig(method, rank=RANKS[method], extractor="stem"))
-        for method in ("metalora-cp", "metalora-tr")
+        name: adapt(backbone, AdapterConfig(name, rank=entry.bench_rank, extractor="stem"))
+        for name, entry in PAPER.items()
+        if entry.generated
     }
-    names = tuple(stem["metalora-cp"].layers)
+    names = tuple(next(iter(stem.values())).layers)
     targets = tuple(f"^{re.escape(name)}$" for name in names)
     generating = stem | {
         f"{method}{SELF}": adapt(backbone, replace(model.config, extractor="self", targets=targets))
         for method, model in stem.items()
     }
-    static = adapt(backbone, AdapterConfig("lora", rank=RANKS["lora"], targets=targets))
+    static = adapt(backbone, AdapterConfig("lora", rank=PAPER["lora"].bench_rank, targets=targets))
     peft = _peft(backbone, names)
     width = best(images[:1]).shape[1]
     variants = {
@@ -179,7 +147,7 @@ def _timed(network: Callable, call: Callable[[Callable], Any], *, compile: bool)
 def _peft(backbone: Backbone, names: tuple[str, ...]) -> nn.Module:
     from peft import LoraConfig, inject_adapter_in_model
 
-    rank = RANKS["lora"]
+    rank = PAPER["lora"].bench_rank
     settings = LoraConfig(r=rank, lora_alpha=rank, target_modules=[f"net.{name}" for name in names])
     model = inject_adapter_in_model(settings, copy.deepcopy(backbone))
     return model.to(next(backbone.parameters()).device)

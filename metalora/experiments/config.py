@@ -1,25 +1,126 @@
-"""Settings of a comparison, and the trainings that they amount to."""
+"""Settings of a comparison, and of the jobs that it amounts to."""
 
+import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 from metalora.adapters.config import AdapterConfig
 from metalora.adapters.methods import method
-from metalora.experiments.job import REFERENCE, JobConfig
-from metalora.experiments.variants import CONTROLS, DEFAULT, Variant, parse_variant
+from metalora.experiments.variants import CONTROLS, DEFAULT, REFERENCE, Variant, parse_variant
 from metalora.suites.config import SuiteConfig
 from metalora.training.config import TrainingConfig
 from metalora.util.checks import check_int
+from metalora.util.config import from_plain, to_plain
 from metalora.util.errors import InputError
-from metalora.util.renamed import upgrade_name, upgrade_settings
-
-# One value, so that other settings of it make no other cell.
-NO_FREE_CODE = {"head_init_std": None, "code_norm_limit": 0.0}
 
 
-NO_MAPPING_NET = {"hidden": AdapterConfig.hidden, "extractor": AdapterConfig.extractor}
+@dataclass(frozen=True)
+class JobConfig:
+    """Settings of one job: a training, and the variants that are measured on it.
+
+    Attributes:
+        variants: Variants that share the training, as values or as text.
+        backbone: Bundled backbone or timm name.
+        suite: The suite.
+        adapter: The adapter; of a row of equal budget, the one whose budget it gets.
+        training: The training.
+        ks: K of k-NN.
+        download: Fetch data and weights that are not on this machine.
+    """
+
+    variants: tuple[Variant, ...]
+    backbone: str
+    suite: SuiteConfig
+    adapter: AdapterConfig
+    training: TrainingConfig
+    ks: tuple[int, ...] = (5, 10)
+    download: bool = False
+
+    def __post_init__(self) -> None:
+        variants = (parse_variant(v) if isinstance(v, str) else v for v in self.variants)
+        object.__setattr__(self, "variants", tuple(variants))
+
+    @property
+    def trained(self) -> Variant:
+        """The variant that stands for the training."""
+        return self.variants[0].training
+
+    @property
+    def equal_budget(self) -> bool:
+        """Whether LoRA gets the total budget of `adapter`."""
+        return self.trained.control == "equal-budget"
+
+    @property
+    def has_reader(self) -> bool:
+        """Whether a reader of factors is trained beside, for rows whose transforms are inverted."""
+        return any(variant.set_use == "inverted" for variant in self.variants)
+
+    @cached_property
+    def identity(self) -> dict[str, Any]:
+        """The settings that have an effect on the results, in canonical form."""
+        values = {name: getattr(getattr(self, part), name) for part, name in _effective(self)}
+        values |= _canonical_suite(self.suite)
+        if "head_init_std" in values:
+            values["head_init_std"] = self.adapter.initial_head_std
+        numbers = {name: float(value) for name, value in values.items() if type(value) is int}
+        return values | numbers | {"variants": list(map(str, self.variants)), "backbone": self.backbone, "ks": self.ks}
+
+    @cached_property
+    def key(self) -> str:
+        """A short name for a file, the same for all settings of one identity."""
+        digest = hashlib.sha256(json.dumps(self.identity, sort_keys=True).encode()).hexdigest()
+        return f"{self.trained}-{self.backbone}-{self.training.seed}-{digest[:12]}".replace("/", "_")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values, ready for JSON."""
+        return to_plain(self) | {"variants": list(map(str, self.variants))}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> "JobConfig":
+        """Read what `to_dict` returned, also that of an earlier version.
+
+        Raises:
+            InputError: These are not settings of a job.
+        """
+        values = {"variants" if name == "arms" else name: value for name, value in values.items()}
+        return from_plain(cls, {name: value for name, value in values.items() if name != "equal_budget"})
+
+
+# The settings of adapter and training that decide the results of a job, and of which jobs. All others (device, compile,
+# validate_every) decide none. A new setting has to leave the identities of jobs as they are where it is at its default.
+_EFFECTS: dict[str, Callable[[JobConfig], bool]] = {
+    "training: precision seed": lambda job: True,
+    "training: steps batch_size lr": lambda job: job.trained.is_trained or job.has_reader,
+    "training: max_grad_norm": lambda job: job.trained.is_trained,
+    "adapter: rank rank_pattern targets exclude alpha branches dropout": lambda job: job.trained.is_trained,
+    "adapter: extractor hidden": lambda job: job.trained.has_mapping_net or job.equal_budget or job.has_reader,
+    "adapter: code factors": lambda job: job.trained.has_mapping_net or job.equal_budget,
+    "training: mapping_lr_scale": lambda job: job.trained.has_mapping_net or job.has_reader,
+    "adapter: head_init_std code_norm_limit": lambda job: job.trained.has_latent_code,
+    "training: identity_core_prob": lambda job: job.trained.has_latent_code and not job.trained.in_sets,
+    "training: identity_core_prob_sets": lambda job: job.trained.has_latent_code and job.trained.in_sets,
+    "training: teacher_forcing_ratio": lambda job: job.trained.has_mapping_net and job.trained.factor_code,
+    "training: factor_loss_weight": lambda job: job.trained.factor_code,
+}
+
+
+def _effective(job: JobConfig) -> Iterator[tuple[str, str]]:
+    for settings, concerns in _EFFECTS.items():
+        part, names = settings.split(": ")
+        if concerns(job):
+            yield from ((part, name) for name in names.split())
+
+
+def _canonical_suite(suite: SuiteConfig) -> dict[str, Any]:
+    """Return what decides a suite's images: pictures of one's own count by the name of their folder or archive."""
+    kind, colon, path = suite.name.partition(":")
+    values = {f"suite_{name}": value for name, value in asdict(suite).items() if name not in ("data", "download")}
+    name = f"{kind}:{Path(path).expanduser().resolve().name}" if colon else kind
+    return values | {"suite_name": name, "suite_hold_out": sorted(suite.hold_out)}
 
 
 @dataclass(frozen=True)
@@ -27,12 +128,25 @@ class ComparisonConfig:
     """Settings of a comparison.
 
     Attributes:
-        hidden: width of the mapping net.
-        spread, radius: as in `AdapterConfig`, of rows with free codes.
-        rank_pattern: regular expression → R of Meta-LoRA TR in layers of that name.
-        rank: R of Meta-LoRA TR; LoRA and CP get R², each Multi-LoRA branch a third of that.
-        tune: try every rate of `running.RATES` with the first seed, for every training and backbone alike, and go on
-            with the one that is best on validation.
+        suite: The suite.
+        backbones: Bundled backbones or timm names.
+        methods: Rows of the table, such as lora or metalora-tr@8.
+        controls: Add the control rows.
+        seeds: Random seeds to average over; stars need 6.
+        ks: K of k-NN.
+        rank: R of Meta-LoRA TR; LoRA and CP get R², each branch of Multi-LoRA a third of that.
+        extractor: What cores are generated from: self, stem, or a backbone's name.
+        hidden: Width of the mapping net.
+        head_init_std: Standard deviation of the mapping net's last weights at first, for latent codes.
+        code_norm_limit: Length that a latent code stays below; 0 for any length.
+        rank_pattern: R of Meta-LoRA TR in the layers whose name matches a regular expression.
+        targets: Regular expressions over the names of layers to adapt; left out: all.
+        training: Settings of every training.
+        tune: Choose the learning rate of every training on validation images, with the first seed.
+        download: Fetch data and weights that are not on this machine.
+
+    Raises:
+        InputError: A value cannot be used, or a row needs factors that the suite does not have.
     """
 
     suite: SuiteConfig = field(default_factory=SuiteConfig)
@@ -42,10 +156,10 @@ class ComparisonConfig:
     seeds: int = 1
     ks: tuple[int, ...] = (5, 10)
     rank: int = 3
-    extractor: str = "self"
-    hidden: int = 32
-    head_init_std: float | None = None
-    code_norm_limit: float = 4.0
+    extractor: str = AdapterConfig.extractor
+    hidden: int = AdapterConfig.hidden
+    head_init_std: float | None = AdapterConfig.head_init_std
+    code_norm_limit: float = AdapterConfig.code_norm_limit
     rank_pattern: Mapping[str, int] = field(default_factory=dict)
     targets: tuple[str, ...] | None = None
     training: TrainingConfig = field(default_factory=TrainingConfig)
@@ -54,105 +168,68 @@ class ComparisonConfig:
 
     def __post_init__(self) -> None:
         check_int("seeds", self.seeds)
-        # Refused where no row has a mapping net, too.
+        # Refused even where no row has a mapping net.
         AdapterConfig(hidden=self.hidden, head_init_std=self.head_init_std, code_norm_limit=self.code_norm_limit)
         if not self.methods or not self.backbones:
             raise InputError("Name at least one method and one backbone.")
         object.__setattr__(self, "backbones", tuple(dict.fromkeys(self.backbones)))
-        factor_code = [row.name for row in self.variants if row.factor_code]  # unknown names are told at once
-        if factor_code and not self.suite.factors:
+        object.__setattr__(self, "methods", tuple(str(parse_variant(name)) for name in self.methods))
+        with_factors = [variant for variant in self.variants if variant.factor_code]
+        if with_factors and not self.suite.factors:
             raise InputError(
-                f"{factor_code[0]} needs a suite of named factors, {self.suite.name} has none: leave it out."
+                f"{with_factors[0]} needs a suite with named factors, {self.suite.name} has none: leave that row out."
             )
 
-    @property
+    @cached_property
     def variants(self) -> list[Variant]:
         """The rows, in order."""
         return [parse_variant(name) for name in dict.fromkeys((*self.methods, *(CONTROLS if self.controls else ())))]
 
     def jobs(self, seed: int, lr: float) -> list[JobConfig]:
-        """One cell per training and backbone."""
-        groups: dict[tuple, list[Variant]] = {}
-        for row in self.variants:
-            groups.setdefault(row.training, []).append(row)
-        return [self._job(rows, backbone, seed, lr) for backbone in self.backbones for rows in groups.values()]
+        """Return the jobs of one seed: one per backbone and training."""
+        groups: dict[Variant, list[Variant]] = {}
+        for variant in self.variants:
+            groups.setdefault(variant.training, []).append(variant)
+        return [
+            self._job(trained, tuple(rows), backbone, replace(self.training, seed=seed, lr=lr))
+            for backbone in self.backbones
+            for trained, rows in groups.items()
+        ]
 
-    def _job(self, rows: list[Variant], backbone: str, seed: int, lr: float) -> JobConfig:
-        first = rows[0]
-        equal = first.control == "equal-budget"
-        free = _generates(first) and not first.factor_code
-        training = replace(self.training, seed=seed, lr=lr, set_size=first.training_set_size)
-        training = replace(training, **_idle(rows, training))
-        if equal:  # the largest of the rows that it is held against
-            first = next(
-                (row for row in self.variants if row.method == REFERENCE and row.factor_code), parse_variant(REFERENCE)
-            )
-        code = {"head_init_std": self.head_init_std, "code_norm_limit": self.code_norm_limit} if free else NO_FREE_CODE
-        reads = {} if equal or _maps(rows) else NO_MAPPING_NET
-        adapter = replace(self._adapter(first.method, first, seed), **code, **reads)
-        names = tuple(row.name for row in rows)
-        return JobConfig(names, backbone, self.suite, adapter, training, self.ks, equal, self.download)
-
-    def _adapter(self, name: str, row: Variant, seed: int) -> AdapterConfig:
-        ranks = {"metalora-tr": self.rank, "multi-lora": max(1, self.rank**2 // 3)}
-        return AdapterConfig(
-            name,
-            rank=ranks.get(name, self.rank**2),
-            core=row.core,
-            factors=self.suite.factors if row.factor_code else (),
+    def _job(
+        self, trained: Variant, variants: tuple[Variant, ...], backbone: str, training: TrainingConfig
+    ) -> JobConfig:
+        adapted = trained
+        if trained.control == "equal-budget":  # gets the largest budget among the reference method's rows
+            references = [v for v in self.variants if v.method == REFERENCE and v.factor_code]
+            adapted = references[0] if references else Variant(REFERENCE)
+        adapter = AdapterConfig(
+            adapted.method,
+            rank=method(adapted.method).rank_for(self.rank),
+            core=adapted.core,
+            factors=self.suite.factors if adapted.factor_code else (),
             extractor=self.extractor,
             hidden=self.hidden,
-            rank_pattern=self.rank_pattern if name == REFERENCE else {},
+            head_init_std=self.head_init_std if trained.has_latent_code else None,
+            code_norm_limit=self.code_norm_limit,
+            rank_pattern=self.rank_pattern if adapted.method == REFERENCE else {},
             targets=self.targets,
-            seed=seed,
+            seed=training.seed,
         )
+        training = replace(training, set_size=trained.training_set_size)
+        return JobConfig(variants, backbone, self.suite, adapter, training, self.ks, self.download)
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values, ready for JSON."""
-        return json.loads(json.dumps(asdict(self)))
+        """Return plain values, ready for JSON."""
+        return to_plain(self)
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "ComparisonConfig":
-        """The settings that `to_dict` wrote.
+        """Read what `to_dict` returned, also that of an earlier version.
 
         Raises:
-            InputError: they are not settings of a comparison.
+            InputError: These are not settings of a comparison.
         """
-        values = upgrade_settings(values)
-        known = {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
-        try:
-            suite = dict(known["suite"])
-            known["methods"] = tuple(map(upgrade_name, known["methods"]))
-            known["suite"] = SuiteConfig(**{**suite, "hold_out": tuple(suite["hold_out"])})
-            known["training"] = TrainingConfig(**known["training"])
-            return cls(**known)
-        except (KeyError, TypeError) as error:
-            raise InputError(f"These are no settings of a comparison ({error}): run it again.") from error
-
-
-def _generates(row: Variant) -> bool:
-    """Whether a mapping net makes its cores."""
-    return method(row.method).generated and row.core == "generated"
-
-
-def _maps(rows: list[Variant]) -> bool:
-    """Whether a mapping net is trained for these rows: one that makes their cores, or reads the shifts to undo."""
-    return _generates(rows[0]) or any(row.set_use == "inverted" for row in rows)
-
-
-def _idle(rows: list[Variant], training: TrainingConfig) -> dict[str, float]:
-    """One value for every setting that does not concern the training of these rows, so that it makes no other one."""
-    first, idle = rows[0], {}
-    generates = _generates(first)
-    free = generates and not first.factor_code
-    if not free or training.set_size > 1:
-        idle["identity_core_prob"] = 0.0
-    if not free or training.set_size == 1:
-        idle["identity_core_prob_sets"] = 0.0
-    if not _maps(rows):
-        idle["mapping_lr_scale"] = 1.0
-    if not (generates and first.factor_code):
-        idle["teacher_forcing_ratio"] = TrainingConfig.teacher_forcing_ratio
-    if not first.factor_code:
-        idle["factor_loss_weight"] = TrainingConfig.factor_loss_weight
-    return idle
+        if not isinstance(values, Mapping) or "suite" not in values:
+            raise InputError("Settings of a comparison have a suite, these have none: run the comparison again.")
+        return from_plain(cls, values)

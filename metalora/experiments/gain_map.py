@@ -1,4 +1,4 @@
-"""The map: how much generated adapters gain over LoRA of equal total budget, one factor varied at a time."""
+"""The map: gains of generated adapters over LoRA of equal total budget, with one setting varied at a time."""
 
 from collections.abc import Mapping
 
@@ -10,7 +10,7 @@ from metalora.experiments.variants import parse_variant
 
 AGAINST = "lora-equal-budget"
 CENTRE = "steps-1200"
-LINES = ("1", "8", "all")  # sizes of sets that have a line on the axes of other factors
+LINES = ("1", "8", "all")  # sizes of sets that have a line on the axes of other settings
 SIZES = "images of a set"
 AXES = {
     "parameters": {"budget-10k": None, "budget-20k": None, CENTRE: None, "budget-80k": None},
@@ -20,24 +20,24 @@ AXES = {
 
 
 def gain_map(parts: Mapping[str, Comparison]) -> pd.DataFrame:
-    """Gains of the study "map", a row per axis, value, size of the set and split.
+    """Return the gains of the study "map", a row per axis, value, set size and task split.
 
     Args:
-        parts: the study's comparisons by name, those that ran; "budget-80k" is the first part of the primary study.
+        parts: the study's comparisons that ran, by name; "budget-80k" is the first part of the primary study.
 
     Returns:
-        Columns axis ("parameters", "tasks", "steps" or `SIZES`), value (of that factor; for sets a text), set_size,
-        split, gain (0 to 1), low, high (95 % bootstrap interval), n_seeds.
+        Columns axis ("parameters", "tasks", "steps" or `SIZES`), value (of that setting; for sets a text), set_size,
+        task_split, gain (0 to 1), low, high (95 % bootstrap interval), n_seeds.
     """
     rows = []
     for axis, values in AXES.items():
         for part, value in values.items():
             if part in parts:
-                found = _gains(parts[part], LINES)
-                rows.append(found.assign(axis=axis, value=value or _parameters(parts[part])))
+                gains = _gains(parts[part], LINES)
+                rows.append(gains.assign(axis=axis, value=value or _parameters(parts[part])))
     if CENTRE in parts:
-        found = _gains(parts[CENTRE])
-        rows.append(found.assign(axis=SIZES, value=found["set_size"]))
+        gains = _gains(parts[CENTRE])
+        rows.append(gains.assign(axis=SIZES, value=gains["set_size"]))
     columns = ["axis", "value", "set_size", "task_split", "gain", "low", "high", "n_seeds"]
     return pd.concat(rows, ignore_index=True)[columns] if rows else pd.DataFrame(columns=columns)
 
@@ -47,14 +47,15 @@ def _gains(comparison: Comparison, sizes: tuple[str, ...] | None = None) -> pd.D
     if len(tasks):
         tasks = tasks[(tasks["task_split"] == "unseen") & (tasks["k"] == k) & (tasks["gallery"] == comparison.primary)]
     settings = {"k": k, "gallery": comparison.primary, "against": AGAINST, "tasks": tasks if len(tasks) else None}
-    found = compare_to_static(comparison.rows, **settings)
-    # The primary study has rows of free codes too.
-    found = found[[parse_variant(name).factor_code for name in found["method"]]]
-    found = found.assign(set_size=found["method"].str.partition("@")[2].replace("", "1"))
-    return found if sizes is None else found[found["set_size"].isin(sizes)]
+    gains = compare_to_static(comparison.rows, **settings)
+    variants = [parse_variant(name) for name in gains["method"]]
+    gains = gains.assign(set_size=[str(variant.set_size or "all") for variant in variants])
+    # The primary study has rows of latent codes too.
+    gains = gains[[variant.factor_code for variant in variants]]
+    return gains if sizes is None else gains[gains["set_size"].isin(sizes)]
 
 
 def _parameters(comparison: Comparison) -> int:
-    """Static and generated in all, of the generated rows."""
-    own = comparison.rows[comparison.rows["generated"].eq(True)].iloc[0]
-    return int(own["static_parameters"] + own["generator_parameters"])
+    """Return the total parameters of the generated rows."""
+    row = comparison.rows[comparison.rows["generated"].eq(True)].iloc[0]
+    return int(row["static_parameters"] + row["generator_parameters"])

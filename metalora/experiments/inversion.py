@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from metalora.adapters.config import AdapterConfig
-from metalora.evaluation.embedding import EmbedConfig, embed
+from metalora.evaluation.config import EmbedConfig
+from metalora.evaluation.embedding import assign_sets, embed
 from metalora.evaluation.feature_cache import FeatureCache
 from metalora.models.adapt import adapt
 from metalora.models.adapted_model import AdaptedModel
@@ -20,7 +21,7 @@ from metalora.training.fit import standardise
 from metalora.training.loop import warmup_cosine
 from metalora.util.device import autocast, pick_device
 from metalora.util.errors import InputError
-from metalora.util.seeding import generator
+from metalora.util.seeding import seeded_generator
 
 READER = "metalora-tr"  # whose mapping net it is; its adapters stay untouched
 
@@ -65,7 +66,7 @@ def train_reader(
     optimizer = torch.optim.AdamW(trained, lr=config.lr * config.mapping_lr_scale, weight_decay=0.0)
     schedule = warmup_cosine(optimizer, config.steps)
     for step in range(config.steps):
-        batch = suite.batch(config.batch_size, generator(config.seed, step), config.set_size)
+        batch = suite.batch(config.batch_size, seeded_generator(config.seed, step), config.set_size)
         images = batch.images.to(device)
         with autocast(device, config.precision):
             codes = reader.codes(images, features=features(reader, batch.examples, images))
@@ -86,7 +87,7 @@ def invert_examples(
     Raises:
         InputError: a shift of the suite cannot be undone; told when the images are rendered.
     """
-    device, sets = next(reader.trained.parameters()).device, embed_config.sets(split)
+    device, sets = next(reader.trained.parameters()).device, assign_sets(split, embed_config)
     with autocast(device, embed_config.precision):
         codes = [
             reader.codes(images, features=features(reader, chunk, images))

@@ -1,16 +1,13 @@
-"""A cell: one training of one method on one backbone with one seed, and everything measured on it.
+"""A job: one training of one method on one backbone with one seed, and everything measured on it.
 
-A cell is a pure function of its settings, so that cells can run in any order, in other processes or
-on other machines, and a run that was interrupted goes on with the cells that are missing.
+Jobs are pure functions of their settings, so they can run in any order, in other processes or on other machines, and an
+interrupted comparison resumes with the missing ones.
 """
 
 import functools
-import hashlib
-import json
 import statistics
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +17,13 @@ from torch import Tensor
 from metalora.adapters.config import AdapterConfig
 from metalora.adapters.targets import layer_sides
 from metalora.evaluation.accuracy import SplitFeatures, accuracy, embed_splits, measure, validation_accuracy
-from metalora.evaluation.embedding import EmbedConfig, standardise_sets
+from metalora.evaluation.config import EmbedConfig
+from metalora.evaluation.embedding import assign_sets, standardise_sets
 from metalora.evaluation.feature_cache import FeatureCache
 from metalora.evaluation.knn import confusion_by_task, per_task_accuracy
+from metalora.experiments.config import JobConfig
 from metalora.experiments.inversion import embed_inverted, train_reader
-from metalora.experiments.variants import Variant, parse_variant
+from metalora.experiments.variants import Variant
 from metalora.models.adapt import adapt
 from metalora.models.adapted_model import AdaptedModel
 from metalora.models.backbones import image_size_for, load_backbone
@@ -35,34 +34,6 @@ from metalora.training.fit import fit
 from metalora.training.loop import Progress
 from metalora.util.device import device_name, pick_device
 
-REFERENCE = "metalora-tr"  # the method whose total budget the equal-budget row gets
-
-
-@dataclass(frozen=True)
-class JobConfig:
-    """Settings of a cell. `arms` share one training and differ in evaluation only."""
-
-    variants: tuple[str, ...]
-    backbone: str
-    suite: SuiteConfig
-    adapter: AdapterConfig
-    training: TrainingConfig
-    ks: tuple[int, ...] = (5, 10)
-    equal_budget: bool = False
-    download: bool = False
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values, ready for JSON."""
-        return json.loads(json.dumps({**asdict(self), "adapter": self.adapter.to_dict()}))
-
-    @property
-    def key(self) -> str:
-        """Short name of these settings, for a file; whether something may be downloaded does not count."""
-        values = self.to_dict()
-        del values["download"], values["suite"]["download"]
-        digest = hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
-        return f"{self.variants[0]}-{self.backbone}-{self.training.seed}-{digest[:12]}".replace("/", "_")
-
 
 @functools.lru_cache(maxsize=2)
 def _suite(config: SuiteConfig, seed: int) -> Suite:
@@ -71,75 +42,72 @@ def _suite(config: SuiteConfig, seed: int) -> Suite:
 
 @functools.lru_cache(maxsize=2)
 def _features(suite: SuiteConfig, seed: int, *extractor: str) -> FeatureCache:
-    """What this process has read of a suite, for all cells with the same extractor (its name, backbone, precision)."""
+    """Return the cache that all jobs of this process with the same extractor (name, backbone, precision) share."""
     return FeatureCache(_suite(suite, seed))
 
 
 def run_job(
-    config: JobConfig, checkpoint: Path | None = None, tell: Callable[[Progress], None] | None = None
+    config: JobConfig, checkpoint: Path | None = None, progress: Callable[[Progress], None] | None = None
 ) -> dict[str, Any]:
     """Train and measure.
 
     Args:
         checkpoint: file to resume from when it exists, and to write while training.
-        tell: called after every step.
+        progress: called after every step.
 
     Returns:
-        "job" (the settings), "rows" (a dict per arm, split, gallery and K), "tasks" (accuracies of
-        single tasks) and "confusion" (how often each class was taken for each, at the first K), plain values.
+        "job" (the settings), "rows" (a dict per variant, task split, gallery and K), "tasks" (accuracies of single
+        tasks) and "confusion" (how often each class was taken for each, at the first K), plain values.
 
     Raises:
-        InputError: the settings do not serve, see `check_comparison`, the checkpoint is of other ones, or the loss is
-            not finite.
+        InputError: the settings cannot be used, see `check_comparison`; the checkpoint is of other settings; or the
+            loss is not finite.
     """
-    suite = _suite(config.suite, config.training.seed)
+    training = config.training
+    suite = _suite(config.suite, training.seed)
     size = image_size_for(config.backbone, suite.image_size)
     backbone = load_backbone(config.backbone, image_size=size, download=config.download)
     adapter = equal_budget(backbone, config.adapter) if config.equal_budget else config.adapter
     model = adapt(backbone, adapter, download=config.download)
-    training = config.training
-    read_by = config.adapter.extractor, config.backbone, training.precision, training.device
-    features = _features(config.suite, training.seed, *read_by)
-    milliseconds = _train(model, suite, training, features, checkpoint, tell)
+    extractor = config.adapter.extractor, config.backbone, training.precision, training.device
+    features = _features(config.suite, training.seed, *extractor)
+    milliseconds = _train(model, suite, training, features, checkpoint, progress)
+    # LoRA of equal budget has no mapping net whose settings the reader could have, hence the comparison's.
+    reader = train_reader(backbone, suite, config.adapter, training, features) if config.has_reader else None
     budget = model.budget().loc["total"]
     shared = {
         "backbone": config.backbone,
         "suite": suite.name,
-        "seed": config.training.seed,
-        "lr": config.training.lr,
-        "steps": config.training.steps,
+        "seed": training.seed,
+        "lr": training.lr,
+        "steps": training.steps,
         "static_parameters": int(budget["adapter_parameters"]),
         "generator_parameters": int(budget["generator_parameters"]),
         "generator_flops": int(budget["generator_flops"]),
         "ms_per_step": milliseconds,
         "device": device_name(pick_device(training.device)),
     }
-    found: dict[str, Any] = {"job": config.to_dict(), "rows": [], "tasks": [], "confusion": []}
-    variants = [parse_variant(name) for name in config.variants]
-    reader = None
-    if any(row.set_use == "inverted" for row in variants):
-        # By the comparison's settings: LoRA of equal budget has no mapping net that would tell them.
-        reader = train_reader(backbone, suite, config.adapter, training, features)
-    alone = embed_splits(model, suite, replace(_protocol(variants[0], training), set_size=1, set_use=None), features)
-    for row in variants:
-        embed_config = _protocol(row, training)
-        if row.set_use == "inverted":
+    result: dict[str, Any] = {"job": config.to_dict(), "rows": [], "tasks": [], "confusion": []}
+    single = embed_splits(model, suite, _embed_config(Variant(config.trained.method), training), features)
+    for variant in config.variants:
+        embed_config = _embed_config(variant, training)
+        if variant.set_use == "inverted":
+            shared_here = shared | {"generator_parameters": _reading_parameters(reader)}
             splits = functools.cache(
-                lambda split, p=embed_config: embed_inverted(model, reader, suite, split, p, features)
+                lambda split, c=embed_config: embed_inverted(model, reader, suite, split, c, features)
             )
-        elif row.static and row.set_use != "bn-adapted":  # what is made of sets comes after the embedding
-            splits = functools.partial(_with_sets, suite, alone, embed_config)
+        elif variant.static and variant.set_use != "bn-adapted":  # sets are used after the embedding
+            shared_here, splits = shared, functools.partial(_with_sets, suite, single, embed_config)
         else:
-            splits = embed_splits(model, suite, embed_config, features)
-        reading = {"generator_parameters": _reading_parameters(reader)} if row.set_use == "inverted" else {}
-        _measure(suite, row, config, embed_config, splits, shared | reading, found)
-    return found
+            shared_here, splits = shared, embed_splits(model, suite, embed_config, features)
+        _measure(suite, variant, config, embed_config, splits, shared_here, result)
+    return result
 
 
-def _with_sets(suite: Suite, alone: SplitFeatures, embed_config: EmbedConfig, split: str) -> Tensor:
+def _with_sets(suite: Suite, single: SplitFeatures, embed_config: EmbedConfig, split: str) -> Tensor:
     if embed_config.set_use == "standardised":
-        return standardise_sets(alone(split), embed_config.sets(suite.splits[split]))
-    return alone(split)
+        return standardise_sets(single(split), assign_sets(suite.splits[split], embed_config))
+    return single(split)
 
 
 def _reading_parameters(reader: AdaptedModel) -> int:
@@ -147,13 +115,13 @@ def _reading_parameters(reader: AdaptedModel) -> int:
     return sum(parameter.numel() for part in parts for parameter in part.parameters())
 
 
-def _protocol(row: Variant, training: TrainingConfig) -> EmbedConfig:
-    with_sets = row.static and row.set_size != 1
+def _embed_config(variant: Variant, training: TrainingConfig) -> EmbedConfig:
+    uses_sets = variant.static and variant.set_size != 1
     return EmbedConfig(
-        set_size=row.set_size,
-        shuffled=row.control == "shuffled",
-        set_use=(row.set_use or "standardised") if with_sets else None,
-        oracle=row.control == "oracle",
+        set_size=variant.set_size,
+        shuffled=variant.control == "shuffled",
+        set_use=(variant.set_use or "standardised") if uses_sets else None,
+        oracle=variant.control == "oracle",
         seed=training.seed,
         batch_size=2 * training.batch_size,
         device=training.device,
@@ -167,16 +135,16 @@ def _train(
     config: TrainingConfig,
     features: FeatureCache,
     checkpoint: Path | None,
-    tell: Callable[[Progress], None] | None,
+    progress: Callable[[Progress], None] | None,
 ) -> float | None:
-    """Train to the end; milliseconds of a step (median, as if no features had been read before; None: no step here)."""
+    """Train to the end; return milliseconds of a step (median, as if no features were cached) or None without steps."""
     if not model.layers:
         return None
     times, before = [], time.perf_counter() + features.seconds_saved
     # `_measure` validates.
     for event in fit(model, suite, config, checkpoint=checkpoint, validate_last=False, features=features):
-        if tell is not None:
-            tell(event)
+        if progress is not None:
+            progress(event)
         now = time.perf_counter() + features.seconds_saved
         if "validation" not in event.metrics:
             times.append(now - before)
@@ -186,48 +154,48 @@ def _train(
 
 def _measure(
     suite: Suite,
-    row: Variant,
+    variant: Variant,
     config: JobConfig,
     embed_config: EmbedConfig,
     features: SplitFeatures,
     shared: dict[str, Any],
-    found: dict[str, Any],
+    result: dict[str, Any],
 ) -> None:
-    """Add the rows of one arm to `found`."""
-    own = {
-        "method": row.name,
+    """Add what is measured of one variant to `result`."""
+    row = {
+        "method": str(variant),
         **shared,
-        "set_size": row.set_size or "all",
-        "generated": row.generated,
-        "static": row.static and row.set_size == 1,
+        "set_size": variant.set_size or "all",
+        "generated": variant.generated,
+        "static": variant.static and variant.set_size == 1,
         "validation": validation_accuracy(suite, features, embed_config=embed_config),
     }
     for place, queries, predicted in measure(suite, features, config.ks, embed_config):
-        found["rows"].append({**own, **place, "accuracy": accuracy(predicted, queries)})
+        result["rows"].append({**row, **place, "accuracy": accuracy(predicted, queries)})
         confusion = confusion_by_task(
             [suite.tasks[i] for i in queries.tasks.tolist()],
             [suite.classes[i] for i in queries.labels.tolist()],
             [suite.classes[i] for i in predicted.tolist()],
         )
-        where = {"method": row.name, "backbone": config.backbone, "seed": config.training.seed, **place}
-        found["tasks"] += per_task_accuracy(confusion).assign(**where).to_dict("records")
+        where = {"method": str(variant), "backbone": config.backbone, "seed": config.training.seed, **place}
+        result["tasks"] += per_task_accuracy(confusion).assign(**where).to_dict("records")
         if place["k"] == config.ks[0] and place["gallery"] == suite.primary:
-            found["confusion"] += confusion.assign(**where).to_dict("records")
+            result["confusion"] += confusion.assign(**where).to_dict("records")
 
 
 def total_parameters(model: AdaptedModel) -> int:
-    """Parameters of the adapters and of what generates their cores."""
+    """Count the parameters of the adapters and of what generates their cores."""
     total = model.budget().loc["total"]
     return int(total["adapter_parameters"] + total["generator_parameters"])
 
 
 def equal_budget(backbone: torch.nn.Module, config: AdapterConfig) -> AdapterConfig:
-    """LoRA whose rank is raised until its parameters reach the reference method's total, or it has the largest.
+    """Return settings of LoRA with the smallest rank at which it has at least as many parameters as `config`.
 
-    A layer's rank is the smaller of that rank and the layer's largest.
+    A layer's rank is that rank or the layer's largest one, whichever is smaller.
 
     Args:
-        config: of the reference method, `REFERENCE`.
+        config: of the reference method.
     """
     reference = adapt(backbone, config)
     goal = total_parameters(reference)

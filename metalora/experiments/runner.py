@@ -1,6 +1,7 @@
-"""`compare`, the main job: methods × backbones × seeds as independent cells, run where they are missing."""
+"""`compare`, the main task: methods × backbones × seeds as independent jobs, of which those run that are missing."""
 
 import contextlib
+import functools
 import json
 import time
 import warnings
@@ -12,30 +13,35 @@ from typing import Any
 import joblib
 import pandas as pd
 
-from metalora.adapters.methods import method
 from metalora.experiments.comparison import Comparison
-from metalora.experiments.config import ComparisonConfig
-from metalora.experiments.job import JobConfig, run_job
+from metalora.experiments.config import ComparisonConfig, JobConfig
+from metalora.experiments.job import run_job
 from metalora.suites.archives import pictures_state
 from metalora.training.loop import Progress
 from metalora.util.device import pick_device
 from metalora.util.errors import InputError, LayersLeftOut
 from metalora.util.files import check_writable, write_text
+from metalora.util.renamed import upgrade_row
 
 LEARNING_RATES = (1e-3, 3e-3, 6e-3)  # that `tune` tries
-JOBS = "cells"
-PICTURES = "pictures.txt"  # the state of a folder of pictures when its first cell was run
-PARTS = ("rows", "tasks", "confusion")  # of a cell's result
-CHECKPOINT, STEPS = ".safetensors", ".steps"  # of a cell under way: what it resumes from; its name and steps done
-SECONDS_BETWEEN_WORDS = 1.0  # of a cell under way
+JOBS, OLD_JOBS = "jobs", "cells"  # folders of results, of this version and of the one before
+PICTURES = "pictures.txt"  # the state of a folder of pictures when its first job ran
+PARTS = ("rows", "tasks", "confusion")  # of a job's result
+CHECKPOINT, STEPS = ".safetensors", ".steps"  # of a running job: what it resumes from; its name and progress
+SECONDS_BETWEEN_UPDATES = 1.0  # of the progress of a running job
 
 
 @dataclass(frozen=True)
 class JobDone:
-    """Told after every finished cell.
+    """A finished job.
 
     Attributes:
-        ran: the share of it that this run did, 0 to 1; 0: it was there already.
+        done: Jobs that are finished, this one included.
+        total: All jobs.
+        name: Of this job, as people read it.
+        result: As `run_job` returns it.
+        ran: The fraction of it that this run did; 0: its result was there.
+        seconds_left: Until the last job is finished.
     """
 
     done: int
@@ -47,106 +53,107 @@ class JobDone:
 
 
 @dataclass(frozen=True)
-class UnderWay:
-    """A cell that is being trained.
+class RunningJob:
+    """A job that is being trained.
 
     Attributes:
-        share: of its steps, 0 to 1.
-        began: the share that an earlier run had done.
+        name: Of the job, as people read it.
+        fraction: Of its steps that are done.
+        resumed_at: The fraction that an earlier run had done.
     """
 
     name: str
-    share: float
-    began: float = 0.0
+    fraction: float
+    resumed_at: float = 0.0
 
 
 def run_comparison(config: ComparisonConfig, folder: Path, *, n_jobs: int | None = None) -> Iterator[JobDone]:
-    """Run the cells that `folder` lacks, yielding after each; then `read_comparison` has the results.
+    """Run the jobs whose results `folder` lacks, yielding after each; then `read_comparison` has the results.
 
-    A cell that was interrupted goes on from its last checkpoint. In between, `under_way` tells how far cells are.
-    What cells warn of is warned of here, each once, whichever process they ran in; layers that are left out are not:
-    `check_comparison` tells them.
+    A job that was interrupted resumes from its last checkpoint. `running_jobs` has the progress in between. Warnings of
+    jobs are issued here, each once, whichever process they ran in; those on layers that are left out are not, since
+    `check_comparison` reports them.
 
     Args:
-        jobs: processes at a time; None: one per core for small networks on a CPU, one on an accelerator.
+        config: settings.
+        folder: of the results.
+        n_jobs: processes at a time; None: one per core for small networks on a CPU, one on an accelerator.
 
     Raises:
-        InputError: the folder cannot be written, a cell or a checkpoint in it is damaged or of other pictures than are
-            there now, or what a cell needs does not serve, see `run_job`.
+        InputError: the folder cannot be written; a result or a checkpoint in it is damaged, or is of other pictures
+            than are there now; or a job's settings cannot be used, see `run_job`.
     """
     check_writable(folder / JOBS)
     _check_pictures(config, folder)
-    forget_under_way(folder)
-    lrs = {}
-    trials = _trials(config)
-    started = _Clock(count_jobs(config))
-    warned: set[str] = set()
-    for job, *found in _execute(trials, folder, n_jobs):
-        _warn(found[0], warned)
-        yield started.tell(job, *found)
-    if trials:
-        lrs = best_lrs([_read(folder, job) for job in trials])
-    for job, *found in _execute([with_lr(job, lrs) for job in jobs_of(config)], folder, n_jobs):
-        _warn(found[0], warned)
-        yield started.tell(job, *found)
+    remove_stale_progress(folder)
+    done, ran, total, started = 0, 0.0, count_jobs(config), time.monotonic()
+    issued: set[str] = set()
+    for job, result, ran_here in _run_all(config, folder, n_jobs):
+        _warn(result, issued)
+        done, ran = done + 1, ran + ran_here
+        left = seconds_left(time.monotonic() - started, ran, total - done)
+        yield JobDone(done, total, _title(job), result, ran_here, left or 0.0)
 
 
 def _check_pictures(config: ComparisonConfig, folder: Path) -> None:
-    """See that cells of one folder are of the same pictures, where they are the user's own."""
+    """Check that all results in a folder are of the same pictures, where these are the user's own."""
     _, colon, source = config.suite.name.partition(":")
     if not colon:
         return
-    file, state = folder / JOBS / PICTURES, pictures_state(Path(source))
-    if not file.exists():
-        write_text(file, state + "\n")
-    elif file.read_text(encoding="utf-8").strip() != state:
+    state = pictures_state(Path(source))
+    files = [folder / name / PICTURES for name in (JOBS, OLD_JOBS)]
+    earlier = [file.read_text(encoding="utf-8").strip() for file in files if file.exists()]
+    if any(other != state for other in earlier):
         raise InputError(
             f"The pictures in {source} have changed since the trainings in {folder} began: choose another folder for "
             "the results, or delete this one."
         )
+    if not earlier:
+        write_text(files[0], state + "\n")
 
 
-def _warn(result: dict[str, Any], warned: set[str]) -> None:
-    """Pass on what a cell warned of, but for what is in `warned`, and add it there."""
-    for words in result.get("warnings", ()):
-        if words not in warned:
-            warned.add(words)
-            warnings.warn(words, stacklevel=3)
+def _warn(result: dict[str, Any], issued: set[str]) -> None:
+    """Issue the warnings of a job, apart from those in `issued`, and add them there."""
+    for message in result.get("warnings", ()):
+        if message not in issued:
+            issued.add(message)
+            warnings.warn(message, stacklevel=3)
 
 
 def count_jobs(config: ComparisonConfig) -> int:
-    """How many cells a comparison has, those that only try a rate included."""
+    """Count the jobs of a comparison, those that only try a learning rate included."""
     return len(jobs_of(config)) + len(_trials(config))
 
 
 def jobs_of(config: ComparisonConfig) -> list[JobConfig]:
-    """The cells of a comparison, all seeds, at the rate of its settings."""
+    """Return the jobs of a comparison, all seeds, at the learning rate of its settings."""
     return [job for seed in range(config.seeds) for job in config.jobs(seed, config.training.lr)]
 
 
-def under_way(folder: Path) -> list[UnderWay]:
-    """The cells that are being trained in `folder`, by name."""
-    found = []
+def running_jobs(folder: Path) -> list[RunningJob]:
+    """Return the jobs that are being trained in `folder`, by name."""
+    running = []
     for file in sorted((folder / JOBS).glob(f"*{STEPS}")):
-        try:
-            found.append(UnderWay(**json.loads(file.read_text(encoding="utf-8"))))
-        except FileNotFoundError:  # it has ended since
-            continue
-    return found
+        with contextlib.suppress(FileNotFoundError):  # it has ended since
+            running.append(RunningJob(**json.loads(file.read_text(encoding="utf-8"))))
+    return running
 
 
-def seconds_left(elapsed: float, ran: float, missing: int, running: Sequence[UnderWay] = ()) -> float | None:
-    """How long `missing` cells take where `ran` took so many seconds; None: nothing has run yet.
+def seconds_left(elapsed: float, ran: float, missing: int, running: Sequence[RunningJob] = ()) -> float | None:
+    """Estimate how long `missing` jobs take where `ran` jobs took `elapsed` seconds; None: nothing has run yet.
 
     Args:
-        running: those of the missing ones that are under way; what this run did of them counts as run.
+        elapsed: seconds.
+        ran: jobs, with fractions.
+        missing: jobs that are not finished.
+        running: those of the missing jobs that are being trained; what this run did of them counts as run.
     """
-    ran += sum(job.share - job.began for job in running)
-    return elapsed / ran * (missing - sum(job.share for job in running)) if ran else None
+    ran += sum(job.fraction - job.resumed_at for job in running)
+    return elapsed / ran * (missing - sum(job.fraction for job in running)) if ran else None
 
 
-def forget_under_way(folder: Path) -> None:
-    """Remove what processes that were killed said of their cells."""
+def remove_stale_progress(folder: Path) -> None:
+    """Remove the progress of jobs whose processes were killed."""
     for file in (folder / JOBS).glob(f"*{STEPS}"):
         file.unlink(missing_ok=True)
 
@@ -154,7 +161,7 @@ def forget_under_way(folder: Path) -> None:
 def _trials(config: ComparisonConfig) -> list[JobConfig]:
     if not config.tune:
         return []
-    return [job for lr in LEARNING_RATES for job in config.jobs(0, lr) if _is_trained(job)]
+    return [job for lr in LEARNING_RATES for job in config.jobs(0, lr) if job.trained.is_trained]
 
 
 def read_comparison(
@@ -166,32 +173,36 @@ def read_comparison(
     partial: bool = False,
     known: Mapping[str, dict[str, Any]] | None = None,
 ) -> Comparison:
-    """Gather the cells of a run.
+    """Gather the results of a comparison's jobs.
 
     Args:
-        partial: take the cells that are there and count the missing ones; not for a comparison that tunes, whose
-            rates are known at the end.
-        known: results of cells that need not be in the folder, by the cell's key.
+        config: settings.
+        folder: of the results.
+        primary: the gallery that is read first.
+        notes: sentences for below the table.
+        partial: take the results that are there and count the missing ones; not for a comparison that tunes, whose
+            learning rates are known at the end.
+        known: results that need not be in the folder, by the job's key.
 
     Raises:
-        InputError: a cell is missing (unless `partial`) or damaged.
+        InputError: a result is missing (unless `partial`) or damaged.
     """
-    tried = [_read(folder, job) for job in _trials(config)]
+    tried = [read_result(folder, job) for job in _trials(config)]
     lrs = best_lrs(tried)
-    wanted = [with_lr(job, lrs) for job in jobs_of(config)]
+    jobs = [with_lr(job, lrs) for job in jobs_of(config)]
     known = known or {}
-    present = [job for job in wanted if not partial or job.key in known or job_file(folder, job).exists()]
-    found = [known[job.key] if job.key in known else _read(folder, job) for job in present]
-    rows, tasks, confusion = (pd.DataFrame([row for job in found for row in job[name]]) for name in PARTS)
+    present = [job for job in jobs if not partial or job.key in known or has_result(folder, job)]
+    results = [known[job.key] if job.key in known else read_result(folder, job) for job in present]
+    rows, tasks, confusion = (pd.DataFrame([row for result in results for row in result[name]]) for name in PARTS)
     if len(rows):
-        order = {row.name: i for i, row in enumerate(config.variants)}
+        order = {str(variant): i for i, variant in enumerate(config.variants)}
         rows = rows.sort_values("method", key=lambda names: names.map(order), kind="stable")
-    missing = len(wanted) - len(present)
+    missing = len(jobs) - len(present)
     return Comparison(config, rows, tasks, confusion, _trial_rows(tried), primary, tuple(notes), missing)
 
 
 def best_lrs(trials: list[dict[str, Any]]) -> dict[tuple, float]:
-    """(backbone, first arm) → the rate with the best validation accuracy among the trials."""
+    """Return the learning rate with the best validation accuracy among the trials, by backbone and first variant."""
     frame = _trial_rows(trials)
     if frame.empty:
         return {}
@@ -200,108 +211,128 @@ def best_lrs(trials: list[dict[str, Any]]) -> dict[tuple, float]:
 
 
 def _trial_rows(trials: list[dict[str, Any]]) -> pd.DataFrame:
-    # The first arm of a cell is the one whose validation chooses.
+    # The validation accuracy of a job's first variant decides.
     names = ("backbone", "method", "lr", "seed", "validation")
     return pd.DataFrame([{name: trial["rows"][0][name] for name in names} for trial in trials])
 
 
-def _is_trained(job: JobConfig) -> bool:
-    return method(job.adapter.method).format is not None
-
-
 def with_lr(job: JobConfig, lrs: dict[tuple, float]) -> JobConfig:
-    """The cell at the rate chosen for it, see `best_rates`; its own where there is none."""
-    lr = lrs.get((job.backbone, job.variants[0]), job.training.lr)
+    """Return the job at the learning rate that `best_lrs` chose for it; at its own where there is none."""
+    lr = lrs.get((job.backbone, str(job.variants[0])), job.training.lr)
     return replace(job, training=replace(job.training, lr=lr))
 
 
-class _Clock:
-    """Counts cells and estimates the time left from those that had to run."""
-
-    def __init__(self, total: int):
-        self.total, self.done, self.ran, self.started = total, 0, 0, time.monotonic()
-
-    def tell(self, job: JobConfig, result: dict[str, Any], ran: float) -> JobDone:
-        self.done += 1
-        self.ran += ran
-        left = seconds_left(time.monotonic() - self.started, self.ran, self.total - self.done)
-        return JobDone(self.done, self.total, _name(job), result, ran, left or 0.0)
-
-
-def _name(job: JobConfig) -> str:
-    return f"{job.variants[0]} on {job.backbone}, seed {job.training.seed}, rate {job.training.lr:g}"
+def _title(job: JobConfig) -> str:
+    return f"{job.variants[0]} on {job.backbone}, seed {job.training.seed}, lr {job.training.lr:g}"
 
 
 def job_file(folder: Path, job: JobConfig) -> Path:
-    """Where the result of a cell lies, or will lie."""
+    """Return where the result of a job is written."""
     return folder / JOBS / f"{job.key}.json"
 
 
-def _read(folder: Path, job: JobConfig) -> dict[str, Any]:
+def has_result(folder: Path, job: JobConfig) -> bool:
+    """Whether `folder` has the result of a job."""
+    return job_file(folder, job).exists() or job.key in _old_results(folder.resolve())
+
+
+def read_result(folder: Path, job: JobConfig) -> dict[str, Any]:
+    """Read the result of a job, as `run_job` returns it.
+
+    Raises:
+        InputError: it is missing or damaged.
+    """
     file = job_file(folder, job)
+    if not file.exists():
+        file = _old_results(folder.resolve()).get(job.key, file)
     try:
-        found = json.loads(file.read_text(encoding="utf-8"))
-        whole = isinstance(found, dict) and all(isinstance(found.get(name), list) for name in PARTS) and found["rows"]
+        result = json.loads(file.read_text(encoding="utf-8"))
+        is_whole = isinstance(result, dict) and all(isinstance(result.get(name), list) for name in PARTS)
     except FileNotFoundError as error:
-        raise InputError(f"{folder} lacks the cell {job.key}: run the comparison again to complete it.") from error
+        raise InputError(f"{folder} lacks the job {job.key}: run the comparison again to complete it.") from error
     except ValueError as error:
         raise InputError(f"{file} is not whole: delete it and run the comparison again.") from error
     except OSError as error:
         raise InputError(f"{file} cannot be read ({error.strerror}): run the comparison in another folder.") from error
-    if not whole:
+    if not (is_whole and result["rows"]):
         raise InputError(f"{file} is no result of a training: delete it and run the comparison again.")
-    return found
+    if "cell" in result:
+        result |= {name: [upgrade_row(row) for row in result[name]] for name in PARTS}
+        result["job"] = JobConfig.from_dict(result.pop("cell")).to_dict()
+    return result
+
+
+@functools.cache
+def _old_results(folder: Path) -> dict[str, Path]:
+    """Return the results that an earlier version left in `folder`, by the keys that their jobs have now."""
+    files = {}
+    for file in sorted((folder / OLD_JOBS).glob("*.json")):
+        with contextlib.suppress(ValueError, KeyError, TypeError, AttributeError):  # damaged ones are trained again
+            settings = json.loads(file.read_text(encoding="utf-8"))["cell"]
+            files.setdefault(JobConfig.from_dict(settings).key, file)
+    return files
+
+
+def _run_all(
+    config: ComparisonConfig, folder: Path, n_jobs: int | None
+) -> Iterator[tuple[JobConfig, dict[str, Any], float]]:
+    """Run the trials of learning rates, then the jobs at the best ones."""
+    trials = _trials(config)
+    yield from _execute(trials, folder, n_jobs)
+    lrs = best_lrs([read_result(folder, job) for job in trials])
+    yield from _execute([with_lr(job, lrs) for job in jobs_of(config)], folder, n_jobs)
 
 
 def _execute(
     jobs: list[JobConfig], folder: Path, n_jobs: int | None
 ) -> Iterator[tuple[JobConfig, dict[str, Any], float]]:
-    """Every cell with its result and the share of it that had to run, those that are there first."""
+    """Yield every job with its result and the fraction of it that had to run, those with a result first."""
     missing = []
     for job in jobs:
-        if job_file(folder, job).exists():
-            yield job, _read(folder, job), 0.0
+        if has_result(folder, job):
+            yield job, read_result(folder, job), 0.0
         else:
             missing.append(job)
     if not missing:
         return
-    missing.sort(key=_is_trained, reverse=True)  # short ones last, where they fill a gap
+    missing.sort(key=lambda job: job.trained.is_trained, reverse=True)  # short ones last, where they fill a gap
     if n_jobs is None:
         n_jobs = joblib.cpu_count() if pick_device(missing[0].training.device).type == "cpu" else 1
     n_jobs = max(1, min(n_jobs, len(missing)))
-    # joblib gives each of its processes its share of the cores as threads.
+    # joblib gives each of its processes its part of the cores as threads.
     parallel = joblib.Parallel(n_jobs=n_jobs, return_as="generator_unordered")
-    tasks = (joblib.delayed(_run_and_write)(job, folder) for job in missing)
-    for index, *found in parallel(tasks):
-        yield next(job for job in missing if job.key == index), *found
+    by_key = {job.key: job for job in missing}
+    for key, result, ran in parallel(joblib.delayed(_run_and_write)(job, folder) for job in missing):
+        yield by_key[key], result, ran
 
 
 def _run_and_write(job: JobConfig, folder: Path) -> tuple[str, dict[str, Any], float]:
-    """Run one cell in whatever process this is, saying how far it is, and put its result away at once.
+    """Run one job in this process, writing its progress and then its result.
 
     Returns:
-        Its key, its result, and the share of it that was run here.
+        Its key, its result, and the fraction of it that was run here.
     """
     file = job_file(folder, job)
-    steps, checkpoint, told, began = file.with_suffix(STEPS), file.with_suffix(CHECKPOINT), 0.0, None
+    steps, checkpoint, written, resumed_at = file.with_suffix(STEPS), file.with_suffix(CHECKPOINT), 0.0, None
 
-    def tell(event: Progress) -> None:
-        nonlocal told, began
-        if began is None:
-            began = (event.step - 1) / event.steps
-        if time.monotonic() - told > SECONDS_BETWEEN_WORDS:
-            write_text(steps, json.dumps(asdict(UnderWay(_name(job), event.step / event.steps, began))))
-            told = time.monotonic()
+    def progress(event: Progress) -> None:
+        nonlocal written, resumed_at
+        if resumed_at is None:
+            resumed_at = (event.step - 1) / event.steps
+        if time.monotonic() - written > SECONDS_BETWEEN_UPDATES:
+            running = RunningJob(_title(job), event.step / event.steps, resumed_at)
+            write_text(steps, json.dumps(asdict(running)))
+            written = time.monotonic()
 
     try:
-        with warnings.catch_warnings(record=True) as heard:
-            warnings.simplefilter("ignore", LayersLeftOut)  # check_comparison has told them, once for all seeds
-            result = run_job(job, checkpoint, tell)
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("ignore", LayersLeftOut)  # reported by check_comparison, once for all seeds
+            result = run_job(job, checkpoint, progress)
     finally:
-        with contextlib.suppress(OSError):  # a folder that refuses this refuses what is written too, which is told
+        with contextlib.suppress(OSError):  # a folder that refuses this refuses the result too, which is raised
             steps.unlink(missing_ok=True)
-    if heard:  # kept with the result, since a process can hand on nothing else
-        result["warnings"] = list(dict.fromkeys(str(warning.message) for warning in heard))
+    if caught:  # kept with the result, the one thing that a process hands on
+        result["warnings"] = list(dict.fromkeys(str(warning.message) for warning in caught))
     write_text(file, json.dumps(result) + "\n")
     checkpoint.unlink(missing_ok=True)
-    return job.key, result, 1 - (began or 0)
+    return job.key, result, 1 - (resumed_at or 0)

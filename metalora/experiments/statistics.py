@@ -15,7 +15,7 @@ from metalora.util.errors import InputError
 SEEDS_FOR_A_STAR = 6
 RESAMPLES = 9999
 SEEDS_ONLY = "interval over seeds only: no accuracies of single tasks given"
-CELL = ["method", "backbone", "suite", "task_split", "gallery", "k"]
+PLACE = ["method", "backbone", "suite", "task_split", "gallery", "k"]
 
 
 def summarise(rows: pd.DataFrame) -> pd.DataFrame:
@@ -28,16 +28,16 @@ def summarise(rows: pd.DataFrame) -> pd.DataFrame:
     Raises:
         InputError: a column is missing, or a seed appears twice in a cell.
     """
-    _need(rows, [*CELL, "seed", "accuracy"])
-    _once(rows, [*CELL, "seed"])
-    cells = rows.groupby(CELL, sort=False, dropna=False)
+    _need(rows, [*PLACE, "seed", "accuracy"])
+    _once(rows, [*PLACE, "seed"])
+    cells = rows.groupby(PLACE, sort=False, dropna=False)
     # A NaN accuracy makes the mean NaN: a failed seed must not vanish from a mean.
     measured = cells["accuracy"].agg(
         mean=lambda a: a.mean(skipna=False), std=lambda a: a.std(ddof=1, skipna=False), n_seeds="size"
     )
     if "validation" in rows:
         measured["validation"] = cells["validation"].mean()
-    rest = [name for name in rows.columns if name not in {*CELL, "seed", "accuracy", "correct", "validation"}]
+    rest = [name for name in rows.columns if name not in {*PLACE, "seed", "accuracy", "correct", "validation"}]
     return measured.join(cells[rest].first()).reset_index() if rest else measured.reset_index()
 
 
@@ -78,7 +78,7 @@ def paired_gains(
     """
     place = {"backbone": backbone, "task_split": task_split, "k": k, "gallery": gallery}
     here = rows[np.logical_and.reduce([rows[name] == value for name, value in place.items()])]
-    _once(here, [*CELL, "seed"])
+    _once(here, [*PLACE, "seed"])
     a, b = (here[here["method"] == name].set_index("seed")["accuracy"].sort_index() for name in (method, against))
     if list(a.index) != list(b.index):
         seeds = f"{method} has seeds {list(a.index)} and {against} has {list(b.index)}"
@@ -114,7 +114,7 @@ def compare_to_static(
     Raises:
         InputError: seeds or tasks are not paired, nothing is there at this k and gallery, several suites.
     """
-    _need(rows, [*CELL, "seed", "accuracy", "generated"])
+    _need(rows, [*PLACE, "seed", "accuracy", "generated"])
     _one_suite(rows)
     rows = rows[(rows["k"] == k) & (rows["gallery"] == gallery)]
     if rows.empty:

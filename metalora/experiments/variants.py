@@ -1,37 +1,32 @@
-"""Rows of a comparison: a method, how its core comes about, and what it may know at use.
+"""Variants: the rows of a comparison, each a method with its control and its use of sets.
 
-An arm's name is METHOD[-named][-VARIANT][@SIZE[-USE]], for instance "metalora-tr", "metalora-tr-constant",
+As text a variant is METHOD[-factors][-CONTROL][@SIZE[-USE]], for instance "metalora-tr", "metalora-tr-constant",
 "lora-equal-budget", "metalora-tr@8", "metalora-tr-factors@all", "lora@8-routed".
 """
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from metalora.adapters.methods import METHODS, RIVALS, method
-from metalora.util.errors import InputError, choices
+from metalora.adapters.methods import Method, method
+from metalora.util.errors import InputError
 from metalora.util.renamed import upgrade_name
 
-SET_SIZE = 8  # of training, for arms that are used with sets of any size
-MOST_DIGITS = 6  # of a set's size; sets as large are whole tasks
+REFERENCE = "metalora-tr"  # the method whose rank a comparison is given, and whose total budget "equal-budget" gets
+TRAINING_SET_SIZE = 8  # of variants that are trained with sets, whatever size they are used with
+MAX_SIZE_DIGITS = 6  # sets of a million images are whole tasks
 DEFAULT = ("original", "lora", "multi-lora", "metalora-cp", "metalora-tr", "metalora-tr@8", "lora-equal-budget")
-CONTROLS = (
-    "metalora-cp-constant",
-    "metalora-cp-shuffled",
-    "metalora-tr-constant",
-    "metalora-tr-shuffled",
-    "lora@8",
-)
-_NAME = re.compile(
+CONTROLS = ("metalora-cp-constant", "metalora-cp-shuffled", "metalora-tr-constant", "metalora-tr-shuffled", "lora@8")
+SET_USES = {  # what a static method can make of a set
+    "standardised": "are standardised together",
+    "routed": "search only the gallery sets whose mean is nearest",
+    "bn-adapted": "give the BatchNorm layers their statistics",
+    "inverted": "are read for their factors, and their transform is inverted before the network sees them",
+}
+_TEXT = re.compile(
     r"(?P<method>.*?)(?P<factors>-factors)?(-(?P<control>constant|shuffled|oracle|equal-budget))?"
     r"(@(?P<size>all|[1-9]\d*)(-(?P<use>routed|bn-adapted|inverted))?)?",
     re.DOTALL,
 )
-USES = {  # what a static method can make of a set
-    "standardised": "are standardised together",
-    "routed": "search only the gallery sets whose mean is nearest",
-    "bn-adapted": "give the BatchNorm layers their statistics",
-    "inverted": "are read for their factors, and their shift is undone before the network sees them",
-}
 
 
 @dataclass(frozen=True)
@@ -39,117 +34,146 @@ class Variant:
     """One row of a comparison.
 
     Attributes:
-        variant: a control ("constant", "shuffled"), the ceiling ("oracle": told the true factors), or "equal-budget".
-        set_size: images of a task that share what is known at use: 1, a number, or None for all.
-        named: the code names the suite's factors; for a static method naming is an auxiliary task of training.
-        use: what a static method makes of a set, a key of `USES`.
-        in_sets: trained with sets, whatever it is used with.
+        method: A name in the registry of methods.
+        factor_code: The code predicts the suite's factors; for a static method this is an auxiliary task of training.
+        control: "constant", "shuffled", "oracle" (a ceiling: embedded with the true factors), "equal-budget", or None.
+        set_size: Images of a task that share a core or a use: 1, a number, or None for the whole task.
+        set_use: What a static method makes of a set, a key of `SET_USES`; None: features are standardised.
+        in_sets: Trained with sets, whatever size it is used with; implied by sets at use and by the oracle.
+
+    Raises:
+        InputError: There is no such method, or it has no such variant.
     """
 
-    name: str
     method: str
+    factor_code: bool = False
     control: str | None = None
     set_size: int | None = 1
-    factor_code: bool = False
     set_use: str | None = None
     in_sets: bool = False
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "in_sets", self.in_sets or self.set_size != 1 or self.control == "oracle")
+        has_core, equal_budget = self._entry.generated, self.control == "equal-budget"
+        core_control = self.control in ("constant", "shuffled", "oracle")
+        rules = {
+            f"{self.method} has no core, use metalora-cp or metalora-tr": core_control and not has_core,
+            "use lora-equal-budget": equal_budget and (self.method != "lora" or self.factor_code),
+            f"a constant core is the same for any set and predicts no factors, use {self.method}-constant": (
+                self.control == "constant" and (self.in_sets or self.factor_code)
+            ),
+            f"true factors need a factor code, use {self.method}-factors-oracle": (
+                self.control == "oracle" and not self.factor_code
+            ),
+            "the original backbone is not trained, use original": self.factor_code and not self.is_trained,
+            f"one image is not a set, use {self.method}": self.in_sets and self.set_size == 1 and not has_core,
+            f"only static methods use sets so, as in lora@8-{self.set_use}": self.set_use is not None and has_core,
+        }
+        for reason, is_broken in rules.items():
+            if is_broken:
+                raise InputError(f"{str(self)!r} is not offered: {reason}.")
+
+    def __str__(self) -> str:
+        size = self.set_size or "all"
+        parts = (
+            self.method,
+            "-factors" if self.factor_code else "",
+            f"-{self.control}" if self.control else "",
+            f"@{size}" if size != 1 or (self.in_sets and self.control != "oracle") else "",
+            f"-{self.set_use}" if self.set_use else "",
+        )
+        return "".join(parts)
+
     @property
     def title(self) -> str:
-        """As a table prints it."""
-        words = method(self.method).title
+        """The variant in words, as menus and figures show it."""
+        words = [self._entry.title]
         if self.factor_code:
-            words += ", factors named"
+            words.append("factor code" if self._entry.generated else "factor prediction")
         if self.control:
-            words += f", {self.control.replace('-', ' ')}"
-        if self.in_sets and self.set_size == 1:
-            words += ", single images"
-        elif self.set_size != 1:
-            words += f", sets of {self.set_size}" if self.set_size else ", whole tasks"
-        if self.set_use:
-            words += f", {self.set_use}"
-        return words
+            words.append(self.control.replace("-", " "))
+        if self.set_size != 1:
+            words.append(f"sets of {self.set_size}" if self.set_size else "whole tasks")
+        elif self.in_sets:
+            words.append("single images")
+        return ", ".join([*words, *([self.set_use] if self.set_use else [])])
 
     @property
     def core(self) -> str:
-        """What `AdapterConfig.core` must be."""
+        """The value of `AdapterConfig.core`."""
         return "constant" if self.control == "constant" else "generated"
 
     @property
+    def is_trained(self) -> bool:
+        """Whether there are adapters to train."""
+        return self._entry.format is not None
+
+    @property
+    def has_mapping_net(self) -> bool:
+        """Whether a mapping net generates its cores."""
+        return self._entry.generated and self.core == "generated"
+
+    @property
+    def has_latent_code(self) -> bool:
+        """Whether the classes alone train the code of its mapping net."""
+        return self.has_mapping_net and not self.factor_code
+
+    @property
     def generated(self) -> bool:
-        """Whether cores are generated for the images at hand: the rows that stars are for."""
-        return method(self.method).generated and self.control is None
+        """Whether it is compared with static rows: cores are generated for the images, and it is not a control."""
+        return self._entry.generated and self.control is None
 
     @property
     def static(self) -> bool:
-        """Whether one adapter (or none) serves all images: candidates for the best static row."""
-        return not method(self.method).generated or self.control == "constant"
+        """Whether one adapter (or none) is used for all images."""
+        return not self.has_mapping_net
+
+    @property
+    def training(self) -> "Variant":
+        """The variant that stands for its training; those that agree in it share one training."""
+        control = None if self.control in ("shuffled", "oracle") else self.control
+        in_sets = self.in_sets and self.has_mapping_net
+        return replace(self, control=control, set_size=1, set_use=None, in_sets=in_sets)
 
     @property
     def training_set_size(self) -> int:
-        """Images of a set in training: only what generates learns from sets."""
-        return SET_SIZE if self.in_sets and not self.static else 1
-
-    @property
-    def training(self) -> tuple:
-        """Arms that agree in this share one training."""
-        control = None if self.control in ("shuffled", "oracle") else self.control
-        return self.method, control, self.factor_code, self.training_set_size
+        """Images of a set in training; only mapping nets are trained with sets."""
+        return TRAINING_SET_SIZE if self.training.in_sets else 1
 
     @property
     def assumption(self) -> str | None:
-        """What a row of sets or of the oracle assumes, in words without its name."""
+        """What it assumes to be known about the images, in words that follow its name; None for single images."""
         if self.control == "oracle":
-            return "told the true factors of every image's task, a ceiling."
+            return "given the true factors of every image's task, a ceiling."
         if self.set_size == 1:
             return None
-        images = f"{self.set_size} unlabelled images" if self.set_size else "all unlabelled images of a side"
-        how = "share one core" if method(self.method).generated else USES[self.set_use or "standardised"]
-        return f"{images} that are known to come from one task {how}, in gallery and queries alike."
+        images = f"{self.set_size} unlabelled images" if self.set_size else "all unlabelled images of a split"
+        use = "share one core" if self._entry.generated else SET_USES[self.set_use or "standardised"]
+        return f"{images} that are known to come from one task {use}, in gallery and queries alike."
+
+    @property
+    def _entry(self) -> Method:
+        return method(self.method)
 
 
-def parse_variant(name: str) -> Variant:
-    """The arm of that name.
+def parse_variant(text: str) -> Variant:
+    """Read a variant from its text, in old spelling or new.
 
     Raises:
-        InputError: the name is none, or the combination makes no sense.
+        InputError: There is no such method, or it has no such variant.
     """
-    name = upgrade_name(name)
-    parts = _NAME.fullmatch(name)
-    if parts["method"] not in METHODS | RIVALS:
-        raise InputError(f"Unknown method {name!r}: use {choices(name, (*DEFAULT, *CONTROLS), most=12)}.")
-    generated, control, size = method(parts["method"]).generated, parts["control"], parts["size"]
-    if control in ("constant", "shuffled", "oracle") and not generated:
-        raise InputError(f"{name!r} makes no sense, {parts['method']} has no core: use metalora-cp or metalora-tr.")
-    if control == "equal-budget" and parts["method"] != "lora":
-        raise InputError(f"{name!r} is not offered: the equal-budget row is lora-equal-budget.")
-    if control == "equal-budget" and parts["factors"]:
-        raise InputError(f"{name!r} is not offered: LoRA of equal budget names nothing, use lora-equal-budget.")
-    if control == "constant" and (size or parts["factors"]):
-        raise InputError(f"{name!r} makes no sense: a constant core is the same for any set and names nothing.")
-    if control == "oracle" and not parts["factors"]:
-        raise InputError(f"{name!r} makes no sense: only a code of named factors can be told, as in {_told(name)}.")
-    if parts["factors"] and parts["method"] == "original":
-        raise InputError(f"{name!r} makes no sense: the original backbone is not trained to name anything.")
-    if size == "1" and (not generated or control == "constant"):
-        raise InputError(f"{name!r} makes no sense: one image is no set, the row without it is {parts['method']}.")
-    if parts["use"] and generated:
-        raise InputError(f"{name!r} is not offered: static methods have a use of sets, as in lora@8-{parts['use']}.")
-    if size and size != "all" and len(size) > MOST_DIGITS:
-        most = f"{10**MOST_DIGITS - 1:,}"
-        raise InputError(f"{name!r} asks for sets of more than {most} images: use fewer, or @all for whole tasks.")
-    used = {None: 1, "all": None}.get(size, size)
-    in_sets = size is not None or control == "oracle"
+    parts = _TEXT.fullmatch(upgrade_name(text))
+    size = parts["size"]
+    if size and size != "all" and len(size) > MAX_SIZE_DIGITS:
+        limit = f"{10**MAX_SIZE_DIGITS - 1:,}"
+        raise InputError(
+            f"{text[:40]!r} asks for sets of more than {limit} images: use fewer, or @all for whole tasks."
+        )
     return Variant(
-        name,
         parts["method"],
-        control,
-        int(used) if used else None,
-        bool(parts["factors"]),
-        parts["use"],
-        in_sets,
+        factor_code=bool(parts["factors"]),
+        control=parts["control"],
+        set_size=None if size == "all" else int(size or 1),
+        set_use=parts["use"],
+        in_sets=size is not None,
     )
-
-
-def _told(name: str) -> str:
-    return name.replace("-oracle", "-named-oracle")

@@ -13,19 +13,22 @@ CSV, NPZ = "cores.csv", "cores.npz"
 
 
 def write_inspection(inspection: Inspection, folder: Path) -> tuple[Path, Path]:
-    """Write `CSV` and `NPZ` into a folder; their paths.
+    """Write `CSV` and `NPZ` into a folder and return their paths.
 
     Raises:
         InputError: the disk refuses.
     """
-    table = tidy(inspection).to_csv(index=False, lineterminator="\n")
+    table = value_table(inspection).to_csv(index=False, lineterminator="\n")
     write_whole(text_file(folder / CSV, table), arrays_file(folder / NPZ, inspection))
     return folder / CSV, folder / NPZ
 
 
 def arrays_file(path: Path, inspection: Inspection) -> tuple[Path, Callable[[Path], None]]:
-    """What was generated at `path`, an npz, for `write_whole`: "names", "layers", "strength" (N, layers), and of a
-    method that generates "similarity" (N, N) and "cores/LAYER" (N, R) or (N, R, R)."""
+    """Return an npz at `path` for `write_whole`.
+
+    Its arrays are "names", "layers", "strength" (N, layers), and of a method that generates "similarity" (N, N) and
+    "cores/LAYER" (N, R) or (N, R, R).
+    """
     arrays = {"names": np.array(inspection.names), "layers": np.array(list(inspection.strength))}
     arrays["strength"] = inspection.strength.to_numpy()
     if inspection.cores is not None:
@@ -39,10 +42,10 @@ def arrays_file(path: Path, inspection: Inspection) -> tuple[Path, Callable[[Pat
     return path, write
 
 
-def tidy(inspection: Inspection) -> pd.DataFrame:
-    """One number a row: image (from 1), name, layer, quantity ("strength" or "core"), row and column (from 1), value.
+def value_table(inspection: Inspection) -> pd.DataFrame:
+    """Return one number a row: image (from 1), name, layer, quantity, row and column (from 1), value.
 
-    A core c[r] has no column; C[r2, r0] has both; a strength, ‖ΔW‖ / ‖W‖, has neither.
+    The quantity is "strength", ‖ΔW‖ / ‖W‖, which has no row and column, or "core": c[r] has a row, C[r2, r0] both.
     """
     frames = []
     for layer, strength in inspection.strength.items():
@@ -55,8 +58,8 @@ def tidy(inspection: Inspection) -> pd.DataFrame:
 
 
 def _numbered(values: np.ndarray) -> pd.DataFrame:
-    """Values (N), (N, R) or (N, R, R) with their places, counted from 1."""
-    places = np.indices(values.shape).reshape(values.ndim, -1) + 1
-    found = dict(zip(("image", "row", "column"), places, strict=False))
-    frame = pd.DataFrame({**found, "value": values.astype(float).ravel()})
-    return frame.reindex(columns=["image", "row", "column", "value"]).astype({"row": "Int64", "column": "Int64"})
+    """Return values (N), (N, R) or (N, R, R), each with its indices, counted from 1."""
+    indices = np.indices(values.shape).reshape(values.ndim, -1) + 1
+    frame = pd.DataFrame(dict(zip(("image", "row", "column"), indices, strict=False)))
+    frame = frame.assign(value=values.astype(float).ravel()).reindex(columns=["image", "row", "column", "value"])
+    return frame.astype({"row": "Int64", "column": "Int64"})

@@ -1,37 +1,32 @@
 """The gallery: a labelled reference set, embedded by the original backbone and by one adapter.
 
-A person's own pictures are held against it: what they lie next to, and which class that makes them,
-before and after adaptation.
+A person's images are compared with it: what they are close to, and which class that predicts, before and after
+adaptation.
 """
 
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
-from pathlib import Path
-from typing import Any
 
 import pandas as pd
 import torch
 from torch import Tensor
 
-from metalora.evaluation.embedding import EmbedConfig
+from metalora.evaluation.config import EmbedConfig
 from metalora.evaluation.knn import knn_neighbours, knn_predict
-from metalora.inspection.user_images import Pictures, code_pictures, embed_pictures, from_suite
+from metalora.inspection.user_images import UserImages, code_images, embed_images, from_suite
 from metalora.models.adapted_model import AdaptedModel
-from metalora.suites.config import SuiteConfig
 from metalora.suites.splits import at_most
 from metalora.suites.suite import Examples, Suite
 from metalora.util.errors import InputError
-from metalora.util.files import hash_tensors, read_tensors, write_tensors
-from metalora.util.renamed import upgrade_settings
-from metalora.util.seeding import generator
+from metalora.util.files import hash_tensors
+from metalora.util.seeding import seeded_generator
 
-SPACES = ("original", "adapted")
-FORMAT_VERSION = 2
+FEATURES = ("original", "adapted")
 
 
 @dataclass(frozen=True, eq=False)
 class Gallery:
-    """G images of one split of a suite, and their embeddings. Made by `build_gallery` and `load_gallery`.
+    """G images of one split of a suite, and their embeddings. See `build_gallery` and `load_gallery`.
 
     Attributes:
         suite: where the images come from.
@@ -55,13 +50,13 @@ class Gallery:
         return len(self.rows)
 
     @cached_property
-    def pictures(self) -> Pictures:
-        """The images, with name, label and task of each."""
-        return _pictures(self.suite, self.split, self.examples)
+    def table(self) -> pd.DataFrame:
+        """A row per image: "name", "label" and "task"."""
+        return _images(self.suite, self.split, self.examples).table[["name", "label", "task"]]
 
     @property
     def examples(self) -> Examples:
-        """The images, as rows of the suite's pictures."""
+        """The images, as rows of the suite's source images."""
         return self.suite.splits[self.split][self.rows]
 
     @property
@@ -70,11 +65,12 @@ class Gallery:
         return self.suite.classes
 
     def nearest(self, features: Tensor, space: str, k: int = 5) -> pd.DataFrame:
-        """The `k` gallery images nearest to each of N embeddings, nearest first.
+        """Find the `k` gallery images nearest to each of N embeddings, nearest first.
 
         Args:
             features: (N, D).
-            space: "original" or "adapted", in which the features lie.
+            space: one of `FEATURES`, that of the features.
+            k: how many.
 
         Returns:
             N · k rows: image (a row of `features`), rank (from 1), index (a row of the gallery), name, label,
@@ -83,20 +79,20 @@ class Gallery:
         Raises:
             InputError: an unknown space, k above the gallery's size, features of another width or not finite.
         """
-        similarity, index = knn_neighbours(features.float().cpu(), self._embeddings(space), k)
-        place = {"image": torch.arange(len(index)).repeat_interleave(k), "rank": torch.arange(k).repeat(len(index)) + 1}
-        numbers = pd.DataFrame({name: values.numpy() for name, values in {**place, "index": index.flatten()}.items()})
-        known = self.pictures.known.loc[index.flatten().tolist(), ["name", "label", "task"]].reset_index(drop=True)
-        return numbers.join(known).assign(similarity=similarity.flatten().double().numpy())
+        similarity, index = knn_neighbours(features.float().cpu(), self._features(space), k)
+        images, ranks = torch.arange(len(index)).repeat_interleave(k), torch.arange(k).repeat(len(index)) + 1
+        numbers = pd.DataFrame({"image": images, "rank": ranks, "index": index.flatten()})
+        names = self.table.loc[index.flatten().tolist()].reset_index(drop=True)
+        return numbers.join(names).assign(similarity=similarity.flatten().double().numpy())
 
     def predict(self, features: Tensor, space: str, k: int = 5) -> list[str]:
-        """The class of each of N embeddings by a vote of its `k` nearest gallery images; arguments as `nearest`."""
+        """Predict the class of N embeddings by a vote of their `k` nearest gallery images; arguments as `nearest`."""
         labels = self.examples.labels
-        found = knn_predict(features.float().cpu(), self._embeddings(space), labels, [k])[k]
-        return [self.classes[label] for label in found.tolist()]
+        predicted = knn_predict(features.float().cpu(), self._features(space), labels, [k])[k]
+        return [self.classes[label] for label in predicted.tolist()]
 
     def check_adapter(self, model: AdaptedModel) -> None:
-        """Refuse a model that is not the one of this gallery.
+        """Check that the gallery was embedded by this model.
 
         Raises:
             InputError: `model` has another adapter.
@@ -104,46 +100,15 @@ class Gallery:
         if adapter_hash(model) != self.adapter:
             raise InputError("This gallery was embedded by another adapter: build it with the one that you use.")
 
-    def save(self, path: Path, settings: SuiteConfig) -> None:
-        """Write embeddings, and which pictures they are of, to one safetensors file; no pixel is in it.
-
-        Args:
-            settings: that the suite was loaded with.
-
-        Raises:
-            InputError: the settings are of another suite, or the disk refuses.
-        """
-        if settings.name != self.suite.name:
-            raise InputError(f"The gallery is of {self.suite.name}, not of {settings.name}: give its own settings.")
-        tensors = {"rows": self.rows, "original": self.original, "adapted": self.adapted}
-        header = {
-            "format_version": FORMAT_VERSION,
-            "suite": asdict(settings),
-            "seed": self.suite.seed,
-            "split": self.split,
-            "adapter": self.adapter,
-            "content": content_hash(self),
-        }
-        write_tensors(path, tensors | ({} if self.codes is None else {"codes": self.codes}), header)
-
-    def _embeddings(self, space: str) -> Tensor:
-        if space not in SPACES:
-            raise InputError(f"Unknown space {space!r}: use {' or '.join(SPACES)}.")
+    def _features(self, space: str) -> Tensor:
+        if space not in FEATURES:
+            raise InputError(f"Unknown space {space!r}: use {' or '.join(FEATURES)}.")
         return getattr(self, space)
 
 
 def adapter_hash(model: AdaptedModel) -> str:
-    """What tells adapters apart: the hash of everything trained."""
+    """Return the hash of everything trained, which differs from adapter to adapter."""
     return hash_tensors(model.trained.state_dict())
-
-
-def content_hash(gallery: Gallery) -> str:
-    """What tells galleries' pictures apart: the hash of their pixels, tasks and classes."""
-    examples = gallery.examples
-    names = "\n".join((*gallery.suite.classes, "", *gallery.suite.tasks)).encode()
-    pixels = examples.pictures[examples.index]
-    known = {"tasks": examples.tasks, "labels": examples.labels, "names": torch.tensor(list(names), dtype=torch.uint8)}
-    return hash_tensors({"pixels": pixels, **known})
 
 
 def build_gallery(
@@ -158,10 +123,13 @@ def build_gallery(
     """Embed a split of `suite` twice: by the original backbone and with the adapter of `model`.
 
     Args:
-        limit: the most images, as even over classes and tasks as can be; None: all of the split.
+        model: with the adapter.
+        suite: where the images come from.
+        split: name of the suite's split; any but "train".
+        limit: at most so many images, as even over classes and tasks as can be; None: all of the split.
         seed: decides which images those are.
-        protocol: how the adapter is used: as it was trained, so a model that was trained on sets needs
-            their size here (`RunConfig.protocol`). None: every image by itself.
+        embed_config: how the adapter is used: as it was trained, so a model that was trained on sets needs
+            their size (`RunConfig.embed_config`). None: every image by itself.
 
     Raises:
         InputError: the suite has no such split, or a limit below 1.
@@ -173,51 +141,15 @@ def build_gallery(
     if limit is not None and limit < 1:
         raise InputError(f"limit is {limit}: use 1 or more.")
     examples = suite.splits[split]
-    rng = generator(seed, len(examples))
+    rng = seeded_generator(seed, len(examples))
     rows = at_most(len(examples) if limit is None else limit, examples.labels, examples.tasks, rng)
-    pictures = _pictures(suite, split, examples[rows])
-    adapted = embed_pictures(model, pictures, embed_config)
+    images = _images(suite, split, examples[rows])
+    adapted = embed_images(model, images, embed_config)
     with model.disabled():
-        alone = replace(embed_config, set_size=1, shuffled=False, set_use=None)
-        original = embed_pictures(model, pictures, alone)
-    codes = code_pictures(model, pictures, embed_config)
+        original = embed_images(model, images, replace(embed_config, set_size=1, shuffled=False, set_use=None))
+    codes = code_images(model, images, embed_config)
     return Gallery(suite, split, rows, original, adapted, codes, adapter_hash(model))
 
 
-def load_gallery(path: Path, suite: Suite | None = None) -> Gallery:
-    """What `Gallery.save` wrote.
-
-    Args:
-        suite: the suite, where it is at hand; None: loaded with the settings that were saved.
-
-    Raises:
-        InputError: no such file, damaged, of another version, or the suite has other pictures now.
-    """
-    tensors, header = read_tensors(path)
-    version = header.get("format_version") if isinstance(header, dict) else None
-    if version not in (1, FORMAT_VERSION):
-        raise InputError(f"{path} has format version {version}, this metalora reads {FORMAT_VERSION}: build it anew.")
-    try:
-        settings = {**upgrade_settings(header["suite"]), "hold_out": tuple(header["suite"]["hold_out"])}
-        config, seed, adapter, content = SuiteConfig(**settings), header["seed"], header["adapter"], header["content"]
-        split = header["split" if version == FORMAT_VERSION else "side"]
-        rows, original, adapted = (tensors[name] for name in ("rows", *SPACES))
-    except (KeyError, TypeError) as error:
-        raise InputError(f"{path} is no whole gallery ({error}): build it anew.") from error
-    gallery = Gallery(suite or config.load(seed), split, rows, original, adapted, tensors.get("codes"), adapter)
-    _check(gallery, content, path)
-    return gallery
-
-
-def _pictures(suite: Suite, split: str, examples: Examples) -> Pictures:
+def _images(suite: Suite, split: str, examples: Examples) -> UserImages:
     return from_suite(replace(suite, splits={split: examples}))
-
-
-def _check(gallery: Gallery, content: Any, path: Path) -> None:
-    parts = [part for part in (gallery.original, gallery.adapted, gallery.codes) if part is not None]
-    rows = gallery.rows
-    if rows.dtype != torch.int64 or rows.ndim != 1 or any(p.ndim != 2 or len(p) != len(rows) for p in parts):
-        raise InputError(f"The tensors of {path} do not fit one another: build it anew.")
-    stored = gallery.suite.splits.get(gallery.split, ())
-    if rows.numel() == 0 or not 0 <= rows.min() <= rows.max() < len(stored) or content_hash(gallery) != content:
-        raise InputError(f"{path} was made of other pictures than suite {gallery.suite.name} has: build it anew.")

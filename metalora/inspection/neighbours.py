@@ -1,4 +1,4 @@
-"""What a generated adapter does to a picture's place in a gallery, and what another picture's would do to it."""
+"""What a generated adapter changes about an image's neighbours in a gallery, and what another image's would change."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,15 +18,17 @@ from metalora.util.errors import InputError
 
 
 @dataclass(frozen=True, eq=False)
-class Examination:
-    """N images, their adapters, and their place in a gallery before and after adaptation.
+class NeighbourReport:
+    """N images, their adapters, and their neighbours in a gallery before and after adaptation.
 
     Attributes:
         inspection: of their adapters.
         before: embeddings by the original backbone, (N, D).
         after: embeddings with their own adapters, (N, D).
-        nearest_before, nearest_after: as `Gallery.nearest`.
-        predicted_before, predicted_after: classes by k-NN, one for each image.
+        nearest_before: as `Gallery.nearest`.
+        nearest_after: as `Gallery.nearest`.
+        predicted_before: classes by k-NN, one for each image.
+        predicted_after: classes by k-NN, one for each image.
     """
 
     inspection: Inspection
@@ -38,21 +40,24 @@ class Examination:
     predicted_after: list[str]
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values: as `Inspection.to_dict`, and for every image "neighbours" (nearest first: rank, index,
-        name, label, task, similarity) and "predicted" with its adapter, and the same with "_before" without."""
-        found = self.inspection.to_dict()
-        for when, nearest, predicted in (
+        """Return plain values: `Inspection.to_dict` with the neighbours of every image.
+
+        An image gets "neighbours" (nearest first: rank, index, name, label, task, similarity) and "predicted" with
+        its adapter, and the same with "_before" without.
+        """
+        values = self.inspection.to_dict()
+        for suffix, nearest, predicted in (
             ("", self.nearest_after, self.predicted_after),
             ("_before", self.nearest_before, self.predicted_before),
         ):
-            for i, image in enumerate(found["images"]):
-                own = nearest[nearest["image"] == i].drop(columns="image")
-                image |= {f"neighbours{when}": own.to_dict("records"), f"predicted{when}": predicted[i]}
-        return found
+            for i, image in enumerate(values["images"]):
+                rows = nearest[nearest["image"] == i].drop(columns="image")
+                image |= {f"neighbours{suffix}": rows.to_dict("records"), f"predicted{suffix}": predicted[i]}
+        return values
 
 
 @torch.inference_mode()
-def examine(
+def report_neighbours(
     model: AdaptedModel,
     gallery: Gallery,
     images: Tensor,
@@ -60,11 +65,15 @@ def examine(
     *,
     pool: bool = False,
     k: int = 5,
-) -> Examination:
-    """Look at the adapters of images, and at what these do to their place in `gallery`.
+) -> NeighbourReport:
+    """Inspect the adapters of images, and find the images' neighbours in `gallery` with and without them.
 
     Args:
-        images, names, pool: as `inspect_images`.
+        model: as `inspect_images`.
+        gallery: of the same adapter.
+        images: as `inspect_images`.
+        names: as `inspect_images`.
+        pool: as `inspect_images`.
         k: neighbours to report and to vote.
 
     Raises:
@@ -80,55 +89,61 @@ def examine(
         before = model(images).float().cpu()
     nearest = (gallery.nearest(before, "original", k), gallery.nearest(after, "adapted", k))
     predicted = (gallery.predict(before, "original", k), gallery.predict(after, "adapted", k))
-    return Examination(inspection, before, after, *nearest, *predicted)
+    return NeighbourReport(inspection, before, after, *nearest, *predicted)
 
 
 @dataclass(frozen=True, eq=False)
-class Exchange:
+class SwapResult:
     """One image with a core that is not its own.
 
     Attributes:
         embedding: (D).
         nearest: in the gallery, as `Gallery.nearest`.
         predicted: class by k-NN.
-        moved: cosine distance from the embedding with its own core, 0 (none) to 2.
+        distance: cosine distance from the embedding with its own core, 0 (none) to 2.
     """
 
     embedding: Tensor
     nearest: pd.DataFrame
     predicted: str
-    moved: float
-
-
-def swap(model: AdaptedModel, gallery: Gallery, images: Tensor, receiver: int, donor: int, *, k: int = 5) -> Exchange:
-    """Image `receiver` with the core of image `donor`; arguments and errors as `blend`."""
-    return blend(model, gallery, images, receiver, donor, donor, 0.0, k=k)
+    distance: float
 
 
 @torch.inference_mode()
-def blend(
-    model: AdaptedModel, gallery: Gallery, images: Tensor, receiver: int, a: int, b: int, t: float, *, k: int = 5
-) -> Exchange:
-    """Image `receiver` with the core at share `t` of the way from image `a`'s to image `b`'s.
+def swap_core(
+    model: AdaptedModel,
+    gallery: Gallery,
+    images: Tensor,
+    receiver: int,
+    donor: int,
+    fraction: float = 1.0,
+    *,
+    k: int = 5,
+) -> SwapResult:
+    """Embed image `receiver` with the core at `fraction` of the way from its own to that of image `donor`.
 
     Args:
+        model: which generates the cores.
+        gallery: of the same adapter.
         images: float RGB in [0, 1], (N, 3, H, W).
-        receiver, a, b: positions in `images`.
-        t: 0 to 1.
+        receiver: position in `images`.
+        donor: position in `images`.
+        fraction: 0 to 1; 1 is a swap.
+        k: neighbours to report and to vote.
 
     Raises:
-        InputError: a method that generates nothing, a position or share out of range, a gallery of another adapter.
+        InputError: a method that generates nothing, a position or fraction out of range, a gallery of another adapter.
     """
     gallery.check_adapter(model)
-    for position in (receiver, a, b):
+    for position in (receiver, donor):
         if not 0 <= position < len(images):
             raise InputError(f"There is no image {position}: images are numbered 0 to {len(images) - 1}.")
-    check_float("The share", t, lambda value: 0 <= value <= 1, "a number from 0 to 1")
+    check_float("The fraction", fraction, lambda value: 0 <= value <= 1, "a number from 0 to 1")
     model.eval()
-    chosen = images[[receiver, a, b]].to(next(model.parameters()).device)
-    own, first, second = model.cores(model.codes(chosen))
-    pair = torch.cat([chosen[:1], chosen[:1]])
-    before, after = model(pair, cores=Cores.cat([own, Cores.lerp(first, second, t)])).float().cpu()
-    moved = 1 - cosine_similarity(before.double(), after.double(), dim=0).clamp(max=1).item()
+    pair = images[[receiver, donor]].to(next(model.parameters()).device)
+    own, other = model.cores(model.codes(pair))
+    cores = Cores.cat([own, Cores.lerp(own, other, fraction)])
+    before, after = model(pair[[0, 0]], cores=cores).float().cpu()
+    distance = 1 - cosine_similarity(before.double(), after.double(), dim=0).clamp(max=1).item()
     nearest, (predicted,) = gallery.nearest(after[None], "adapted", k), gallery.predict(after[None], "adapted", k)
-    return Exchange(after, nearest, predicted, moved)
+    return SwapResult(after, nearest, predicted, distance)

@@ -1,14 +1,12 @@
-"""Embeddings on a plane (PCA, UMAP, two UMAPs aligned), and what a click or a lasso on that plane asks for.
+"""Embeddings on a plane: PCA, UMAP, several UMAPs aligned; and neighbours in the original space.
 
-UMAP: McInnes et al. 1802.03426, with cosine distances, as k-NN has them. Its distances on the plane are
-not metric: neighbours are always looked up in the original space.
+UMAP: McInnes et al. 1802.03426, with cosine distances, like k-NN. Its distances on the plane are not metric.
 """
 
 import contextlib
 import threading
 import warnings
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from numbers import Integral
 from types import ModuleType
 
@@ -21,27 +19,28 @@ from metalora.evaluation.knn import knn_neighbours
 from metalora.util.checks import check_float
 from metalora.util.errors import InputError
 
-FEWEST = {"pca": 3, "umap": 10}
-MOST_ALIGNED = 2_000  # aligned UMAP takes the distances of all pairs, and time with the square
+MIN_POINTS = {"pca": 3, "umap": 10}
+MAX_ALIGNED = 2_000  # aligned UMAP computes the distances of all pairs
 ROUNDING = 1e-6  # of cosines in float32
-_turn = threading.Lock()
+_lock = threading.Lock()
 
 
 def project(
     features: Tensor, method: str = "umap", *, neighbours: int = 15, min_dist: float = 0.1, seed: int = 0
 ) -> np.ndarray:
-    """Points on a plane, float32 (N, 2); the same ones for the same features and settings.
+    """Project features on a plane, float32 (N, 2); the same features and settings give the same points.
 
     Args:
         features: (N, D), of any dtype and device.
         method: "pca", or "umap", to which the other arguments belong.
         neighbours: size of a neighbourhood, from 2 to N - 1: small for local, large for global structure.
-        min_dist: how close points may lie, 0 to 1.
+        min_dist: smallest distance between points, 0 to 1.
+        seed: of the start.
 
     Raises:
         InputError: too few points, features that are not finite, a setting out of range.
     """
-    if method not in FEWEST:
+    if method not in MIN_POINTS:
         raise InputError(f"Unknown projection {method!r}: use pca or umap.")
     points = _checked(features, method)
     if method == "pca":
@@ -51,70 +50,64 @@ def project(
     # Exact neighbours from one matrix product: umap itself would compare pair by pair in Python, or approximately.
     similarity, near = knn_neighbours(points, points, int(neighbours))
     distance = (1 - similarity).where(similarity < 1 - ROUNDING, 0)  # to itself, and to equal points
-    given = {"metric": "cosine", "precomputed_knn": (near.numpy(), distance.numpy())}
-    settings = {**_settings(neighbours, seed), "min_dist": float(min_dist), "n_jobs": 1}
+    settings = {
+        **_settings(neighbours, seed),
+        "min_dist": float(min_dist),
+        "n_jobs": 1,
+        "metric": "cosine",
+        "precomputed_knn": (near.numpy(), distance.numpy()),
+    }
     with _umap() as umap:
-        return umap.UMAP(**settings, **given).fit_transform(points.numpy())
+        return umap.UMAP(**settings).fit_transform(points.numpy())
 
 
 def align(features: Sequence[Tensor], *, neighbours: int = 15, seed: int = 0) -> list[np.ndarray]:
-    """Planes of the same pictures under several methods, in which a picture stays near its place in the others.
+    """Project the same images under several methods, so that an image stays near its place on the other planes.
 
-    Slow: seconds for 500 pictures, half a minute for 2,000, of which umap compiles for some at every call.
+    Slow: seconds for 500 images, half a minute for 2,000; umap compiles for some of them at every call.
 
     Args:
-        features: two tensors or more, (N, D) each, D may differ; a row is the same picture in all of them.
+        features: two tensors or more, (N, D) each, D may differ; a row is the same image in all of them.
         neighbours: as for `project`. (Aligned UMAP has no minimal distance to set: it is 0.1.)
+        seed: of the start.
 
     Returns:
         Float32 (N, 2) for each.
 
     Raises:
-        InputError: as `project`, or less than two tensors, different numbers of pictures, or too many.
+        InputError: as `project`, or less than two tensors, different numbers of images, or too many.
     """
-    planes = [_checked(one, "umap") for one in features]
-    counts = [len(plane) for plane in planes]
+    points = [_checked(method_features, "umap") for method_features in features]
+    counts = [len(one) for one in points]
     if len(counts) < 2:
         raise InputError(f"There are features of {len(counts)} methods to align: give two or more.")
     if len(set(counts)) > 1:
-        raise InputError(
-            f"Features of {', '.join(map(str, counts))} pictures cannot be aligned: give the same pictures."
-        )
-    if counts[0] > MOST_ALIGNED:
-        raise InputError(f"At most {MOST_ALIGNED} pictures can be aligned, not {counts[0]}: choose fewer.")
+        raise InputError(f"Features of {', '.join(map(str, counts))} images cannot be aligned: give the same images.")
+    if counts[0] > MAX_ALIGNED:
+        raise InputError(f"At most {MAX_ALIGNED} images can be aligned, not {counts[0]}: choose fewer.")
     _check_neighbours(neighbours, counts[0])
-    same = [{row: row for row in range(counts[0])}] * (len(planes) - 1)
+    same_rows = [{row: row for row in range(counts[0])}] * (len(points) - 1)
     from sklearn.metrics.pairwise import cosine_distances
 
-    distances = [cosine_distances(plane.numpy()) for plane in planes]
+    distances = [cosine_distances(one.numpy()) for one in points]
     settings = {**_settings(neighbours, seed), "transform_seed": seed % 2**32, "metric": "precomputed"}
     with _umap() as umap:
-        found = umap.AlignedUMAP(**settings).fit_transform(distances, relations=same)
-    return [np.asarray(plane) for plane in found]
-
-
-def blend(a: np.ndarray, b: np.ndarray, t: float) -> np.ndarray:
-    """The points (N, 2) at share `t`, 0 to 1, of the straight way from `a` to `b`, both (N, 2).
-
-    Raises:
-        InputError: different shapes, or a share out of range.
-    """
-    if a.shape != b.shape:
-        raise InputError(f"Points of shapes {a.shape} and {b.shape} cannot be blended: align the same pictures.")
-    check_float("The share", t, lambda value: 0 <= value <= 1, "a number from 0 to 1")
-    return (1 - t) * a + t * b
+        planes = umap.AlignedUMAP(**settings).fit_transform(distances, relations=same_rows)
+    return [np.asarray(plane) for plane in planes]
 
 
 def warm_up() -> None:
-    """Import umap and compile what `project` needs of it, once; some ten seconds, so call it in the background."""
-    project(torch.randn(FEWEST["umap"], 4, generator=torch.Generator().manual_seed(0)), neighbours=3)
+    """Import umap and compile what `project` needs of it, once; call it in the background, it takes ten seconds."""
+    project(torch.randn(MIN_POINTS["umap"], 4, generator=torch.Generator().manual_seed(0)), neighbours=3)
 
 
-def neighbours(features: Tensor, index: int, k: int = 10) -> pd.DataFrame:
-    """The `k` points nearest to point `index` in the original space, by cosine, itself excluded.
+def nearest_others(features: Tensor, index: int, k: int = 10) -> pd.DataFrame:
+    """Find the `k` points nearest to point `index` in the original space, by cosine, itself excluded.
 
     Args:
         features: (N, D).
+        index: a row of `features`.
+        k: how many.
 
     Returns:
         Columns rank (from 1), index (a row of `features`) and similarity (-1 to 1), nearest first.
@@ -125,57 +118,16 @@ def neighbours(features: Tensor, index: int, k: int = 10) -> pd.DataFrame:
     if not isinstance(index, Integral) or not 0 <= index < len(features):
         raise InputError(f"There is no point {index}: points are numbered 0 to {len(features) - 1}.")
     others = torch.cat([features[:index], features[index + 1 :]])
-    similarity, found = knn_neighbours(features[index : index + 1], others, k)
-    found = found[0] + (found[0] >= index)
-    ranks = range(1, k + 1)
-    return pd.DataFrame({"rank": ranks, "index": found.tolist(), "similarity": similarity[0].tolist()})
-
-
-@dataclass(frozen=True, eq=False)
-class Selection:
-    """What is known of the points of a lasso.
-
-    Attributes:
-        count: of points.
-        classes: columns label and count, without classes that do not occur.
-        judged: how many of the points have a prediction.
-        accuracy: share of right predictions among those, 0 to 1; None where there are none.
-    """
-
-    count: int
-    classes: pd.DataFrame
-    judged: int
-    accuracy: float | None
-
-
-def selection(frame: pd.DataFrame, rows: Sequence[int], classes: Sequence[str] | None = None) -> Selection:
-    """Count what a lasso holds.
-
-    Args:
-        frame: a row per point: "label", and where predictions are known "correct" (a bool, or missing).
-        rows: positions in `frame`; one that comes twice counts once.
-        classes: order of the counts; None: the largest first.
-
-    Raises:
-        InputError: a row that is not in the frame.
-    """
-    wrong = [row for row in rows if not isinstance(row, Integral) or not 0 <= row < len(frame)]
-    if wrong:
-        raise InputError(f"There is no point {wrong[0]!r}: points are numbered 0 to {len(frame) - 1}.")
-    chosen = frame.iloc[sorted(set(rows))]
-    counts = chosen["label"].value_counts().sort_index().sort_values(ascending=False, kind="stable")
-    if classes is not None:
-        counts = counts.reindex([name for name in classes if name in counts.index])
-    correct = chosen["correct"].dropna().astype(bool) if "correct" in chosen else pd.Series(dtype=bool)
-    accuracy = float(correct.mean()) if len(correct) else None
-    return Selection(len(chosen), counts.rename_axis("label").reset_index(name="count"), len(correct), accuracy)
+    similarity, rows = knn_neighbours(features[index : index + 1], others, k)
+    rows = rows[0] + (rows[0] >= index)
+    return pd.DataFrame({"rank": range(1, k + 1), "index": rows.tolist(), "similarity": similarity[0].tolist()})
 
 
 @contextlib.contextmanager
 def _umap() -> Iterator[ModuleType]:
-    """The package umap, slow to import, for one thread at a time: numba's parallel loops need not bear two."""
-    with _turn, warnings.catch_warnings():
-        # Remarks on what is not used here (Tensorflow, inverse transforms), and on starts that fell back to others.
+    """Import umap, which is slow, for one thread at a time: numba's parallel loops may not be thread-safe."""
+    with _lock, warnings.catch_warnings():
+        # Of features that are not used here (Tensorflow, inverse transforms), and of starts that fell back to others.
         warnings.filterwarnings("ignore", module=r"umap|sklearn\.manifold")
         import umap
 
@@ -195,17 +147,17 @@ def _principal(points: Tensor, seed: int) -> np.ndarray:
         points = torch.nn.functional.pad(points, (0, 1))
     from sklearn.decomposition import PCA
 
-    # scikit-learn fixes the signs. The share of variance that it computes besides is 0 / 0 for equal points.
+    # scikit-learn fixes the signs. The fraction of variance that it also computes is 0 / 0 for equal points.
     with np.errstate(invalid="ignore"):
         return PCA(2, random_state=seed % 2**32).fit_transform(points.numpy())
 
 
 def _checked(features: Tensor, method: str) -> Tensor:
-    """Features as float32 (N, D) on the CPU."""
+    """Return features as float32 (N, D) on the CPU."""
     if features.ndim != 2 or features.shape[1] == 0:
         raise InputError(f"Features must be of shape (N, D), not {tuple(features.shape)}: give one row for each image.")
-    if len(features) < FEWEST[method]:
-        raise InputError(f"{method.upper()} of {len(features)} images shows nothing: use {FEWEST[method]} or more.")
+    if len(features) < MIN_POINTS[method]:
+        raise InputError(f"{method.upper()} of {len(features)} images shows nothing: use {MIN_POINTS[method]} or more.")
     points = features.detach().float().cpu()
     if not points.isfinite().all():
         raise InputError("The features hold values that are not finite: look at the training run.")

@@ -11,26 +11,25 @@ from metalora.util.errors import InputError
 SPACES = {"adapted": "features, adapted", "original": "features, original backbone", "cores": "generated cores"}
 
 
-@torch.inference_mode()
-def space(model: AdaptedModel, gallery: Gallery, name: str) -> Tensor:
-    """What the gallery's images are in one of `SPACES`: (G, D), or all layers' cores side by side.
+def gallery_features(model: AdaptedModel, gallery: Gallery, space: str) -> Tensor:
+    """Return the gallery's images in one of `SPACES`: (G, D), cores with all layers side by side.
 
     Raises:
         InputError: no such space, or cores of a method that generates none.
     """
-    if name not in SPACES:
-        raise InputError(f"Unknown space {name!r}: use {', '.join(SPACES)}.")
-    if name != "cores":
-        return gallery.original if name == "original" else gallery.adapted
-    cores = generated(model, gallery)
+    if space not in SPACES:
+        raise InputError(f"Unknown space {space!r}: use {', '.join(SPACES)}.")
+    if space != "cores":
+        return gallery.original if space == "original" else gallery.adapted
+    cores = gallery_cores(model, gallery)
     if cores is None:
         raise InputError("This method generates no cores: choose features, or a Meta-LoRA adapter.")
     return cores.flatten()
 
 
 @torch.inference_mode()
-def generated(model: AdaptedModel, gallery: Gallery) -> Cores | None:
-    """Every gallery image's own cores, float32 on the CPU; None where nothing is generated."""
+def gallery_cores(model: AdaptedModel, gallery: Gallery) -> Cores | None:
+    """Return every gallery image's own cores, float32 on the CPU; None where nothing is generated."""
     if gallery.codes is None:
         return None
     return model.cores(gallery.codes.to(next(model.parameters()).device)).to("cpu", torch.float32)

@@ -1,4 +1,4 @@
-"""Pictures that a person gives, or a suite's, on the way to embeddings: with names, and labels where known."""
+"""Images of a person or of a suite, on the way to embeddings: with names, and labels where there are any."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -8,7 +8,8 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from metalora.evaluation.embedding import EmbedConfig, embed
+from metalora.evaluation.config import EmbedConfig
+from metalora.evaluation.embedding import embed
 from metalora.models.adapted_model import AdaptedModel
 from metalora.suites.archives import SUFFIXES
 from metalora.suites.images import ImageSet, decode, read_pictures
@@ -21,56 +22,54 @@ Progress = Callable[[int, int | None], None]
 
 
 @dataclass(frozen=True, eq=False)
-class Pictures:
-    """Examples side by side with what is known of them.
+class UserImages:
+    """N images with their names and labels.
 
     Attributes:
-        splits: name of a split → its examples; images that a person gave are one split, "".
-        known: a row per example, in the sides' order: "name", "label", "task", "split" ("" where unknown).
+        splits: name of a split → its examples; a person's images are one split, "".
+        table: a row per image, in the order of the splits: "name", "label", "task", "split" ("" where unknown).
         skipped: (name, reason) of files that could not be used.
     """
 
     splits: dict[str, Examples]
-    known: pd.DataFrame
+    table: pd.DataFrame
     skipped: tuple[tuple[str, str], ...] = ()
 
     def __len__(self) -> int:
-        return len(self.known)
+        return len(self.table)
 
     def images(self) -> Tensor:
-        """All of them, float32 (N, 3, S, S) in [0, 1]."""
+        """Return all images, float32 (N, 3, S, S) in [0, 1]."""
         return torch.cat([split.images() for split in self.splits.values()])
 
 
-def read_paths(paths: Sequence[str | Path], size: int, progress: Progress | None = None) -> Pictures:
-    """The pictures of files, folders and archives, as squares of `size` pixels.
+def read_paths(paths: Sequence[str | Path], size: int, progress: Progress | None = None) -> UserImages:
+    """Read the images of files, folders and archives, as squares of `size` pixels.
 
-    In a folder, task/class/picture and class/picture tell task and label.
+    In a folder, task/class/image and class/image give task and label.
 
     Raises:
-        InputError: a path does not exist, or no picture can be read.
+        InputError: a path does not exist, or no image can be read.
     """
     if not paths:
-        raise InputError("There are no pictures: name files or a folder.")
-    found = [_read(Path(path), size, progress) for path in paths]
-    names = [name for part in found for name in part.names]
-    skipped = [pair for part in found for pair in part.skipped]
+        raise InputError("There are no images: name files or a folder.")
+    parts = [_read(Path(path), size, progress) for path in paths]
+    names = [name for part in parts for name in part.names]
+    skipped = [pair for part in parts for pair in part.skipped]
     if not names:
-        raise InputError(f"No picture can be used; {skipped[0][0]}: {skipped[0][1]}")
+        raise InputError(f"No image can be used; {skipped[0][0]}: {skipped[0][1]}")
     folders = [name.split("/")[:-1] for name in names]
-    labels = [parts[min(1, len(parts) - 1)] if parts else "" for parts in folders]
-    tasks = [parts[0] if len(parts) > 1 else "" for parts in folders]
-    pixels = torch.cat([part.images for part in found])
-    known_tasks, numbers = torch.unique(torch.tensor(_numbers(tasks)), return_inverse=True)
-    examples = Examples(
-        pixels, (unchanged,) * len(known_tasks), torch.arange(len(pixels)), numbers, torch.tensor(_numbers(labels))
-    )
-    known = pd.DataFrame({"name": names, "label": labels, "task": tasks, "split": ""})
-    return Pictures({"": examples}, known, tuple(skipped))
+    labels = [parents[min(1, len(parents) - 1)] if parents else "" for parents in folders]
+    tasks = [parents[0] if len(parents) > 1 else "" for parents in folders]
+    pixels, task_numbers = torch.cat([part.images for part in parts]), _numbers(tasks)
+    transforms = (unchanged,) * len(set(tasks))
+    examples = Examples(pixels, transforms, torch.arange(len(pixels)), task_numbers, _numbers(labels))
+    table = pd.DataFrame({"name": names, "label": labels, "task": tasks, "split": ""})
+    return UserImages({"": examples}, table, tuple(skipped))
 
 
 def _read(path: Path, size: int, progress: Progress | None) -> ImageSet:
-    """One picture file, which may be unreadable, or a folder or archive of them."""
+    """Read one image file, which may be unreadable, or a folder or archive of them."""
     if not path.is_file() or path.suffix.lower() not in SUFFIXES:
         return read_pictures(path, size, progress=progress)
     try:
@@ -79,15 +78,16 @@ def _read(path: Path, size: int, progress: Progress | None) -> ImageSet:
         return ImageSet(torch.empty(0, 3, size, size, dtype=torch.uint8), (), ((path.name, str(error)),))
 
 
-def _numbers(names: Sequence[str]) -> list[int]:
-    number = {name: i for i, name in enumerate(sorted(set(names)))}
-    return [number[name] for name in names]
+def _numbers(names: Sequence[str]) -> Tensor:
+    """Return the position of every name in alphabetical order."""
+    numbers = {name: i for i, name in enumerate(sorted(set(names)))}
+    return torch.tensor([numbers[name] for name in names])
 
 
-def from_suite(suite: Suite) -> Pictures:
-    """All sides of a suite but the training images."""
+def from_suite(suite: Suite) -> UserImages:
+    """Return all images of a suite but the training images."""
     splits = {name: split for name, split in suite.splits.items() if name != "train"}
-    frames = [
+    tables = [
         pd.DataFrame(
             {
                 "name": [suite.names[i] for i in split.index.tolist()],
@@ -98,23 +98,23 @@ def from_suite(suite: Suite) -> Pictures:
         )
         for name, split in splits.items()
     ]
-    return Pictures(splits, pd.concat(frames, ignore_index=True), suite.skipped)
+    return UserImages(splits, pd.concat(tables, ignore_index=True), suite.skipped)
 
 
-def embed_pictures(model: AdaptedModel, pictures: Pictures, embed_config: EmbedConfig) -> Tensor:
-    """Embeddings (N, D) in the order of `pictures.known`; sets keep to one task and split."""
-    if embed_config.set_size != 1:
-        model.codes(next(iter(pictures.splits.values()))[:1].images().to(next(model.parameters()).device))
-    return torch.cat([embed(model, split, embed_config) for split in pictures.splits.values()])
+def embed_images(model: AdaptedModel, images: UserImages, embed_config: EmbedConfig) -> Tensor:
+    """Return embeddings (N, D) in the order of `images.table`; sets keep to one task and split."""
+    if embed_config.set_size != 1:  # a method that generates nothing is refused before long work
+        model.codes(next(iter(images.splits.values()))[:1].images().to(next(model.parameters()).device))
+    return torch.cat([embed(model, split, embed_config) for split in images.splits.values()])
 
 
 @torch.inference_mode()
-def code_pictures(model: AdaptedModel, pictures: Pictures, embed_config: EmbedConfig) -> Tensor | None:
-    """Every image's own code (N, code); None where nothing is generated."""
+def code_images(model: AdaptedModel, images: UserImages, embed_config: EmbedConfig) -> Tensor | None:
+    """Return every image's own code (N, code); None where nothing is generated."""
     if not model.config.generates:
         return None
     device = pick_device(embed_config.device)
     model.to(device).eval()
     with autocast(device, embed_config.precision):
-        chunks = [chunk for split in pictures.splits.values() for chunk in split.chunks(embed_config.batch_size)]
+        chunks = [chunk for split in images.splits.values() for chunk in split.chunks(embed_config.batch_size)]
         return torch.cat([model.codes(chunk.images().to(device)).float().cpu() for chunk in chunks])

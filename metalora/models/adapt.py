@@ -1,4 +1,4 @@
-"""`adapt()`: a backbone becomes an adapted model, its generator sized as far as is known before the first batch."""
+"""From a backbone to an adapted model, its generator sized as far as is known before the first batch."""
 
 import copy
 
@@ -8,10 +8,10 @@ from torch import Tensor, nn
 from metalora.adapters.config import AdapterConfig
 from metalora.adapters.layers import AdaptedLayer
 from metalora.models.adapted_model import AdaptedModel
-from metalora.models.backbones import Backbone, load_backbone
+from metalora.models.backbones import Backbone, image_size_for, load_backbone
 from metalora.models.mapping_net import ConstantCore, MappingNet
 from metalora.util.errors import InputError
-from metalora.util.seeding import generator
+from metalora.util.seeding import seeded_generator
 
 
 def adapt(
@@ -21,14 +21,14 @@ def adapt(
     example: Tensor | None = None,
     download: bool = False,
 ) -> AdaptedModel:
-    """A copy of `backbone` with adapters on its layers; the original is not changed.
+    """Adapt a copy of `backbone`; the original is not changed.
 
     Args:
-        backbone: "resnet20", "mixer_nano", a timm name, what `load_backbone` gave, or any module that
+        backbone: "resnet20", "mixer_nano", a timm name, what `load_backbone` returned, or any module that
             maps images to embeddings (N, D).
-        config: settings; the default is Meta-LoRA TR of rank 4.
+        config: settings; None is Meta-LoRA TR of rank 4.
         example: a batch of images (one is enough), from which sizes of a foreign backbone are learnt.
-        download: fetch weights of timm names (backbone, extractor) that are not on this machine.
+        download: fetch weights of timm (backbone, extractor) that are not on this machine.
 
     Raises:
         InputError: unknown names, patterns that match nothing, ranks that are too large.
@@ -57,6 +57,24 @@ def adapt(
     return model
 
 
+def build_model(
+    backbone_name: str, adapter_config: AdapterConfig, *, image_size: int | None, download: bool = False
+) -> AdaptedModel:
+    """Adapt the backbone of this name, at the size that suits images of side `image_size` (None is its own size).
+
+    Args:
+        backbone_name: a bundled or timm name.
+        adapter_config: settings.
+        image_size: of the suite's images.
+        download: fetch weights of timm (backbone, extractor) that are not on this machine.
+
+    Raises:
+        InputError: as `load_backbone` and `adapt`.
+    """
+    size = None if image_size is None else image_size_for(backbone_name, image_size)
+    return adapt(load_backbone(backbone_name, image_size=size, download=download), adapter_config, download=download)
+
+
 def _add_generator(model: AdaptedModel, features: int | None) -> None:
     if not model.generated:
         return
@@ -66,7 +84,7 @@ def _add_generator(model: AdaptedModel, features: int | None) -> None:
         model.trained.constant = ConstantCore(formats, like)
         return
     config = model.config
-    rng = generator(config.seed, len(model.layers))
+    rng = seeded_generator(config.seed, len(model.layers))
     code = {"code": config.code, "factors": config.factors, "code_norm_limit": config.code_norm_limit}
     first = {"head_init_std": config.initial_head_std, "rng": rng}
     model.trained.mapping = MappingNet(formats, like, features=features, hidden=config.hidden, **code, **first)

@@ -3,7 +3,7 @@
 import contextlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pandas as pd
 import torch
@@ -11,24 +11,26 @@ from torch import Tensor, nn
 
 from metalora.adapters.config import AdapterConfig
 from metalora.adapters.cores import Cores
+from metalora.adapters.formats import make_format
 from metalora.adapters.forward_context import current, forward_context
 from metalora.adapters.layers import ADAPTED, AdaptedLayer, Adapter
 from metalora.adapters.methods import method
 from metalora.adapters.targets import Selection, select_layers
 from metalora.models.backbones import Backbone
 from metalora.models.budget import budget
-from metalora.models.calibration import fold_frozen, learn_width, try_layers
+from metalora.models.calibration import check_layers, learn_width
 from metalora.models.extractors import make_extractor, report_stages
-from metalora.models.folding import Fold, plain_network
-from metalora.models.mapping_net import MappingNet
+from metalora.models.mapping_net import ConstantCore, MappingNet
+from metalora.models.plain_network import plain_network
+from metalora.models.saving import save
 from metalora.util.errors import InputError
-from metalora.util.seeding import generator
+from metalora.util.seeding import seeded_generator
 
 CHECKPOINTING = ("grad_checkpointing", "gradient_checkpointing")  # as timm and transformers call it
 
 
 class AdaptedModel(nn.Module):
-    """A backbone with an update on every chosen layer. Made by `adapt()`.
+    """A backbone with an update on every chosen layer, made by `adapt()`.
 
     Its `state_dict` has two parts: "trained." (adapters, mapping net) and "frozen." (backbone, extractor).
 
@@ -36,7 +38,10 @@ class AdaptedModel(nn.Module):
         config: the adapter's settings.
         layers: name → adapted layer, in the backbone's order.
         left_out: name → why a layer is not adapted.
+        example: one image of the first batch; None before it.
     """
+
+    example: Tensor | None
 
     def __init__(self, backbone: Backbone, config: AdapterConfig, *, download: bool = False):
         super().__init__()
@@ -44,8 +49,8 @@ class AdaptedModel(nn.Module):
             raise InputError("The backbone checkpoints activations, which loses the cores: switch that off first.")
         self.config = config
         stem = next(iter(backbone.stages), None) if config.extractor == "stem" and config.generates else None
-        adaptable = method(config.method).format is not None
-        selection = select_layers(backbone.net, config, stem) if adaptable else Selection({})
+        adapts = method(config.method).format is not None
+        selection = select_layers(backbone.net, config, stem) if adapts else Selection({})
         self.left_out = selection.left_out
         report_stages(backbone)
         extractor = make_extractor(config.extractor, backbone, download=download) if config.generates else None
@@ -57,24 +62,22 @@ class AdaptedModel(nn.Module):
         self.layers: dict[str, AdaptedLayer] = {}
         for index, (name, rank) in enumerate(selection.ranks.items()):
             self._adapt_layer(name, rank, index)
-        self._folds: list[Fold] = []
-        self.register_load_state_dict_post_hook(lambda model, keys: model._refold())
-        # One image of the first batch. A buffer follows the model to other devices and precisions.
+        # A buffer follows the model to other devices and precisions.
         self.register_buffer("example", None, persistent=False)
 
     def _adapt_layer(self, name: str, rank: int, index: int) -> None:
         net, config = self.backbone.net, self.config
         base = net.get_submodule(name)
         kind = nn.Linear if isinstance(base, nn.Linear) else nn.Conv2d
-        rng = generator(config.seed, index)
-        adapter = Adapter(base, config.format(rank), config.scale(rank), config.dropout, rng)
+        rng = seeded_generator(config.seed, index)
+        adapter = Adapter(base, make_format(config, rank, len(base.weight)), config.scale(rank), config.dropout, rng)
         layer = ADAPTED[kind](name, base, adapter, rows_by_image=self.backbone.rows_by_image)
-        # A layer that stands in several places is adapted in all of them.
+        # A layer in several places is adapted in all of them.
         for alias, module in list(net.named_modules(remove_duplicate=False)):
             if module is base:
                 net.set_submodule(alias, layer)
         *path, last = ("adapters", *name.split("."))
-        parent = self.trained
+        parent: nn.Module = self.trained
         for part in path:
             if part not in parent._modules:
                 parent.add_module(part, nn.Module())
@@ -85,17 +88,22 @@ class AdaptedModel(nn.Module):
     @property
     def backbone(self) -> Backbone:
         """The frozen backbone, its layers adapted."""
-        return self.frozen["backbone"]
+        return cast(Backbone, self.frozen["backbone"])
 
     @property
-    def extractor(self) -> nn.Module:
-        """What the mapping net's features come from."""
-        return self.frozen["extractor"]
+    def extractor(self) -> Any:
+        """What the mapping net's features come from; None where nothing is generated."""
+        return self.frozen["extractor"] if self.config.generates else None
 
     @property
     def mapping(self) -> MappingNet:
         """The mapping net of a method that generates."""
-        return self.trained.mapping
+        return cast(MappingNet, self.trained.mapping)
+
+    @property
+    def constant(self) -> ConstantCore:
+        """The core that is learned for all images, where settings ask for one."""
+        return cast(ConstantCore, self.trained.constant)
 
     @property
     def generated(self) -> bool:
@@ -103,13 +111,13 @@ class AdaptedModel(nn.Module):
         return method(self.config.method).generated
 
     def train(self, mode: bool = True) -> "AdaptedModel":
-        """Training mode for the trained part; the frozen part stays in evaluation mode."""
+        """Set the mode of the trained part; the frozen part stays in evaluation mode."""
         super().train(mode)
         self.frozen.eval()
         return self
 
     def prepare(self, images: Tensor) -> None:
-        """Learn from a first batch what only data tells: the width of features, whether layers serve.
+        """Learn from a first batch what only data show: the width of features, and whether the layers can be adapted.
 
         Raises:
             InputError: the output is not (N, D), or an adapted layer is not called by the forward pass
@@ -122,38 +130,38 @@ class AdaptedModel(nn.Module):
         # What is learnt here outlives an inference_mode around the first batch.
         with torch.inference_mode(False), torch.no_grad():
             example = images[:1].detach().clone()
-            self._folds = fold_frozen(self, example)
+            for backbone in (self.backbone, getattr(self.extractor, "own", None)):
+                if backbone is not None:
+                    backbone.fold(example)
             if self.config.generates:
-                learn_width(self, example)
-            try_layers(self, example)
+                learn_width(self.extractor, self.mapping, example)
+            check_layers(self.backbone, self.layers, example, self._cores_of)
             self.example = example
 
-    def _refold(self) -> None:
-        for conv, norm in self._folds:
-            conv.fold_batchnorm(norm)
-
-    def _apply(self, *args: Any, **kwargs: Any) -> "AdaptedModel":
-        before = [conv.weight.dtype for conv, _ in self._folds]
-        super()._apply(*args, **kwargs)
-        if before != [conv.weight.dtype for conv, _ in self._folds]:
-            self._refold()  # from the weights themselves, which may have become wider
-        return self
+    def _cores_of(self, images: Tensor) -> Cores | None:
+        return self.generate(images) if self.generated else None
 
     def features(self, images: Tensor) -> Tensor:
-        """What the extractor sees of images: (N, F)."""
+        """Return the extractor's features of images: (N, F)."""
         self._must_generate()
         with torch.no_grad():
             return self.extractor(images)
 
     def standardise(self, images: Tensor, chunk: int = 256) -> None:
-        """Take the statistics of the training images' features, by which features are standardised."""
+        """Take the statistics of the training images' features, by which features are standardised.
+
+        Args:
+            images: a sample of the training images.
+            chunk: number of images in a pass.
+        """
         self.prepare(images[:2])
         self.mapping.standardise(torch.cat([self.features(part) for part in images.split(chunk)]))
 
     def codes(self, images: Tensor, *, features: Tensor | None = None) -> Tensor:
-        """The code of every image: (N, code).
+        """Return the code of every image: (N, code).
 
         Args:
+            images: (N, …).
             features: (N, F), where `features(images)` is known already.
         """
         self._must_generate()
@@ -162,7 +170,7 @@ class AdaptedModel(nn.Module):
         return self.mapping.codes(self.features(images) if features is None else features)
 
     def cores(self, codes: Tensor) -> Cores:
-        """Codes (N, code) → Cores of N samples."""
+        """Map codes (N, code) to Cores of N samples."""
         self._must_generate()
         return self.mapping.cores(codes)
 
@@ -174,24 +182,25 @@ class AdaptedModel(nn.Module):
         shuffle: int | None = None,
         features: Tensor | None = None,
     ) -> Cores:
-        """The cores of images (N, …), one for each.
+        """Generate the cores of images, one for each.
 
         Args:
+            images: (N, …).
             groups: (N); images of equal numbers are a set, known to come from one task, and share the
                 core of their pooled code (see `MappingNet.pool`). No label is used.
-            shuffle: random seed; deals the cores out to the images at random, as a control.
+            shuffle: random seed; permutes the cores of the images at random, as a control.
             features: as in `codes`.
 
         Raises:
             InputError: the method has no core to generate.
         """
-        if self.generated and self.config.core == "constant":
-            return self.trained.constant.cores().expand(len(images))
+        if self.generated and not self.config.generates:
+            return self.constant.cores().expand(len(images))
         codes = self.codes(images, features=features)
         if groups is not None:
             codes = self.mapping.pool(codes, groups)
         if shuffle is not None:
-            codes = codes[torch.randperm(len(codes), generator=generator(shuffle)).to(codes.device)]
+            codes = codes[torch.randperm(len(codes), generator=seeded_generator(shuffle)).to(codes.device)]
         return self.cores(codes)
 
     def _must_generate(self) -> None:
@@ -207,11 +216,11 @@ class AdaptedModel(nn.Module):
         groups: Tensor | None = None,
         features: Tensor | None = None,
     ) -> Tensor:
-        """Embeddings (N, D), each image with its own adapter.
+        """Return embeddings (N, D), each image with its own adapter.
 
         Args:
             images: float RGB in [0, 1], (N, 3, H, W); for a foreign backbone whatever that takes.
-            cores: somebody else's, instead of generated ones: one sample, or one for each image.
+            cores: to use instead of generated ones: one sample, or one for each image.
             groups: as in `generate`.
             features: as in `codes`.
         """
@@ -227,8 +236,8 @@ class AdaptedModel(nn.Module):
             if len(cores) not in (1, len(images)):
                 raise InputError(f"There are {len(cores)} cores for {len(images)} images: give one, or one for each.")
             return self._run(images, cores)
-        if self.config.core == "constant":
-            return self._run(images, self.trained.constant.cores())
+        if not self.config.generates:
+            return self._run(images, self.constant.cores())
         if self.config.extractor == "stem" and features is None:
             return self._run_from_stem(images, groups)
         return self._run(images, self.generate(images, groups=groups, features=features))
@@ -238,7 +247,7 @@ class AdaptedModel(nn.Module):
             return self.backbone(images)
 
     def _run_from_stem(self, images: Tensor, groups: Tensor | None) -> Tensor:
-        """One pass for both: the stem's output becomes the cores of the layers behind it."""
+        """Embed images in one pass, in which the stem's output becomes the cores of the layers behind it."""
 
         def generate(name: str, output: Tensor) -> None:
             if name in self.extractor.stages:
@@ -252,12 +261,12 @@ class AdaptedModel(nn.Module):
 
     @contextlib.contextmanager
     def disabled(self) -> Iterator[None]:
-        """Inside, this thread gets the original backbone, bit for bit."""
+        """Give this thread the original backbone, bit for bit, inside the context."""
         with forward_context(enabled=False, exact=True):
             yield
 
     def delta_weight(self, name: str, cores: Cores | None = None) -> Tensor:
-        """Dense ΔW of a layer for every sample: (N, *weight.shape); N is 1 for a static method.
+        """Return the dense ΔW of a layer for every sample: (N, *weight.shape); N is 1 for a static method.
 
         Raises:
             InputError: no such adapted layer, or a generated method without cores.
@@ -267,7 +276,7 @@ class AdaptedModel(nn.Module):
         return self.layers[name].delta(self.core_of(name, cores))
 
     def core_of(self, name: str, cores: Cores | None) -> Tensor | None:
-        """The core that a layer takes of these cores, or of the constant ones; None for a static method.
+        """Return the core that a layer takes of these cores, or of the constant ones; None for a static method.
 
         Raises:
             InputError: as `delta_weight`.
@@ -276,30 +285,48 @@ class AdaptedModel(nn.Module):
             if cores is not None:
                 self._must_generate()
             return None
-        if cores is None and self.config.core == "constant":
-            cores = self.trained.constant.cores()
+        if cores is None and not self.config.generates:
+            cores = self.constant.cores()
         if cores is None:
             raise InputError("This method's update depends on the image: give the cores that generate() returns.")
         return cores[name]
 
     def fold(self, cores: Cores | None = None) -> nn.Module:
-        """An ordinary module with the update of one sample's cores added to the weights, its parameters frozen.
+        """Build an ordinary module with the update of one sample's cores in the weights, its parameters frozen.
 
         Raises:
             InputError: not exactly one sample's cores for a generated method.
         """
-        return plain_network(self, cores)
+        if cores is not None and len(cores) != 1:
+            raise InputError(f"One core can be folded at a time, not {len(cores)}: choose one, as in cores[0].")
+        return plain_network(self.backbone, self.layers, {name: self.core_of(name, cores) for name in self.layers})
 
     def budget(self) -> pd.DataFrame:
-        """Parameters and FLOPs (one image) of every layer, of the generator, and in all.
+        """Count parameters and FLOPs (one image) of every layer, of the generator, and in all.
 
         Raises:
             InputError: sizes are only known from data, and there was none yet.
         """
-        return budget(self)
+        example = self._sized_example()
+        # The stem is read in the embedding's own pass.
+        generator = {
+            "mapping": self.mapping if self.config.generates else None,
+            "extractor": None if self.config.extractor == "stem" else self.extractor,
+        }
+        with torch.no_grad():
+            cores = self._cores_of(example)
+        return budget(self.backbone, self.layers, self.left_out, example, cores=cores, **generator)
 
     def save(self, path: str | Path) -> None:
-        """Write a folder with config.json and adapter.safetensors; see `metalora.load`."""
-        from metalora.models.saving import save  # storage builds models, so it stands above this module
+        """Write a folder with config.json and adapter.safetensors; see `metalora.load`.
 
-        save(self, Path(path))
+        Raises:
+            InputError: sizes are not known yet, the folder holds something else, or the disk refuses.
+        """
+        example, trained = self._sized_example(), self.trained.state_dict()
+        save(Path(path), self.config, trained, self.backbone, self.extractor, example)
+
+    def _sized_example(self) -> Tensor:
+        if self.example is None:
+            raise InputError("Sizes are known after a first batch: call the model once, or give adapt() an example.")
+        return self.example

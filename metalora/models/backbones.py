@@ -1,8 +1,12 @@
 """Backbones: a name (bundled, or of timm) or any module → a frozen network with its preprocessing.
 
-The bundled networks are timm's classes at CIFAR size:
+The bundled networks are timm's classes at CIFAR size, one entry of `BUNDLED` and a file of weights each:
 resnet20: He et al., Deep residual learning, 1512.03385, section 4.2 (projection shortcuts);
 mixer_nano: Tolstikhin et al., MLP-Mixer, 2105.01601, patches of 4×4, width 96, 8 blocks.
+
+Another package adds a backbone through timm's own registry (`timm.models.register_model`): once it is imported, every
+name that `timm.create_model` takes is a backbone. Image size, normalisation, trained weights and stages come from
+timm's `default_cfg` and `feature_info`.
 """
 
 import difflib
@@ -21,14 +25,15 @@ from torch import Tensor, nn
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms.v2 import Normalize, Resize  # v2 compiles without a graph break
 
-from metalora.adapters.forward_context import current
+from metalora.adapters.forward_context import current, forward_context
+from metalora.models.folding import Fold, fold_batchnorm
 from metalora.util.errors import InputError
 from metalora.util.files import read_tensors
 
-_HERE = Path(__file__).parents[1]
-ASSETS = _HERE / "assets" if (_HERE / "assets").is_dir() else _HERE.parent / "assets"
+_PACKAGE = Path(__file__).parents[1]
+ASSETS = _PACKAGE / "assets" if (_PACKAGE / "assets").is_dir() else _PACKAGE.parent / "assets"
 
-# Windows of one image stay together on the leading axis (checked in tests/test_backbones.py).
+# Windows of one image stay together on the leading axis (checked in tests/models/test_backbones.py).
 ROWS_BY_IMAGE = ("swin_", "swinv2_")
 MAX_STAGES = 4
 
@@ -41,9 +46,11 @@ class Backbone(nn.Module):
 
     Attributes:
         name: bundled or timm name; None for a foreign module.
-        stages: submodules of `net` whose outputs tell of an image, shallow to deep, and their channels.
-        channels_last: the network gets its images in this memory format, which suits convolutions.
-        rows_by_image: layers may see a whole multiple of the batch, with the rows of an image together.
+        stages: submodules of `net` whose outputs describe an image, shallow to deep → their channels.
+        rows_by_image: whether layers may see a multiple of the batch, with the rows of an image together.
+        image_size: side to which images are resized; None for a foreign module.
+        channels_last: whether the network gets its images in this memory format, which suits convolutions.
+        folds: BatchNorms that are folded into the convolutions before them, see `folding`.
     """
 
     def __init__(
@@ -64,14 +71,30 @@ class Backbone(nn.Module):
         self.rows_by_image = rows_by_image
         self.image_size = image_size
         self.channels_last = False
+        self.folds: list[Fold] = []
+
+    def fold(self, example: Tensor) -> None:
+        """Make later passes cheaper. Exact ones stay as they are, bit for bit.
+
+        Args:
+            example: one image or more.
+        """
+        self.channels_last = self.name is not None  # a foreign network may rely on the usual layout
+        layout = torch.channels_last if self.channels_last else torch.preserve_format
+        with forward_context(enabled=False, exact=True):
+            self.folds = fold_batchnorm(self, example, layout)
 
     def forward(self, images: Tensor) -> Tensor:
+        """Return the embeddings (N, D) of images."""
         if self.name is not None and not (images.is_floating_point() and images.ndim == 4 and images.shape[1] == 3):
             kind = f"{images.dtype} of shape {tuple(images.shape)}".removeprefix("torch.")
             raise InputError(f"{self.name} takes float RGB in [0, 1], (N, 3, H, W), not {kind}: convert the images.")
         inputs = self.preprocess(images)
         if self.channels_last and not current.exact:
             inputs = inputs.contiguous(memory_format=torch.channels_last)
+        if not torch.compiler.is_compiling():
+            for fold in self.folds:
+                fold.refresh()
         output = self.net(inputs)
         if not isinstance(output, Tensor) or output.ndim != 2 or len(output) != len(images):
             shape = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
@@ -81,16 +104,26 @@ class Backbone(nn.Module):
 
 @dataclass(frozen=True)
 class Bundled:
-    """A network that comes with the project, its weights in `assets/`."""
+    """A network that comes with the project, its weights in `assets/`.
 
-    build: Callable[[int], nn.Module]  # number of classes (0: no head) → network
+    Attributes:
+        build: number of classes (0 is no head) → network.
+        stages: names of the submodules that become `Backbone.stages`.
+        any_size: whether the network takes other sizes than `image_size`.
+        mean: of the training images' channels.
+        std: of the training images' channels.
+        image_size: side of the training images.
+    """
+
+    build: Callable[[int], nn.Module]
     stages: tuple[str, ...]
-    any_size: bool  # the network itself takes other sizes than 32
+    any_size: bool
     mean: tuple[float, float, float] = (0.491, 0.482, 0.447)
     std: tuple[float, float, float] = (0.247, 0.243, 0.262)
     image_size: int = 32
 
     def preprocess(self, image_size: int) -> nn.Module:
+        """Build what resizes images to this side and normalises them."""
         return _preprocess(image_size, self.mean, self.std)
 
 
@@ -120,16 +153,16 @@ def _preprocess(size: int, mean: tuple, std: tuple, mode: str = "bilinear") -> n
 def load_backbone(
     name: str, *, image_size: int | None = None, pretrained: bool = True, download: bool = False
 ) -> Backbone:
-    """The backbone called `name`, without its head, in eval mode.
+    """Load the backbone called `name`, without its head, in evaluation mode.
 
     Args:
         name: "resnet20", "mixer_nano", or any name of timm, such as "resnet18.a1_in1k".
-        image_size: side to which images are resized; None: what the network was trained at.
+        image_size: side to which images are resized; None is what the network was trained at.
         pretrained: with trained weights (otherwise random ones, from torch's global generator).
-        download: fetch timm's weights when they are not on this machine.
+        download: fetch weights of timm that are not on this machine.
 
     Raises:
-        InputError: unknown name, a size that the network does not take, or weights not here.
+        InputError: unknown name, a size that the network does not take, or its weights are not on this machine.
     """
     if name in BUNDLED:
         return _load_bundled(name, image_size, pretrained)
@@ -137,7 +170,7 @@ def load_backbone(
 
 
 def image_size_for(name: str, images: int) -> int | None:
-    """Side at which the backbone `name` should take images of `images` pixels; None: its own.
+    """Return the side at which the backbone `name` should take images of side `images`; None is its own.
 
     A bundled network that takes any size need not enlarge small ones.
     """
@@ -162,7 +195,7 @@ def _load_bundled(name: str, image_size: int | None, pretrained: bool) -> Backbo
 
 
 def _channels(net: nn.Module) -> dict[str, int]:
-    """timm's stages: module name → channels, shallow to deep."""
+    """Return timm's stages, module name → channels, shallow to deep."""
     return {stage["module"]: stage["num_chs"] for stage in getattr(net, "feature_info", None) or []}
 
 
@@ -198,17 +231,17 @@ def _load_timm(name: str, image_size: int | None, pretrained: bool, download: bo
 def _check_weights(name: str, download: bool) -> None:
     config = timm.get_pretrained_cfg(name, allow_unregistered=False) if timm.is_model_pretrained(name) else None
     if config is None or not config.has_weights:
-        raise InputError(f"timm has no trained weights for {name!r}: take a name with a tag, such as resnet18.a1_in1k.")
-    here = any(
+        raise InputError(f"timm has no trained weights for {name!r}: use a name with a tag, such as resnet18.a1_in1k.")
+    cached = config.file is not None or any(
         isinstance(try_to_load_from_cache(config.hf_hub_id or "", file), str)
         for file in ("model.safetensors", "pytorch_model.bin")
     )
-    if not here and not download:
+    if not cached and not download:
         raise InputError(
             f"The weights of {name!r} are not on this machine: add --download (download=True) to fetch them."
         )
 
 
 def card(name: str) -> dict:
-    """The card of a bundled backbone: command, data, seed, epochs, accuracies, licence, validation images."""
+    """Read the card of a bundled backbone: command, data, seed, epochs, accuracies, licence, validation images."""
     return json.loads((ASSETS / f"{name}.json").read_text(encoding="utf-8"))

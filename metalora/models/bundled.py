@@ -2,12 +2,12 @@
 
 from pathlib import Path
 
-from metalora.adapters.methods import METHODS
+from metalora.adapters.methods import PAPER
 from metalora.models.backbones import ASSETS, BUNDLED
 from metalora.util.errors import InputError, choices
 
 FOLDER = ASSETS / "adapters"
-NAMES = tuple(f"{backbone}/{name}" for backbone in BUNDLED for name in METHODS if METHODS[name].format is not None)
+NAMES = tuple(f"{backbone}/{name}" for backbone in BUNDLED for name in PAPER if PAPER[name].format is not None)
 
 
 def bundled_folder(name: str) -> Path:

@@ -13,7 +13,7 @@ from metalora.models.adapt import adapt
 from metalora.models.adapted_model import AdaptedModel
 from metalora.models.backbones import Backbone, load_backbone
 from metalora.models.bundled import adapter_folder
-from metalora.models.saving import CONFIG, FORMAT_VERSION, WEIGHTS, _description, extractor_hash, original_hash
+from metalora.models.saving import CONFIG, FORMAT_VERSION, WEIGHTS, describe, extractor_hash, original_hash
 from metalora.util.errors import InputError
 from metalora.util.files import hash_tensors, read_tensors
 from metalora.util.renamed import upgrade_settings
@@ -28,13 +28,13 @@ def load(
     extractor: nn.Module | None = None,
     download: bool = False,
 ) -> AdaptedModel:
-    """The adapted model that `AdaptedModel.save` wrote to `path`, in eval mode.
+    """Load the adapted model that `AdaptedModel.save` wrote to `path`, in evaluation mode.
 
     Args:
         path: the folder, or the name of a bundled adapter, such as "resnet20/metalora-tr".
         backbone: the foreign backbone, which is not saved; for a named one only to save loading it.
         extractor: the extractor, where that was a module.
-        download: fetch a timm backbone's weights when they are not on this machine.
+        download: fetch weights of timm that are not on this machine.
 
     Raises:
         InputError: the folder, its version, names, shapes or dtypes do not fit, or another backbone is given.
@@ -52,7 +52,8 @@ def load(
         if named["name"] is None:
             raise InputError(f"{path} adapts a module of yours: pass it, load(path, backbone=…).")
         backbone = load_backbone(named["name"], image_size=named["image_size"], download=download)
-    wrapped = copy.deepcopy(backbone) if isinstance(backbone, Backbone) else Backbone(copy.deepcopy(backbone))
+    backbone = copy.deepcopy(backbone)
+    wrapped = backbone if isinstance(backbone, Backbone) else Backbone(backbone)
     if (wrapped.name, wrapped.image_size) != (named["name"], named["image_size"]):
         wanted = (
             f"load_backbone({named['name']!r}, image_size={named['image_size']})" if named["name"] else "the module"
@@ -68,9 +69,9 @@ def load(
 
 
 def restore(model: AdaptedModel, path: str | Path) -> None:
-    """Give `model` the trained part that was saved in `path`, a folder or a bundled name, to go on from there.
+    """Give `model` the trained part that was saved in `path`, a folder or a bundled name, to train on from there.
 
-    Settings that shape nothing may differ: alpha, dropout, the seed and the radius.
+    Settings that tensors do not depend on may differ: alpha, dropout, seed and code_norm_limit.
 
     Raises:
         InputError: the folder does not fit, as in `load`, or was made with other settings or another backbone.
@@ -78,19 +79,22 @@ def restore(model: AdaptedModel, path: str | Path) -> None:
     path = adapter_folder(path)
     saved, tensors = _read(path)
     check_start(path, model.backbone.name, model.config)
-    if saved["backbone"]["sha256"] != original_hash(model):
+    if saved["backbone"]["sha256"] != original_hash(model.backbone.net):
         raise InputError(f"{path} was trained on other weights of its backbone: start at zero.")
     _fill(model, saved, tensors, path)
 
 
 def check_start(path: str | Path, backbone: str | None, config: AdapterConfig, name: str | None = None) -> None:
-    """See whether an adapter of these settings can go on from the one in `path`.
+    """Check that an adapter of these settings can be trained on from the one in `path`.
 
     Args:
-        name: what the person calls that one; None: its path.
+        path: the folder, or the name of a bundled adapter.
+        backbone: name of the new adapter's backbone.
+        config: settings of the new adapter.
+        name: what the person calls the saved one; None is its path.
 
     Raises:
-        InputError: it cannot; the sentence says which setting differs.
+        InputError: it cannot; the message names the setting that differs.
     """
     name, (trained_on, saved) = name or str(path), settings_of(path)
     if trained_on != backbone:
@@ -103,7 +107,7 @@ def check_start(path: str | Path, backbone: str | None, config: AdapterConfig, n
 
 
 def settings_of(path: str | Path) -> tuple[str | None, AdapterConfig]:
-    """Name of the backbone (None: a module) and adapter settings that `save` wrote to `path`.
+    """Read the name of the backbone (None is a module) and the adapter settings that `save` wrote to `path`.
 
     Raises:
         InputError: there is no adapter, or its settings are damaged.
@@ -113,17 +117,19 @@ def settings_of(path: str | Path) -> tuple[str | None, AdapterConfig]:
 
 
 def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """Settings and tensors, which belong together."""
+    """Read settings and tensors, and check that they belong together."""
     saved = _read_config(path)
     tensors, _ = read_tensors(path / WEIGHTS)
-    _compare(saved["tensors"], _description(tensors), path / WEIGHTS)
+    _compare(saved["tensors"], describe(tensors), path / WEIGHTS)
+    if saved["format_version"] == 1 and "mapping.feature_std" in tensors:  # which had no record of it
+        tensors["mapping.standardised"] = (tensors["mapping.feature_std"] != 1).any()
     return saved, tensors
 
 
 def _fill(model: AdaptedModel, saved: dict[str, Any], tensors: dict[str, Tensor], path: Path) -> None:
-    if extractor_hash(model) != saved["extractor_sha256"]:
+    if extractor_hash(model.extractor) != saved["extractor_sha256"]:
         raise InputError(f"{path} was trained with other weights of its extractor: pass the one that it was made with.")
-    _compare(_description(model.trained.state_dict()), _description(tensors), path / WEIGHTS)
+    _compare(describe(model.trained.state_dict()), describe(tensors), path / WEIGHTS)
     model.trained.load_state_dict(tensors)
 
 
@@ -140,20 +146,20 @@ def _read_config(path: Path) -> dict[str, Any]:
     missing = {"backbone", "adapter", "tensors", "example_shape", "extractor_sha256"} - saved.keys()
     if missing:
         raise InputError(f"{path / CONFIG} lacks {', '.join(sorted(missing))}: save the adapter again.")
-    whole = all(isinstance(saved[part], dict) for part in ("backbone", "adapter", "tensors"))
-    if not whole or not {"name", "image_size", "sha256", "dtype"} <= saved["backbone"].keys():
+    intact = all(isinstance(saved[part], dict) for part in ("backbone", "adapter", "tensors"))
+    if not intact or not {"name", "image_size", "sha256", "dtype"} <= saved["backbone"].keys():
         raise InputError(f"{path / CONFIG} is damaged: save the adapter again.")
     saved["adapter"] = upgrade_settings(saved["adapter"])
-    saved["adapter"].setdefault("code_norm_limit", 0.0)  # adapters that were saved before there was one have none
+    saved["adapter"].setdefault("code_norm_limit", 0.0)  # adapters saved before that setting existed have no limit
     return saved
 
 
-def _compare(expected: dict[str, list], found: dict[str, list], file: Path) -> None:
-    for name in sorted(expected.keys() | found.keys()):
-        if name not in found:
+def _compare(expected: dict[str, list], actual: dict[str, list], file: Path) -> None:
+    for name in sorted(expected.keys() | actual.keys()):
+        if name not in actual:
             raise InputError(f"{file} lacks the tensor {name!r}: it does not belong to its {CONFIG}.")
         if name not in expected:
             raise InputError(f"{file} has a tensor {name!r} too many: it does not belong to its {CONFIG}.")
-        if list(expected[name]) != found[name]:
-            want, have = (f"{dtype} {tuple(shape)}" for dtype, shape in (expected[name], found[name]))
+        if list(expected[name]) != actual[name]:
+            want, have = (f"{dtype} {tuple(shape)}" for dtype, shape in (expected[name], actual[name]))
             raise InputError(f"In {file} the tensor {name!r} is {have} where {want} is needed.")

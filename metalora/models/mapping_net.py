@@ -1,13 +1,13 @@
 """From features of an image to its cores: mapping net → code → cores.
 
-arXiv 2504.00460, Fig. 4: a pre-trained network's features of the image, mapped to what each adapted
-layer needs. The code in the middle is short: it keeps the generator cheap and is what people look at.
-It is free, or it names the factors that a suite's tasks are made of.
+arXiv 2504.00460, Fig. 4: a pre-trained network's features of the image, mapped to what each adapted layer needs. The
+code in the middle is short, which keeps the generator cheap, and it is what people look at. It is a latent code, or it
+predicts the factors that a suite's tasks are made of (factor code).
 """
 
 import itertools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -17,13 +17,13 @@ from metalora.adapters.cores import Cores
 from metalora.adapters.formats import Format
 from metalora.util.errors import InputError
 
-SMALLEST_DEVIATION = 1e-3
-LARGEST_SCORE = 10.0
-LEAST = 1e-6  # probability that a named factor has one of its values
+MIN_STD = 1e-3  # of a feature
+MAX_SCORE = 10.0  # of a standardised feature
+MIN_PROB = 1e-6  # of a factor's value
 
 
 def mean_by_group(codes: Tensor, groups: Tensor) -> Tensor:
-    """Every code replaced by the mean code of its group.
+    """Replace every code by the mean code of its group.
 
     Args:
         codes: (N, code).
@@ -41,15 +41,15 @@ def mean_by_group(codes: Tensor, groups: Tensor) -> Tensor:
 
 
 def factor_loss(scores: Tensor, factor_indices: Tensor, combinations: Tensor, factors: Sequence[int]) -> Tensor:
-    """Cross-entropy of the images' combinations of factor values among those that training has, mean over images.
+    """Return the cross-entropy of the images' combinations of factor values, mean over images.
 
-    A combination's score is the sum of its values' scores. Those that training never shows take no part: were they
-    there to be ruled out, a factor would be read from the others, and combinations first met at use be taken for
-    trained ones.
+    A combination's score is the sum of its values' scores. Only combinations of the seen tasks take part. With the
+    others among the classes, the loss would teach the net to rule them out: it would read one factor from another, and
+    take a combination that it first meets in use for a trained one.
 
     Args:
         scores: (N, Σ factors), of every value of every factor; logits or log-probabilities.
-        levels: (N, factors), the number of each factor's value.
+        factor_indices: (N, factors), the index of each factor's value.
         combinations: (T, factors), those of the seen tasks, each once.
         factors: number of values of each factor.
     """
@@ -59,9 +59,11 @@ def factor_loss(scores: Tensor, factor_indices: Tensor, combinations: Tensor, fa
 
 
 class CoreHead(nn.Module):
-    """What cores of all layers have in common: their shapes, their neutral values, their order."""
+    """What cores of all layers have in common: their shapes, their identity values, their order."""
 
-    def __init__(self, formats: dict[str, Format], like: Tensor):
+    identity: Tensor
+
+    def __init__(self, formats: Mapping[str, Format], like: Tensor):
         super().__init__()
         self.shapes = {name: format.core_shape for name, format in formats.items()}
         self.total = sum(math.prod(shape) for shape in self.shapes.values())
@@ -69,7 +71,7 @@ class CoreHead(nn.Module):
         self.register_buffer("identity", identity.to(like), persistent=False)
 
     def split(self, flat: Tensor) -> Cores:
-        """(N, total), as offsets from the neutral core → Cores."""
+        """Build Cores from (N, total), their offsets from the identity core."""
         parts = (flat + self.identity).split([math.prod(shape) for shape in self.shapes.values()], dim=1)
         return Cores(
             {name: part.unflatten(1, shape) for (name, shape), part in zip(self.shapes.items(), parts, strict=True)}
@@ -79,34 +81,45 @@ class CoreHead(nn.Module):
 class ConstantCore(CoreHead):
     """One learned core for all images: the static method nested in the generated one."""
 
-    def __init__(self, formats: dict[str, Format], like: Tensor):
+    def __init__(self, formats: Mapping[str, Format], like: Tensor):
         super().__init__(formats, like)
         self.offset = nn.Parameter(torch.zeros(1, self.total).to(like))
 
     def cores(self) -> Cores:
-        """The one core, as one sample."""
+        """Return the one core, as one sample."""
         return self.split(self.offset)
 
 
 class MappingNet(CoreHead):
     """Features (N, F), standardised → ReLU layer → code → cores of every layer.
 
-    A code of named factors has a probability for every value of every factor; cores are linear in these and in the
-    products of any two factors' probabilities. So a combination that was never trained is made of known parts, and an
-    image that leaves a factor open gets the mean of the cores in question.
+    A factor code has a probability for every value of every factor; cores are linear in these and in the products of
+    any two factors' probabilities. So a combination that was never trained is made of known parts, and an image that
+    leaves a factor open gets the mean of the cores in question.
 
     Args:
+        formats: layer → format.
+        like: a tensor of the device and dtype to use.
         features: F; None when only data will tell (then `materialise` before use).
-        code: width of a free code.
-        factors: number of values of each named factor, instead of a free code.
-        spread: standard deviation of the last map's first weights, where a format's cores may differ at the start.
-        radius: length that a free code approaches and never has; 0: any length. Images that training did not have give
-            codes several times as long as its own, and cores are linear in them.
+        hidden: width of the ReLU layer.
+        code: width of a latent code.
+        factors: number of values of each factor, for a factor code; none for a latent code.
+        head_init_std: standard deviation of the last layer's first weights, of formats that allow random cores.
+        code_norm_limit: length that a latent code approaches and never has; 0 is no limit. Images unlike the training
+            images give codes several times as long as theirs, and cores are linear in them.
+        rng: gives the first weights.
+
+    Attributes:
+        standardised: whether the statistics of the features were taken, as they are before training.
     """
+
+    feature_mean: Tensor
+    feature_std: Tensor
+    standardised: Tensor
 
     def __init__(
         self,
-        formats: dict[str, Format],
+        formats: Mapping[str, Format],
         like: Tensor,
         *,
         features: int | None,
@@ -129,6 +142,7 @@ class MappingNet(CoreHead):
         self.head_init_std = torch.cat([torch.full((size,), value, dtype=torch.float64) for size, value in sizes])
         self.register_buffer("feature_mean", torch.zeros(features or 0))
         self.register_buffer("feature_std", torch.ones(features or 0))
+        self.register_buffer("standardised", torch.tensor(False))
         self.to(like)
         if features is not None:
             self._start()
@@ -137,11 +151,6 @@ class MappingNet(CoreHead):
     def materialised(self) -> bool:
         """Whether the width of the features is known."""
         return not isinstance(self.hidden.weight, nn.UninitializedParameter)
-
-    @property
-    def standardised(self) -> bool:
-        """Whether the statistics of features were taken."""
-        return bool((self.feature_std != 1).any())
 
     def materialise(self, features: Tensor) -> None:
         """Learn the width F from features (N, F)."""
@@ -156,65 +165,64 @@ class MappingNet(CoreHead):
         rng = torch.Generator()
         rng.set_state(self.rng_state)
         for layer in (self.hidden, self.code, self.head):
-            deviation = self.head_init_std[:, None] if layer is self.head else (2 / layer.in_features) ** 0.5
-            layer.weight.copy_(torch.randn(layer.weight.shape, generator=rng, dtype=torch.float64) * deviation)
+            std = self.head_init_std[:, None] if layer is self.head else (2 / layer.in_features) ** 0.5
+            layer.weight.copy_(torch.randn(layer.weight.shape, generator=rng, dtype=torch.float64) * std)
             if layer.bias is not None:
                 layer.bias.zero_()
-        # Pairs begin at 0: one that is never seen in training adds nothing to what its factors say alone.
+        # Pairs start at 0: one that is never seen in training adds nothing to its factors' own parts.
         self.head.weight[:, self.code.out_features :] = 0
 
     @torch.no_grad()
     def standardise(self, features: Tensor) -> None:
-        """Take mean and deviation of the training images' features (N, F)."""
-        deviation, mean = torch.std_mean(features.to(self.feature_mean), dim=0, correction=0)
+        """Take mean and standard deviation of the training images' features (N, F)."""
+        std, mean = torch.std_mean(features.to(self.feature_mean), dim=0, correction=0)
         self.feature_mean.copy_(mean)
-        self.feature_std.copy_(deviation.clamp(min=SMALLEST_DEVIATION))
+        self.feature_std.copy_(std.clamp(min=MIN_STD))
+        self.standardised.fill_(True)
 
     def codes(self, features: Tensor) -> Tensor:
-        """(N, F) → (N, code), outside autocast, in the module's own dtype."""
+        """Map features (N, F) to codes (N, code), outside autocast, in the module's own dtype."""
         with torch.autocast(features.device.type, enabled=False):
             scores = (features.to(self.feature_mean) - self.feature_mean) / self.feature_std
-            # A feature that hardly varied in training must not decide alone when it does elsewhere.
-            scores = scores.clamp(-LARGEST_SCORE, LARGEST_SCORE)
+            # A feature that hardly varied in training must not decide alone where it does vary.
+            scores = scores.clamp(-MAX_SCORE, MAX_SCORE)
             codes = self.code(F.relu(self.hidden(scores)))
-            return self._by_factor(torch.softmax, codes) if self.factors else self._within(codes)
+            return self._softmax(codes) if self.factors else self._limit(codes)
 
     def pool(self, codes: Tensor, groups: Tensor) -> Tensor:
-        """Every code (N, code) replaced by that of its group (N): the mean of free codes, the product of named ones.
+        """Replace every code (N, code) by that of its group (N): the mean of latent codes, the product of factor codes.
 
-        The product is what images that tell of a factor independently know together: one that leaves it open adds
-        nothing.
+        The product combines independent evidence: an image that leaves a factor open adds nothing to it.
 
         Raises:
             InputError: not one number for each code.
         """
         if not self.factors:
             return mean_by_group(codes, groups)
-        counts = groups.unique(return_inverse=True, return_counts=True)[1:]
-        evidence = mean_by_group(codes.clamp(min=LEAST).log(), groups)
-        return self._by_factor(torch.softmax, evidence * counts[1][counts[0]].to(evidence)[:, None])
+        evidence = mean_by_group(codes.clamp(min=MIN_PROB).log(), groups)
+        _, member, counts = groups.unique(return_inverse=True, return_counts=True)
+        return self._softmax(evidence * counts[member].to(evidence)[:, None])
 
     def factor_codes(self, factor_indices: Tensor) -> Tensor:
-        """Codes (N, code) of images whose factors are known: the number of each one's value, (N, factors)."""
-        known = [F.one_hot(level, count) for level, count in zip(factor_indices.T, self.factors, strict=True)]
-        return torch.cat(known, dim=1).to(self.head.weight)
+        """Return codes (N, code) of images whose factors are known, by the index of each one's value, (N, factors)."""
+        parts = [F.one_hot(index, count) for index, count in zip(factor_indices.T, self.factors, strict=True)]
+        return torch.cat(parts, dim=1).to(self.head.weight)
 
     def factor_loss(self, codes: Tensor, factor_indices: Tensor, combinations: Tensor) -> Tensor:
-        """See `naming_loss`, for codes (N, code)."""
-        return factor_loss(codes.clamp(min=LEAST).log(), factor_indices, combinations, self.factors)
+        """Return the function's loss for codes (N, code)."""
+        return factor_loss(codes.clamp(min=MIN_PROB).log(), factor_indices, combinations, self.factors)
 
-    def _within(self, codes: Tensor) -> Tensor:
-        return (
-            codes / (1 + codes.square().sum(1, keepdim=True) / self.code_norm_limit**2).sqrt()
-            if self.code_norm_limit
-            else codes
-        )
+    def _limit(self, codes: Tensor) -> Tensor:
+        if not self.code_norm_limit:
+            return codes
+        return codes / (1 + codes.square().sum(1, keepdim=True) / self.code_norm_limit**2).sqrt()
 
-    def _by_factor(self, function: Callable[..., Tensor], codes: Tensor) -> Tensor:
-        return torch.cat([function(part, dim=1) for part in codes.split(self.factors, dim=1)], dim=1)
+    def _softmax(self, codes: Tensor) -> Tensor:
+        """Turn the scores of every factor's values into probabilities."""
+        return torch.cat([part.softmax(dim=1) for part in codes.split(self.factors, dim=1)], dim=1)
 
     def cores(self, codes: Tensor) -> Cores:
-        """(N, code) → Cores of N samples."""
+        """Map codes (N, code) to Cores of N samples."""
         with torch.autocast(codes.device.type, enabled=False):
             codes = codes.to(self.head.weight)
             parts = codes.split(self.factors, dim=1) if self.factors else ()

@@ -1,13 +1,14 @@
-"""Adapters on disk: a folder with config.json and adapter.safetensors, checked before it is used."""
+"""Adapters on disk: a folder with config.json and adapter.safetensors."""
 
 import json
 from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from metalora.adapters.config import AdapterConfig
 from metalora.adapters.layers import AdaptedLayer
-from metalora.models.adapted_model import AdaptedModel
+from metalora.models.backbones import Backbone
 from metalora.util.errors import InputError
 from metalora.util.files import hash_tensors, tensor_file, text_file, write_whole
 from metalora.version import __version__
@@ -28,57 +29,65 @@ def check_folder(path: Path, owned: tuple[str, ...] = (WEIGHTS,)) -> None:
         raise InputError(f"{path} holds something else: choose an empty or a new folder.")
 
 
-def save(model: AdaptedModel, path: Path) -> None:
-    """Write the trained part of `model`; the backbone is named and its weights' hash noted.
+def save(
+    path: Path,
+    config: AdapterConfig,
+    trained: dict[str, Tensor],
+    backbone: Backbone,
+    extractor: nn.Module | None,
+    example: Tensor,
+) -> None:
+    """Write the trained tensors of a model, with the name of its backbone and the hash of that one's weights.
+
+    Args:
+        path: the folder.
+        config: the adapter's settings.
+        trained: state of the trained part.
+        backbone: with adapted layers.
+        extractor: None where nothing is generated.
+        example: one image of the first batch.
 
     Raises:
-        InputError: sizes are not known yet, the folder holds something else, or the disk refuses.
+        InputError: the folder holds something else, or the disk refuses.
     """
-    if model.example is None:
-        raise InputError("Sizes are known after a first batch: call the model once, or give adapt() an example.")
     check_folder(path)
-    trained = model.trained.state_dict()
-    config = {
+    saved = {
         "format_version": FORMAT_VERSION,
         "metalora": __version__,
         "backbone": {
-            "name": model.backbone.name,
-            "image_size": model.backbone.image_size,
-            "dtype": _name(next(model.backbone.parameters()).dtype),
-            "sha256": original_hash(model),
+            "name": backbone.name,
+            "image_size": backbone.image_size,
+            "dtype": _dtype_name(next(backbone.parameters()).dtype),
+            "sha256": original_hash(backbone.net),
         },
-        "extractor_sha256": extractor_hash(model),
-        "adapter": model.config.to_dict(),
-        "tensors": _description(trained),
-        "example_shape": list(model.example.shape),
+        "extractor_sha256": extractor_hash(extractor),
+        "adapter": config.to_dict(),
+        "tensors": describe(trained),
+        "example_shape": list(example.shape),
     }
-    text = json.dumps(config, indent=1) + "\n"
+    text = json.dumps(saved, indent=1) + "\n"
     write_whole(tensor_file(path / WEIGHTS, trained), text_file(path / CONFIG, text))
 
 
-def original_hash(model: AdaptedModel) -> str:
-    """Hash of the backbone's weights under the names that they have without adapters."""
-    net = model.backbone.net
+def original_hash(net: nn.Module) -> str:
+    """Hash the weights of a network under the names that they have without adapters."""
     state = net.state_dict()
     for name, module in net.named_modules(remove_duplicate=False):
         if isinstance(module, AdaptedLayer):
-            inner = f"{name}.base."
-            state = {f"{name}.{k.removeprefix(inner)}" if k.startswith(inner) else k: v for k, v in state.items()}
+            base = f"{name}.base."
+            state = {f"{name}.{k.removeprefix(base)}" if k.startswith(base) else k: v for k, v in state.items()}
     return hash_tensors(state)
 
 
-def extractor_hash(model: AdaptedModel) -> str | None:
-    """Hash of an extractor's own weights; None where nothing is generated."""
-    return hash_tensors(model.extractor.state_dict()) if model.config.generates else None
+def extractor_hash(extractor: nn.Module | None) -> str | None:
+    """Hash an extractor's own weights; None without an extractor."""
+    return None if extractor is None else hash_tensors(extractor.state_dict())
 
 
-def _describe(tensor: Tensor) -> list:
-    return [_name(tensor.dtype), list(tensor.shape)]
+def describe(tensors: dict[str, Tensor]) -> dict[str, list]:
+    """Return dtype and shape of every tensor, as in config.json."""
+    return {name: [_dtype_name(tensor.dtype), list(tensor.shape)] for name, tensor in tensors.items()}
 
 
-def _name(dtype: torch.dtype) -> str:
+def _dtype_name(dtype: torch.dtype) -> str:
     return str(dtype).removeprefix("torch.")
-
-
-def _description(tensors: dict[str, Tensor]) -> dict[str, list]:
-    return {name: _describe(tensor) for name, tensor in tensors.items()}

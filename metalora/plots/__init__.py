@@ -4,11 +4,11 @@ Themes: "light" and "dark" have no background of their own and fit the width of 
 """
 
 from metalora.plots.comparison import budget_scatter, task_heatmap
-from metalora.plots.cores import codes, core_values, similarities, strengths
-from metalora.plots.export import draw
+from metalora.plots.cores import code_scatter, core_values, similarities, strengths
+from metalora.plots.export import save_figure
 from metalora.plots.fingerprint import fingerprint
 from metalora.plots.palette import Theme, VariantStyle, class_colours, variant_style
-from metalora.plots.scatter import embedding
+from metalora.plots.scatter import embedding_scatter
 from metalora.plots.training_curves import training_curves
 from metalora.plots.update import update_weights
 
@@ -17,11 +17,11 @@ __all__ = [
     "VariantStyle",
     "budget_scatter",
     "class_colours",
-    "codes",
+    "code_scatter",
     "core_values",
-    "draw",
-    "embedding",
+    "embedding_scatter",
     "fingerprint",
+    "save_figure",
     "similarities",
     "strengths",
     "task_heatmap",

@@ -2,29 +2,62 @@
 
 Penrose's notation: a node is a tensor, a leg an axis, a leg between two nodes a sum over that axis, a dot an
 axis that several tensors share. A dashed frame around a network is the tensor that it equals: ΔW, whose open
-legs are those of the frozen W beside it.
+legs are those of the frozen W beside it. Ink is `currentColor`, so that a diagram fits light and dark pages.
 """
 
-import math
-from collections.abc import Callable
-from xml.etree import ElementTree
+from dataclasses import dataclass
+from html import escape
 
-from metalora.adapters.formats import CP, TR, Format, LoRA, MultiLoRA, Shape
-from metalora.adapters.methods import METHODS, method
+from metalora.adapters.formats import Format, Shape
+from metalora.adapters.methods import method
 from metalora.models.adapted_model import AdaptedModel
-from metalora.plots.diagram_svg import FACTOR_X, RADIUS, Sheet
-from metalora.plots.palette import HUES
+from metalora.plots.palette import FONT, NEUTRAL, label, method_colour
 from metalora.util.errors import InputError
 
-LINK = 70  # a leg between the edges of two nodes
-RING = 72  # radius of the tensor ring
-MOST_BRANCHES = 3  # drawn; the others are counted in words
+MAX_BRANCHES = 3  # drawn; the others are counted in words
+LEFT = 286  # of the frame
+STYLE = f"""
+.tensor-network {{ max-width: 100%; height: auto; fill: none; stroke: currentColor; stroke-width: 1.75; }}
+.tensor-network text {{ fill: currentColor; stroke: none; text-anchor: middle; font: 14px {FONT}; }}
+.tensor-network text.start {{ text-anchor: start; }} .tensor-network text.end {{ text-anchor: end; }}
+.tensor-network text.name {{ font-size: 17px; }} .tensor-network text.plus {{ font-size: 22px; }}
+.tensor-network tspan {{ font-size: 70%; }}
+.tensor-network .dot {{ fill: currentColor; }}
+.tensor-network .frozen {{ fill: {NEUTRAL}; fill-opacity: 0.2; }}
+.tensor-network .generated {{ fill: var(--method); fill-opacity: 0.3; stroke: var(--method); stroke-width: 2.5; }}
+.tensor-network .frame {{ stroke: var(--method); stroke-width: 1.5; stroke-dasharray: 5 4; }}
+"""
+LEGEND = {  # kind of node → radius of its corners, words
+    "frozen": (1, "frozen"),
+    "trained": (7, "trained"),
+    "generated": (7, "generated for each image"),
+    "dot": (7, "one index, shared"),
+}
 
-Drawn = tuple[float, str]  # the frame's lower edge; the network in words
+
+@dataclass(frozen=True)
+class Axes:
+    """The labels of a diagram's legs, the kind of its core, and the index of what differs by image."""
+
+    open: tuple[str, ...]  # I and the kernel's
+    out: str
+    rank: str
+    core: str
+    index: str
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """A network in SVG, the frame's right and lower edge, and the network in words."""
+
+    svg: str
+    right: float
+    bottom: float
+    description: str
 
 
 def network(model: AdaptedModel, layer: str) -> str:
-    """The diagram of an adapted layer: SVG text, right on light and on dark pages.
+    """Return the diagram of an adapted layer as SVG.
 
     Raises:
         InputError: the layer is not adapted.
@@ -32,136 +65,151 @@ def network(model: AdaptedModel, layer: str) -> str:
     if layer not in model.layers:
         why = model.left_out.get(layer, "it is none of its adapted layers")
         raise InputError(f"{layer!r} has no update to draw ({why}): choose one of the adapted layers.")
-    if model.config.method not in METHODS:
-        raise InputError(f"{method(model.config.method).title} is no network of tensors: there is nothing to draw.")
-    adapted = model.layers[layer]
-    outputs, inputs, *kernel = adapted.weight.shape
-    return diagram(
-        adapted.adapter.format,
-        inputs=inputs,
-        outputs=outputs,
-        kernel=tuple(kernel),
-        layer=layer,
-        scale=adapted.adapter.scale,
-        generated=model.config.generates,
-    )
+    adapted, name = model.layers[layer], model.config.method
+    shape, scale = tuple(adapted.weight.shape), adapted.adapter.scale
+    return diagram(name, adapted.adapter.format, shape, layer=layer, scale=scale, generated=model.config.generates)
 
 
 def diagram(
-    format: Format,
-    *,
-    inputs: int,
-    outputs: int,
-    kernel: Shape = (),
-    layer: str = "",
-    scale: float = 1.0,
-    generated: bool = True,
+    name: str, format: Format, shape: Shape, *, layer: str = "a layer", scale: float = 1.0, generated: bool = True
 ) -> str:
-    """The same from plain numbers.
+    """Return the diagram of a method's update as SVG.
 
     Args:
-        inputs, outputs, kernel: axes of the weight, I, O and K (two for a convolution, none for a linear layer).
+        name: of the method.
+        format: of the update.
+        shape: of the weight, (O, I) or (O, I, K, K).
+        layer: name of the layer.
         scale: the factor that A holds.
         generated: whether the core, if there is one, is generated for each image, or learned once.
     """
-    name, entry = next((key, known) for key, known in METHODS.items() if known.format is type(format))
-    sheet = Sheet(HUES[name], inputs, outputs, kernel, format.rank, generated and format.generated)
-    bottom, sentence = _DRAWN[type(format)](sheet, format)
-    sheet.frame(bottom)
-    how = " The core is generated for each image." if sheet.generated else ""
-    axes = f"Open axes: {', '.join((*sheet.open, sheet.out))}."
-    sheet.describe(
-        f"{entry.title}: update of {layer or 'a layer'}", f"Added to the frozen weight W. {sentence} {axes}{how}"
+    outputs, inputs, *kernel = shape
+    entry, generated = method(name), generated and method(name).generated
+    core, index = ("generated", "n") if generated else ("trained", "")
+    axes = Axes((f"I = {inputs}", *(f"K = {k}" for k in kernel)), f"O = {outputs}", f"R = {format.rank}", core, index)
+    draw = {"chain": _chain, "branches": _branches, "copy": _copy, "ring": _ring}.get(entry.diagram or "")
+    drawing = draw(axes, format) if draw else _tensors(axes, format, shape)
+    note = "" if scale == 1 else f"A holds the scale α / R = {scale:.3g}"
+    legend, width = _legend(drawing)
+    width = max(width, drawing.right + 40 + 8 * len(axes.out))
+    height = drawing.bottom + (72 if note else 48)
+    open_axes = f"Open axes: {', '.join((*axes.open, axes.out))}."
+    how = " The core is generated for each image." if generated else ""
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" role="img" class="tensor-network" style="--method: '
+        f'{method_colour(name)}" viewBox="0 0 {width:g} {height:g}" width="{width:g}">'
+        f"<title>{escape(entry.title)}: update of {escape(layer)}</title>"
+        f"<desc>Added to the frozen weight W. {drawing.description} {open_axes}{how}</desc><style>{STYLE}</style>"
+        f'<rect class="frame" x="{LEFT}" y="8" width="{drawing.right - LEFT:g}" height="{drawing.bottom - 8:g}" rx="14"/>'
+        f"{_text(LEFT + 14, drawing.bottom - 11, 'ΔW', 'start name', index)}{_frozen(drawing.bottom / 2 + 4, axes)}"
+        f"{drawing.svg}{legend}{_text(11, drawing.bottom + 57, note, 'start')}</svg>"
     )
-    return sheet.svg(bottom, "" if scale == 1 else f"A holds the scale α / R = {scale:.3g}")
 
 
-def _chain(sheet: Sheet, format: LoRA) -> Drawn:
-    """A and B in a row."""
-    y = 70.0
-    _pair(sheet, y, "")
-    sheet.leg(FACTOR_X + 3 * RADIUS + LINK, y, sheet.out)
-    return y + 82, f"A and B share one axis, {sheet.rank}."
+def _chain(axes: Axes, format: Format) -> Drawing:
+    """Draw A and B in a row."""
+    svg = _pair(axes, 70) + _out(464, 70, axes.out)
+    return Drawing(svg, 484, 152, f"A and B share one axis, {axes.rank}.")
 
 
-def _pair(sheet: Sheet, y: float, index: str) -> None:
-    """A with its open legs, the leg R, and B."""
-    b = FACTOR_X + 2 * RADIUS + LINK
-    sheet.fan(FACTOR_X, y, sheet.open)
-    sheet.node(FACTOR_X, y, "A", index)
-    sheet.line(FACTOR_X + RADIUS, y, b - RADIUS, y)
-    sheet.text(FACTOR_X + RADIUS + LINK / 2, y - 12, sheet.rank)
-    sheet.node(b, y, "B", index)
+def _branches(axes: Axes, format: Format) -> Drawing:
+    """Draw a sum of chains, each with a scale s on its output axis; the middle of many is left to words."""
+    count, y, svg = format.branches, 112, ""
+    more = count > MAX_BRANCHES
+    shown = [1, 2, count] if more else list(range(1, count + 1))
+    for branch in shown:
+        svg += (
+            f'{_pair(axes, y, str(branch))}<path d="M464 {y}H542M520 {y}v-36"/><circle class="dot" cx="520" cy="{y}" '
+        )
+        svg += f'r="4.5"/>{_node(520, y - 58, "s", str(branch))}{_out(542, y, axes.out)}'
+        if branch != count:
+            words = f"+ {count - MAX_BRANCHES} more +" if more and branch == 2 else "+"
+            svg += _text(385, y + 58, words, "plus" if words == "+" else "")
+            y += 132
+    words = f"A sum of {count} branches: A and B share one axis, {axes.rank}, and s scales the output."
+    return Drawing(svg, 562, y + 82, words)
 
 
-def _branches(sheet: Sheet, format: MultiLoRA) -> Drawn:
-    """A sum of chains, each with the scale s on its output axis; the middle of many is left to words."""
-    count, pitch, y = format.branches, 132, 112.0
-    many = count > MOST_BRANCHES
-    shown = [1, 2, count] if many else list(range(1, count + 1))
-    b = FACTOR_X + 2 * RADIUS + LINK
-    x = b + RADIUS + 56
-    for place, branch in enumerate(shown):
-        _pair(sheet, y, str(branch))
-        sheet.line(b + RADIUS, y, x, y)
-        sheet.dot(x, y)
-        sheet.line(x, y, x, y - 36)
-        sheet.node(x, y - 36 - RADIUS, "s", str(branch))
-        sheet.line(x, y, x + RADIUS, y)
-        sheet.leg(x + RADIUS, y, sheet.out)
-        if place + 1 < len(shown):
-            words = f"+ {count - MOST_BRANCHES} more +" if many and place == 1 else "+"
-            sheet.text(FACTOR_X + RADIUS + LINK / 2, y + 52, words, size=22 if words == "+" else 15)
-            y += pitch
-    words = f"A sum of {count} branches: A and B share one axis, {sheet.rank}, and s scales the output."
-    return y + 82, words
+def _copy(axes: Axes, format: Format) -> Drawing:
+    """Draw A, B and c joined by one index: a diagonal core."""
+    svg = f"""{_open(328, 70, axes.open)}{_node(328, 70, "A")}<path d="M350 70H474M412 70v44"/>{_node(496, 70, "B")}
+<circle class="dot" cx="412" cy="70" r="4.5"/>{_node(412, 136, "c", axes.index, axes.core)}{_out(518, 70, axes.out)}
+{_text(381, 63, axes.rank)}{_text(443, 63, axes.rank)}{_text(420, 99, axes.rank, "start")}"""
+    return Drawing(svg, 538, 178, f"A, B and the core c share one axis, {axes.rank}.")
 
 
-def _copy(sheet: Sheet, format: CP) -> Drawn:
-    """A, B and c joined by one index: a diagonal core."""
-    y, parse_variant = 70.0, 62
-    x = FACTOR_X + RADIUS + parse_variant
-    b = x + parse_variant + RADIUS
-    sheet.fan(FACTOR_X, y, sheet.open)
-    sheet.node(FACTOR_X, y, "A")
-    sheet.node(b, y, "B")
-    sheet.line(FACTOR_X + RADIUS, y, b - RADIUS, y)
-    for middle in (x - parse_variant / 2, x + parse_variant / 2):
-        sheet.text(middle, y - 12, sheet.rank)
-    sheet.dot(x, y)
-    sheet.line(x, y, x, y + 44)
-    sheet.text(x + 8, y + 24, sheet.rank, "start")
-    sheet.node(x, y + 44 + RADIUS, "c", sheet.index, kind="core")
-    sheet.leg(b + RADIUS, y, sheet.out)
-    return y + 44 + 2 * RADIUS + 20, f"A, B and the core c share one axis, {sheet.rank}."
+def _ring(axes: Axes, format: Format) -> Drawing:
+    """Draw A, B and C on a circle, joined by three legs of size R."""
+    svg = f"""{_open(328, 82, axes.open)}{_node(328, 82, "A")}{_node(452.7, 82, "B")}{_out(474.7, 82, axes.out)}
+{_node(390.4, 190, "C", axes.index, axes.core)}
+<path d="M439 64.8A72 72 0 0 0 341.8 64.8M320.1 102.5A72 72 0 0 0 368.7 186.6M412.1 186.6A72 72 0 0 0 460.7 102.5"/>
+{_text(390.4, 65, axes.rank)}{_text(337, 152, axes.rank, "start")}{_text(444, 152, axes.rank, "end")}"""
+    return Drawing(svg, 494.7, 228, f"A, B and the core C close a ring of three axes, each {axes.rank}.")
 
 
-def _ring(sheet: Sheet, format: TR) -> Drawn:
-    """A, B and C on a circle, joined by three legs of size R."""
-    angles = {"A": math.radians(150), "B": math.radians(30), "C": math.radians(270)}
-    x, y = FACTOR_X - RING * math.cos(angles["A"]), 118.0
-    half = 2 * math.asin(RADIUS / (2 * RING))  # of the angle that a node covers
-    for start, end in (("B", "A"), ("A", "C"), ("C", "B")):
-        a, b = angles[start] + half, angles[end] % math.tau - half
-        b += math.tau if b < a else 0
-        _arc(sheet, x, y, a, b)
-        cos, sin = math.cos((a + b) / 2), math.sin((a + b) / 2)
-        anchor = "middle" if abs(cos) < 0.1 else "start" if cos < 0 else "end"  # inside the ring
-        sheet.text(x + (RING - 10) * cos, y - (RING - 14) * sin, sheet.rank, anchor)
-    centres = {name: (x + RING * math.cos(angle), y - RING * math.sin(angle)) for name, angle in angles.items()}
-    sheet.fan(*centres["A"], sheet.open)
-    sheet.node(*centres["A"], "A")
-    sheet.node(*centres["B"], "B")
-    sheet.node(*centres["C"], "C", sheet.index, kind="core")
-    sheet.leg(centres["B"][0] + RADIUS, centres["B"][1], sheet.out)
-    return y + RING + RADIUS + 16, f"A, B and the core C close a ring of three axes, each {sheet.rank}."
+def _tensors(axes: Axes, format: Format, shape: Shape) -> Drawing:
+    """Draw the tensors of any other format side by side, with their shapes: how they are contracted is not known."""
+    outputs, inputs, *kernel = shape
+    tensors = dict.fromkeys(format.parameter_shapes(tuple(kernel), inputs, outputs), "trained")
+    shapes = format.parameter_shapes(tuple(kernel), inputs, outputs)
+    if format.core_shape:
+        tensors["core"], shapes["core"] = axes.core, format.core_shape
+    svg, x = _open(LEFT + 22, 72, axes.open, 42), LEFT + 56
+    for name, kind in tensors.items():
+        size = "×".join(map(str, shapes[name]))
+        svg += _node(x, 56, name if len(name) < 3 else name[0], axes.index if kind == "generated" else "", kind)
+        svg += _text(x, 96, label(name, 12) if len(name) > 2 else "") + _text(x, 114, size)
+        x += 112
+    right = x - 56
+    words = ", ".join(f"{escape(name)} ({'×'.join(map(str, shapes[name]))})" for name in tensors)
+    return Drawing(svg + _out(right, 72, axes.out, 20), right, 152, f"ΔW is computed from {words}.")
 
 
-def _arc(sheet: Sheet, x: float, y: float, start: float, end: float) -> None:
-    """A part of the ring, counter-clockwise."""
-    points = [f"{x + RING * math.cos(angle):.1f} {y - RING * math.sin(angle):.1f}" for angle in (start, end)]
-    path = f"M {points[0]} A {RING} {RING} 0 0 0 {points[1]}"
-    ElementTree.SubElement(sheet.shapes, "path", {"d": path, "fill": "none"})
+def _pair(axes: Axes, y: float, index: str = "") -> str:
+    """Draw A with its open legs, the leg R, and B."""
+    return f"""{_open(328, y, axes.open)}{_node(328, y, "A", index)}<path d="M350 {y}h70"/>
+{_text(385, y - 7, axes.rank)}{_node(442, y, "B", index)}"""
 
 
-_DRAWN: dict[type, Callable[[Sheet, Format], Drawn]] = {LoRA: _chain, MultiLoRA: _branches, CP: _copy, TR: _ring}
+def _frozen(y: float, axes: Axes) -> str:
+    """Draw W and the plus sign."""
+    names = tuple(leg[0] for leg in axes.open)
+    return f"""<g transform="translate(0 {y:g})"><rect class="frozen" x="66" y="-22" width="44" height="44" rx="4"/>
+{_open(88, 0, names, square=True)}{_text(88, 6, "W", "name")}{_out(110, 0, "O")}{_text(184, 8, "+", "plus")}</g>"""
+
+
+def _node(x: float, y: float, name: str, index: str = "", kind: str = "trained") -> str:
+    return f'<circle class="{kind}" cx="{x}" cy="{y}" r="22"/>{_text(x, y + 6, name, "name", index)}'
+
+
+def _open(x: float, y: float, labels: tuple[str, ...], end: float = 62, *, square: bool = False) -> str:
+    """Draw open legs to the left of a node, up to a distance: I in the middle, the kernel's above and below."""
+    svg = ""
+    for text, (dx, dy) in zip(labels, ((1, 0), (0.83, -0.56), (0.83, 0.56)), strict=False):
+        start = 22 / dx if square else 22
+        ends = [(round(x - r * dx, 1), round(y + r * dy, 1)) for r in (start, end)]
+        svg += '<path d="M{} {}L{} {}"/>'.format(*ends[0], *ends[1]) + _text(
+            ends[1][0] - 6, ends[1][1] + 5, text, "end"
+        )
+    return svg
+
+
+def _out(x: float, y: float, text: str, length: float = 40) -> str:
+    """Draw an open leg to the right."""
+    return f'<path d="M{x} {y}h{length}"/>{_text(x + length + 6, y + 5, text, "start")}'
+
+
+def _text(x: float, y: float, text: str, kind: str = "", index: str = "") -> str:
+    below = f'<tspan dy="4">{index}</tspan>' if index else ""
+    return f'<text class="{kind}" x="{x:g}" y="{y:g}">{text}{below}</text>' if text else ""
+
+
+def _legend(drawing: Drawing) -> tuple[str, float]:
+    """Explain the kinds of nodes that occur; also return the width."""
+    svg, x, y = "", 11.0, drawing.bottom + 21
+    for kind, (radius, words) in LEGEND.items():
+        if kind == "frozen" or f'class="{kind}"' in drawing.svg:
+            svg += f'<rect class="{kind}" x="{x:g}" y="{y:g}" width="14" height="14" rx="{radius}"/>'
+            svg += _text(x + 21, y + 12, words, "start")
+            x += 52 + 7.4 * len(words)
+    return svg, x

@@ -1,25 +1,26 @@
-"""The map of gains: a column per factor, a row per split, a line per size of the sets."""
+"""The map of gains: a column per varied setting, a row per task split, a line per set size."""
 
 import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from metalora.experiments.gain_map import SIZES
-from metalora.plots.palette import HUES, INK, Theme, layout, lighter, notice
+from metalora.plots.palette import INK, Theme, layout, lighter, method_colour, notice
 
-HUE = HUES["metalora-tr"]
-STYLES = {  # size of the set → colour, dash, words
-    "1": (lighter(HUE, 0.6), "dot", "single images"),
-    "8": (lighter(HUE, 0.3), "dash", "sets of 8"),
-    "all": (HUE, "solid", "all images of the task"),
+COLOUR = method_colour("metalora-tr")
+STYLES = {  # set size → colour, dash, name
+    "1": (lighter(COLOUR, 0.6), "dot", "single images"),
+    "8": (lighter(COLOUR, 0.3), "dash", "sets of 8"),
+    "all": (COLOUR, "solid", "all images of the task"),
 }
 
 
-def gain_map(rows: pd.DataFrame, *, theme: Theme = "light") -> go.Figure:
-    """Gain over LoRA of equal total budget in points, with 95 % intervals; below the line generation loses.
+def gain_figure(rows: pd.DataFrame, *, theme: Theme = "light") -> go.Figure:
+    """Plot the gain over LoRA of equal total budget in points, with 95 % intervals; below 0 generation loses.
 
     Args:
         rows: as `metalora.experiments.gain_map.gain_map` returns them.
+        theme: of the page.
     """
     if rows.empty:
         return notice("No part of the map has run yet.", theme)
@@ -28,13 +29,13 @@ def gain_map(rows: pd.DataFrame, *, theme: Theme = "light") -> go.Figure:
     figure = make_subplots(len(splits), len(axes), shared_yaxes="all", shared_xaxes="columns", **spacing)
     for row, task_split in enumerate(splits, start=1):
         for col, axis in enumerate(axes, start=1):
-            here = rows[(rows["axis"] == axis) & (rows["task_split"] == task_split)]
+            panel = rows[(rows["axis"] == axis) & (rows["task_split"] == task_split)]
             if axis == SIZES:
-                figure.add_trace(_line(here, HUE, "solid", "by size", shown=False), row=row, col=col)
+                figure.add_trace(_line(panel, COLOUR, "solid", "by size", in_legend=False), row=row, col=col)
             else:
-                for size, (colour, dash, words) in STYLES.items():
-                    line = here[here["set_size"] == size].sort_values("value")
-                    figure.add_trace(_line(line, colour, dash, words, shown=row == col == 1), row=row, col=col)
+                for size, (colour, dash, name) in STYLES.items():
+                    line = panel[panel["set_size"] == size].sort_values("value")
+                    figure.add_trace(_line(line, colour, dash, name, in_legend=row == col == 1), row=row, col=col)
             figure.add_hline(0, line={"color": INK[theme], "width": 1}, row=row, col=col)
         figure.update_yaxes(title_text=f"gain on {task_split} tasks (points)", row=row, col=1)
     for col, axis in enumerate(axes, start=1):
@@ -43,13 +44,13 @@ def gain_map(rows: pd.DataFrame, *, theme: Theme = "light") -> go.Figure:
             figure.update_xaxes(type="category" if axis == SIZES else "log", row=row, col=col)
             if axis != SIZES:
                 ticks = sorted(rows.loc[rows["axis"] == axis, "value"].astype(float).unique())
-                words = [f"{tick:.0f}" if tick < 10_000 else f"{tick / 1000:.0f} k" for tick in ticks]
-                figure.update_xaxes(tickvals=ticks, ticktext=words, tickangle=0, row=row, col=col)
+                texts = [f"{tick:.0f}" if tick < 10_000 else f"{tick / 1000:.0f} k" for tick in ticks]
+                figure.update_xaxes(tickvals=ticks, ticktext=texts, tickangle=0, row=row, col=col)
     legend = {"orientation": "h", "x": 0, "y": 1.02, "yanchor": "bottom"}
     return figure.update_layout(**layout(theme), height=220 * len(splits) + 140, legend=legend)
 
 
-def _line(rows: pd.DataFrame, colour: str, dash: str, words: str, *, shown: bool) -> go.Scatter:
+def _line(rows: pd.DataFrame, colour: str, dash: str, name: str, *, in_legend: bool) -> go.Scatter:
     gain = 100 * rows["gain"]
     bars = {
         "array": (100 * rows["high"] - gain).fillna(0),
@@ -62,9 +63,9 @@ def _line(rows: pd.DataFrame, colour: str, dash: str, words: str, *, shown: bool
         y=gain,
         error_y=bars,
         mode="lines+markers",
-        name=words,
-        legendgroup=words,
-        showlegend=shown,
+        name=name,
+        legendgroup=name,
+        showlegend=in_legend,
         line={"color": colour, "dash": dash},
-        hovertemplate="%{x}: %{y:+.1f} points<extra>" + words + "</extra>",
+        hovertemplate="%{x}: %{y:+.1f} points<extra>" + name + "</extra>",
     )

@@ -10,34 +10,33 @@ from metalora.plots.palette import FONT, label
 
 
 def as_page(figures: Sequence[go.Figure], frames: Sequence[pd.DataFrame], lines: Sequence[str]) -> str:
-    """A page with scatters one below the other; hovering a point says in words what it is.
+    """Return a page with scatters one below the other, whose points have texts on hover.
 
     Args:
-        figures: made by `embedding`.
-        frames: that each was made from: "name", "label", "task", "predicted".
+        figures: made by `embedding_scatter`.
+        frames: the points of each: "name", "label", "task", "predicted".
         lines: paragraphs above them, as plain text.
     """
-    drawn = []
+    parts = []
     for i, (figure, frame) in enumerate(zip(figures, frames, strict=True)):
-        shown = go.Figure(figure)
-        for trace in shown.data:
-            trace.text = _words(frame.iloc[list(trace.customdata)])
+        copy = go.Figure(figure)
+        for trace in copy.data:
+            trace.text = _hover_texts(frame.iloc[list(trace.customdata)])
             trace.hovertemplate = "%{text}<extra></extra>"
             trace.hoverinfo = None
         config = {"displaylogo": False, "showSendToCloud": False, "responsive": True}
-        part = shown.to_html(full_html=False, include_plotlyjs=i == 0, default_height=640, config=config)
-        drawn.append(part)
+        parts.append(copy.to_html(full_html=False, include_plotlyjs=i == 0, default_height=640, config=config))
     text = "".join(f"<p>{escape(line)}</p>" for line in lines)
     head = '<meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>MetaLoRA embedding</title>'
     style = f"<style>body {{ font-family: {FONT}; margin: 1.5rem; max-width: 70rem; color: #333333 }}</style>"
-    body = f"<body><h1>MetaLoRA embedding</h1>{text}{''.join(drawn)}</body>"
+    body = f"<body><h1>MetaLoRA embedding</h1>{text}{''.join(parts)}</body>"
     return f'<!doctype html><html lang="en"><head>{head}{style}</head>{body}</html>\n'
 
 
-def _words(frame: pd.DataFrame) -> list[str]:
-    """A point's name, class, task and prediction; plotly reads them as markup."""
+def _hover_texts(frame: pd.DataFrame) -> list[str]:
+    """Return every point's name, class, task and prediction, escaped."""
     names = {"name": "", "label": "class ", "task": "task ", "predicted": "nearest say "}
     rows = frame[list(names)].astype(str).itertuples(index=False)
     return [
-        "<br>".join(word + label(value, 60) for word, value in zip(names.values(), row, strict=True)) for row in rows
+        "<br>".join(name + label(value, 60) for name, value in zip(names.values(), row, strict=True)) for row in rows
     ]

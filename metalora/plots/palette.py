@@ -6,6 +6,7 @@ for people with red-green blindness.
 
 import colorsys
 import functools
+import zlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from html import escape
@@ -14,6 +15,7 @@ from typing import Any, Literal
 import plotly.graph_objects as go
 import plotly.io as pio
 
+from metalora.adapters.methods import method
 from metalora.experiments.variants import parse_variant
 from metalora.util.errors import InputError
 
@@ -23,22 +25,13 @@ SIGNED, MAGNITUDE = "RdBu", "Viridis"  # diverging around zero; sequential, perc
 INK = {"light": "#333333", "dark": "#e6e6e6", "print": "#333333"}
 GRID = {"light": "#e3e3e3", "dark": "#3a3a3a", "print": "#e3e3e3"}
 FONT = "system-ui, sans-serif"
-TRACES = ("bar", "heatmap", "scatter", "scattergl")  # what the figures here are made of
-DRAWN = ("coloraxis", "colorscale", "font", "hoverlabel", "title", "xaxis", "yaxis")  # parts of a layout
-NEUTRAL = "#8A8A8A"  # what has no class, or is not known
+TRACES = ("bar", "heatmap", "scatter", "scattergl")  # that the figures here use
+LAYOUT_PARTS = ("coloraxis", "colorscale", "font", "hoverlabel", "title", "xaxis", "yaxis")
+NEUTRAL = "#8A8A8A"  # without a class, or unknown
 RIGHT, WRONG = "#0072B2", "#D55E00"
 
-HUES = {
-    "original": NEUTRAL,
-    "lora": "#0072B2",
-    "multi-lora": "#56B4E9",
-    "metalora-cp": "#E69F00",
-    "metalora-tr": "#D55E00",
-    "full": "#CC79A7",
-    "film": "#009E73",
-}
-# Variant → hatch of a bar, symbol of a marker.
-_VARIANTS = {
+# Control of a variant → hatch of a bar, symbol of a marker.
+_CONTROLS = {
     None: ("", "circle"),
     "constant": ("/", "triangle-up"),
     "shuffled": ("x", "x"),
@@ -46,7 +39,7 @@ _VARIANTS = {
     "oracle": ("+", "star"),
 }
 # Six of Okabe and Ito's, then four of Tol's that stay at least 14 ΔE from them and from each other, red-green
-# blindness simulated as well. Their yellow and black are left out: one vanishes on white, one on black.
+# blindness simulated as well. Their yellow and black are not used: one vanishes on white, one on black.
 _CLASSES = (
     "#0072B2",
     "#E69F00",
@@ -59,12 +52,12 @@ _CLASSES = (
     "#EE6677",
     "#FFAABB",
 )
-_GOLDEN = 0.618034  # of a turn: hues that follow each other never come close
+_GOLDEN = 0.618034  # of a turn, between consecutive hues: they never come close
 
 
 @dataclass(frozen=True)
 class VariantStyle:
-    """How a row of a comparison looks.
+    """How a variant looks in figures.
 
     Attributes:
         colour: "#rrggbb", the method's; lighter for a control.
@@ -80,44 +73,55 @@ class VariantStyle:
 
 
 def variant_style(name: str) -> VariantStyle:
-    """The style of an arm: the method's colour; variants lighter and hatched, sets dotted with an open marker.
+    """Return the style of a variant: its method's colour; controls lighter and hatched, sets dotted, markers open.
 
     Raises:
-        InputError: no arm is called so.
+        InputError: there is no such variant.
     """
-    row = parse_variant(name)
-    pattern, symbol = _VARIANTS[row.control]
-    if row.set_size != 1:
-        pattern, symbol = pattern or ".", "diamond-open" if row.set_size is None else f"{symbol}-open"
-    colour = HUES[row.method]
-    return VariantStyle(lighter(colour) if row.control else colour, pattern, symbol, row.title)
+    variant = parse_variant(name)
+    pattern, symbol = _CONTROLS[variant.control]
+    if variant.set_size != 1:
+        pattern, symbol = pattern or ".", "diamond-open" if variant.set_size is None else f"{symbol}-open"
+    colour = method_colour(variant.method)
+    return VariantStyle(lighter(colour) if variant.control else colour, pattern, symbol, variant.title)
 
 
-def lighter(colour: str, share: float = 0.4) -> str:
-    """A "#rrggbb" mixed with `share` of white."""
+def method_colour(name: str) -> str:
+    """Return the colour of a method, "#rrggbb": that of its entry, or one derived from its name.
+
+    Raises:
+        InputError: there is no such method.
+    """
+    entry = method(name)
+    if entry.format is None or entry.colour != NEUTRAL:
+        return entry.colour
+    return _hue(zlib.crc32(name.encode()))
+
+
+def lighter(colour: str, fraction: float = 0.4) -> str:
+    """Mix a "#rrggbb" with a fraction of white."""
     values = bytes.fromhex(colour[1:])
-    return "#" + bytes(round(value + (255 - value) * share) for value in values).hex().upper()
+    return "#" + bytes(round(value + (255 - value) * fraction) for value in values).hex().upper()
 
 
 def class_colours(names: Iterable[str]) -> dict[str, str]:
-    """Name of a class → "#rrggbb", decided by the sorted names: give the whole label space, in any order.
+    """Return name of a class → "#rrggbb", decided by the sorted names: give the whole label space, in any order.
 
-    Ten stay apart for everyone. Beyond, hues step by the golden angle through three levels of lightness:
+    Ten stay apart for everyone, colour-blind people too. Beyond, hues step by the golden angle through three levels of lightness:
     all differ, but names have to be written as well.
     """
-    return {name: _class_colour(i) for i, name in enumerate(sorted(set(names)))}
+    ordered = sorted(set(names))
+    colours = [*_CLASSES, *map(_hue, range(len(ordered) - len(_CLASSES)))]
+    return dict(zip(ordered, colours, strict=False))
 
 
-def _class_colour(index: int) -> str:
-    if index < len(_CLASSES):
-        return _CLASSES[index]
-    extra = index - len(_CLASSES)
-    rgb = colorsys.hls_to_rgb(extra * _GOLDEN % 1, (0.42, 0.58, 0.72)[extra % 3], 0.55)
+def _hue(number: int) -> str:
+    rgb = colorsys.hls_to_rgb(number * _GOLDEN % 1, (0.42, 0.58, 0.72)[number % 3], 0.55)
     return "#" + bytes(round(255 * value) for value in rgb).hex().upper()
 
 
 def layout(theme: Theme) -> dict[str, Any]:
-    """What all figures share, for `Figure.update_layout`: ink and font; no background of their own but on paper.
+    """Return what all figures share, for `Figure.update_layout`: ink and font; a background on paper only.
 
     Raises:
         InputError: no such theme.
@@ -138,26 +142,27 @@ def layout(theme: Theme) -> dict[str, Any]:
 
 @functools.cache
 def _template(theme: Theme, background: str) -> go.layout.Template:
-    """Plotly's white one, without what it says of traces that are not drawn here: each figure checks it anew."""
+    """Return plotly's white template without traces that are not used here: every figure validates it again."""
     white = pio.templates["plotly_white"].to_plotly_json()
     axis = {"gridcolor": GRID[theme], "zerolinecolor": GRID[theme], "linecolor": GRID[theme], "automargin": True}
-    whole = {key: value for key, value in white["layout"].items() if not isinstance(value, dict) or key in DRAWN}
+    parts = {key: value for key, value in white["layout"].items() if not isinstance(value, dict) or key in LAYOUT_PARTS}
     for name in ("xaxis", "yaxis"):
-        whole[name] = {**white["layout"][name], **axis}
-    whole |= {"paper_bgcolor": background, "plot_bgcolor": background}
+        parts[name] = {**white["layout"][name], **axis}
+    parts |= {"paper_bgcolor": background, "plot_bgcolor": background}
     return go.layout.Template(
-        layout=whole, data={name: white["data"][name] for name in TRACES if name in white["data"]}
+        layout=parts, data={name: white["data"][name] for name in TRACES if name in white["data"]}
     )
 
 
-def notice(words: str, theme: Theme) -> go.Figure:
-    """A figure that says in words why there is nothing to draw."""
+def notice(text: str, theme: Theme) -> go.Figure:
+    """Return a figure that says why there is nothing to draw."""
     figure = go.Figure()
     figure.update_layout(**layout(theme), height=160, xaxis_visible=False, yaxis_visible=False)
-    return figure.add_annotation(text=escape(words), xref="paper", yref="paper", x=0.5, y=0.5, showarrow=False)
+    return figure.add_annotation(text=escape(text), xref="paper", yref="paper", x=0.5, y=0.5, showarrow=False)
 
 
-def label(name: str, most: int = 24) -> str:
-    """A name from outside as plotly may draw it: short enough, and never read as markup."""
-    short = name if len(name) <= most else f"{name[: most // 2]}…{name[1 - most // 2 :]}"
+def label(name: str, max_length: int = 24) -> str:
+    """Shorten a name from outside and escape it, since plotly reads markup."""
+    half = max_length // 2
+    short = name if len(name) <= max_length else f"{name[:half]}…{name[1 - half :]}"
     return escape(short, quote=False)

@@ -1,4 +1,4 @@
-"""The scatter of an embedding, for a page that answers hover, click and lasso itself."""
+"""The scatter of an embedding, for a page with its own hover, click and lasso."""
 
 from typing import Literal
 
@@ -13,7 +13,7 @@ Colour = Literal["label", "task", "correct"]
 UNKNOWN = "unknown"
 
 
-def embedding(
+def embedding_scatter(
     points: pd.DataFrame,
     *,
     colour: Colour = "label",
@@ -22,12 +22,15 @@ def embedding(
     axes: str = "UMAP",
     theme: Theme = "light",
 ) -> go.Figure:
-    """Points in the plane, a trace per value of the column `colour`.
+    """Plot points in the plane, a trace per value of the column `colour`.
 
     Args:
-        points: a row per picture: "x", "y", and "label", "task" or "correct" (bool, or NaN where not known).
-        classes: the whole label space, so that a class keeps its colour where some are absent; None: those here.
+        points: a row per image: "x", "y", and "label", "task" or "correct" (bool, or NaN where unknown).
+        colour: the column.
+        classes: the whole label space, so that a class keeps its colour where some are absent; None: those that occur.
+        title: above the plot.
         axes: name of the projection; its axes have no unit, so no numbers.
+        theme: of the page.
 
     Returns:
         `customdata` of a point is its position in `points` (for `iloc`). Hovering shows nothing by itself.
@@ -42,19 +45,19 @@ def embedding(
     values = _values(points[colour], colour)
     figure = go.Figure()
     for value, hue in _hues(values, colour, classes).items():
-        own = np.flatnonzero(values == value)
+        rows = np.flatnonzero(values == value)
         figure.add_scattergl(
-            x=points["x"].to_numpy()[own],
-            y=points["y"].to_numpy()[own],
-            customdata=own,
+            x=points["x"].to_numpy()[rows],
+            y=points["y"].to_numpy()[rows],
+            customdata=rows,
             name=label(value),
             mode="markers",
             marker={"color": hue, "size": 7 if len(points) <= 1000 else 5, "opacity": 0.8},
             hoverinfo="none",
         )
-    bare = {"showticklabels": False, "showgrid": False, "zeroline": False, "ticks": ""}
-    figure.update_xaxes(**bare, title_text=f"{label(axes)} 1")
-    figure.update_yaxes(**bare, title_text=f"{label(axes)} 2", scaleanchor="x", scaleratio=1)
+    no_scale = {"showticklabels": False, "showgrid": False, "zeroline": False, "ticks": ""}
+    figure.update_xaxes(**no_scale, title_text=f"{label(axes)} 1")
+    figure.update_yaxes(**no_scale, title_text=f"{label(axes)} 2", scaleanchor="x", scaleratio=1)
     figure.update_layout(
         **layout(theme),
         title=None if title is None else label(title, 60),
@@ -68,20 +71,20 @@ def embedding(
 
 
 def _values(column: pd.Series, colour: Colour) -> np.ndarray:
-    """What each point is called in the legend."""
+    """Return the name of each point in the legend."""
     if colour == "correct":
-        words = column.astype(object).map({True: "right", False: "wrong"})
+        names = column.astype(object).map({True: "right", False: "wrong"})
     else:
-        words = column.astype(object).where(column.notna() & (column != ""))
-    return words.fillna(UNKNOWN).astype(str).to_numpy()
+        names = column.astype(object).where(column.notna() & (column != ""))
+    return names.fillna(UNKNOWN).astype(str).to_numpy()
 
 
 def _hues(values: np.ndarray, colour: Colour, classes: list[str] | tuple[str, ...] | None) -> dict[str, str]:
-    """Value → its colour, for those that occur."""
+    """Return value → colour, for values that occur."""
     present = sorted(set(values) - {UNKNOWN})
     if colour == "correct":
-        known = {"right": RIGHT, "wrong": WRONG}
+        colours = {"right": RIGHT, "wrong": WRONG}
     else:
-        known = class_colours([*present, *(classes if classes is not None and colour == "label" else ())])
-    hues = {value: known[value] for value in present}
+        colours = class_colours([*present, *(classes if classes is not None and colour == "label" else ())])
+    hues = {value: colours[value] for value in present}
     return hues | ({UNKNOWN: NEUTRAL} if UNKNOWN in values else {})

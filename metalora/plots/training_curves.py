@@ -5,24 +5,25 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from metalora.plots.curve_data import KINDS, accuracies, losses
-from metalora.plots.palette import HUES, Theme, layout, lighter
+from metalora.plots.palette import Theme, layout, lighter, method_colour
 
 HEIGHT = 440
 
 
 def training_curves(events: pd.DataFrame, method: str, *, theme: Theme = "light") -> go.Figure:
-    """Accuracy in per cent (training, validation, the level of the original backbone) and loss in nats, by step.
+    """Plot accuracy in per cent (training, validation, the level of the original backbone) and loss in nats by step.
 
     Args:
-        events: as `run_log.read_events` has them; without steps the axes stand alone.
+        events: as `run_log.read_events` returns them; without steps the axes are empty.
         method: whose colour the run has.
+        theme: of the page.
     """
-    hue = HUES[method]
-    colours = dict(zip(KINDS.values(), (lighter(hue), hue, HUES["original"]), strict=True))
+    hue = method_colour(method)
+    colours = dict(zip(KINDS.values(), (lighter(hue), hue, method_colour("original")), strict=True))
     figure = make_subplots(2, 1, shared_xaxes=True, vertical_spacing=0.06, row_heights=[0.6, 0.4])
-    found = accuracies(events)
+    points = accuracies(events)
     for curve, colour in colours.items():
-        part = found[found["curve"] == curve]
+        part = points[points["curve"] == curve]
         style = {"dash": "dot"} if curve == KINDS["original"] else {}
         mode = "lines+markers" if curve == KINDS["validation"] else "lines"
         figure.add_scatter(x=part["step"], y=part["accuracy"], name=curve, mode=mode, line={"color": colour, **style})

@@ -7,21 +7,21 @@ from torch import Tensor
 
 from metalora.plots.palette import SIGNED, Theme, layout
 
-MOST = 640  # cells along a side; of a larger ΔW each cell is the entry of a block whose magnitude is largest
-DIGITS = 4  # significant ones that are drawn: a browser reads them as text
+MAX_SIDE = 640  # cells; of a larger ΔW each cell is the entry of largest magnitude in a block
+DIGITS = 4  # significant digits: figures are sent to the browser as text
 
 
 def update_weights(delta: Tensor, *, theme: Theme = "light") -> go.Figure:
-    """ΔW (O, I) or (O, I, K, K) with a row for each output, on a scale around zero."""
+    """Plot ΔW (O, I) or (O, I, K, K) with a row for each output, on a scale around zero."""
     matrix = delta.detach().float().cpu().flatten(1)
-    blocks = [-(-side // MOST) for side in matrix.shape]
-    shown = _extremes(matrix, *blocks).numpy()
-    limit = float(np.abs(shown).max()) or 1.0
-    columns = "input channel" if delta.ndim == 2 else "input channel and place in the kernel"
+    blocks = [-(-side // MAX_SIDE) for side in matrix.shape]
+    cells = _extremes(matrix, *blocks).numpy()
+    limit = float(np.abs(cells).max()) or 1.0
+    columns = "input channel" if delta.ndim == 2 else "input channel and position in the kernel"
     sampled = "" if blocks == [1, 1] else f" (the largest of {blocks[0]} × {blocks[1]})"
     figure = go.Figure(
         go.Heatmap(
-            z=_rounded(shown),
+            z=_rounded(cells),
             y0=0,
             dy=blocks[0],
             x0=0,
@@ -39,7 +39,7 @@ def update_weights(delta: Tensor, *, theme: Theme = "light") -> go.Figure:
 
 
 def _extremes(matrix: Tensor, down: int, across: int) -> Tensor:
-    """The entry of largest magnitude in every block of `down` × `across`, its sign kept."""
+    """Return the entry of largest magnitude in every block of `down` × `across`, with its sign."""
     rows, columns = matrix.shape
     padded = torch.nn.functional.pad(matrix, (0, -columns % across, 0, -rows % down))
     blocks = padded.unflatten(1, (-1, across)).unflatten(0, (-1, down)).movedim(1, 2).flatten(2)

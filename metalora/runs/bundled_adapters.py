@@ -18,14 +18,15 @@ from pathlib import Path
 import torch
 
 from metalora.inspection.gallery import build_gallery
+from metalora.inspection.gallery_file import save_gallery
 from metalora.inspection.projection import project
-from metalora.inspection.spaces import SPACES, space
+from metalora.inspection.spaces import SPACES, gallery_features
 from metalora.models.bundled import FOLDER, bundled_folder
 from metalora.models.loading import load
+from metalora.runs.execute import execute
 from metalora.runs.presets import PRESETS
-from metalora.runs.run import ADAPTER, Run
 from metalora.runs.run_config import RunConfig
-from metalora.runs.store import create_run
+from metalora.runs.run_folder import RunFolder, create_run
 from metalora.suites.config import SuiteConfig
 from metalora.training.loop import Progress
 from metalora.util.files import read_tensors, write_tensors, write_text
@@ -53,14 +54,14 @@ def make(name: str, work: Path, out: Path | None = None) -> Iterator[Progress]:
     """Train a bundled adapter in `work`, yielding progress, then write its folder below `out`."""
     config = run_config(name)
     run = create_run(work / name.replace("/", "-"), config)
-    yield from run.execute()
+    yield from execute(run)
     _write(run, (out or FOLDER) / name.replace("/", "-"))
 
 
-def _write(run: Run, folder: Path) -> None:
+def _write(run: RunFolder, folder: Path) -> None:
     config = run.config
     shutil.rmtree(folder, ignore_errors=True)
-    shutil.copytree(run.folder / ADAPTER, folder)
+    shutil.copytree(run.adapter, folder)
     card = {
         "command": f"python -m metalora bundle {config.backbone}/{config.adapter.method}",
         "settings": config.to_dict(),
@@ -75,9 +76,9 @@ def _write(run: Run, folder: Path) -> None:
         seed=config.training.seed,
         embed_config=config.embed_config,
     )
-    gallery.save(folder / GALLERY, config.suite)
+    save_gallery(gallery, folder / GALLERY, config.suite)
     names = [name for name in SPACES if name != "cores" or gallery.codes is not None]
-    planes = {name: torch.from_numpy(project(space(model, gallery, name))) for name in names}
+    planes = {name: torch.from_numpy(project(gallery_features(model, gallery, name))) for name in names}
     write_tensors(folder / PLANES, planes)
 
 

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from metalora.experiments.config import ComparisonConfig
 from metalora.experiments.results import adopt_bundled, missing_jobs
-from metalora.experiments.runner import JOBS, UnderWay, forget_under_way, jobs_of, seconds_left, under_way
+from metalora.experiments.runner import JOBS, RunningJob, jobs_of, remove_stale_progress, running_jobs, seconds_left
 from metalora.runs.failures import reason_of_exit
 from metalora.util.errors import InputError
 from metalora.util.processes import launch
@@ -69,7 +69,7 @@ def run_in_subprocess(config: ComparisonConfig, folder: Path, command: str) -> I
     if now.done == now.total or (folder / STOP).exists():
         return
     (folder / JOBS).mkdir(parents=True, exist_ok=True)  # by which the command knows its folder
-    forget_under_way(folder)
+    remove_stale_progress(folder)
     adopt_bundled(config, folder)
     words = [sys.executable, *shlex.split(command)[1:], "--out", str(folder)]
     began, process = time.monotonic(), launch(words, folder / LOG)
@@ -78,7 +78,7 @@ def run_in_subprocess(config: ComparisonConfig, folder: Path, command: str) -> I
         while process.poll() is None and now.done < now.total and not (folder / STOP).exists():
             yield now
             _wait(process)
-            now = _timed(stage(config, folder), first, began, under_way(folder))
+            now = _timed(stage(config, folder), first, began, running_jobs(folder))
     finally:
         _end(process)
     if process.returncode and now.done < now.total and not (folder / STOP).exists():
@@ -94,7 +94,7 @@ def _wait(process: subprocess.Popen) -> None:
         return
 
 
-def _timed(now: Stage, first: Stage, began: float, running: list[UnderWay]) -> Stage:
+def _timed(now: Stage, first: Stage, began: float, running: list[RunningJob]) -> Stage:
     """With the time left, once something was done of the trainings."""
     elapsed = time.monotonic() - began
     return replace(now, seconds_left=seconds_left(elapsed, now.done - first.done, now.total - now.done, running))

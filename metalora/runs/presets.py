@@ -3,6 +3,7 @@
 from dataclasses import dataclass, replace
 
 from metalora.adapters.config import AdapterConfig
+from metalora.adapters.methods import method
 from metalora.training.config import TrainingConfig
 
 VALIDATIONS = 10
@@ -17,10 +18,9 @@ class Preset:
     steps: int
     batch_size: int
 
-    def adapter(self, method: str) -> AdapterConfig:
-        """Settings of `method` at this size: R for the tensor ring, R² elsewhere, a third of that a branch."""
-        ranks = {"metalora-tr": self.ring_rank, "multi-lora": max(1, self.ring_rank**2 // 3)}
-        return AdapterConfig(method, rank=ranks.get(method, self.ring_rank**2), hidden=self.hidden)
+    def adapter(self, name: str) -> AdapterConfig:
+        """Return the settings of a method at this size."""
+        return AdapterConfig(name, rank=method(name).rank_for(self.ring_rank), hidden=self.hidden)
 
     def training(self) -> TrainingConfig:
         """Steps and batch, validated ten times; everything else at its default."""

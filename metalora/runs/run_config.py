@@ -1,37 +1,33 @@
-"""A run: one configuration trained on a suite, in a folder of its own.
+"""Settings of a run."""
 
-run.json                 settings, versions, status ("queued", "running", "stopped", "failed", "finished"), worker
-events.jsonl             a line for every step: losses, rates, images per second, time left
-log.txt                  what a worker printed
-checkpoint.safetensors   until the run is finished
-adapter/                 what `metalora.load` reads, of a stopped run too
-result.json              k-NN accuracies, budget
-stop                     asks whoever trains the run to stop after the step at hand
-
-A run that was not queued writes nothing before the suite is read and the model stands; the same settings go on where
-the folder's run was stopped. Whoever looks from outside is told the truth: a run whose worker is gone does not run.
-"""
-
-import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 from metalora.adapters.config import AdapterConfig
-from metalora.evaluation.embedding import EmbedConfig
+from metalora.evaluation.config import EmbedConfig
 from metalora.suites.config import SuiteConfig
-from metalora.training.config import TrainingConfig
+from metalora.training.config import TrainingConfig, identity_of
 from metalora.util.checks import check_ks
+from metalora.util.config import from_plain, to_plain
 from metalora.util.errors import InputError
-from metalora.util.renamed import upgrade_settings
 
 
 @dataclass(frozen=True)
 class RunConfig:
-    """Settings of a run.
+    """Settings of a run: one adapter, trained on a suite and measured.
 
     Attributes:
-        start: saved adapter to go on from, a folder or a bundled name; None: updates begin at zero.
+        backbone: Bundled backbone or timm name.
+        suite: Settings of the suite.
+        adapter: Settings of the adapter.
+        training: Settings of the training.
+        ks: K of k-NN.
+        start: Adapter to train further, RUN/adapter or a bundled one such as resnet20/metalora-tr. None: a new adapter.
+
+    Raises:
+        InputError: there is no K, or the suite does not have the factors that a new adapter is to predict.
     """
 
     backbone: str = "resnet20"
@@ -43,45 +39,42 @@ class RunConfig:
 
     def __post_init__(self) -> None:
         check_ks(self.ks)
-        if self.start is None:  # what has learnt to name factors may go on without naming
+        if self.start is None:  # a trained factor code may be trained further by classes alone
             self.adapter.check_factors(self.suite.name, self.suite.factors)
 
     def with_factor_code(self) -> "RunConfig":
-        """The same with codes that name the factors of the suite's tasks.
+        """Return the same settings with a code that predicts the factors of the suite's tasks.
 
         Raises:
-            InputError: they have none.
+            InputError: the suite has none.
         """
         if not self.suite.factors:
-            raise InputError("This suite's tasks combine no named factors: choose another suite, or a free code.")
+            raise InputError("This suite's tasks combine no named factors: choose another suite, or a latent code.")
         return replace(self, adapter=replace(self.adapter, factors=self.suite.factors))
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values, ready for JSON."""
-        return json.loads(json.dumps({**asdict(self), "adapter": self.adapter.to_dict()}))
+        """Return plain values, ready for JSON."""
+        return to_plain(self)
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "RunConfig":
-        """The settings that `to_dict` wrote."""
-        values = upgrade_settings(values)
-        suite = {**values["suite"], "hold_out": tuple(values["suite"]["hold_out"])}
-        return cls(
-            values["backbone"],
-            SuiteConfig(**suite),
-            AdapterConfig.from_dict(values["adapter"]),
-            TrainingConfig(**values["training"]),
-            tuple(values["ks"]),
-            values.get("start"),
-        )
+        """Build the settings from what `to_dict` returned, or an earlier version of it."""
+        return from_plain(cls, values)
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """The settings that decide the result, in canonical form, each under a name such as "training.lr"."""
+        kind, colon, path = self.suite.name.partition(":")
+        suite = to_plain(self.suite) | {"name": f"{kind}:{Path(path).absolute()}" if colon else kind}
+        suite["hold_out"] = sorted(suite["hold_out"])
+        del suite["data"], suite["download"]  # where bundled data sets are, not what is in them
+        predicts = self.adapter.predicts(self.suite.factors)
+        parts = {"suite": suite, **identity_of(self.training, self.adapter, predicts=predicts)}
+        flat = {f"{part}.{name}": value for part, values in parts.items() for name, value in values.items()}
+        return {"backbone": self.backbone, **flat, "ks": sorted(self.ks), "start": self.start}
 
     @property
     def embed_config(self) -> EmbedConfig:
         """How its model is evaluated: as it was trained."""
-        training = self.training
-        return EmbedConfig(
-            set_size=training.set_size if self.adapter.generates else 1,
-            seed=training.seed,
-            batch_size=2 * training.batch_size,
-            device=training.device,
-            precision=training.precision,
-        )
+        embed_config = self.training.embed_config
+        return embed_config if self.adapter.generates else replace(embed_config, set_size=1)

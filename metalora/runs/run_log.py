@@ -1,4 +1,4 @@
-"""What a run tells: a line per step, written by whoever trains it, read as a data frame; and its worker's log."""
+"""The log of a run: a line per step, read as a data frame, and the output of its worker."""
 
 import functools
 import json
@@ -11,13 +11,13 @@ from typing import Any
 
 import pandas as pd
 
+from metalora.runs.run_folder import EVENTS, LOG
 from metalora.training.loop import Progress
 from metalora.util.errors import InputError
 from metalora.util.files import write_text
 
-EVENTS, LOG = "events.jsonl", "log.txt"
 COLUMNS = ("step", "loss", "accuracy", "validation", "original", "images_per_second", "seconds_left")
-MOST_OPEN = 32  # runs whose steps are kept in memory
+MAX_OPEN = 32  # runs whose steps are kept in memory
 TAIL = 16_384  # bytes: more than a step's line or a screen of log
 
 
@@ -41,7 +41,7 @@ def logged(events: Iterator[Progress], folder: Path) -> Iterator[Progress]:
 
 
 def _lines(file: Path) -> list[str]:
-    """Whole lines of a log; the last one may have been torn by a crash."""
+    """Return the whole lines of a log; a crash may have torn the last one."""
     if not file.exists():
         return []
     return [line for line in file.read_text(encoding="utf-8").splitlines(keepends=True) if line.endswith("}\n")]
@@ -63,21 +63,22 @@ def _append(log: Any, line: str, file: Path) -> None:
 
 
 def read_events(folder: Path) -> pd.DataFrame:
-    """A row per step: "step", "loss", "accuracy", "validation" and "original" (NaN where not measured), a "lr_…"
-    for each parameter group, "images_per_second" and "seconds_left". Empty before the first step.
+    """Return a row per step; no row before the first step.
 
-    Only what was appended since the last call is read, so that a page may ask again and again.
+    Columns are "step", "loss", "accuracy", "validation" and "original" (NaN where not measured), a "lr_…" for each
+    parameter group, "images_per_second" and "seconds_left". Only lines appended since the last call are read, so that
+    a page may poll.
     """
     return _log(Path(folder).absolute()).read()
 
 
-@functools.lru_cache(MOST_OPEN)
+@functools.lru_cache(MAX_OPEN)
 def _log(folder: Path) -> "EventLog":
     return EventLog(folder / EVENTS)
 
 
 class EventLog:
-    """Reads a growing log of steps; a log that was written anew (by a resumed run) is read anew."""
+    """Reads a growing log of steps, and a rewritten one (of a resumed run) from the start."""
 
     def __init__(self, file: Path):
         self.file, self.lock = file, threading.Lock()
@@ -88,16 +89,16 @@ class EventLog:
         self.frame = NO_EVENTS
 
     def read(self) -> pd.DataFrame:
-        """All steps so far, see `read_events`."""
+        """Return all steps so far, see `read_events`."""
         with self.lock:
             try:
                 with self.file.open("rb") as log:
-                    self._read_on(log)
+                    self._read_new(log)
             except FileNotFoundError:
                 self._forget(None)
             return self.frame.copy()
 
-    def _read_on(self, log: Any) -> None:
+    def _read_new(self, log: Any) -> None:
         inode = os.fstat(log.fileno()).st_ino
         if inode != self.inode or log.seek(0, 2) < self.offset:
             self._forget(inode)
@@ -114,7 +115,7 @@ def _frame(events: list[dict[str, Any]]) -> pd.DataFrame:
         {
             "step": event["step"],
             **event["metrics"],
-            **{f"lr_{name}": lr for name, lr in event.get("lrs", event.get("rates", {})).items()},
+            **{f"lr_{name}": lr for name, lr in _renamed(event)["lrs"].items()},
             "images_per_second": event["images_per_second"],
             "seconds_left": event["seconds_left"],
         }
@@ -125,18 +126,23 @@ def _frame(events: list[dict[str, Any]]) -> pd.DataFrame:
     return frame.reindex(columns=names).astype({"step": int})
 
 
+def _renamed(event: dict[str, Any]) -> dict[str, Any]:
+    """Rename a key that version 1 wrote."""
+    return {"lrs" if name == "rates" else name: value for name, value in event.items()}
+
+
 NO_EVENTS = _frame([])  # of a run without steps
 
 
 def last_event(folder: Path) -> dict[str, Any] | None:
-    """The last step's line of the log, see `loop.Progress`; None before the first step."""
+    """Return the last step's line of the log, fields of `loop.Progress`; None before the first step."""
     lines = _tail(folder / EVENTS).splitlines(keepends=True)
     whole = [line for line in lines if line.startswith("{") and line.endswith("}\n")]
-    return json.loads(whole[-1]) if whole else None
+    return _renamed(json.loads(whole[-1])) if whole else None
 
 
 def read_log(folder: Path, lines: int = 40) -> str:
-    """The last lines that the run's worker printed; "" where there is no log."""
+    """Return the last lines of the worker's output; "" where there is no log."""
     return "\n".join(_tail(folder / LOG).splitlines()[-lines:])
 
 

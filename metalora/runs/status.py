@@ -1,63 +1,79 @@
-"""How a run stands, read from its folder; and what carries runs out: one interface for every back end."""
+"""The status of a run that a page shows, and the interface of what executes runs."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
+from metalora.runs.run_folder import RunFolder, RunState, open_run
 from metalora.runs.run_log import last_event
-from metalora.runs.store import open_run
 
 
 @dataclass(frozen=True)
 class RunStatus:
-    """How a run stands."""
+    """The status of a run.
 
-    run: str  # its id, the name of its folder
-    state: str  # "new", "queued", "running", "stopping", "stopped", "failed" or "finished"
-    step: int = 0  # steps done
-    steps: int = 0  # steps in all
-    seconds_left: float | None = None  # while it trains
-    reason: str | None = None  # why it failed, and what to change
-    metrics: dict[str, float] = field(default_factory=dict)  # of the last step
-    place: int | None = None  # in the queue, from 1
+    Attributes:
+        run: its id, the name of its folder.
+        state: never "died", which shows as "failed" or "stopped".
+        step: steps done.
+        steps: steps in all.
+        seconds_left: while it trains.
+        reason: why it failed, and what to change.
+        metrics: of the last step.
+        queue_position: from 1, while it waits.
+    """
+
+    run: str
+    state: RunState
+    step: int = 0
+    steps: int = 0
+    seconds_left: float | None = None
+    reason: str | None = None
+    metrics: dict[str, float] = field(default_factory=dict)
+    queue_position: int | None = None
 
     @property
-    def active(self) -> bool:
-        """Whether something is still going to happen by itself."""
-        return self.state in ("queued", "running", "stopping")
-
-    @property
-    def share(self) -> float | None:
-        """Of its steps that are done, 0 to 1, where it is on the way or was left there; None otherwise."""
-        return self.step / self.steps if self.step and self.state not in ("new", "finished") else None
+    def fraction(self) -> float | None:
+        """The fraction of its steps that are done; None before the first and after the last."""
+        over = self.state in (RunState.NEW, RunState.FINISHED)
+        return self.step / self.steps if self.step and not over else None
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values, ready for JSON."""
-        return asdict(self)
+        """Return plain values, ready for JSON."""
+        return asdict(self) | {"state": str(self.state)}
 
 
-def run_status(folder: Path) -> RunStatus:
-    """How the run in `folder` stands; a queue knows its place besides.
+def run_status(path: Path) -> RunStatus:
+    """Return the status of the run in a folder.
 
     Raises:
         InputError: there is no run, or its run.json is damaged.
     """
-    run, event = open_run(folder), last_event(folder)
-    stopping = run.status == "running" and run.stop_requested
+    run, event = open_run(path), last_event(path)
+    state = _shown(run)
     return RunStatus(
-        run=folder.name,
-        state="stopping" if stopping else run.status,
+        run=path.name,
+        state=state,
         step=event["step"] if event else 0,
         steps=run.config.training.steps,
-        seconds_left=event["seconds_left"] if event and run.status == "running" else None,
-        reason=run.reason and run.reason.replace(f"{folder}/", ""),  # where a server keeps it is nobody's business
+        seconds_left=event["seconds_left"] if event and run.state is RunState.RUNNING else None,
+        # A server's paths are not shown to visitors.
+        reason=run.reason.replace(f"{path}/", "") if run.reason and state is RunState.FAILED else None,
         metrics=event["metrics"] if event else {},
     )
 
 
+def _shown(run: RunFolder) -> RunState:
+    if run.state is RunState.RUNNING and run.stop_requested:
+        return RunState.STOPPING
+    if run.state is RunState.DIED:
+        return RunState.STOPPED if run.stop_requested else RunState.FAILED
+    return run.state
+
+
 class Backend(Protocol):
-    """Carries visitors' runs out. Whose run it is, is checked at every call.
+    """Executes visitors' runs; every call checks whose run it is.
 
     Attributes:
         outlives_page: whether a run goes on when its page is closed.
@@ -66,13 +82,13 @@ class Backend(Protocol):
     outlives_page: bool
 
     def start(self, visitor: str, run_id: str) -> Iterator[RunStatus]:
-        """Start or resume a run; how it stands, again and again where the caller's event carries it, else once."""
+        """Start or resume a run; yield its status, repeatedly where the caller's event trains it, else once."""
 
     def stop(self, visitor: str, run_id: str) -> RunStatus:
-        """Stop a run after the step at hand; it keeps what is trained."""
+        """Stop a run after the current step; what is trained is kept."""
 
     def status(self, visitor: str, run_id: str) -> RunStatus:
-        """How a run stands."""
+        """Return the status of a run."""
 
     def wrap_for_gpu(self, function: Callable) -> Callable:
-        """The same function, carried out where this back end computes; what it is given and returns is picklable."""
+        """Return the same function, executed where this back end computes; arguments and result are picklable."""

@@ -1,12 +1,13 @@
-"""Everything an app writes, in one folder, and each visitor's part of it.
+"""The one folder that an app writes to, and each visitor's part of it.
 
 tables/NAME                  tables of bundled results, for everybody's download
-visitors/HASH/runs/RUN       a run's folder, see runs.py
+visitors/HASH/runs/RUN       a run's folder, see run_folder.py
 visitors/HASH/uploads/ID     one file, under the name that its owner gave it
-visitors/HASH/comparisons/SUITE   cells of the visitor's comparisons on a suite, and the last table
+visitors/HASH/comparisons/SUITE   jobs of the visitor's comparisons on a suite, and the last table
 
-A visitor is whoever holds a token; the disk knows its SHA-256 only. Ids from outside are held against a pattern before
-they touch a path, and looked for in their visitor's own folder: nobody reaches another's, nor anything else.
+A visitor is identified by a token, of which the disk has only the SHA-256. Ids from outside are checked against a
+pattern before they become part of a path, and looked up in their visitor's folder only, so that no visitor reaches
+another's files, nor any others.
 """
 
 import hashlib
@@ -14,76 +15,73 @@ import os
 import re
 import secrets
 import shutil
-import threading
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
 
+from filelock import FileLock
+
 from metalora.models.bundled import bundled_folder
 from metalora.models.saving import WEIGHTS
-from metalora.runs.run import ADAPTER, SETTINGS, Run
 from metalora.runs.run_config import RunConfig
-from metalora.runs.store import open_run
+from metalora.runs.run_folder import ADAPTER, SETTINGS, RunFolder, RunState, open_run
 from metalora.runs.visitor_limits import check_limits
 from metalora.util.errors import InputError
 
 TOKEN, RUN_ID, UPLOAD_ID = r"[\w-]{32}", r"\d{8}-\d{6}-\d{6}-[0-9a-f]{16}", r"[0-9a-f]{24}"
 RUN = "run:"  # begins the name of an adapter that a visitor trained
 SUITE = r"[a-z][a-z0-9_-]{0,39}"
-MOST_UPLOADS = 20  # of a visitor
-MOST_BYTES = 512 * 2**20  # of a visitor's uploads together
-MOST_RUNS = 50  # of a visitor
-LONGEST_NAME = 60  # letters
+MAX_NAME = 60  # letters
 
 
 class Workspace:
     """The folder of an app.
 
     Args:
-        root: the folder; made where it is missing, readable for its owner only.
-        most_uploads: of a visitor.
-        most_bytes: of a visitor's uploads together.
-        most_runs: of a visitor.
+        root: the folder; created where it is missing, readable for its owner only.
+        max_uploads: of a visitor, of which the oldest make room for new ones.
+        max_bytes: of a visitor's uploads together.
+        max_runs: of a visitor.
     """
 
     def __init__(
         self,
         root: str | Path,
         *,
-        most_uploads: int = MOST_UPLOADS,
-        most_bytes: int = MOST_BYTES,
-        most_runs: int = MOST_RUNS,
+        max_uploads: int = 20,
+        max_bytes: int = 512 * 2**20,
+        max_runs: int = 50,
     ):
         self.root = Path(root).absolute()
-        self.most_uploads, self.most_bytes, self.most_runs = most_uploads, most_bytes, most_runs
-        self._lock = threading.Lock()  # between counting a visitor's things and adding one
+        self.max_uploads, self.max_bytes, self.max_runs = max_uploads, max_bytes, max_runs
         self._visitors.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self._lock = FileLock(self.root / ".lock")  # from counting a visitor's files to adding one
 
     @property
     def _visitors(self) -> Path:
         return self.root / "visitors"
 
     def new_visitor(self) -> str:
-        """A token that nobody can guess; its holder owns what is made with it. Nothing is written."""
+        """Return a token that nobody can guess; its holder owns what is made with it. Nothing is written."""
         return secrets.token_urlsafe(24)
 
     def folder(self, visitor: str) -> Path:
-        """The folder of the visitor who holds this token, which may not exist yet.
+        """Return the folder of the visitor who holds this token, which may not exist yet.
 
         Raises:
-            InputError: this is no token.
+            InputError: this is not a token.
         """
         if not isinstance(visitor, str) or not re.fullmatch(TOKEN, visitor, re.ASCII):
             raise InputError("This page has lost its visitor's id: reload it.")
         return self._visitors / hashlib.sha256(visitor.encode()).hexdigest()
 
     def prepare_run(self, visitor: str, config: RunConfig) -> str:
-        """A new run's id; its folder holds the settings, and a copy of the upload that it needs. Nothing starts yet.
+        """Create a run's folder with the settings and a copy of the upload that it needs; return its id.
 
         Args:
             config: its suite "upload:ID" is the visitor's upload, its start a name as in `adapter_folder`;
-                "folder:PATH" is refused: paths belong to the server.
+                "folder:PATH" is refused, since it would be a path of the server.
 
         Raises:
             InputError: there is no such upload, a setting is above `LIMITS`, the visitor has too many runs, or the
@@ -93,23 +91,23 @@ class Workspace:
         runs, source = self.folder(visitor) / "runs", self._source(visitor, config)
         start = self._start(visitor, config)
         with self._lock:
-            if len(self.runs(visitor)) >= self.most_runs:
-                raise InputError(f"You have {self.most_runs} runs, which is the most: delete one first.")
+            if len(self.runs(visitor)) >= self.max_runs:
+                raise InputError(f"You have {self.max_runs} runs, which is the maximum: delete one first.")
             run_id = f"{datetime.now():%Y%m%d-%H%M%S-%f}-{secrets.token_hex(8)}"
             folder = runs / run_id
             if source is not None:
-                own = folder / "upload" / source.name
-                _fill(own.parent, lambda: _link(source, own))
-                config = _with_pictures(config, own)
-            if start is not None:  # a copy, since the run that it is of may be deleted, or trained further
-                own = folder / "start"
-                _fill(own, lambda: shutil.copytree(start, own, dirs_exist_ok=True))
-                config = replace(config, start=str(own))
-            Run(folder, config).record("new")
+                copy = folder / "upload" / source.name
+                _fill(copy.parent, lambda: _link(source, copy))
+                config = _with_archive(config, copy)
+            if start is not None:  # a copy, since its run may be deleted, or trained further
+                copied = folder / "start"
+                _fill(copied, lambda: shutil.copytree(start, copied, dirs_exist_ok=True))
+                config = replace(config, start=str(copied))
+            RunFolder(folder, config).record(RunState.NEW)
         return run_id
 
     def resolve(self, visitor: str, config: RunConfig) -> RunConfig:
-        """These settings with the server's paths in place of names, for an estimate or a look at the suite.
+        """Return these settings with the server's paths in place of names, for an estimate.
 
         Raises:
             InputError: as `prepare_run`.
@@ -118,10 +116,10 @@ class Workspace:
         source = self._source(visitor, config)
         start = self._start(visitor, config)
         config = config if start is None else replace(config, start=str(start))
-        return config if source is None else _with_pictures(config, source)
+        return config if source is None else _with_archive(config, source)
 
     def _start(self, visitor: str, config: RunConfig) -> Path | None:
-        """Where the visitor's adapter lies that a run goes on from; None: it is a bundled one, or there is none."""
+        """Return the folder of the visitor's adapter that a run starts from; None: a bundled one, or none."""
         if config.start is None:
             return None
         folder = self.adapter_folder(visitor, config.start)
@@ -132,11 +130,11 @@ class Workspace:
         if kind == "upload":
             return self.upload(visitor, name)
         if colon:
-            raise InputError("Pictures of your own come as a zip archive: upload it, then choose it.")
+            raise InputError("Your own images come as a zip archive: upload it, then choose it.")
         return None
 
     def adapter_folder(self, visitor: str, name: str) -> Path:
-        """The folder of an adapter: "run:ID" is of the visitor's run, any other name a bundled one's.
+        """Return the folder of an adapter: "run:ID" is that of the visitor's run, any other name is a bundled one's.
 
         Raises:
             InputError: there is none of that name, or the run has none yet.
@@ -149,20 +147,20 @@ class Workspace:
         return folder
 
     def run_folder(self, visitor: str, run_id: str) -> Path:
-        """The folder of a visitor's run.
+        """Return the folder of a visitor's run.
 
         Raises:
-            InputError: there is none, or it is somebody else's; which of the two is not told.
+            InputError: there is none, or it is another visitor's; the message is the same.
         """
         return self._find(visitor, "runs", RUN_ID, run_id, "There is no such run of yours: choose one of the list.")
 
     def runs(self, visitor: str) -> list[str]:
-        """Ids of the visitor's runs, newest first."""
+        """Return the ids of the visitor's runs, newest first."""
         runs = self.folder(visitor) / "runs"
         return sorted((path.parent.name for path in runs.glob(f"*/{SETTINGS}")), reverse=True)
 
     def all_runs(self) -> list[Path]:
-        """Folders of all visitors' runs, oldest first; for the queue."""
+        """Return the folders of all visitors' runs, oldest first; for the queue."""
         return sorted((file.parent for file in self._visitors.glob(f"*/runs/*/{SETTINGS}")), key=lambda path: path.name)
 
     def delete_run(self, visitor: str, run_id: str) -> None:
@@ -177,32 +175,38 @@ class Workspace:
         shutil.rmtree(folder)
 
     def add_upload(self, visitor: str, file: str | Path, name: str) -> str:
-        """Keep a copy of a file that the server received; its id.
+        """Keep a copy of a file that the server received; return its id. Old uploads are deleted to make room.
 
         Args:
-            file: where the server put it. Never a path that came from outside.
+            file: where the server saved it. Never a path that came from outside.
             name: what its owner calls it; only harmless letters of it are kept.
 
         Raises:
-            InputError: the visitor has too many uploads or too large ones, or the disk refuses.
+            InputError: the file is too large, or the disk refuses.
         """
-        uploads, size = self.folder(visitor) / "uploads", Path(file).stat().st_size
-        upload_id = secrets.token_hex(12)
+        size, upload_id = Path(file).stat().st_size, secrets.token_hex(12)
+        if size > self.max_bytes:
+            raise InputError(f"The file is larger than {self.max_bytes // 2**20} MB: send a smaller one.")
+        folder = self.folder(visitor) / "uploads" / upload_id
         with self._lock:
-            held = [path.stat().st_size for path in uploads.glob("*/*")]
-            if len(held) >= self.most_uploads:
-                raise InputError(f"You have {self.most_uploads} uploads, which is the most: delete one first.")
-            if sum(held) + size > self.most_bytes:
-                raise InputError(f"Your uploads would exceed {self.most_bytes // 2**20} MB: send a smaller file.")
-            folder = uploads / upload_id
+            self._make_room(visitor, size)
             _fill(folder, lambda: shutil.copyfile(file, folder / _harmless(name)))
         return upload_id
 
+    def _make_room(self, visitor: str, size: int) -> None:
+        files = sorted((self.folder(visitor) / "uploads").glob("*/*"), key=lambda file: file.stat().st_mtime_ns)
+
+        def fits() -> bool:
+            return len(files) < self.max_uploads and size + sum(f.stat().st_size for f in files) <= self.max_bytes
+
+        while files and not fits():
+            self.delete_upload(visitor, files.pop(0).parent.name)
+
     def upload(self, visitor: str, upload_id: str) -> Path:
-        """The file of a visitor's upload.
+        """Return the file of a visitor's upload.
 
         Raises:
-            InputError: there is none, or it is somebody else's; which of the two is not told.
+            InputError: there is none, or it is another visitor's; the message is the same.
         """
         gone = "There is no such upload of yours: upload the file again."
         return next(self._find(visitor, "uploads", UPLOAD_ID, upload_id, gone).iterdir())
@@ -211,36 +215,36 @@ class Workspace:
         """Delete a visitor's upload; runs made with it keep theirs.
 
         Raises:
-            InputError: there is none, or it is somebody else's.
+            InputError: there is none, or it is another visitor's.
         """
         shutil.rmtree(self.upload(visitor, upload_id).parent)
 
     def uploads(self, visitor: str) -> dict[str, str]:
-        """The visitor's uploads: id → name of the file."""
+        """Return the visitor's uploads: id → name of the file."""
         return {path.parent.name: path.name for path in sorted((self.folder(visitor) / "uploads").glob("*/*"))}
 
     def comparison_folder(self, visitor: str, suite: str) -> Path:
-        """Where the visitor's comparisons on a suite are kept, which may not exist yet.
+        """Return the folder of the visitor's comparisons on a suite, which may not exist yet.
 
         Raises:
-            InputError: this is no token, or no name of a suite.
+            InputError: this is not a token, or not a name of a suite.
         """
         if not isinstance(suite, str) or not re.fullmatch(SUITE, suite, re.ASCII):
             raise InputError("There is no such suite for a comparison: choose one of the list.")
         return self.folder(visitor) / "comparisons" / suite
 
     def tables_folder(self, name: str) -> Path:
-        """Where the tables of bundled results lie for download, the same for all visitors.
+        """Return the folder of tables of bundled results for download, the same for all visitors.
 
         Raises:
-            InputError: this is no name of results.
+            InputError: this is not a name of results.
         """
         if not isinstance(name, str) or not re.fullmatch(SUITE, name, re.ASCII):
             raise InputError("There are no such results: choose some of the list.")
         return self.root / "tables" / name
 
     def prune(self, older_than: timedelta) -> int:
-        """Delete uploads, and runs that are over, which nobody touched for so long; how many there were."""
+        """Delete uploads, comparisons and inactive runs that nobody touched for so long; return their number."""
         limit = datetime.now().timestamp() - older_than.total_seconds()
         old = [path for path in self._visitors.glob("*/*/*") if not _in_use(path) and _touched(path) < limit]
         for path in old:
@@ -248,19 +252,19 @@ class Workspace:
         return len(old)
 
     def _find(self, visitor: str, kind: str, pattern: str, name: str, gone: str) -> Path:
-        whole = isinstance(name, str) and re.fullmatch(pattern, name, re.ASCII)
-        folder = self.folder(visitor) / kind / name if whole else None
+        valid = isinstance(name, str) and re.fullmatch(pattern, name, re.ASCII)
+        folder = self.folder(visitor) / kind / name if valid else None
         if folder is None or not folder.is_dir():
             raise InputError(gone)
         return folder
 
 
-def _with_pictures(config: RunConfig, archive: Path) -> RunConfig:
+def _with_archive(config: RunConfig, archive: Path) -> RunConfig:
     return replace(config, suite=replace(config.suite, name=f"folder:{archive}"))
 
 
 def _fill(folder: Path, write: Callable[[], object]) -> None:
-    """Fill a folder, or leave none."""
+    """Fill a new folder; delete it where that fails."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         write()
@@ -270,7 +274,7 @@ def _fill(folder: Path, write: Callable[[], object]) -> None:
 
 
 def _link(source: Path, target: Path) -> None:
-    """A second name for the same bytes, or a copy where the disk knows no such names."""
+    """Link a file, or copy it where the file system has no hard links."""
     try:
         os.link(source, target)
     except OSError:
@@ -278,9 +282,9 @@ def _link(source: Path, target: Path) -> None:
 
 
 def _harmless(name: str) -> str:
-    """The last part of a file's name without anything but letters, digits, dots and dashes."""
+    """Return the last part of a path, with letters, digits, dots and dashes only."""
     last = re.sub(r"[^\w.-]+", "_", str(name).replace("\\", "/").rpartition("/")[2]).lstrip(".")
-    return last[-LONGEST_NAME:] or "upload"
+    return last[-MAX_NAME:] or "upload"
 
 
 def _touched(folder: Path) -> float:
@@ -288,10 +292,10 @@ def _touched(folder: Path) -> float:
 
 
 def _in_use(folder: Path) -> bool:
-    """Whether it is a run that is queued or being trained."""
+    """Return whether this is the folder of a run that is queued or being trained."""
     if folder.parent.name != "runs":
         return False
     try:
-        return open_run(folder).status in ("queued", "running")
-    except InputError:  # not even a run: damaged, or half written
+        return open_run(folder).state.active
+    except InputError:  # damaged, or incomplete
         return False

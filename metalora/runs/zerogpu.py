@@ -1,46 +1,46 @@
 """Runs and short work inside the event that asks for them, for machines that lend a GPU to one event (ZeroGPU).
 
-There a decorator forks for each call: the child trains, yields plain values and cannot change the parent's memory. So
-what lasts goes through the run's folder. A run ends with its page, at its last checkpoint, and can be resumed.
+There a decorator forks for each call: the child trains, yields plain values and cannot change the parent's memory, so
+that everything lasting goes through the run's folder. A run ends with its page, at its last checkpoint, and can be
+resumed.
 """
 
 import contextlib
 import functools
-import os
 import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from metalora.runs.run_log import LOG
+from metalora.runs.execute import execute
+from metalora.runs.run_folder import LOG, RunState, open_run
 from metalora.runs.status import RunStatus, run_status
-from metalora.runs.store import open_run
 from metalora.runs.workspace import Workspace
-from metalora.util.device import AUTO
+from metalora.util.device import use_device
 from metalora.util.errors import InputError
 
 Execute = Callable[[Path], Iterator[RunStatus]]
 
 
-def execute_here(folder: Path) -> Iterator[RunStatus]:
-    """Train the run in `folder` in this process, yielding how it stands after every step and at its end.
+def execute_here(folder: Path, device: str | None = None) -> Iterator[RunStatus]:
+    """Execute the run in `folder` in this process, yielding its status after every step and at its end.
 
-    What goes wrong is recorded in the folder and told by the last status, never raised; its traceback is in the log.
+    Errors are recorded in the folder and shown by the last status, never raised; tracebacks are in the log.
+
+    Args:
+        device: in place of that of the run's settings.
 
     Raises:
         InputError: there is no run, or another process trains it.
     """
-    os.environ.pop(AUTO, None)  # the parent has no GPU to pick, this process may have
     run = open_run(folder)
     try:
-        with contextlib.closing(run.execute()) as events:
+        with contextlib.closing(execute(run, device=device)) as events:
             for _ in events:
                 yield run_status(folder)
-                if run.stop_requested:
-                    break
     except Exception as error:
-        if run.status != "failed":
+        if run.state is not RunState.FAILED:
             raise
         text = str(error) if isinstance(error, InputError) else traceback.format_exc()
         with (folder / LOG).open("a", encoding="utf-8") as log:
@@ -49,11 +49,13 @@ def execute_here(folder: Path) -> Iterator[RunStatus]:
 
 
 class InEvent:
-    """The back end of runs that live in an event, see `run_status.Backend`.
+    """The back end of runs that live in an event, see `status.Backend`.
 
     Args:
-        decorate: what lends the GPU to a run, such as `spaces.GPU(duration=…)`; for a generator function of a path.
+        workspace: where the runs are.
+        decorate: lends the GPU to a run, such as `spaces.GPU(duration=…)`; for a generator function of a path.
         decorate_short: the same for a function that returns.
+        device: where events compute, which need not be where this process does; None: the same.
     """
 
     outlives_page = False
@@ -63,11 +65,18 @@ class InEvent:
         workspace: Workspace,
         decorate: Callable[[Execute], Execute] = lambda function: function,
         decorate_short: Callable[[Callable], Callable] = lambda function: function,
+        *,
+        device: str | None = None,
     ):
-        self.workspace, self._execute, self._decorate_short = workspace, decorate(execute_here), decorate_short
+        self.workspace, self.device, self._decorate_short = workspace, device, decorate_short
+
+        def in_child(folder: Path) -> Iterator[RunStatus]:
+            yield from execute_here(folder, device)
+
+        self._execute = decorate(in_child)
 
     def start(self, visitor: str, run_id: str) -> Iterator[RunStatus]:
-        """Train the run, yielding how it stands; closing the generator stops it.
+        """Execute the run, yielding its status; closing the generator stops it.
 
         Raises:
             InputError: there is no such run of this visitor, or it is finished or being trained.
@@ -77,54 +86,55 @@ class InEvent:
         try:
             with contextlib.closing(self._execute(folder)) as statuses:
                 yield from statuses
-        except Exception as error:  # the lender's own: no GPU left today, time over, the child died
-            if open_run(folder).died or open_run(folder).status == "queued":
-                open_run(folder).record("failed", f"The event ended early ({error}): resume the run.")
+        except Exception as error:  # of the lender: no GPU left today, time over, the child died
+            self._settle(folder, RunState.FAILED, f"The event ended early ({error}): resume the run.")
             yield run_status(folder)
         finally:
-            self._end(folder)
+            if open_run(folder).state is RunState.RUNNING:
+                open_run(folder).request_stop()
+            self._settle(folder, RunState.STOPPED)
+
+    def _settle(self, folder: Path, state: RunState, reason: str | None = None) -> None:
+        """Record how a run ended whose process could not do so."""
+        run = open_run(folder)
+        if run.state in (RunState.DIED, RunState.QUEUED):
+            run.record(state, reason)
 
     def wrap_for_gpu(self, function: Callable) -> Callable:
-        """See `run_status.Backend`; an `InputError` of the function stays one.
+        """Return a function that is executed where events compute; its `InputError` stays one.
 
-        Lenders make their own errors of exceptions in a child, without their text: so a sentence travels as a value.
+        Lenders replace exceptions of a child by their own, without the text, so that messages travel as values.
         """
 
-        def there(*arguments: Any) -> tuple[Any, str | None]:
-            os.environ.pop(AUTO, None)
+        def in_child(*arguments: Any) -> tuple[Any, str | None]:
             try:
-                return function(*arguments), None
+                with use_device(self.device):
+                    return function(*arguments), None
             except InputError as problem:
                 return None, str(problem)
 
-        lent = self._decorate_short(there)
+        decorated = self._decorate_short(in_child)
 
         @functools.wraps(function)
-        def here(*arguments: Any) -> Any:
-            result, problem = lent(*arguments)
+        def wrapped(*arguments: Any) -> Any:
+            result, problem = decorated(*arguments)
             if problem:
                 raise InputError(problem)
             return result
 
-        return here
-
-    def _end(self, folder: Path) -> None:
-        """Whoever still trains it is told to stop; one that is gone is recorded."""
-        run = open_run(folder)
-        if run.status == "running":
-            run.request_stop()
-        elif run.died or run.status == "queued":
-            run.record("stopped")
+        return wrapped
 
     def stop(self, visitor: str, run_id: str) -> RunStatus:
-        """Ask for a stop after the step at hand; nothing happens to a run that is not being trained."""
+        """Request a stop after the current step; a run that is not being trained stays as it is."""
         folder = self.workspace.run_folder(visitor, run_id)
-        if open_run(folder).status in ("queued", "running"):
-            open_run(folder).request_stop()
+        run = open_run(folder)
+        if run.state.active:
+            run.request_stop()
         return self.status(visitor, run_id)
 
     def status(self, visitor: str, run_id: str) -> RunStatus:
-        """How a run stands; one whose event is gone was stopped."""
+        """Return the status of a run; one whose event is gone was stopped."""
         folder = self.workspace.run_folder(visitor, run_id)
-        found = run_status(folder)
-        return replace(found, state="stopped", reason=None) if open_run(folder).died else found
+        status = run_status(folder)
+        died = open_run(folder).state is RunState.DIED
+        return replace(status, state=RunState.STOPPED, reason=None) if died else status

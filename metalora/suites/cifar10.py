@@ -17,7 +17,7 @@ from metalora.suites.splits import ranks, transformed_suite
 from metalora.suites.suite import Options, Suite
 from metalora.suites.task_lists import COMPOSITIONS, CORRUPTIONS, RULES, TEN_TRANSFORMS, TaskList
 from metalora.util.errors import InputError
-from metalora.util.seeding import generator
+from metalora.util.seeding import seeded_generator
 
 GALLERY_PER_CLASS = 500
 BATCHES = CIFAR10.base_folder  # the folder that torchvision unpacks
@@ -96,5 +96,5 @@ def _parts(found: ClassFolders, options: Options) -> tuple[torch.Tensor, ...]:
         )
     held = held_out(labels, HELD_OUT_PER_CLASS)
     validation, rest = train[held], train[~held]
-    in_gallery = ranks(found.labels[rest], generator(options.seed)) < GALLERY_PER_CLASS
+    in_gallery = ranks(found.labels[rest], seeded_generator(options.seed)) < GALLERY_PER_CLASS
     return rest[~in_gallery], validation, rest[in_gallery], query

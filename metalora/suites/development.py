@@ -8,7 +8,7 @@ from torch import Tensor
 from metalora.suites.splits import draw_tasks
 from metalora.suites.suite import Examples, Suite
 from metalora.util.errors import InputError
-from metalora.util.seeding import generator
+from metalora.util.seeding import seeded_generator
 
 SHARE = 4  # one of so many seen tasks plays an unseen one
 
@@ -24,7 +24,7 @@ def develop(suite: Suite) -> Suite:
     """
     if len(suite.seen) < 2:
         raise InputError(f"{suite.name} has one seen task, of which none can be held out for development: add tasks.")
-    rng = generator(suite.seed, len(suite.tasks), 2)
+    rng = seeded_generator(suite.seed, len(suite.tasks), 2)
     count = max(1, len(suite.seen) // SHARE)
     factor_indices = None if suite.factor_indices is None else suite.factor_indices[list(suite.seen)]
     held = draw_tasks(count, [suite.tasks[task] for task in suite.seen], factor_indices, rng)

@@ -7,7 +7,7 @@ from metalora.suites.images import ImageSet
 from metalora.suites.splits import SHARES, divide, transformed_suite
 from metalora.suites.suite import Options, Suite
 from metalora.suites.task_lists import DIGITS
-from metalora.util.seeding import generator
+from metalora.util.seeding import seeded_generator
 
 
 def digits(options: Options) -> Suite:
@@ -21,5 +21,5 @@ def digits(options: Options) -> Suite:
     images = (255 * grey).round().to(torch.uint8).repeat(1, 3, 1, 1)
     pictures = ImageSet(images, tuple(f"digits/{number:04d}" for number in range(len(images))))
     labels = torch.from_numpy(data.target).long()
-    parts = divide(labels, SHARES, generator(options.seed))
+    parts = divide(labels, SHARES, seeded_generator(options.seed))
     return transformed_suite("digits", pictures, labels, tuple(map(str, data.target_names)), parts, DIGITS, options)

@@ -18,7 +18,7 @@ from metalora.suites.suite import SEEN_SPLITS, UNSEEN_SPLITS, Examples, Options,
 from metalora.suites.task_lists import TEN_TRANSFORMS
 from metalora.suites.transforms import unchanged
 from metalora.util.errors import InputError
-from metalora.util.seeding import generator
+from metalora.util.seeding import seeded_generator
 
 SMALLEST = len(SHARES)  # a picture for every side
 HALVES = (0.5, 0.5)  # of an unseen task: gallery and query
@@ -69,7 +69,7 @@ def _shifted(layout: Layout, options: Options) -> Suite:
     _require_two(layout, options)
     layout, notes = leave_out_small(layout, SMALLEST)
     classes, labels = _number(layout.folders)
-    parts = divide(labels, SHARES, generator(options.seed))
+    parts = divide(labels, SHARES, seeded_generator(options.seed))
     return transformed_suite("folder", layout.pictures, labels, classes, parts, TEN_TRANSFORMS, options, notes)
 
 
@@ -110,7 +110,7 @@ def _by_task(layout: Layout, options: Options) -> Suite:
 
 def _divide(task_of: Tensor, labels: Tensor, unseen: Sequence[int], options: Options) -> dict[str, Tensor]:
     # Indices of the pictures of every side, class by class of every task.
-    rng = generator(options.seed, len(labels))
+    rng = seeded_generator(options.seed, len(labels))
     cells = task_of * (labels.max() + 1) + labels
     is_unseen = torch.isin(task_of, torch.tensor(unseen, dtype=torch.int64))
     rows = dict(zip(SEEN_SPLITS, divide(cells.masked_fill(is_unseen, -1), SHARES, rng), strict=True))

@@ -10,7 +10,7 @@ from metalora.suites.images import ImageSet
 from metalora.suites.suite import SEEN_SPLITS, UNSEEN_SPLITS, Examples, Options, Suite
 from metalora.suites.task_lists import TaskList
 from metalora.util.errors import InputError
-from metalora.util.seeding import generator
+from metalora.util.seeding import seeded_generator
 
 SHARES = (0.5, 0.1, 0.2, 0.2)  # of training, validation, gallery and query
 
@@ -133,7 +133,7 @@ def unseen_tasks(
     """
     names = options.hold_out or usual
     if options.draw_unseen is not None:
-        names = draw_tasks(options.draw_unseen, tasks, factor_indices, generator(options.seed, len(tasks), 1))
+        names = draw_tasks(options.draw_unseen, tasks, factor_indices, seeded_generator(options.seed, len(tasks), 1))
     return held_out_tasks(names, tasks)
 
 
@@ -170,7 +170,7 @@ def transformed_suite(
     """
     unseen = unseen_tasks(options, tasks.names, tasks.unseen, tasks.factor_indices)
     seen = tuple(task for task in range(len(tasks.transforms)) if task not in unseen)
-    rng = generator(options.seed, len(labels))
+    rng = seeded_generator(options.seed, len(labels))
     train, validation, gallery, query = parts
     if options.max_train_images is not None:
         train = train[ranks(labels[train], rng) < options.max_train_images]

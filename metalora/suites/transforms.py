@@ -13,7 +13,7 @@ from torch.nn.functional import adaptive_avg_pool2d, interpolate
 from torchvision.transforms.functional import gaussian_blur
 
 from metalora.util.errors import InputError
-from metalora.util.seeding import generator
+from metalora.util.seeding import seeded_generator
 
 
 def unchanged(images: Tensor) -> Tensor:
@@ -75,7 +75,7 @@ def _inverse(part: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
 def noise(images: Tensor, deviation: float) -> Tensor:
     """Gaussian noise, drawn from each picture's own sum: the same whenever the picture is shown."""
     sums = (255 * images.double()).round().sum((1, 2, 3)).tolist()
-    drawn = [torch.randn(images.shape[1:], generator=generator(int(total))) for total in sums]
+    drawn = [torch.randn(images.shape[1:], generator=seeded_generator(int(total))) for total in sums]
     return (images + deviation * torch.stack(drawn).to(images)).clamp(0, 1) if drawn else images
 
 

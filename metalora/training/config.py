@@ -1,14 +1,36 @@
-"""Settings of a training."""
+"""Settings of a training, and which of them decide what it ends with."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
-from metalora.util.checks import LARGEST_SEED, check_float, check_int
+from metalora.adapters.config import AdapterConfig
+from metalora.adapters.methods import method
+from metalora.evaluation.config import EmbedConfig
+from metalora.util.checks import MAX_SEED, check_float, check_int
+from metalora.util.config import to_plain
 from metalora.util.errors import InputError
 
 
 @dataclass(frozen=True)
 class TrainingConfig:
-    """Settings of a training run.
+    """Settings of a training.
+
+    Attributes:
+        steps: Training steps.
+        batch_size: Images of a step.
+        lr: Learning rate of the adapters and the head.
+        mapping_lr_scale: Learning rate of the mapping net, as a multiple of lr.
+        set_size: Images of one task that share a core.
+        factor_loss_weight: Weight of factor prediction in the loss, for a factor code.
+        teacher_forcing_ratio: Fraction of the sets that get the core of their true factors, for a factor code.
+        identity_core_prob: Fraction of single images that get the identity core, for a latent code.
+        identity_core_prob_sets: Fraction of sets that get the identity core, for a latent code.
+        max_grad_norm: Norm to which gradients are clipped.
+        validate_every: Steps between validations; 0 is at the end only.
+        precision: float32 or bfloat16.
+        device: auto, cuda, mps or cpu.
+        compile: Compile the network with torch.compile; where that fails, train it uncompiled and say so.
+        seed: Decides splits, initial values and the order of images.
 
     Raises:
         InputError: a value with which nothing can be trained.
@@ -16,39 +38,83 @@ class TrainingConfig:
 
     steps: int = 64
     batch_size: int = 64
-    lr: float = 3e-3  # of adapters and head
-    mapping_lr_scale: float = 1.0  # the mapping net's rate, as a multiple of `rate`
-    set_size: int = 1  # images of one task that share a core
-    factor_loss_weight: float = 1.0  # weight of naming the factors, for a code that names them
-    teacher_forcing_ratio: float = 0.5  # share of the sets that get the core of their true factors, for such a code
-    identity_core_prob: float = (
-        0.5  # share of single images that get the neutral core, where classes alone train the code
-    )
-    identity_core_prob_sets: float = 0.25  # the same of sets
-    max_grad_norm: float = 1.0  # largest norm of the gradient
-    validate_every: int = 0  # steps between k-NN validations; 0: at the end only
+    lr: float = 3e-3
+    mapping_lr_scale: float = 1.0
+    set_size: int = 1
+    factor_loss_weight: float = 1.0
+    teacher_forcing_ratio: float = 0.5
+    identity_core_prob: float = 0.5
+    identity_core_prob_sets: float = 0.25
+    max_grad_norm: float = 1.0
+    validate_every: int = 0
     precision: str = "float32"
     device: str = "auto"
-    compile: bool = False  # the network, by torch.compile
-    seed: int = 0  # of the head and of the order of images
+    compile: bool = False
+    seed: int = 0
 
     def __post_init__(self) -> None:
         for name in ("steps", "batch_size", "set_size"):
             check_int(name, getattr(self, name))
         check_int("validate_every", self.validate_every, 0)
-        check_float(
-            "teacher_forcing_ratio", self.teacher_forcing_ratio, lambda value: 0 <= value <= 1, "a share from 0 to 1"
-        )
-        for name in ("identity_core_prob", "identity_core_prob_sets"):
-            check_float(name, getattr(self, name), lambda value: 0 <= value < 1, "a share from 0 to below 1")
-        check_float("factor_loss_weight", self.factor_loss_weight, lambda value: value >= 0, "a weight of 0 or more")
-        check_int("seed", self.seed, 0, LARGEST_SEED)
+        check_int("seed", self.seed, 0, MAX_SEED)
         if self.batch_size % self.set_size:
             raise InputError(
                 f"A batch of {self.batch_size} does not divide into sets of {self.set_size}: change either."
             )
+        ratio = self.teacher_forcing_ratio
+        check_float("teacher_forcing_ratio", ratio, lambda value: 0 <= value <= 1, "a fraction from 0 to 1")
+        for name in ("identity_core_prob", "identity_core_prob_sets"):
+            check_float(name, getattr(self, name), lambda value: 0 <= value < 1, "a fraction from 0 to below 1")
+        check_float("factor_loss_weight", self.factor_loss_weight, lambda value: value >= 0, "a weight of 0 or more")
         for name in ("mapping_lr_scale", "max_grad_norm"):
             check_float(name, getattr(self, name), lambda value: value > 0, "a number above 0")
-        check_float(
-            "The learning rate", self.lr, lambda value: 0 < value < 1, "a number between 0 and 1, such as 0.003"
+        use = "a number between 0 and 1, such as 0.003"
+        check_float("The learning rate", self.lr, lambda value: 0 < value < 1, use)
+
+    @property
+    def embed_config(self) -> EmbedConfig:
+        """How images are embedded by a model that was trained so."""
+        return EmbedConfig(
+            set_size=self.set_size,
+            seed=self.seed,
+            batch_size=2 * self.batch_size,
+            device=self.device,
+            precision=self.precision,
         )
+
+
+def identity_of(training: TrainingConfig, adapter: AdapterConfig, *, predicts: bool) -> dict[str, Any]:
+    """Return the settings that decide what a training ends with, in canonical form, as plain values.
+
+    Where two trainings differ in other settings only (device, compilation, validation, what concerns other methods),
+    one may resume from the other's checkpoint.
+
+    Args:
+        predicts: whether the suite has the factors that the adapter is to predict.
+    """
+    generates, in_sets = adapter.generates, training.set_size > 1
+    latent = generates and not predicts
+    effective = {
+        "steps batch_size lr set_size max_grad_norm precision seed": True,
+        "mapping_lr_scale": generates,
+        "factor_loss_weight": predicts,
+        "teacher_forcing_ratio": generates and predicts,
+        "identity_core_prob": latent and not in_sets,
+        "identity_core_prob_sets": latent and in_sets,
+    }
+    of_adapter = {
+        "method rank rank_pattern alpha targets exclude branches dropout factors seed": True,
+        "core": method(adapter.method).generated,
+        "extractor hidden head_init_std": generates,
+        "code code_norm_limit": generates and not adapter.factors,
+    }
+    values = _only(adapter.to_dict(), of_adapter)
+    if adapter.scale(adapter.rank) == 1 and not adapter.rank_pattern:
+        values["alpha"] = None
+    if adapter.head_init_std == replace(adapter, head_init_std=None).initial_head_std and generates:
+        values["head_init_std"] = None
+    return {"adapter": values, "training": _only(to_plain(training), effective)}
+
+
+def _only(values: dict[str, Any], effective: dict[str, bool]) -> dict[str, Any]:
+    return {name: values[name] for names, counts in effective.items() if counts for name in names.split()}

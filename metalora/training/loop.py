@@ -1,8 +1,7 @@
-"""What every training loop here shares: schedule, progress with time left, checkpoints, resuming.
+"""What every training loop shares: schedule, progress with time left, checkpoints, resuming.
 
-A loop is a function `step(i)` that trains on batch i and returns its metrics. Whatever it draws at
-random, it draws from a generator made of the run's seed and i, so that a resumed run sees the very
-batches that it would have seen.
+A loop is a function `step(i)` that trains on batch i and returns its metrics. All random draws of a step come from a
+generator seeded by the training's seed and i, so that a resumed training sees the batches that it would have seen.
 """
 
 import json
@@ -23,7 +22,7 @@ from metalora.util.renamed import upgrade_settings
 
 
 class Stateful(Protocol):
-    """A module, an optimiser, a schedule: anything that can be put away and taken up again."""
+    """A module, an optimiser, a schedule: anything whose state can be saved and restored."""
 
     def state_dict(self) -> dict[str, Any]: ...
     def load_state_dict(self, state: dict[str, Any]) -> Any: ...
@@ -31,38 +30,50 @@ class Stateful(Protocol):
 
 @dataclass(frozen=True)
 class Progress:
-    """What a loop tells after a step."""
+    """What a loop reports after a step.
 
-    step: int  # steps done, from 1
-    steps: int  # steps in all
-    metrics: dict[str, float]  # losses and accuracies of this step
-    lrs: dict[str, float]  # learning rate of each parameter group
-    images_per_second: float  # over the last few steps
+    Attributes:
+        step: steps done, from 1.
+        steps: steps in all.
+        metrics: losses and accuracies of this step.
+        lrs: learning rate of each parameter group, for the next step.
+        images_per_second: over the last few steps.
+        seconds_left: until the last step is done.
+    """
+
+    step: int
+    steps: int
+    metrics: dict[str, float]
+    lrs: dict[str, float]
+    images_per_second: float
     seconds_left: float
 
 
 def clock(seconds: float) -> str:
-    """A duration as in 1:05 or 1:02:03."""
+    """Format a duration as in 1:05 or 1:02:03."""
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
 
 
-WARMUP_SHARE, WARMUP_STEPS = 0.05, 20
+WARMUP_FRACTION, WARMUP_STEPS = 0.05, 20
 
 
 def warmup_cosine(optimizer: Optimizer, *cycles: int) -> LambdaLR:
-    """Linear warm-up over 5 % of the steps, then half a cosine down to zero; once for each of `cycles`, in steps.
+    """Build a schedule of linear warm-up over 5 % of the steps, then half a cosine to zero, for each of `cycles`.
 
-    Short runs warm up for 20 steps (a third of the run at most): Adam's first steps, taken at full rate
-    before it knows the gradients' scale, throw the features away.
+    Short trainings warm up for 20 steps (a third of them at most): Adam's first steps, taken at the full learning rate
+    before it has estimated the scale of the gradients, destroy the features.
+
+    Args:
+        cycles: steps of each cycle.
     """
     factors = [factor for steps in cycles for factor in _one_cycle(steps)]
     return LambdaLR(optimizer, lambda step: factors[step] if step < len(factors) else 0.0)
 
 
 def _one_cycle(steps: int) -> list[float]:
-    rise = max(1, round(WARMUP_SHARE * steps), min(WARMUP_STEPS, steps // 3))
+    rise = max(1, round(WARMUP_FRACTION * steps), min(WARMUP_STEPS, steps // 3))
     fall = max(1, steps - rise)
     return [
         (step + 1) / rise if step < rise else 0.5 * (1 + math.cos(math.pi * (step - rise) / fall))
@@ -73,7 +84,7 @@ def _one_cycle(steps: int) -> list[float]:
 def run_loop(
     step: Callable[[int], dict[str, float]],
     steps: int,
-    batch: int,
+    batch_size: int,
     optimizer: Optimizer,
     parts: dict[str, Stateful],
     identity: dict[str, Any],
@@ -85,17 +96,18 @@ def run_loop(
 
     Args:
         step: trains on batch i and returns metrics, among them "loss".
-        batch: images per step, for the rate.
+        batch_size: images per step, for the pace.
         parts: what a checkpoint holds, by name.
-        identity: settings of the run; a checkpoint of other settings is refused.
-        checkpoint: file to resume from when it exists and to write every `every` seconds, at the
-            end, and when the loop is left early between steps (the generator closed, or Ctrl-C there).
-            Ctrl-C in the middle of a step saves nothing: half a step is no state to go on from.
+        identity: settings that decide what the training ends with; a checkpoint with other values is refused, one with
+            further settings is not.
+        checkpoint: file to resume from when it exists and to write every `every` seconds, at the end, and when the
+            loop is left early between steps (the generator closed, or Ctrl-C there). Ctrl-C in the middle of a step
+            saves nothing, since half a step cannot be resumed.
 
     Raises:
-        InputError: the checkpoint belongs to another run, or the loss is not finite any more.
+        InputError: the checkpoint belongs to another training, or the loss is not finite any more.
     """
-    identity = json.loads(json.dumps(identity))  # as it comes back from a checkpoint: tuples are lists there
+    identity = json.loads(json.dumps(identity))  # as a checkpoint gives it back: lists in place of tuples
     done = _resume(checkpoint, parts, identity) if checkpoint is not None else 0
 
     def save() -> None:
@@ -122,7 +134,7 @@ def run_loop(
             if now - saved > every:
                 save()
                 saved = now
-            yield Progress(done, steps, metrics, lrs, batch / pace, left)
+            yield Progress(done, steps, metrics, lrs, batch_size / pace, left)
     except (KeyboardInterrupt, GeneratorExit):
         if not stepping:
             save()
@@ -134,9 +146,16 @@ def _resume(checkpoint: Path, parts: dict[str, Stateful], identity: dict[str, An
     if not checkpoint.exists():
         return 0
     state = read_state(checkpoint)
-    if upgrade_settings(state.get("identity")) != identity:
+    if not _agrees(upgrade_settings(state.get("identity")), identity):
         raise InputError(f"{checkpoint} is the checkpoint of a run with other settings: choose another place.")
     for name, part in parts.items():
         part.load_state_dict(state[name])
     torch.set_rng_state(state["rng"])
     return state["step"]
+
+
+def _agrees(saved: Any, identity: Any) -> bool:
+    """Check that all settings of `identity` have the same values in `saved`, which may hold others besides."""
+    if isinstance(identity, dict) and isinstance(saved, dict):
+        return all(name in saved and _agrees(saved[name], value) for name, value in identity.items())
+    return saved == identity

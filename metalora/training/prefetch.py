@@ -1,4 +1,4 @@
-"""Batches that are made while the step before them is computed, so that a fast device does not wait for them."""
+"""Prefetching: the next batch is drawn while a step is computed, so that a fast device does not wait for it."""
 
 import contextlib
 from collections.abc import Callable
@@ -9,12 +9,12 @@ T = TypeVar("T")
 
 
 class Prefetch(contextlib.AbstractContextManager, Generic[T]):
-    """`draw(step)` for one step after the other, the next one drawn in a thread meanwhile.
+    """Calls `draw(step)` for one step after the other, in a thread that is one step ahead.
 
     Args:
-        draw: makes the batch of a step; what it raises is raised where that batch is asked for.
+        draw: makes the batch of a step; its errors are raised where that batch is asked for.
         steps: how many there are.
-        ahead: False draws when asked, for a device that has no time to spare meanwhile.
+        ahead: False draws on demand, for a CPU that has no time to spare.
     """
 
     def __init__(self, draw: Callable[[int], T], steps: int, *, ahead: bool = True):
@@ -23,12 +23,12 @@ class Prefetch(contextlib.AbstractContextManager, Generic[T]):
         self._next: tuple[int, Future] | None = None
 
     def __call__(self, step: int) -> T:
-        ready = self._next[1] if self._next is not None and self._next[0] == step else self._ask(step)
-        batch = ready.result()
-        self._next = (step + 1, self._ask(step + 1)) if step < self.last else None
+        future = self._next[1] if self._next is not None and self._next[0] == step else self._submit(step)
+        batch = future.result()
+        self._next = (step + 1, self._submit(step + 1)) if step < self.last else None
         return batch
 
-    def _ask(self, step: int) -> Future:
+    def _submit(self, step: int) -> Future:
         return self._pool.submit(self.draw, step)
 
     def __exit__(self, *error: Any) -> None:

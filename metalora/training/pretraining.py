@@ -1,9 +1,9 @@
 """Training the bundled backbones from scratch on a folder or archive of class folders.
 
-Recipes after He et al. 1512.03385 (SGD, crops, flips) for the ResNet, with AdamW for the Mixer; both in cycles with
-a warm restart between (1608.03983), with CutMix (1905.04899) and Cutout (1708.04552), without which they learn the
-training pictures by heart. Rotations and changes of colour would help too, but they are the shifts that the
-laboratory measures, so no backbone is taught them.
+Recipes after He et al. 1512.03385 (SGD, crops, flips) for the ResNet, with AdamW for the Mixer; both in cycles with a
+warm restart between (1608.03983), with CutMix (1905.04899) and Cutout (1708.04552), without which they overfit.
+Rotations and changes of colour would help too, but suites use them as domain transforms, so no backbone is trained on
+them.
 """
 
 import json
@@ -22,16 +22,22 @@ from metalora.training.loop import Progress, run_loop, warmup_cosine
 from metalora.util.device import autocast, pick_device
 from metalora.util.errors import InputError
 from metalora.util.files import write_tensors, write_text
-from metalora.util.seeding import generator
+from metalora.util.seeding import seeded_generator
 
 
 @dataclass(frozen=True)
 class Cycle:
-    """From a warm restart to a learning rate of zero."""
+    """Training from a warm restart to a learning rate of zero.
+
+    Attributes:
+        epochs: passes over the training images.
+        cutmix: fraction of the batches that are mixed.
+        cutout: side in pixels of the square cut out of each image of the other batches.
+    """
 
     epochs: int
-    cutmix: float  # share of batches
-    cutout: int = 0  # side of the square cut out of each image of the other batches, in pixels
+    cutmix: float
+    cutout: int = 0
 
 
 @dataclass(frozen=True)
@@ -53,7 +59,7 @@ RECIPES = {
 
 
 def crop_and_flip(images: Tensor, rng: torch.Generator, margin: int = 4) -> Tensor:
-    """Random shift by up to `margin` pixels and random mirror image, for each image. (N, C, H, W), uint8."""
+    """Shift each image by up to `margin` random pixels and mirror it at random. (N, C, H, W), uint8."""
     count, _, height, width = images.shape
     rows = torch.randint(2 * margin + 1, (count, 1), generator=rng) + torch.arange(height)
     columns = torch.randint(2 * margin + 1, (count, 1), generator=rng) + torch.arange(width)
@@ -65,7 +71,7 @@ def crop_and_flip(images: Tensor, rng: torch.Generator, margin: int = 4) -> Tens
 
 
 def cut_out(images: Tensor, side: int, rng: torch.Generator) -> Tensor:
-    """Grey squares of `side` pixels, one somewhere in each image, partly outside at times. (N, C, H, W), uint8."""
+    """Cover a random square of each image, which may be partly outside, with grey. (N, C, H, W), uint8."""
     count, _, height, width = images.shape
 
     def covered(length: int) -> Tensor:
@@ -77,9 +83,18 @@ def cut_out(images: Tensor, side: int, rng: torch.Generator) -> Tensor:
 
 
 class Pretraining:
-    """One run: `fit()` trains, `save()` writes weights and card.
+    """One pretraining: `fit()` trains, `save()` writes weights and card.
 
-    `epochs` are those of every cycle in place of the recipe's.
+    Args:
+        name: of the bundled backbone.
+        source: folder or archive of class folders.
+        epochs: of every cycle, in place of the recipe's.
+        seed: of initial values, order and augmentation.
+        device: as in `pick_device`.
+        precision: float32 or bfloat16.
+
+    Raises:
+        InputError: the backbone or the number of epochs cannot be pretrained, or there are too few images.
     """
 
     def __init__(
@@ -106,7 +121,7 @@ class Pretraining:
         self.classes = everything.classes
         held = held_out(everything.labels, HELD_OUT_PER_CLASS)
         if not 0 < int(held.sum()) < len(held):
-            raise InputError(f"{source} has too few pictures: over {HELD_OUT_PER_CLASS} in every class are needed.")
+            raise InputError(f"{source} has too few images: more than {HELD_OUT_PER_CLASS} in every class are needed.")
         self.validation_names = [
             name for name, out in zip(everything.pictures.names, held.tolist(), strict=True) if out
         ]
@@ -119,7 +134,7 @@ class Pretraining:
         self.net, self.preprocess = net, self.entry.preprocess(self.entry.image_size)
 
     def fit(self, checkpoint: Path | None = None) -> Iterator[Progress]:
-        """Train, yielding progress; resumes from `checkpoint` when it exists."""
+        """Train, yielding progress; resume from `checkpoint` when it exists."""
         recipe = self.recipe
         images, labels = self.splits["train"]
         per_epoch = len(images) // recipe.batch_size
@@ -133,8 +148,8 @@ class Pretraining:
         def step(i: int) -> dict[str, float]:
             self.net.train()
             epoch, position = divmod(i, per_epoch)
-            order = torch.randperm(len(images), generator=generator(self.seed, epoch))
-            rng = generator(self.seed, epoch, position)
+            order = torch.randperm(len(images), generator=seeded_generator(self.seed, epoch))
+            rng = seeded_generator(self.seed, epoch, position)
             chosen = order[position * recipe.batch_size : (position + 1) * recipe.batch_size]
             x, y = crop_and_flip(images[chosen], rng), labels[chosen].to(self.device)
             mixed = torch.rand((), generator=rng) < cycles[epoch].cutmix
@@ -160,7 +175,7 @@ class Pretraining:
         yield from run_loop(step, steps, recipe.batch_size, optimizer, parts, identity, checkpoint=checkpoint, every=60)
 
     def _groups(self) -> list[dict]:
-        # Norms and biases take no weight decay.
+        # Norms and biases get no weight decay.
         decayed = [p for p in self.net.parameters() if p.ndim > 1]
         plain = [p for p in self.net.parameters() if p.ndim <= 1]
         decay = self.recipe.weight_decay
@@ -175,7 +190,7 @@ class Pretraining:
 
     @torch.inference_mode()
     def accuracy(self, split: str) -> float:
-        """Share of the pictures of "validation" or "test" whose class is predicted."""
+        """Return the accuracy on the images of "validation" or "test"."""
         if split == "test" and split not in self.splits:
             test = read_split(self.source, "test", self.entry.image_size)
             self.splits["test"] = (test.pictures.images, test.labels)
@@ -187,7 +202,7 @@ class Pretraining:
         return hits / len(labels)
 
     def save(self, folder: Path, command: str) -> dict:
-        """Round to float16, measure on the test pictures, write weights (no head) and card; returns the card."""
+        """Round to float16, measure on the test images, write weights (no head) and card; return the card."""
         self.net.half().float()
         card = {
             "name": self.name,

@@ -1,4 +1,4 @@
-"""`torch.compile` where it works; where it does not, the network as it is, and a note that says why."""
+"""`torch.compile` where it works; elsewhere the network as it is, with a warning that says why."""
 
 import warnings
 from collections.abc import Callable
@@ -8,16 +8,17 @@ import torch
 
 
 def compiled(network: Callable, trial: Callable[[Callable], Any]) -> Callable:
-    """`network`, compiled (with CUDA graphs on a GPU), or itself where that fails, which a warning tells.
+    """Compile `network` (with CUDA graphs on a GPU), or return it as it is, with a warning, where that fails.
 
     Args:
-        trial: does with the network that it is given what will be done with it, once: compiling happens here.
+        network: What to compile.
+        trial: Uses the network that it gets once, as it will be used later; compilation happens then.
     """
-    fast = torch.compile(network, mode="reduce-overhead")  # which means CUDA graphs, and nothing elsewhere
+    fast = torch.compile(network, mode="reduce-overhead")  # CUDA graphs; no effect elsewhere
     try:
         with torch.random.fork_rng():
             trial(fast)
-    except Exception as error:  # compilers of several makers, each with its own
+    except Exception as error:  # every compiler raises its own
         torch.compiler.reset()
         first = str(error).strip().partition("\n")[0]
         why = f"{type(error).__name__}: {first}" if first else type(error).__name__

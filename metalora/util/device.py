@@ -1,31 +1,50 @@
-"""Where and in which precision to compute."""
+"""The device and the precision to compute with."""
 
 import contextlib
 import os
+from collections.abc import Iterator
+from contextvars import ContextVar
 
 import torch
 
 from metalora.util.errors import InputError
 
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
-AUTO = "METALORA_DEVICE"  # environment: what "auto" means to this process
+AUTO = "METALORA_DEVICE"  # environment variable: what "auto" means in this process
+
+
+_DEVICE: ContextVar[str | None] = ContextVar("device", default=None)
+
+
+@contextlib.contextmanager
+def use_device(name: str | None) -> Iterator[None]:
+    """Let "auto" mean a certain device in this context; None changes nothing."""
+    token = _DEVICE.set(name or _DEVICE.get())
+    try:
+        yield
+    finally:
+        _DEVICE.reset(token)
 
 
 def pick_device(name: str = "auto") -> torch.device:
-    """The device called `name`; "auto" is what the environment says in METALORA_DEVICE, else cuda, mps or cpu, the
-    first that is here.
+    """Return the device of this name.
+
+    Args:
+        name: "auto" is the device of `use_device`, else that of the environment variable METALORA_DEVICE, else the
+            first that this machine has of cuda, mps and cpu.
 
     Raises:
-        InputError: the device does not exist here, or the name is none.
+        InputError: this machine has no such device, or there is none of this name.
     """
     present = {
         "cuda": torch.cuda.is_available(),
         "mps": torch.backends.mps.is_available(),
         "cpu": True,
     }
-    name = os.environ.get(AUTO, name) if name == "auto" else name
     if name == "auto":
-        return torch.device(next(kind for kind, here in present.items() if here))
+        name = _DEVICE.get() or os.environ.get(AUTO, name)
+    if name == "auto":
+        return torch.device(next(kind for kind, available in present.items() if available))
     try:
         device = torch.device(name)
     except RuntimeError:
@@ -39,12 +58,12 @@ def pick_device(name: str = "auto") -> torch.device:
 
 
 def device_name(device: torch.device) -> str:
-    """What a result says of where it was computed: the model of a CUDA card, else "cpu" or "mps"."""
+    """Return the name of a device for results: the model of a CUDA card, else "cpu" or "mps"."""
     return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
 
 
 def autocast(device: torch.device, precision: str) -> contextlib.AbstractContextManager:
-    """Context in which matrix products run in `precision` ("float32" or "bfloat16")."""
+    """Return a context in which matrix products run in `precision`, "float32" or "bfloat16"."""
     if precision not in PRECISIONS:
         raise InputError(f"Unknown precision {precision!r}: use float32 or bfloat16.")
     if precision == "float32":

@@ -1,7 +1,7 @@
-"""Nested states of modules, optimisers and generators as one safetensors file, never pickle.
+"""Files that are written whole or not at all; tensors and nested states as safetensors, never pickle.
 
-Tensors become entries of the file; everything around them becomes JSON in its header. Files are
-written whole: to a temporary name, then renamed.
+In the file of a nested state, such as an optimiser's, tensors are entries and everything around them is JSON in the
+header.
 """
 
 import contextlib
@@ -21,11 +21,11 @@ from torch import Tensor
 from metalora.util.errors import InputError
 
 
-def write_whole(*files: tuple[Path, Callable[[Path], None]]) -> None:
-    """Let every file's function fill a temporary file beside its path, then move all there: all or nothing.
+def write_whole(*files: tuple[Path, Callable[[Path], Any]]) -> None:
+    """Write several files, all or none: each function fills a temporary file, which is then renamed to its path.
 
     Raises:
-        InputError: the disk refuses, for instance because it is full, or a path is a folder.
+        InputError: The disk refuses, for instance because it is full, or a path is a folder.
     """
     temporaries: list[Path] = []
     try:
@@ -48,21 +48,21 @@ def write_whole(*files: tuple[Path, Callable[[Path], None]]) -> None:
 
 
 def check_writable(folder: Path) -> None:
-    """See, before long work, whether files can be written in `folder`, which need not exist; nothing is left there.
+    """Check, before long work, that files can be written in `folder`, which need not exist; nothing is left there.
 
     Raises:
-        InputError: they cannot.
+        InputError: They cannot.
     """
-    made: list[Path] = []
+    created: list[Path] = []
     try:
-        made = [path for path in (folder, *folder.parents) if not path.exists()]
+        created = [path for path in (folder, *folder.parents) if not path.exists()]
         folder.mkdir(parents=True, exist_ok=True)
         tempfile.TemporaryFile(dir=folder).close()
     except OSError as error:
         raise InputError(f"Cannot write in {folder}: {error}; choose another place.") from error
     finally:
-        for path in made:
-            with contextlib.suppress(OSError):  # it could not be made, or somebody uses it by now
+        for path in created:
+            with contextlib.suppress(OSError):  # it was not created, or is in use by now
                 path.rmdir()
 
 
@@ -71,8 +71,8 @@ def write_text(path: Path, text: str) -> None:
     write_whole(text_file(path, text))
 
 
-def text_file(path: Path, text: str) -> tuple[Path, Callable[[Path], None]]:
-    """`text` at `path`, for `write_whole`."""
+def text_file(path: Path, text: str) -> tuple[Path, Callable[[Path], Any]]:
+    """Return what `write_whole` needs to write `text` to `path`."""
     return Path(path), lambda temporary: temporary.write_text(text, encoding="utf-8")
 
 
@@ -83,21 +83,22 @@ def write_tensors(path: Path, tensors: dict[str, Tensor], header: dict[str, Any]
 
 def tensor_file(
     path: Path, tensors: dict[str, Tensor], header: dict[str, Any] | None = None
-) -> tuple[Path, Callable[[Path], None]]:
-    """Named tensors and a JSON `header` at `path`, for `write_whole`."""
+) -> tuple[Path, Callable[[Path], Any]]:
+    """Return what `write_whole` needs to write named tensors and a JSON `header` to `path`."""
     copies = {name: tensor.detach().cpu().clone().contiguous() for name, tensor in tensors.items()}
     metadata = {"header": json.dumps(header or {})}
     return Path(path), lambda temporary: save_file(copies, temporary, metadata)
 
 
 def read_tensors(path: Path, advice: str = "write it again") -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Named tensors and JSON header of a file that `write_tensors` wrote.
+    """Read named tensors and the JSON header of a file that `write_tensors` wrote.
 
     Args:
-        advice: what to do about a damaged file.
+        path: The file.
+        advice: What to do if it is damaged.
 
     Raises:
-        InputError: the file is missing, truncated or not safetensors.
+        InputError: The file is missing, truncated or not safetensors.
     """
     try:
         with safe_open(path, framework="pt") as file:
@@ -111,7 +112,7 @@ def read_tensors(path: Path, advice: str = "write it again") -> tuple[dict[str, 
 
 
 def hash_tensors(tensors: dict[str, Tensor]) -> str:
-    """SHA-256 of named tensors, in the order of their names."""
+    """Return the SHA-256 of named tensors, in the order of their names."""
     digest = hashlib.sha256()
     for name, value in sorted(tensors.items()):
         digest.update(name.encode())
@@ -138,12 +139,11 @@ def write_state(path: Path, state: dict[str, Any]) -> None:
 
 
 def read_state(path: Path) -> dict[str, Any]:
-    """The nested state that `write_state` wrote; tuples come back as lists.
+    """Read the nested state that `write_state` wrote; tuples come back as lists.
 
     Raises:
-        InputError: the file is missing, truncated or not safetensors.
+        InputError: The file is missing, truncated or not safetensors.
     """
-    # Nobody can write a checkpoint again.
     tensors, skeleton = read_tensors(path, "if it is a torn checkpoint, delete it to train from the beginning")
 
     def rebuild(node: Any) -> Any:

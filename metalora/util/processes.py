@@ -1,4 +1,4 @@
-"""Processes: started, and known by number and start time, since a system gives the number of a dead one to another."""
+"""Processes: started, and identified by number and start time, since systems reuse the numbers of dead ones."""
 
 import os
 import subprocess
@@ -6,9 +6,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 
 def launch(command: Sequence[str], log: Path, **defaults: str) -> subprocess.Popen:
-    """Start a process that finds this package, prints to `log` and outlives this one, in a session of its own.
+    """Start a process that can import this package, prints to `log` and outlives this one, in a session of its own.
 
     Args:
         defaults: environment variables, where they are not set.
@@ -29,29 +31,17 @@ def launch(command: Sequence[str], log: Path, **defaults: str) -> subprocess.Pop
 
 
 def process(pid: int | None = None) -> dict[str, Any]:
-    """What `is_alive` needs to know a process again, by default this one: "pid" and "started"; ready for JSON."""
+    """Return what identifies a process, by default this one: "pid" and "started"; ready for JSON."""
     pid = pid or os.getpid()
-    return {"pid": pid, "started": _started(pid)}
+    return {"pid": pid, "started": psutil.Process(pid).create_time()}
 
 
-def is_alive(known: Mapping[str, Any] | None) -> bool:
-    """Whether the process that `process` described is still running."""
-    return known is not None and known["started"] == _started(known["pid"])
-
-
-def _started(pid: int) -> str:
-    """When a process started, in whatever words the system has for it; "" for none, and for one that has ended."""
-    if Path("/proc/self/stat").exists():
-        return _from_proc(pid)
-    done = subprocess.run(["ps", "-o", "stat=,lstart=", "-p", str(pid)], capture_output=True, text=True, check=False)
-    state, _, started = done.stdout.strip().partition(" ")
-    return "" if state.startswith("Z") else started.strip()
-
-
-def _from_proc(pid: int) -> str:
+def is_alive(identity: Mapping[str, Any] | None) -> bool:
+    """Return whether the process that `process` identified is still running."""
     try:
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    except (FileNotFoundError, ProcessLookupError):
-        return ""
-    state, ticks = fields[0], fields[19]  # fields 3 and 22 of proc(5): the name before them may hold blanks
-    return "" if state in "ZX" else ticks
+        running = psutil.Process(identity["pid"])
+        # Not exactly: what psutil computes moves with the system's clock.
+        same = abs(running.create_time() - identity["started"]) < 1
+        return same and running.status() != psutil.STATUS_ZOMBIE
+    except (psutil.Error, KeyError, TypeError, ValueError):  # gone, or written by an earlier version
+        return False

@@ -3,8 +3,8 @@
 import torch
 
 
-def generator(*seeds: int) -> torch.Generator:
-    """A CPU generator whose stream depends on every one of `seeds` and on their order."""
+def seeded_generator(*seeds: int) -> torch.Generator:
+    """Return a CPU generator whose stream depends on each of `seeds` and on their order."""
     mixed = 0
     for seed in seeds:
         mixed = (mixed * 6364136223846793005 + int(seed) + 1442695040888963407) % 2**63

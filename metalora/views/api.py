@@ -1,53 +1,53 @@
-"""What programs ask of the app about pictures: plain values, all or an error."""
+"""What programs ask of the app about images: plain values for all of them, or an error."""
 
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from metalora.evaluation.embedding import EmbedConfig
-from metalora.inspection.neighbours import examine
-from metalora.inspection.user_images import Pictures, embed_pictures
-from metalora.util.device import pick_device
+from metalora.evaluation.config import EmbedConfig
+from metalora.inspection.user_images import embed_images
 from metalora.util.errors import InputError
-from metalora.views.app_state import DEFAULT, RUN, AppState, OpenAdapter
-from metalora.views.inspect import gallery_k, read_files
+from metalora.views.app_state import DEFAULT, RUN, AppState
+from metalora.views.inspect import inspect_view, read_files
 
 
-def inspected(app_state: AppState, visitor: str, name: str, files: Sequence[str | Path]) -> dict[str, Any]:
-    """For programs: {"adapter", "images": [{"name", "cores", "strength", "neighbours"}], "similarity"}.
+def inspect_files(app_state: AppState, visitor: str, adapter: str, files: Sequence[str | Path]) -> dict[str, Any]:
+    """Return {"adapter", "images": [{"name", "cores", "strength", "neighbours"}], "similarity"}.
 
     Cores are nested lists by layer (none for a static method); strength is ‖ΔW‖ / ‖W‖ by layer; neighbours are the
-    nearest gallery pictures with the adapter, nearest first; similarity is the cosine between cores, (N, N) or None.
+    nearest gallery images with the adapter, nearest first; similarity is the cosine between cores, (N, N) or None.
 
     Raises:
-        InputError: as `look`, or a file cannot be used.
+        InputError: as `inspect_view`, or a file cannot be used.
     """
-    opened, pictures = _all_of(app_state, visitor, name, files)
-    model, gallery = opened.model.to(pick_device()), opened.gallery
-    found = examine(model, gallery, pictures.images(), pictures.known["name"], k=gallery_k(gallery)).to_dict()
-    wanted = ("name", "cores", "strength", "neighbours")
-    images = [{key: image[key] for key in wanted} for image in found["images"]]
-    return {"adapter": name or DEFAULT, "images": images, "similarity": found["similarity"]}
+    _check_visitor(visitor, adapter)
+    view = inspect_view(app_state, visitor, adapter, files)
+    _check_complete(view.skipped)
+    report = view.report.to_dict()
+    images = [{key: image[key] for key in ("name", "cores", "strength", "neighbours")} for image in report["images"]]
+    return {"adapter": view.adapter, "images": images, "similarity": report["similarity"]}
 
 
-def embedded(app_state: AppState, visitor: str, name: str, files: Sequence[str | Path]) -> dict[str, Any]:
-    """For programs: {"adapter", "names", "embeddings"}: every picture with its own adapter, (N, D) as nested lists.
+def embed_files(app_state: AppState, visitor: str, adapter: str, files: Sequence[str | Path]) -> dict[str, Any]:
+    """Return {"adapter", "names", "embeddings"}: every image with its own adapter, (N, D) as nested lists.
 
     Raises:
-        InputError: as `inspected`.
+        InputError: as `inspect_files`.
     """
-    opened, pictures = _all_of(app_state, visitor, name, files)
-    features = embed_pictures(opened.model, pictures, EmbedConfig())
-    names = pictures.known["name"].tolist()
-    return {"adapter": name or DEFAULT, "names": names, "embeddings": features.tolist()}
+    _check_visitor(visitor, adapter)
+    model = app_state.open(visitor, adapter).model
+    images = read_files(files, model.backbone.image_size)
+    _check_complete(images.skipped)
+    embeddings = embed_images(model, images, EmbedConfig()).tolist()
+    return {"adapter": adapter or DEFAULT, "names": images.table["name"].tolist(), "embeddings": embeddings}
 
 
-def _all_of(app_state: AppState, visitor: str, name: str, files: Sequence[str | Path]) -> tuple[OpenAdapter, Pictures]:
-    """An adapter and all of the pictures: a program counts on one answer for each file."""
-    if name.startswith(RUN) and not visitor:
+def _check_visitor(visitor: str, adapter: str) -> None:
+    if adapter.startswith(RUN) and not visitor:
         raise InputError("An adapter of your own needs your visitor's id: give it as `visitor`.")
-    opened = app_state.open(visitor, name)
-    pictures = read_files(files, opened.model.backbone.image_size)
-    if pictures.skipped:
-        raise InputError(f"{pictures.skipped[0][0]} cannot be used. {pictures.skipped[0][1]}")
-    return opened, pictures
+
+
+def _check_complete(skipped: Sequence[tuple[str, str]]) -> None:
+    """Check that every file was used: a program counts on one answer for each."""
+    if skipped:
+        raise InputError(f"{skipped[0][0]} cannot be used. {skipped[0][1]}")

@@ -1,35 +1,36 @@
-"""Galleries of one or two adapters on planes, side by side or aligned, as a page shows them."""
+"""Galleries of one or two adapters on planes, side by side or aligned, for a page and as files."""
 
-import functools
-import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
 
-import numpy as np
 import pandas as pd
+import plotly.graph_objects as go
 from torch import Tensor
 
-from metalora.experiments.table import format_percent
-from metalora.inspection.gallery import Gallery, content_hash
-from metalora.inspection.projection import align, neighbours, selection
-from metalora.inspection.spaces import SPACES, generated, space
-from metalora.plots.thumbnails import image_url
+from metalora.inspection.gallery import Gallery
+from metalora.inspection.gallery_file import content_hash
+from metalora.inspection.projection import align, project
+from metalora.inspection.spaces import SPACES, gallery_features
+from metalora.plots.page import as_page
 from metalora.util.errors import InputError
-from metalora.views.app_state import OpenAdapter
-from metalora.views.embedding_points import K, describe, points, sheet, strips
+from metalora.util.files import write_text
+from metalora.views.embedding_points import point_table
+from metalora.views.open_adapter import OpenAdapter
 
-NEAREST = 10  # neighbours of a chosen picture
+HTML, CSV = "embedding.html", "embedding.csv"
 
 
 @dataclass(frozen=True)
 class Projection:
-    """How galleries get onto a plane; defaults are those of the planes that lie beside bundled adapters.
+    """How galleries are projected on a plane; the defaults are those of the planes of bundled adapters.
 
     Attributes:
-        space: one of `atlas.SPACES`.
-        method, neighbours, min_dist: as `projection.project`.
-        aligned: two adapters in one plane, by aligned UMAP, which has its own min_dist of 0.1.
+        space: one of `spaces.SPACES`.
+        method: as `projection.project`.
+        neighbours: as `projection.project`.
+        min_dist: as `projection.project`.
+        aligned: two adapters on one plane, by aligned UMAP, which has its own min_dist of 0.1.
     """
 
     space: str = "adapted"
@@ -39,8 +40,8 @@ class Projection:
     aligned: bool = False
 
     @property
-    def words(self) -> str:
-        """What was done, for a caption."""
+    def caption(self) -> str:
+        """What was done, in words."""
         if self.method == "pca":
             return f"PCA of {SPACES[self.space]}: the two directions of largest variance"
         kind = "Aligned UMAP" if self.aligned else "UMAP"
@@ -51,15 +52,17 @@ class Projection:
 
 
 @dataclass(frozen=True, eq=False)
-class Chart:
-    """What is on the screen: one frame (see `atlas.describe`) for each of one or two adapters.
+class EmbeddingView:
+    """What is on the screen: the points of one or two adapters' galleries.
 
     Attributes:
-        names: of the adapters, for `Laboratory.open`.
+        names: of the adapters, for `AppState.open`.
         titles: of the adapters, in words.
-        classes: the label space of each.
-        same: both galleries hold the same pictures, so that a row means the same one in both.
-        before: nothing had to be computed.
+        projection: how the points were computed.
+        frames: the points of each adapter, see `point_table`.
+        classes: the label space of each adapter.
+        same_images: both galleries hold the same images, so that a row means the same one in both.
+        precomputed: nothing had to be computed.
     """
 
     names: tuple[str, ...]
@@ -67,156 +70,109 @@ class Chart:
     projection: Projection
     frames: tuple[pd.DataFrame, ...]
     classes: tuple[tuple[str, ...], ...]
-    same: bool
-    before: bool
+    same_images: bool
+    precomputed: bool
 
     def table(self) -> pd.DataFrame:
-        """All points, for a file: "adapter", "space", "projection" and the frame's columns."""
-        where = {"space": self.projection.space, "projection": self.projection.words}
-        parts = [frame.assign(adapter=name, **where) for name, frame in zip(self.names, self.frames, strict=True)]
-        whole = pd.concat(parts, ignore_index=True)
-        return whole[["adapter", "space", "projection", *self.frames[0].columns]]
+        """Return all points, for a file: "adapter", "space", "projection" and the frame's columns."""
+        projection = {"space": self.projection.space, "projection": self.projection.caption}
+        parts = [frame.assign(adapter=name, **projection) for name, frame in zip(self.names, self.frames, strict=True)]
+        return pd.concat(parts, ignore_index=True)[["adapter", *projection, *self.frames[0].columns]]
 
 
-def chart(names: Sequence[str], opened: Sequence[OpenAdapter], projection: Projection) -> Chart:
-    """Lay the galleries of one or two adapters on planes.
+def embedding_view(names: Sequence[str], opened: Sequence[OpenAdapter], projection: Projection) -> EmbeddingView:
+    """Project the galleries of one or two adapters on planes.
 
     Raises:
-        InputError: as `atlas.points` and `projection.align`; aligned without two adapters of the same pictures.
+        InputError: as `project`, `align` and `gallery_features`; aligned without two adapters of the same images.
     """
-    same = len(opened) == 2 and same_pictures(opened[0].gallery, opened[1].gallery)
+    same = len(opened) == 2 and same_images(opened[0].gallery, opened[1].gallery)
     if not projection.aligned:
-        frames = tuple(_frame(one, projection) for one in opened)
+        frames = tuple(_points(adapter, projection) for adapter in opened)
     elif len(opened) < 2:
         raise InputError("Aligning takes two adapters: choose a second one.")
     elif projection.method != "umap":
         raise InputError("PCA cannot be aligned: choose UMAP.")
     elif not same:
-        raise InputError("The two galleries hold different pictures: choose adapters of one suite and random seed.")
+        raise InputError("The two galleries hold different images: choose adapters of one suite and random seed.")
     else:
-        frames = _aligned(opened[0], opened[1], projection)
-    before = not projection.aligned and all(_plane(one, projection) is not None for one in opened)
-    titles, classes = tuple(one.title for one in opened), tuple(one.gallery.classes for one in opened)
-    return Chart(tuple(names), titles, projection, frames, classes, same, before)
+        frames = _aligned_points(opened[0], opened[1], projection)
+    return EmbeddingView(
+        names=tuple(names),
+        titles=tuple(adapter.title for adapter in opened),
+        projection=projection,
+        frames=frames,
+        classes=tuple(adapter.gallery.classes for adapter in opened),
+        same_images=same,
+        precomputed=all(_precomputed(adapter, projection) is not None for adapter in opened),
+    )
 
 
-def same_pictures(a: Gallery, b: Gallery) -> bool:
-    """Whether a row of one is the same picture as that row of the other."""
+def same_images(a: Gallery, b: Gallery) -> bool:
+    """Check whether a row of one gallery is the same image as that row of the other."""
     return len(a) == len(b) and (a is b or content_hash(a) == content_hash(b))
 
 
-def _remembered(most: int) -> Callable[[Callable], Callable]:
-    """`functools.lru_cache` that keeps results, but not in memory the adapters, which the laboratory bounds."""
+def _points(adapter: OpenAdapter, projection: Projection) -> pd.DataFrame:
+    def compute() -> pd.DataFrame:
+        features = gallery_features(adapter.model, adapter.gallery, projection.space)
+        plane = _precomputed(adapter, projection)
+        if plane is not None:
+            return point_table(adapter.gallery, features, plane.numpy())
+        settings = {"neighbours": projection.neighbours, "min_dist": projection.min_dist}
+        return point_table(adapter.gallery, features, project(features, projection.method, **settings))
 
-    def decorate(function: Callable) -> Callable:
-        @functools.lru_cache(most)
-        def known(*arguments: Any) -> Any:
-            return function(*(one() if isinstance(one, weakref.ref) else one for one in arguments))
-
-        @functools.wraps(function)
-        def call(*arguments: Any) -> Any:
-            return known(*(weakref.ref(one) if isinstance(one, OpenAdapter) else one for one in arguments))
-
-        return call
-
-    return decorate
+    return adapter.cached(projection, compute)
 
 
-@_remembered(16)  # a change of mind is answered at once
-def _frame(opened: OpenAdapter, projection: Projection) -> pd.DataFrame:
-    settings = {name: getattr(projection, name) for name in ("method", "neighbours", "min_dist")}
-    plane = _plane(opened, projection)
-    return points(opened.model, opened.gallery, projection.space, **settings, plane=plane)
+def _aligned_points(a: OpenAdapter, b: OpenAdapter, projection: Projection) -> tuple[pd.DataFrame, ...]:
+    def compute() -> tuple[pd.DataFrame, ...]:
+        features = [gallery_features(adapter.model, adapter.gallery, projection.space) for adapter in (a, b)]
+        planes = align(features, neighbours=projection.neighbours)
+        return tuple(
+            point_table(adapter.gallery, *arrays) for adapter, *arrays in zip((a, b), features, planes, strict=True)
+        )
+
+    return a.cached((projection, b.gallery.adapter), compute)
 
 
-@_remembered(4)
-def _aligned(a: OpenAdapter, b: OpenAdapter, projection: Projection) -> tuple[pd.DataFrame, ...]:
-    features = [space(one.model, one.gallery, projection.space) for one in (a, b)]
-    planes = align(features, neighbours=projection.neighbours)
-    made = zip((a, b), features, planes, strict=True)
-    return tuple(describe(one.gallery, own, plane) for one, own, plane in made)
+def _precomputed(adapter: OpenAdapter, projection: Projection) -> Tensor | None:
+    return adapter.planes.get(projection.space) if projection == Projection(space=projection.space) else None
 
 
-def _plane(opened: OpenAdapter, projection: Projection) -> Tensor | None:
-    """The plane that was computed before with these settings."""
-    default = Projection(space=projection.space)
-    return opened.planes.get(projection.space) if projection == default else None
-
-
-@_remembered(8)
-def pictures(opened: OpenAdapter) -> dict[str, Any]:
-    """A gallery's pictures for hover cards: `atlas.sheet`, and "strips" of the adapters where they are generated."""
-    cores = generated(opened.model, opened.gallery)
-    return {**sheet(opened.gallery), "strips": None if cores is None else strips(cores)}
-
-
-def lines(frame: pd.DataFrame) -> list[str]:
-    """What is known of each point, in words."""
-    told = zip(frame["label"], frame["task"], frame["predicted"], strict=True)
-    return [f"class {label}, task {task}; its {K} nearest say {predicted}" for label, task, predicted in told]
-
-
-def nearest(opened: OpenAdapter, projection: Projection, row: int) -> pd.DataFrame:
-    """The pictures nearest to one, not on the plane but in the space that was projected, itself first.
-
-    Returns:
-        Columns index (a row of the gallery) and similarity (cosine).
-
-    Raises:
-        InputError: there is no such picture.
-    """
-    features = space(opened.model, opened.gallery, projection.space)
-    found = neighbours(features, row, min(NEAREST, len(features) - 1))
-    first = pd.DataFrame({"index": [row], "similarity": [1.0]})
-    return pd.concat([first, found[["index", "similarity"]]], ignore_index=True)
-
-
-def judged(frame: pd.DataFrame, rows: Sequence[int], classes: Sequence[str]) -> tuple[str, pd.DataFrame]:
-    """What a lasso holds: a sentence with the k-NN accuracy, and the counts (columns class, pictures).
-
-    Raises:
-        InputError: a row that is not in the frame.
-    """
-    found = selection(frame, rows, classes)
-    counts = found.classes.set_axis(["class", "pictures"], axis=1)
-    if found.accuracy is None:
-        return "Nothing is selected.", counts
-    right, whole = format_percent(found.accuracy), format_percent(float(np.mean(frame["correct"])))
-    sentence = f"{found.count} pictures, {right} % classified rightly by their {K} nearest others (all: {whole} %)."
-    return sentence, counts
-
-
-def duration(opened: Sequence[OpenAdapter], projection: Projection) -> str:
-    """What to say while it computes."""
-    count = sum(len(one.gallery) for one in opened)
+def waiting_message(opened: Sequence[OpenAdapter], projection: Projection) -> str:
+    """Return what to show while the points are computed."""
+    count = sum(len(adapter.gallery) for adapter in opened)
     if projection.method == "pca":
-        return f"Computing PCA of {count} pictures."
+        return f"Computing PCA of {count} images."
     if projection.aligned:
-        return f"Aligning two UMAPs of {count // 2} pictures: this can take half a minute."
-    return f"Computing UMAP of {count} pictures: a few seconds, longer just after the start of the app."
+        return f"Aligning two UMAPs of {count // 2} images: this can take half a minute."
+    return f"Computing UMAP of {count} images: a few seconds, longer just after the start of the app."
 
 
-def neighbourhood(opened: OpenAdapter, made: Chart, side: int, row: int) -> tuple[list[int], dict[str, Any]]:
-    """Rows of the pictures nearest to one, and what to show of them, the picture itself first.
+def write_page(view: EmbeddingView, figures: Sequence[go.Figure], folder: Path) -> Path:
+    """Write `HTML`, a page that needs no server, into a folder and return its path.
 
     Args:
-        side: which of the chart's adapters `opened` is.
-
-    Returns:
-        Rows without the picture itself, and {"heading", "tiles": [{"picture", "name", "lines"}]}.
+        view: to be written.
+        figures: a scatter of each of its frames.
+        folder: where to write.
 
     Raises:
-        InputError: as `nearest`.
+        InputError: the disk refuses.
     """
-    found = nearest(opened, made.projection, row)
-    rows = found["index"].tolist()
-    images = opened.gallery.suite.splits[opened.gallery.split][opened.gallery.rows[rows]].images()
-    known = made.frames[side].iloc[rows]
-    tiles = []
-    for place, (image, name, label, task) in enumerate(
-        zip(images, known["name"], known["label"], known["task"], strict=True)
-    ):
-        similarity = "this picture" if place == 0 else f"{place}: cosine {found['similarity'][place]:.2f}"
-        tiles.append({"picture": image_url(image), "name": name, "lines": [similarity, f"class {label}", task]})
-    heading = f"{made.titles[side]}: nearest in {SPACES[made.projection.space]}"
-    return rows[1:], {"heading": heading, "tiles": tiles}
+    lines = [f"{view.projection.caption}."]
+    if view.projection.method == "umap":
+        lines.append("Distances on a UMAP are not metric.")
+    write_text(folder / HTML, as_page(figures, view.frames, lines))
+    return folder / HTML
+
+
+def write_table(view: EmbeddingView, folder: Path) -> Path:
+    """Write `CSV`, the view's table, into a folder and return its path.
+
+    Raises:
+        InputError: the disk refuses.
+    """
+    write_text(folder / CSV, view.table().to_csv(index=False, lineterminator="\n"))
+    return folder / CSV

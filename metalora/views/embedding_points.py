@@ -1,7 +1,6 @@
-"""A gallery laid on a plane: its points with all that is known of them, and their pictures on one sheet."""
+"""The points of a gallery on a plane, and what hovering them shows: texts, images, generated adapters."""
 
 import math
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -16,67 +15,37 @@ from torchvision.utils import make_grid
 from metalora.adapters.cores import Cores
 from metalora.evaluation.knn import knn_neighbours, vote
 from metalora.inspection.gallery import Gallery
-from metalora.inspection.projection import project
-from metalora.inspection.spaces import space
-from metalora.models.adapted_model import AdaptedModel
+from metalora.inspection.spaces import gallery_cores
 from metalora.plots.palette import SIGNED
 from metalora.plots.thumbnails import as_url, image_url
 from metalora.util.errors import InputError
+from metalora.views.open_adapter import OpenAdapter
 
-K = 5  # neighbours that say whether a point is classified rightly
-LEVELS = 65  # colours of a sheet of strips, the middle one being no difference
+K = 5  # neighbours that predict a point's class
+LEVELS = 65  # colours of core strips, the middle one being no difference
 
 
-def points(
-    model: AdaptedModel,
-    gallery: Gallery,
-    name: str = "adapted",
-    *,
-    method: str = "umap",
-    neighbours: int = 15,
-    min_dist: float = 0.1,
-    seed: int = 0,
-    plane: Tensor | None = None,
-) -> pd.DataFrame:
-    """A row per gallery image: as `describe`.
+def point_table(gallery: Gallery, features: Tensor, plane: np.ndarray) -> pd.DataFrame:
+    """Return a row per gallery image, with its position on a plane.
 
     Args:
-        name: of the space.
-        method, neighbours, min_dist, seed: as `project`.
-        plane: points (G, 2) that were projected before; None: project now.
-
-    Raises:
-        InputError: as `space` and `project`, or a plane of another number of points.
-    """
-    features = space(model, gallery, name)
-    if plane is None:
-        found = project(features, method, neighbours=neighbours, min_dist=min_dist, seed=seed)
-    else:
-        found = plane.numpy()
-    return describe(gallery, features, found)
-
-
-def describe(gallery: Gallery, features: Tensor, plane: np.ndarray) -> pd.DataFrame:
-    """What is known of each gallery image, with its place on a plane.
-
-    Args:
+        gallery: of G images.
         features: (G, D), G at least 2.
         plane: (G, 2).
 
     Returns:
-        A row per image: "name", "label", "task", "x", "y", "predicted" (its class by a vote of the `K` nearest
-        others among `features`) and "correct" (whether that is its label).
+        "name", "label", "task", "x", "y", "predicted" (its class by a vote of the `K` nearest others among
+        `features`) and "correct" (whether that is its label).
 
     Raises:
         InputError: features or plane of another number of images, or features that are not finite.
     """
     if not len(gallery) == len(features) == len(plane):
-        counts = f"{len(gallery)} pictures, {len(features)} features and {len(plane)} points"
+        counts = f"{len(gallery)} images, {len(features)} features and {len(plane)} points"
         raise InputError(f"{counts} do not belong together: project this gallery again.")
     labels = gallery.examples.labels
-    predicted = _by_others(features, labels)
-    known = gallery.pictures.known[["name", "label", "task"]].reset_index(drop=True)
-    return known.assign(
+    predicted = _predict_from_others(features, labels)
+    return gallery.table.reset_index(drop=True).assign(
         x=plane[:, 0],
         y=plane[:, 1],
         predicted=[gallery.classes[i] for i in predicted.tolist()],
@@ -84,26 +53,42 @@ def describe(gallery: Gallery, features: Tensor, plane: np.ndarray) -> pd.DataFr
     )
 
 
-def _by_others(features: Tensor, labels: Tensor) -> Tensor:
-    """Each one's label by k-NN among the others (G)."""
+def _predict_from_others(features: Tensor, labels: Tensor) -> Tensor:
+    """Return each point's label by k-NN among the other points, (G)."""
     k = min(K, len(features) - 1)
     similarity, index = knn_neighbours(features, features, k + 1)
-    own = index == torch.arange(len(index))[:, None]
-    own[~own.any(1), -1] = True  # among equals its own place may be beyond the last one
-    near, near_similarity = (values[~own].view(-1, k) for values in (labels[index], similarity.double()))
+    itself = index == torch.arange(len(index))[:, None]
+    itself[~itself.any(1), -1] = True  # among equal points it may be beyond the last one
+    near, near_similarity = (values[~itself].view(-1, k) for values in (labels[index], similarity.double()))
     return vote(near_similarity, near)
 
 
-def sheet(gallery: Gallery) -> Mapping[str, Any]:
-    """All pictures in one: "sprite" (a PNG as data URL), "columns", and "tile" (side in pixels)."""
-    images = gallery.pictures.images().clamp(0, 1)
+def hover_lines(points: pd.DataFrame) -> list[str]:
+    """Return a line of text for each row of a `point_table`."""
+    columns = zip(points["label"], points["task"], points["predicted"], strict=True)
+    return [f"class {label}, task {task}; its {K} nearest say {predicted}" for label, task, predicted in columns]
+
+
+def hover_sprites(adapter: OpenAdapter) -> dict[str, Any]:
+    """Return the images of an adapter's gallery: `image_sprite`, and "strips": `core_strips`, None without cores."""
+
+    def compute() -> dict[str, Any]:
+        cores = gallery_cores(adapter.model, adapter.gallery)
+        return {**image_sprite(adapter.gallery), "strips": None if cores is None else core_strips(cores)}
+
+    return adapter.cached("sprites", compute)
+
+
+def image_sprite(gallery: Gallery) -> dict[str, Any]:
+    """Return all images as one: "sprite" (a PNG as data URL), "columns", and "tile" (side in pixels)."""
+    images = gallery.examples.images().clamp(0, 1)
     columns = math.ceil(math.sqrt(len(images)))
     grid = make_grid(images, nrow=columns, padding=0)
     return {"sprite": image_url(grid), "columns": columns, "tile": images.shape[-1]}
 
 
-def strips(cores: Cores) -> Mapping[str, Any]:
-    """Every image's adapter as a small fingerprint, all in one picture.
+def core_strips(cores: Cores) -> dict[str, Any]:
+    """Draw every image's adapter as a small fingerprint, all in one image.
 
     A column of a strip is a layer, shallow to deep; its cells are the layer's generated values as differences from
     the images' mean core, on one diverging scale around zero; there is nothing below a smaller core.
@@ -119,15 +104,8 @@ def strips(cores: Cores) -> Mapping[str, Any]:
     levels = ((values / limit + 1) / 2 * (LEVELS - 1)).round().nan_to_num(LEVELS).byte()
     columns = math.ceil(math.sqrt(len(levels)))
     image = Image.fromarray(make_grid(levels[:, None], nrow=columns, padding=0)[0].numpy(), "L")
-    image.putpalette(_palette())
-    return {
-        "sprite": as_url(image, transparency=LEVELS),
-        "columns": columns,
-        "rows": math.ceil(len(levels) / columns),
-    }
-
-
-def _palette() -> bytes:
-    """RGB of every level, and of the one that is transparent."""
     colours = sample_colorscale(SIGNED, np.linspace(0, 1, LEVELS).tolist(), colortype="tuple")
-    return bytes(round(255 * part) for colour in [*colours, (0, 0, 0)] for part in colour)
+    transparent = (0, 0, 0)  # the level behind the last colour
+    image.putpalette(bytes(round(255 * part) for colour in [*colours, transparent] for part in colour))
+    sprite = as_url(image, transparency=LEVELS)
+    return {"sprite": sprite, "columns": columns, "rows": math.ceil(len(levels) / columns)}

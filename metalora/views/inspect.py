@@ -1,4 +1,4 @@
-"""A person's pictures under one adapter: what the app's Inspect tab and its endpoints look at."""
+"""A person's images under one adapter: what the app's Inspect tab and its endpoints show."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -10,232 +10,248 @@ from torch import Tensor
 from metalora.adapters.methods import method
 from metalora.inspection.files import write_inspection
 from metalora.inspection.gallery import Gallery
-from metalora.inspection.inspect_images import Inspection, most_probable
-from metalora.inspection.neighbours import Examination, Exchange, blend, examine
-from metalora.inspection.user_images import Pictures, read_paths
+from metalora.inspection.inspect_images import Inspection, probable_factors
+from metalora.inspection.neighbours import NeighbourReport, SwapResult, report_neighbours, swap_core
+from metalora.inspection.user_images import UserImages, read_paths
 from metalora.models.adapted_model import AdaptedModel
 from metalora.models.backbones import ASSETS
 from metalora.suites.archives import SUFFIXES
 from metalora.util.device import pick_device
 from metalora.util.errors import InputError
-from metalora.views.app_state import DEFAULT, AppState, OpenAdapter
-from metalora.views.neighbour_table import exchange_table, neighbour_table
+from metalora.views.app_state import DEFAULT, AppState
+from metalora.views.neighbour_table import neighbour_table, swap_table
+from metalora.views.open_adapter import OpenAdapter
 
-MOST = 16  # pictures at once
+MAX_IMAGES = 16  # at once
 K = 5  # neighbours
 EXAMPLES = tuple(sorted((ASSETS / "examples").glob("*.png")))
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class InspectView:
-    """N pictures under one adapter, kept between the events of a page. Made by `look`.
+    """N images under one adapter, kept between the events of a page. See `inspect_view`.
 
     Attributes:
-        name: of the adapter, as `Laboratory.adapters` has it.
-        adapter: its hash; another one of this name is another adapter.
+        adapter: its name in `AppState.adapters`.
+        adapter_hash: another hash under this name is another adapter.
         title: method and backbone, in words.
         method: of the adapter, in words.
         set_size: images of one core in training, None: all of a task.
         images: float RGB in [0, 1], (N, 3, S, S).
         skipped: (name, reason) of files that could not be used.
-        pooled: the pictures share one core.
-        read: the factors that were read off each picture, in words, and last, where pooled, off all of them together;
-            empty where the code names none.
+        pooled: the images share one core.
+        factors: the factors that were predicted of each image, in words, and last, where pooled, of all of them
+            together; empty where the code predicts none.
+        report: cores, strengths and neighbours.
     """
 
-    name: str
     adapter: str
+    adapter_hash: str
     title: str
     method: str
     set_size: int | None
     images: Tensor
     skipped: tuple[tuple[str, str], ...]
     pooled: bool
-    read: tuple[str, ...]
-    examination: Examination
+    factors: tuple[str, ...]
+    report: NeighbourReport
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Of the pictures, numbered, so that two of one name differ."""
-        return tuple(f"{i}. {name}" for i, name in enumerate(self.examination.inspection.names, start=1))
+        """Names of the images, numbered, so that two of one name differ."""
+        return tuple(f"{i}. {name}" for i, name in enumerate(self.report.inspection.names, start=1))
 
     @property
     def numbered(self) -> Inspection:
         """The inspection with numbers for names, which fit into figures of any width."""
-        return replace(self.examination.inspection, names=tuple(map(str, range(1, len(self.images) + 1))))
+        return replace(self.report.inspection, names=tuple(map(str, range(1, len(self.images) + 1))))
 
     @property
     def constant(self) -> bool:
-        """One adapter serves all pictures."""
-        return self.examination.inspection.constant
+        """One adapter is used for all images."""
+        return self.report.inspection.constant
 
     @property
     def has_cores(self) -> bool:
         """There are cores to draw."""
-        return self.examination.inspection.cores is not None
+        return self.report.inspection.cores is not None
 
     @property
     def layers(self) -> list[str]:
         """Names of the adapted layers, shallow to deep."""
-        return list(self.examination.inspection.strength)
+        return list(self.report.inspection.strength)
 
     @property
-    def strongest(self) -> str:
-        """The layer whose updates are the strongest, over all pictures."""
-        return str(self.examination.inspection.strength.mean().idxmax())
+    def strongest_layer(self) -> str:
+        """The layer whose updates are the strongest, over all images."""
+        return str(self.report.inspection.strength.mean().idxmax())
 
     @property
     def headline(self) -> str:
-        """What is looked at, in a sentence or two."""
-        count = f"{len(self.images)} picture{'s' if len(self.images) > 1 else ''}"
+        """What is inspected, in a sentence or two."""
+        count = f"{len(self.images)} image{'s' if len(self.images) > 1 else ''}"
         if self.constant:
             return f"{self.title}, {count}. {self.method} has one adapter for every image: its strengths are constant."
-        shared = ", one core for all of them" if self.pooled else ", a core for each"
-        together = f" Read off them together: {self.read[-1]}." if self.pooled and self.read else ""
-        return f"{self.title}, {count}{shared}.{together}{self._advice}"
+        cores = ", one core for all of them" if self.pooled else ", a core for each"
+        factors = f" Predicted of all together: {self.factors[-1]}." if self.pooled and self.factors else ""
+        advice = ""
+        if self.pooled and self.set_size == 1:
+            advice = " This adapter was trained on single images: a shared core is new to it."
+        elif not self.pooled and self.set_size != 1:
+            advice = " It was trained on sets: images that come from one task can share a core, see Pool."
+        return f"{self.title}, {count}{cores}.{factors}{advice}"
 
     @property
-    def _advice(self) -> str:
-        if self.pooled == (self.set_size != 1):
-            return ""
-        if self.pooled:
-            return " This adapter was trained on single pictures: a shared core is new to it."
-        return " It was trained on sets: pictures that come from one task can share a core, see Pool."
-
-    @property
-    def omitted(self) -> str:
+    def skipped_message(self) -> str:
         """Files that could not be used, each with its reason; "" where there are none."""
         return " ".join(f"Left out: {name}. {reason}" for name, reason in self.skipped)
 
     @property
-    def fixed(self) -> str:
-        """Why no core can be exchanged; "" where one can."""
+    def swap_obstacle(self) -> str:
+        """Why no core can be swapped; "" where one can."""
         if self.constant:
-            return f"{self.method} has one adapter for every image: there is no core to exchange."
+            return f"{self.method} has one adapter for every image: there is no core to swap."
         if self.pooled:
-            return "The pictures share one core: switch pooling off to exchange cores."
+            return "The images share one core: switch pooling off to swap cores."
         if len(self.images) < 2:
-            return "It takes two pictures to exchange a core: upload another one."
+            return "It takes two images to swap a core: upload another one."
         return ""
 
 
-def read_files(files: Sequence[str | Path], size: int) -> Pictures:
-    """Pictures that a server received, each one file, as squares of `size` pixels.
+def read_files(files: Sequence[str | Path], size: int) -> UserImages:
+    """Read images that a server received, each one file, as squares of `size` pixels.
 
     Raises:
-        InputError: there are none, or over `MOST`, or none can be used.
+        InputError: there are none, or more than `MAX_IMAGES`, or none can be used.
     """
     if not files:
-        raise InputError("There are no pictures: upload one or more.")
-    if len(files) > MOST:
-        raise InputError(f"These are {len(files)} files: give {MOST} pictures at most.")
+        raise InputError("There are no images: upload one or more.")
+    if len(files) > MAX_IMAGES:
+        raise InputError(f"These are {len(files)} files: give {MAX_IMAGES} images at most.")
     paths = [Path(file) for file in files]
-    # Archives and folders are for `read_paths` of one's own disk; what strangers send is looked at one by one.
+    # `read_paths` also reads archives and folders: strangers may send single images only.
     usable = [path for path in paths if path.suffix.lower() in SUFFIXES]
-    reason = "It is no picture of a known format: save it as PNG or JPEG."
+    reason = "It is not an image of a supported format: save it as PNG or JPEG."
     others = tuple((path.name, reason) for path in paths if path not in usable)
     if not usable:
-        raise InputError(f"No picture can be used; {others[0][0]}: {reason}")
-    pictures = read_paths(usable, size)
-    return replace(pictures, skipped=(*others, *pictures.skipped))
+        raise InputError(f"No image can be used; {others[0][0]}: {reason}")
+    images = read_paths(usable, size)
+    return replace(images, skipped=(*others, *images.skipped))
 
 
 def inspect_view(
-    app_state: AppState, visitor: str, name: str, files: Sequence[str | Path], pool: bool = False
-) -> tuple[InspectView, str]:
-    """Look at pictures under an adapter; and their table of neighbours, as HTML.
+    app_state: AppState, visitor: str, adapter: str, files: Sequence[str | Path], pool: bool = False
+) -> InspectView:
+    """Inspect images under an adapter.
 
     Args:
-        visitor: whose adapters there are besides the bundled ones.
-        name: of the adapter.
-        pool: the pictures share the core of their mean code; without effect where nothing is generated.
+        app_state: with the adapters.
+        visitor: whose adapters can be named besides the bundled ones.
+        adapter: its name.
+        files: image files.
+        pool: the images share the core of their mean code; without effect where nothing is generated.
 
     Raises:
         InputError: no such adapter, or as `read_files`.
     """
-    opened = app_state.open(visitor, name)
+    opened = app_state.open(visitor, adapter)
     model, gallery = opened.model.to(pick_device()), opened.gallery
-    pictures = read_files(files, model.backbone.image_size)
-    pool, images = pool and model.config.generates, pictures.images()
-    found = examine(model, gallery, images, pictures.known["name"], pool=pool, k=gallery_k(gallery))
-    read = _read(model, gallery.suite.factors, found.inspection.codes, pool)
-    seen = InspectView(
-        name or DEFAULT,
-        gallery.adapter,
-        opened.title,
-        method(model.config.method).title,
-        opened.config.training.set_size,
-        images,
-        pictures.skipped,
-        pool,
-        read,
-        found,
+    user_images = read_files(files, model.backbone.image_size)
+    images, names = user_images.images(), user_images.table["name"]
+    pool = pool and model.config.generates
+    report = report_neighbours(model, gallery, images, names, pool=pool, k=gallery_k(gallery))
+    return InspectView(
+        adapter=adapter or DEFAULT,
+        adapter_hash=gallery.adapter,
+        title=opened.title,
+        method=method(model.config.method).title,
+        set_size=opened.config.training.set_size,
+        images=images,
+        skipped=user_images.skipped,
+        pooled=pool,
+        factors=_predicted_factors(model, gallery.suite.factors, report.inspection.codes, pool),
+        report=report,
     )
-    return seen, neighbour_table(found, images, gallery, read)
 
 
-def _read(model: AdaptedModel, factors: Sequence[Sequence[str]], codes: Tensor | None, pool: bool) -> tuple[str, ...]:
-    """See `Look.read`; nothing where an adapter goes on on a suite without the factors that it has learnt to name."""
+def _predicted_factors(
+    model: AdaptedModel, factors: Sequence[Sequence[str]], codes: Tensor | None, pool: bool
+) -> tuple[str, ...]:
+    """Describe the predicted factors, see `InspectView.factors`.
+
+    None are described where the adapter was trained further on a suite without the factors that it predicts.
+    """
     if codes is None or not model.config.predicts(tuple(map(len, factors))):
         return ()
     if pool:
         codes = torch.cat([codes, model.mapping.pool(codes, torch.zeros(len(codes), dtype=torch.int64))[:1]])
     return tuple(
-        ", ".join(f"{value} {share:.0%}" for value, share in values) for values in most_probable(codes, factors)
+        ", ".join(f"{value} {probability:.0%}" for value, probability in image)
+        for image in probable_factors(codes, factors)
     )
 
 
-def exchange(
-    app_state: AppState, visitor: str, seen: InspectView, receiver: int, donor: int, share: float
-) -> tuple[Exchange, str]:
-    """Picture `receiver` with a core at `share` of the way from its own to `donor`'s (1: a swap); and a table, as HTML.
+def neighbours_html(app_state: AppState, visitor: str, view: InspectView) -> str:
+    """Return the table of the images' neighbours.
 
     Raises:
-        InputError: there is no core to exchange, the adapter changed since, or as `blend`.
+        InputError: the adapter changed since.
     """
-    if seen.fixed:
-        raise InputError(seen.fixed)
-    opened = _reopen(app_state, visitor, seen)
-    found = blend(
-        opened.model, opened.gallery, seen.images, receiver, receiver, donor, share, k=gallery_k(opened.gallery)
-    )
-    return found, exchange_table(seen.examination, seen.images, receiver, found, opened.gallery)
+    return neighbour_table(view.report, view.images, _reopen(app_state, visitor, view).gallery, view.factors)
 
 
-def constant_update(app_state: AppState, visitor: str, seen: InspectView, layer: str) -> Tensor:
-    """ΔW of a layer where one adapter serves every image, (*weight.shape), on the CPU.
+def swap_view(
+    app_state: AppState, visitor: str, view: InspectView, receiver: int, donor: int, fraction: float
+) -> tuple[str, str]:
+    """Give image `receiver` a core at `fraction` of the way from its own to `donor`'s (1: a swap).
+
+    Returns:
+        What that changes, as a sentence and as an HTML table.
+
+    Raises:
+        InputError: there is no core to swap, the adapter changed since, or as `swap_core`.
+    """
+    if view.swap_obstacle:
+        raise InputError(view.swap_obstacle)
+    opened = _reopen(app_state, visitor, view)
+    gallery, k = opened.gallery, gallery_k(opened.gallery)
+    result = swap_core(opened.model, gallery, view.images, receiver, donor, fraction, k=k)
+    table = swap_table(view.report, view.images, receiver, result, gallery)
+    return _describe_swap(view, receiver, donor, fraction, result), table
+
+
+def _describe_swap(view: InspectView, receiver: int, donor: int, fraction: float, result: SwapResult) -> str:
+    names, before, after = view.names, view.report.predicted_after[receiver], result.predicted
+    core = "its own core" if donor == receiver or not fraction else f"{fraction:.0%} of the core of {names[donor]}"
+    change = f"its class stays {after}" if after == before else f"its class turns from {before} into {after}"
+    return f"{names[receiver]} with {core} moves by {result.distance:.2g} (cosine distance); {change}."
+
+
+def constant_update(app_state: AppState, visitor: str, view: InspectView, layer: str) -> Tensor:
+    """Return ΔW of a layer where one adapter is used for every image, (*weight.shape), on the CPU.
 
     Raises:
         InputError: it depends on the image, there is no such layer, or the adapter changed since.
     """
-    return _reopen(app_state, visitor, seen).model.delta_weight(layer)[0].detach().cpu()
+    return _reopen(app_state, visitor, view).model.delta_weight(layer)[0].detach().cpu()
 
 
-def _reopen(app_state: AppState, visitor: str, seen: InspectView) -> OpenAdapter:
-    opened = app_state.open(visitor, seen.name)
-    if opened.gallery.adapter != seen.adapter:
+def _reopen(app_state: AppState, visitor: str, view: InspectView) -> OpenAdapter:
+    opened = app_state.open(visitor, view.adapter)
+    if opened.gallery.adapter != view.adapter_hash:
         raise InputError("This adapter was trained further in the meantime: choose it again.")
     return opened
 
 
-def told(seen: InspectView, receiver: int, donor: int, share: float, found: Exchange) -> str:
-    """What an exchange did, in a sentence."""
-    names, before = seen.names, seen.examination.predicted_after[receiver]
-    whose = "its own core" if donor == receiver or not share else f"{100 * share:.0f} % of the core of {names[donor]}"
-    kept = "its class stays" if found.predicted == before else f"its class turns from {before} into"
-    return f"{names[receiver]} with {whose} moves by {found.moved:.2g} (cosine distance); {kept} {found.predicted}."
-
-
-def save_inspection(app_state: AppState, visitor: str, seen: InspectView) -> tuple[Path, Path]:
-    """Write cores and strengths as CSV and npz into the visitor's folder, over those of an earlier look.
+def save_inspection(app_state: AppState, visitor: str, view: InspectView) -> tuple[Path, Path]:
+    """Write cores and strengths as CSV and npz into the visitor's folder, over those of an earlier view.
 
     Raises:
         InputError: this is no visitor's token, or the disk refuses.
     """
-    folder = app_state.workspace.folder(visitor) / "looks" / "latest"
-    return write_inspection(seen.examination.inspection, folder)
+    return write_inspection(view.report.inspection, app_state.workspace.folder(visitor) / "looks" / "latest")
 
 
 def gallery_k(gallery: Gallery) -> int:
-    """How many neighbours are reported and vote: `K`, or all of a smaller gallery."""
+    """Return how many neighbours are reported and vote: `K`, or all of a smaller gallery."""
     return min(K, len(gallery))

@@ -9,11 +9,12 @@ from torch import nn
 
 from metalora.adapters.config import AdapterConfig
 from metalora.adapters.cores import Cores
+from metalora.adapters.formats import make_format
 from metalora.adapters.forward_context import current, forward_context
 from metalora.adapters.layers import ADAPTED, Adapter
 from metalora.adapters.methods import METHODS
 from metalora.util.errors import InputError
-from metalora.util.seeding import generator
+from metalora.util.seeding import seeded_generator
 
 ADAPTING = [name for name, entry in METHODS.items() if entry.format is not None]
 GENERATING = [name for name in ADAPTING if METHODS[name].generated]
@@ -44,7 +45,9 @@ GEOMETRIES = {
 
 def make_layer(base, method, randomise, *, alpha=None, dropout=0.0, rank=RANK, **kwargs):
     config = AdapterConfig(method=method, rank=rank, alpha=alpha, branches=2)
-    adapter = Adapter(base, config.format(rank), config.scale(rank), dropout, generator(0))
+    adapter = Adapter(
+        base, make_format(config, rank, len(base.weight)), config.scale(rank), dropout, seeded_generator(0)
+    )
     randomise(adapter)
     kind = nn.Linear if isinstance(base, nn.Linear) else nn.Conv2d
     return ADAPTED[kind]("layer", base, adapter, **kwargs)
@@ -172,7 +175,7 @@ class _Update(nn.Module):
 
     def forward(self, x, core):
         layer = self._layer[0]
-        return layer.add_update(layer.base(x), x, core, len(x))
+        return self.adapter.format.apply(layer, layer.base(x), x, core, len(x))
 
 
 @pytest.mark.parametrize("method", ADAPTING)
@@ -202,7 +205,7 @@ def test_tr_is_r_loras_that_share_one_generated_core(randomise):
 @pytest.mark.parametrize("base", [nn.Linear(6, 6), nn.Conv2d(6, 6, 3)], ids=["linear", "conv"])
 def test_the_update_is_zero_at_the_start(method, base):
     config = AdapterConfig(method=method, rank=2)
-    adapter = Adapter(base, config.format(2), 1.0, 0.0, generator(0))
+    adapter = Adapter(base, make_format(config, 2, len(base.weight)), 1.0, 0.0, seeded_generator(0))
     layer = ADAPTED[type(base)]("layer", base, adapter)
     core = make_core(method, 2)
     assert layer.delta(None if core is None else core.float()).count_nonzero() == 0
@@ -213,7 +216,7 @@ def test_the_start_is_the_same_in_every_precision():
     starts = []
     for dtype in (torch.float32, torch.float64):
         base = nn.Linear(6, 6, dtype=dtype)
-        starts.append(Adapter(base, AdapterConfig(rank=2).format(2), 1.0, 0.0, generator(0)).A)
+        starts.append(Adapter(base, make_format(AdapterConfig(rank=2), 2, 6), 1.0, 0.0, seeded_generator(0)).A)
     assert [start.dtype for start in starts] == [torch.float32, torch.float64]
     assert torch.equal(starts[0], starts[1].float())
 
@@ -278,7 +281,7 @@ def test_rows_of_an_image_share_its_core_where_the_backbone_says_so(randomise, o
         run(layer, x, make_core("metalora-tr", 4))
 
 
-def test_what_is_carried_belongs_to_one_thread_and_ends_with_the_pass():
+def test_the_context_belongs_to_one_thread_and_ends_with_the_pass():
     seen = {}
 
     def look():

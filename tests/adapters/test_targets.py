@@ -1,4 +1,4 @@
-"""Which layers are adapted, at what rank, and what a person is told otherwise."""
+"""Which layers are adapted, at what rank, and the errors otherwise."""
 
 import pytest
 import torch
@@ -56,23 +56,20 @@ def test_a_pattern_without_a_layer_names_near_misses(resnet, setting):
 @pytest.mark.parametrize("settings", [{"targets": "layer1.0.conv1", "rank": 32}, {"rank_pattern": {"r1.0.conv1": 32}}])
 @pytest.mark.parametrize("method", ["lora", "metalora-cp", "multi-lora"])
 def test_a_rank_above_the_smaller_side_is_refused(resnet, method, settings):
-    with pytest.raises(InputError) as caught:
+    with pytest.raises(InputError, match=r"Rank 32 exceeds the smaller side of layer1\.0\.conv1: use 16 or less"):
         select(resnet, method=method, **settings)
-    assert str(caught.value) == "Rank 32 exceeds the smaller side, 16, of layer1.0.conv1. Use 16 or less."
 
 
 def test_tr_needs_the_square_of_its_rank(resnet):
     assert select(resnet, targets="layer1.0.conv1", rank=4).ranks == {"layer1.0.conv1": 4}
-    with pytest.raises(InputError) as caught:
+    with pytest.raises(InputError, match=r"Rank 5 needs a width of 5², .* of layer1\.0\.conv1: use 4 or less"):
         select(resnet, targets="layer1.0.conv1", rank=5)
-    wanted = "Rank 5 needs a width of 5², over the smaller side of layer1.0.conv1. Use 4 or less."
-    assert str(caught.value) == wanted
 
 
 def test_a_pattern_may_give_tr_what_all_cores_together_reach(resnet):
     assert select(resnet, rank_pattern={"^conv1$": 9}).ranks["conv1"] == 9
     assert select(resnet, rank_pattern={"^conv1$": 20}).ranks["conv1"] == 20  # 27 · 16 numbers, isqrt
-    with pytest.raises(InputError, match=r"cores of 21² numbers, more than the weight of conv1 has. Use 20 or less"):
+    with pytest.raises(InputError, match=r"cores of 21² numbers, .* of conv1 has: use 20 or less"):
         select(resnet, rank_pattern={"^conv1$": 21})
 
 
@@ -87,7 +84,7 @@ def test_default_targets_leave_small_layers_out_and_say_so(resnet):
 
 
 def test_nothing_left_to_adapt_is_an_error(resnet):
-    with pytest.raises(InputError, match=r"Rank 999 exceeds the smaller side, 64, of layer3\.0\.conv1\. "):
+    with pytest.raises(InputError, match=r"Rank 999 exceeds the smaller side of layer3\.0\.conv1"):
         select(resnet, method="lora", rank=999)
     with pytest.raises(InputError, match="No layer is left"):
         select(resnet, exclude=".")

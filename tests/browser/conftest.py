@@ -88,6 +88,6 @@ def open_tab():
 
 @pytest.fixture(scope="session")
 def screenshots():
-    """Folder for pictures that a person looks at after the tests."""
+    """Folder for screenshots that a person looks at after the tests."""
     SHOTS.mkdir(parents=True, exist_ok=True)
     return SHOTS

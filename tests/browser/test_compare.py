@@ -26,8 +26,8 @@ def choose(page, results):
     page.get_by_role("option", name=results).click()
 
 
-def sentence(page, text):
-    return page.locator("p.sentence", has_text=text).first
+def message(page, text):
+    return page.locator("p.message", has_text=text).first
 
 
 def only_one_quick_row(page):
@@ -92,25 +92,25 @@ def test_own_rows_say_not_run_until_they_are(page, open_tab):
     expect(page.get_by_text("Stars wait until every training is there")).to_be_visible()
     for label, value in (("Seeds", "11"), ("Seeds", ""), ("Steps", "0")):
         page.get_by_label(label, exact=True).last.fill(value)
-        told = f"{label.lower()} is {value or 'empty'}: use a whole number"
-        expect(page.locator(".sentence.error", has_text=told).first).to_be_visible()
+        refusal = f"{label.lower()} is {value or 'empty'}: use a whole number"
+        expect(page.locator(".message.error", has_text=refusal).first).to_be_visible()
         page.get_by_label(label, exact=True).last.fill("2")
 
 
 def test_a_missing_row_is_run_and_stays(page, open_tab):
     show(page, open_tab)
     only_one_quick_row(page)
-    expect(sentence(page, "0 of 1 trainings are there, 1 to run")).to_be_visible()
+    expect(message(page, "0 of 1 trainings are done, 1 to run")).to_be_visible()
     expect(row(page, "lora").locator("td").first).to_have_text("not run")
     run, stop = (page.get_by_role("button", name=name, exact=True) for name in ("Run what is missing", "Stop"))
     run.click()
-    expect(sentence(page, "Running: 0 of 1")).to_be_visible()
+    expect(message(page, "Running: 0 of 1")).to_be_visible()
     stop.last.click()
-    expect(sentence(page, "Nothing is running: trainings that ended are kept")).to_be_visible()
+    expect(message(page, "Nothing is running: trainings that ended are kept")).to_be_visible()
     run.click()
-    expect(sentence(page, "Running: 0 of 1")).to_be_visible()
+    expect(message(page, "Running: 0 of 1")).to_be_visible()
     expect(row(page, "lora").locator("td").first).to_have_text(re.compile(r"^\d+\.\d$"))
     page.reload()
     open_tab(page, "Compare")
     expect(page.get_by_label("Steps", exact=True).last).to_have_value("2")
-    expect(sentence(page, "All trainings of these rows are there")).to_be_visible()
+    expect(message(page, "All trainings of these rows are done")).to_be_visible()

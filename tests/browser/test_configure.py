@@ -22,13 +22,13 @@ def test_a_smaller_size_another_method_and_backbone_change_budget_and_command(pa
     expect(page.get_by_text("in the generator")).to_be_hidden()
 
 
-def test_a_rank_too_large_is_a_sentence(page):
+def test_a_rank_too_large_is_refused_with_a_message(page):
     expect(page.locator(".diagram svg")).to_be_visible()
     page.get_by_label("Rank R").fill("99")
-    expect(page.locator(".sentence.error", has_text="Rank 99 needs a width of 99²")).to_be_visible()
+    expect(page.locator(".message.error", has_text="Rank 99 needs a width of 99²")).to_be_visible()
     page.get_by_label("Rank R").fill("2")
     expect(page.get_by_text("--rank 2")).to_be_visible()
-    expect(page.locator(".sentence.error", has_text="Rank 99")).to_be_hidden()
+    expect(page.locator(".message.error", has_text="Rank 99")).to_be_hidden()
 
 
 def test_layers_by_expression_are_listed_live(page):
@@ -36,7 +36,7 @@ def test_layers_by_expression_are_listed_live(page):
     page.get_by_label("Regular expression over layer names").fill("layer3.*conv1")
     expect(page.get_by_text("3 layers adapted")).to_be_visible()
     page.get_by_label("Regular expression over layer names").fill("layer9")
-    expect(page.locator(".sentence.error", has_text="layer9")).to_be_visible()
+    expect(page.locator(".message.error", has_text="layer9")).to_be_visible()
 
 
 def test_settings_survive_a_reload(page):
@@ -47,10 +47,10 @@ def test_settings_survive_a_reload(page):
     expect(page.get_by_text("--method metalora-cp")).to_be_visible()
 
 
-def test_what_is_opened_is_no_error_and_what_is_mistyped_is_a_sentence(page):
+def test_opening_a_section_is_no_error_and_a_mistyped_value_is(page):
     expect(page.get_by_text("58.3 k static")).to_be_visible()
     page.get_by_role("button", name="Scale and dropout").click()
-    error = page.locator(".sentence.error")
+    error = page.locator(".message.error")
     for label, value, said in (
         ("Alpha", "-2", "alpha is -2: use a positive number"),
         ("Branches of Multi-LoRA", "1.5", "is 1.5: use a whole number"),
@@ -65,7 +65,7 @@ def test_what_is_opened_is_no_error_and_what_is_mistyped_is_a_sentence(page):
         expect(error.locator("visible=true")).to_have_count(0)
 
 
-def test_one_goes_on_from_a_trained_adapter_or_is_told_what_differs(page):
+def test_training_starts_from_a_trained_adapter_or_the_page_says_what_differs(page):
     page.get_by_label("Start from").click()
     page.get_by_role("option", name="Meta-LoRA CP on mixer_nano (bundled)").click()
     expect(page.get_by_text("--start mixer_nano/metalora-cp")).to_be_visible()
@@ -73,7 +73,7 @@ def test_one_goes_on_from_a_trained_adapter_or_is_told_what_differs(page):
     expect(page.get_by_label("Rank R")).to_have_value("9")
     expect(page.get_by_label("Backbone", exact=True)).to_have_value("mixer_nano")
     page.get_by_label("Rank R").fill("4")
-    error = page.locator(".sentence.error", has_text="was made with rank 9, not 4: set the same, or start at zero")
+    error = page.locator(".message.error", has_text="was made with rank 9, not 4: set the same, or start at zero")
     expect(error).to_be_visible()
     page.get_by_label("Start from").click()
     page.get_by_role("option", name="nothing: a new adapter").click()
@@ -84,15 +84,15 @@ def test_one_goes_on_from_a_trained_adapter_or_is_told_what_differs(page):
 def test_a_code_names_the_factors_of_the_suite_that_is_chosen(page, open_tab):
     expect(page.get_by_text("58.3 k static")).to_be_visible()
     page.get_by_role("button", name="Generation").click()
-    page.get_by_label("The code names the suite's factors").check()
+    page.get_by_label("The code predicts the suite's factors").check()
     expect(page.get_by_text("--factors 2 --factors 2 --factors 3")).to_be_visible()
     open_tab(page, "Train")
     expect(page.get_by_text("rank 3, factors named, on resnet20 (from Configure)")).to_be_visible()
     page.get_by_label("CIFAR-10, ten shifts").click()
-    expect(page.locator(".sentence.error", has_text="combine no named factors")).to_be_visible()
+    expect(page.locator(".message.error", has_text="combine no named factors")).to_be_visible()
     page.get_by_label("CIFAR-10, 48 compositions").click()
-    expect(page.locator(".sentence.error", has_text="combine no named factors")).to_be_hidden()
+    expect(page.locator(".message.error", has_text="combine no named factors")).to_be_hidden()
     open_tab(page, "Configure")
     expect(page.get_by_text("--factors 4 --factors 6 --factors 2")).to_be_visible()
-    page.get_by_label("The code names the suite's factors").uncheck()
+    page.get_by_label("The code predicts the suite's factors").uncheck()
     expect(page.get_by_text("--factors")).to_have_count(0)

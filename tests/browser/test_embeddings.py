@@ -6,13 +6,13 @@ from pathlib import Path
 import pandas as pd
 from playwright.sync_api import expect
 
-ADAPTER, SECOND, PICTURE = "Adapter", "Second adapter, side by side", "Picture and its ten nearest neighbours"
+ADAPTER, SECOND, IMAGE = "Adapter", "Second adapter, side by side", "Image and its ten nearest neighbours"
 SLOW = 300_000  # milliseconds for aligned UMAP, of which some is compiled at every call
-BEFORE = re.compile(r"UMAP of features, adapted .* \d+ pictures\. Computed before")
+BEFORE = re.compile(r"UMAP of features, adapted .* \d+ images\. Computed before")
 
 
 def status(page, words):
-    return page.locator("p.sentence.status", has_text=words)
+    return page.locator("p.message.status", has_text=words)
 
 
 def plot(page, place=0):
@@ -23,7 +23,7 @@ def plot(page, place=0):
 
 
 def drawn(area):
-    """Rows that are pictures → [x, y], and rows of the two kinds of rings."""
+    """Rows that are images → [x, y], and rows of the two kinds of rings."""
     return area.evaluate("""area => ({
         places: Object.fromEntries(area.data.filter(trace => trace.customdata).flatMap(
             trace => Array.from(trace.customdata, (row, i) => [row, [trace.x[i], trace.y[i]]]))),
@@ -72,18 +72,18 @@ def test_the_first_screen_is_full_and_warns_of_distances(page, open_tab):
     expect(page.get_by_label("Align the two, with a slider from one to the other")).to_be_disabled()
 
 
-def test_hover_shows_a_picture_and_a_click_its_neighbours(page, open_tab):
+def test_hover_shows_an_image_and_a_click_its_neighbours(page, open_tab):
     area = opened(page, open_tab)
     row = int(area.evaluate("area => area.data[0].customdata[0]"))
     page.mouse.move(*pixel(area, row))
     card = page.locator(".plot-card:visible")
     expect(card.locator(".plot-name")).to_be_visible()
-    expect(card.locator(".plot-picture")).to_have_count(2)  # the picture, and its adapter
+    expect(card.locator(".plot-picture")).to_have_count(2)  # the image, and its adapter
     name = card.locator(".plot-name").inner_text()
     page.mouse.click(*pixel(area, row))
     tiles = page.locator(".tiles:visible figure")
     expect(tiles).to_have_count(11)
-    expect(page.get_by_label(PICTURE)).to_have_value(re.compile(rf": {re.escape(name)}$"))
+    expect(page.get_by_label(IMAGE)).to_have_value(re.compile(rf": {re.escape(name)}$"))
     expect(tiles.first).to_contain_text("this picture")
     expect(tiles.nth(10)).to_contain_text("10: cosine")
     assert drawn(area)["rings"] == [10, 1]
@@ -91,12 +91,12 @@ def test_hover_shows_a_picture_and_a_click_its_neighbours(page, open_tab):
 
 def test_a_menu_stands_in_for_the_click(page, open_tab):
     area = opened(page, open_tab)
-    choose(page, PICTURE, "12: ")
+    choose(page, IMAGE, "12: ")
     expect(page.locator(".tiles:visible figure")).to_have_count(11)
     page.get_by_label("right or wrong").click()
     expect(area.locator(".legendtext", has_text="right").first).to_be_visible()
-    found = drawn(area)
-    assert set(found["names"]) == {"right", "wrong"} and found["rings"] == [10, 1]
+    shown = drawn(area)
+    assert set(shown["names"]) == {"right", "wrong"} and shown["rings"] == [10, 1]
 
 
 def test_a_lasso_counts_classes_and_judges_them(page, open_tab):
@@ -161,7 +161,7 @@ def test_two_adapters_side_by_side_then_one_morphs_into_the_other(page, open_tab
     assert end.keys() == start.keys() and end != start
 
 
-def test_an_embedding_goes_home_as_a_page_and_as_a_table(page, open_tab):
+def test_an_embedding_is_exported_as_a_page_and_as_a_table(page, open_tab):
     count = len(drawn(opened(page, open_tab))["places"])
     with page.expect_download() as download:
         page.get_by_role("button", name="Export CSV").click()

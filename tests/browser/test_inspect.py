@@ -40,26 +40,26 @@ def test_the_first_screen_is_full(inspect):
             assert f"{value} " in words
 
 
-def test_ones_own_pictures_are_looked_at_and_an_unreadable_one_is_named(inspect, tmp_path):
+def test_uploaded_images_are_inspected_and_an_unreadable_one_is_named(inspect, tmp_path):
     photo, broken = tmp_path / "photo.jpg", tmp_path / "broken.png"
     noise = np.random.default_rng(0).integers(0, 255, (300, 400, 3), dtype=np.uint8)
     Image.fromarray(noise).save(photo)
     broken.write_text("words")
     upload(inspect, photo, EXAMPLES[0], broken)
     expect(inspect.get_by_text("2 pictures, a core for each")).to_be_visible()
-    expect(inspect.locator(".sentence.error", has_text="broken.png")).to_be_visible()
+    expect(inspect.locator(".message.error", has_text="broken.png")).to_be_visible()
     expect(inspect.locator(".places").first.locator("tbody th").first).to_contain_text("1. photo.jpg")
 
 
-def test_too_many_pictures_are_a_sentence(inspect, tmp_path):
+def test_too_many_images_are_refused(inspect, tmp_path):
     many = [tmp_path / f"{i}.png" for i in range(17)]
     for path in many:
         Image.new("RGB", (8, 8)).save(path)
     upload(inspect, *many)
-    expect(inspect.locator(".sentence.error", has_text="give 16 pictures at most")).to_be_visible()
+    expect(inspect.locator(".message.error", has_text="give 16 pictures at most")).to_be_visible()
 
 
-def test_figures_grow_with_the_number_of_pictures_and_follow_the_width(inspect, tmp_path):
+def test_figures_grow_with_the_number_of_images_and_follow_the_width(inspect, tmp_path):
     area = inspect.locator('.plot-area[aria-label*="Fingerprints"]')
     box = "area => [area.clientHeight, area._fullLayout.height, area.clientWidth - area._fullLayout.width]"
     expect(area.locator(".main-svg").first).to_be_visible()
@@ -79,8 +79,8 @@ def test_figures_grow_with_the_number_of_pictures_and_follow_the_width(inspect, 
     assert high == drawn == 1820 and abs(beside) < 2
 
 
-def test_swap_and_blend_move_the_picture(inspect):
-    said = inspect.locator(".sentence.status", has_text="moves by")
+def test_swap_and_blend_move_the_image(inspect):
+    said = inspect.locator(".message.status", has_text="moves by")
     place = inspect.locator(".places").last
     expect(said).to_contain_text("1. ")
     before = place.inner_html()
@@ -88,22 +88,22 @@ def test_swap_and_blend_move_the_picture(inspect):
     expect(said).to_contain_text("100 % of the core of 3.")
     assert place.inner_html() != before
     swapped = said.inner_text()
-    inspect.get_by_label("number input for Share of that core").fill("0.5")
-    inspect.get_by_label("number input for Share of that core").press("Enter")
+    inspect.get_by_label("number input for Fraction of that core").fill("0.5")
+    inspect.get_by_label("number input for Fraction of that core").press("Enter")
     expect(said).to_contain_text("50 % of the core of 3.")
     assert said.inner_text() != swapped
 
 
-def test_pooled_pictures_share_a_core_and_cannot_swap(inspect):
+def test_pooled_images_share_a_core_and_cannot_swap(inspect):
     inspect.get_by_label("Pool: one core for all pictures").check()
     expect(inspect.get_by_text("one core for all of them")).to_be_visible()
-    expect(inspect.get_by_text("switch pooling off to exchange cores")).to_be_visible()
+    expect(inspect.get_by_text("switch pooling off to swap cores")).to_be_visible()
 
 
 def test_a_static_method_says_that_it_has_one_adapter(inspect):
     choose(inspect, "Adapter", re.compile("^LoRA on resnet20"))
     expect(inspect.get_by_text("LoRA has one adapter for every image: its strengths are constant")).to_be_visible()
-    expect(inspect.get_by_text("there is no core to exchange")).to_be_visible()
+    expect(inspect.get_by_text("there is no core to swap")).to_be_visible()
     expect(inspect.locator('.plot-area[aria-label*="Fingerprints"]')).to_have_count(0)
     expect(inspect.locator('.plot-area[aria-label*="Strength of each"] .main-svg').first).to_be_visible()
     closer = inspect.locator('.plot-area[aria-label*="its constant update"]')

@@ -9,7 +9,7 @@ from playwright.sync_api import expect
 # What is on a tab once it is full.
 FULL = {
     "Configure": ".diagram svg",
-    "Train": "p.sentence.status >> text=on this machine",
+    "Train": "p.message.status >> text=on this machine",
     "Inspect": ".plot-area .main-svg",
     "Embeddings": ".plot-area .main-svg",
     "Compare": "table >> text=metalora-tr",

@@ -93,7 +93,7 @@ def test_the_smallest_size_gains_visibly_within_a_minute(browser, serve, tmp_pat
     expect(page.get_by_label("Steps", exact=True)).to_have_value(str(PRESETS["Tiny"].steps))
     started = time.monotonic()
     page.get_by_role("button", name="Start").click()
-    expect(page.locator("p.sentence.status", has_text="Finished: step").first).to_be_visible()
+    expect(page.locator("p.message.status", has_text="Finished: step").first).to_be_visible()
     taken = time.monotonic() - started
     page.close()
     process.terminate()

@@ -19,36 +19,36 @@ def short_run(page, open_tab, steps="40"):
         page.get_by_label(label, exact=True).fill(value)
     page.get_by_role("button", name="Tasks, sizes and precision").click()
     page.get_by_label("Max queries").fill("60")
-    page.get_by_label("Train pictures").fill("30")
+    page.get_by_label("Max train images").fill("30")
 
 
-def sentence(page, text):
-    return page.locator("p.sentence.status", has_text=text).first
+def message(page, text):
+    return page.locator("p.message.status", has_text=text).first
 
 
 def stop(page):
     """Stops the run and returns the step at which it stands."""
     page.get_by_role("button", name="Stop").click()
-    expect(sentence(page, "Stopped: step")).to_be_visible()
-    return int(re.search(r"step (\d+) of", sentence(page, "Stopped: step").inner_text())[1])
+    expect(message(page, "Stopped: step")).to_be_visible()
+    return int(re.search(r"step (\d+) of", message(page, "Stopped: step").inner_text())[1])
 
 
-def test_a_run_outlives_a_reload_and_is_stopped_resumed_and_taken_home(page, visit, open_tab):
+def test_a_run_outlives_a_reload_and_is_stopped_resumed_and_downloaded(page, visit, open_tab):
     short_run(page, open_tab, steps="5000")  # not over before it is stopped, however fast the machine
     page.get_by_role("button", name="Start").click()
-    expect(sentence(page, PROGRESS)).to_be_visible()
+    expect(message(page, PROGRESS)).to_be_visible()
     expect(page.get_by_role("progressbar", name="Steps that are done")).to_be_visible()
     page.reload()
     open_tab(page, "Train")
-    expect(sentence(page, PROGRESS)).to_be_visible()
+    expect(message(page, PROGRESS)).to_be_visible()
     expect(page.get_by_label("Steps", exact=True)).to_have_value("5000")
     stopped_at = stop(page)
     expect(page.get_by_role("button", name="Stop")).to_be_disabled()
     other = visit()
     open_tab(other, "Train")
-    expect(sentence(other, "No run yet")).to_be_visible()
+    expect(message(other, "No run yet")).to_be_visible()
     page.get_by_role("button", name="Resume").click()
-    on = page.locator("p.sentence.status", has_text=PROGRESS, has_not_text=f"step {stopped_at} of")
+    on = page.locator("p.message.status", has_text=PROGRESS, has_not_text=f"step {stopped_at} of")
     expect(on.first).to_be_visible()
     assert stop(page) > stopped_at
     with page.expect_download() as download:
@@ -60,53 +60,53 @@ def test_a_run_outlives_a_reload_and_is_stopped_resumed_and_taken_home(page, vis
     page.route("**/queue/join*", lambda route: route.continue_() if held else held.append(route))
     with page.expect_request("**/queue/join*"):
         page.get_by_role("button", name="Delete").click()
-    expect(sentence(page, "Stopped: step")).to_be_visible()
+    expect(message(page, "Stopped: step")).to_be_visible()
     page.get_by_role("button", name="Delete").click()
-    expect(sentence(page, "No run yet")).to_be_visible()
+    expect(message(page, "No run yet")).to_be_visible()
     held[0].continue_()
 
 
-def test_bad_settings_are_sentences(page, open_tab):
+def test_bad_settings_are_refused(page, open_tab):
     open_tab(page, "Train")
     expect(page.get_by_text("(from Configure)")).to_be_visible()  # the form is filled
     page.get_by_label("Set size", exact=True).fill("7")
-    expect(page.locator(".sentence.error", has_text="does not divide into sets of 7")).to_be_visible()
+    expect(page.locator(".message.error", has_text="does not divide into sets of 7")).to_be_visible()
     page.get_by_label("Set size", exact=True).fill("1")
-    expect(page.locator(".sentence.error", has_text="does not divide")).to_be_hidden()
+    expect(page.locator(".message.error", has_text="does not divide")).to_be_hidden()
     page.get_by_role("button", name="Tasks, sizes and precision").click()
     page.get_by_label("Image size").fill("4")
-    expect(page.locator(".sentence.error", has_text="image_size is 4: use a whole number from 8")).to_be_visible()
+    expect(page.locator(".message.error", has_text="image_size is 4: use a whole number from 8")).to_be_visible()
     page.get_by_label("Image size").fill("0")
-    page.get_by_label("My own pictures").click()
-    expect(page.locator(".sentence.error", has_text="upload a zip archive")).to_be_visible()
+    page.get_by_label("My own images").click()
+    expect(page.locator(".message.error", has_text="upload a zip archive")).to_be_visible()
     page.get_by_role("button", name="Start").click()
     expect(page.get_by_test_id("toast-body")).to_contain_text("upload a zip archive")
 
 
-def test_ones_own_pictures_make_a_suite_or_say_why_not(page, open_tab, tmp_path):
+def test_uploaded_images_make_a_suite_or_the_page_says_why_not(page, open_tab, tmp_path):
     with zipfile.ZipFile(tmp_path / "mine.zip", "w") as archive:
         for name in (
             f"{task}/{kind}/{i}.png" for task in ("photo", "toy") for kind in ("cat", "dog") for i in range(12)
         ):
-            picture = io.BytesIO()
-            Image.new("RGB", (16, 16), (len(name), 9 * int(name[-5]), 90)).save(picture, "PNG")
-            archive.writestr(name, picture.getvalue())
+            image = io.BytesIO()
+            Image.new("RGB", (16, 16), (len(name), 9 * int(name[-5]), 90)).save(image, "PNG")
+            archive.writestr(name, image.getvalue())
     (tmp_path / "broken.zip").write_bytes(b"no archive")
     short_run(page, open_tab)
-    page.get_by_label("My own pictures").click()
+    page.get_by_label("My own images").click()
     archives = page.locator('input[type=file][accept=".zip"]')
     archives.set_input_files(tmp_path / "broken.zip")
     expect(page.get_by_test_id("toast-body")).to_contain_text("This is not a whole zip archive")
     page.get_by_label("Clear").locator("visible=true").first.click()
     archives.set_input_files(tmp_path / "mine.zip")
-    expect(page.get_by_text("48 pictures in 2 tasks")).to_be_visible()
+    expect(page.get_by_text("48 images in 2 tasks")).to_be_visible()
     page.get_by_label("Tasks held out").click()
     page.get_by_role("option", name="toy").click()
     page.get_by_role("button", name="Start").click()
-    expect(sentence(page, "K = 10 is larger than the gallery of task 'photo'")).to_be_visible()
+    expect(message(page, "K = 10 is larger than the gallery of task 'photo'")).to_be_visible()
     page.locator(".token", has_text="10").get_by_role("button").click()
     page.get_by_role("button", name="Start").click()
-    expect(sentence(page, "Finished: step 40 of 40.")).to_be_visible()
+    expect(message(page, "Finished: step 40 of 40.")).to_be_visible()
 
 
 def test_tasks_are_held_out_by_name(page, open_tab):
@@ -124,4 +124,4 @@ def test_tasks_are_held_out_by_name(page, open_tab):
     open_tab(page, "Train")
     page.get_by_label("Tasks held out").fill("rotate-45")
     page.keyboard.press("Enter")
-    expect(page.locator(".sentence.error", has_text="There is no task 'rotate-45' to hold out")).to_be_visible()
+    expect(page.locator(".message.error", has_text="There is no task 'rotate-45' to hold out")).to_be_visible()

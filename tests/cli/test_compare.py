@@ -15,7 +15,7 @@ ROW = {"method", "backbone", "suite", "task_split", "gallery", "set_size", "k", 
 ROW |= {"static_parameters", "generator_parameters", "ms_per_step"}
 
 
-def test_compare_writes_table_and_rows_and_keeps_its_cells(tmp_path):
+def test_compare_writes_table_and_rows_and_keeps_its_jobs(tmp_path):
     variants = ["--method", "original", "--method", "metalora-tr@8"]
     first = run(*COMPARE, *variants, "--out", tmp_path / "c", "--json", tmp_path / "c.json")
     assert "8 unlabelled images" in " ".join(first.stdout.split()) and str(tmp_path / "c") in first.stdout
@@ -24,31 +24,31 @@ def test_compare_writes_table_and_rows_and_keeps_its_cells(tmp_path):
     assert all(row.keys() >= ROW for row in data["rows"])
     assert data["rows"][0]["std"] is None and data["rows"][0]["ms_per_step"] is None
     assert {path.suffix for path in (tmp_path / "c").glob("comparison.*")} == {".csv", ".json", ".md", ".tex"}
-    cells = sorted((tmp_path / "c/cells").iterdir())
-    times = [cell.stat().st_mtime_ns for cell in cells]
+    jobs = sorted((tmp_path / "c/jobs").iterdir())
+    times = [job.stat().st_mtime_ns for job in jobs]
     run(*COMPARE, *variants, "--method", "lora", "--out", tmp_path / "c")
-    assert [cell.stat().st_mtime_ns for cell in cells] == times
-    assert len(list((tmp_path / "c/cells").iterdir())) == len(cells) + 1
+    assert [job.stat().st_mtime_ns for job in jobs] == times
+    assert len(list((tmp_path / "c/jobs").iterdir())) == len(jobs) + 1
 
 
 def test_an_interrupted_comparison_says_what_it_keeps(tmp_path, monkeypatch):
-    tell = cli.messages.Bar.tell
+    update = cli.messages.Bar.update
 
     def interrupt(bar, done, *rest, **words):
-        tell(bar, done, *rest, **words)
+        update(bar, done, *rest, **words)
         if bar.title == "Training" and done == 1:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(cli.messages.Bar, "tell", interrupt)
+    monkeypatch.setattr(cli.messages.Bar, "update", interrupt)
     variants = ["--method", "original", "--method", "lora"]
     said = run(*COMPARE, *variants, "--out", tmp_path / "c", code=1).stderr
     assert "1 finished trainings are kept" in said
-    assert len(list((tmp_path / "c/cells").iterdir())) >= 1
+    assert len(list((tmp_path / "c/jobs").iterdir())) >= 1
 
 
 @pytest.mark.parametrize("place", ["file/out", "file/a/out", "/proc/none"])
 @pytest.mark.parametrize("option", ["--out", "--json"])
-def test_where_nothing_can_be_written_is_told_before_the_first_training(option, place, tmp_path, monkeypatch):
+def test_where_nothing_can_be_written_is_shown_before_the_first_training(option, place, tmp_path, monkeypatch):
     monkeypatch.setattr("metalora.experiments.runner.run_job", lambda *_: 1 / 0)
     (tmp_path / "file").write_text("")
     out = [] if option == "--out" else ["--out", tmp_path / "c"]
@@ -93,26 +93,26 @@ def test_the_table_is_printed_whatever_becomes_of_the_files(tmp_path, monkeypatc
     assert "pooled gallery" in found.stdout and "No space left" in found.stderr
 
 
-def test_a_damaged_cell_or_checkpoint_is_named_and_what_to_do(tmp_path):
+def test_a_damaged_result_or_checkpoint_is_named_and_what_to_do(tmp_path):
     call = [*COMPARE, "--method", "lora", "--out", tmp_path]
     run(*call)
-    (cell,) = (tmp_path / "cells").iterdir()
-    whole = cell.read_text()
+    (result,) = (tmp_path / "jobs").iterdir()
+    whole = result.read_text()
     for damaged in ("{}", "[]", "{", '{"rows": [], "tasks": [], "confusion": []}'):
-        cell.write_text(damaged)
-        assert f"{cell} is no" in (said := refused(*call)) and "delete it and run the comparison again." in said
-    cell.unlink()
-    checkpoint = cell.with_suffix(".safetensors")
+        result.write_text(damaged)
+        assert f"{result} is no" in (said := refused(*call)) and "delete it and run the comparison again." in said
+    result.unlink()
+    checkpoint = result.with_suffix(".safetensors")
     checkpoint.write_bytes(b"torn")
     said = refused(*call)
     assert str(checkpoint) in said and said.endswith("delete it to train from the beginning.")
     checkpoint.unlink()
     run(*call)
-    assert cell.read_text().partition('"ms_per_step"')[0] == whole.partition('"ms_per_step"')[0]
+    assert result.read_text().partition('"ms_per_step"')[0] == whole.partition('"ms_per_step"')[0]
 
 
 @pytest.mark.filterwarnings("default:torch.compile fails here:UserWarning")
-def test_a_network_that_cannot_be_compiled_is_told_once(tmp_path, monkeypatch):
+def test_a_network_that_cannot_be_compiled_is_shown_once(tmp_path, monkeypatch):
     def broken(network, mode):
         def call(*_, **__):
             raise RuntimeError("no compiler here")

@@ -8,7 +8,7 @@ from calling import SMALL, arrays, run
 def test_embed_writes_npz_and_csv_and_counts_what_it_cannot_read(tmp_path, trained, pictures):
     out = tmp_path / "e.npz"
     done = run("embed", pictures, "--adapter", trained / "adapter", "--out", out, "--json", tmp_path / "e.json")
-    assert "1 pictures could not be used: cat/broken.png" in done.stderr
+    assert "1 images could not be used: cat/broken.png" in done.stderr
     found = arrays(out)
     assert found["embeddings"].shape == (3, 64) and found["codes"].shape == (3, 16)
     assert found["labels"].tolist() == ["cat", "cat", "dog"]

@@ -54,7 +54,7 @@ def test_fold_gives_weights_of_the_plain_backbone(tmp_path, trained, pictures):
 
 def test_fold_of_a_static_method_needs_no_image(tmp_path, static, trained):
     run("fold", "--adapter", static, "--out", tmp_path / "f.safetensors")
-    assert "name one or more pictures" in refused(
+    assert "name one or more images" in refused(
         "fold", "--adapter", trained / "adapter", "--out", tmp_path / "g.safetensors"
     )
     assert not (tmp_path / "g.safetensors").exists()

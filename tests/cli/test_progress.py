@@ -8,13 +8,13 @@ import warnings
 import pytest
 
 from metalora.cli import progress
-from metalora.cli.messages import exit_on_error as show_errors
+from metalora.cli.messages import show_errors
 from metalora.experiments.runner import JOBS, JobDone
 from metalora.util.files import write_text
 
 
-def under(folder, name, share):
-    write_text(folder / JOBS / f"{name}.steps", json.dumps({"name": name, "share": share}))
+def write_progress(folder, name, fraction):
+    write_text(folder / JOBS / f"{name}.steps", json.dumps({"name": name, "fraction": fraction}))
 
 
 def test_between_finished_trainings_it_tells_how_far_the_running_ones_are(tmp_path, monkeypatch, capsys):
@@ -22,8 +22,8 @@ def test_between_finished_trainings_it_tells_how_far_the_running_ones_are(tmp_pa
     monkeypatch.setattr("metalora.cli.messages.SECONDS_BETWEEN_LINES", 0)
 
     def jobs():
-        under(tmp_path, "lora", 0.25)
-        under(tmp_path, "metalora-tr", 0.75)
+        write_progress(tmp_path, "lora", 0.25)
+        write_progress(tmp_path, "metalora-tr", 0.75)
         yield from wait_for("lora: 25%; metalora-tr: 75%")
         yield JobDone(1, 3, "metalora-tr", {}, 1.0, 65.0)
 
@@ -50,7 +50,7 @@ def test_it_stops_looking_when_the_trainings_fail(tmp_path):
 
     with pytest.raises(ValueError, match="broken"):
         list(progress.follow("Training", jobs(), tmp_path, 2))
-    assert not any(isinstance(thread, progress._Looking) for thread in progress.threading.enumerate())
+    assert not any(isinstance(thread, progress._Watcher) for thread in progress.threading.enumerate())
 
 
 def test_a_word_to_end_acts_as_ctrl_c_and_only_while_trainings_run(tmp_path):

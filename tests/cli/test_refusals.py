@@ -107,7 +107,7 @@ def test_a_damaged_adapter_is_told(damage, tmp_path, static, pictures):
     ("arguments", "said"),
     [
         (["PICTURES", "--out", "e.npz"], "Name an adapter or a backbone"),
-        (["--backbone", "resnet20", "--out", "e.npz"], "Name pictures or a suite"),
+        (["--backbone", "resnet20", "--out", "e.npz"], "Name images or a suite"),
         (["PICTURES", "--backbone", "resnet20", "--out", "e.csv"], "no .npz file"),
         (["PICTURES", "--backbone", "resnet20", "--pool", "--out", "e.npz"], "nothing is generated"),
         (["PICTURES/none.png", "--backbone", "resnet20", "--out", "e.npz"], "check the path"),

@@ -7,7 +7,7 @@ import signal
 from calling import QUICK, SMALL, refused, run
 
 import metalora
-import metalora.runs.run
+import metalora.runs.run_folder
 from metalora import cli
 
 
@@ -30,15 +30,15 @@ def test_a_finished_run_says_so(trained):
 
 
 def test_an_interrupted_run_says_how_to_go_on(tmp_path, trained, monkeypatch):
-    tell = cli.messages.Bar.tell
+    update = cli.messages.Bar.update
 
     def interrupt(bar, done, *rest, **words):
-        tell(bar, done, *rest, **words)
+        update(bar, done, *rest, **words)
         if bar.title == "Training" and done == 1 and "pictures" not in rest[1]:
             raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(cli.messages.Bar, "tell", interrupt)
+        patch.setattr(cli.messages.Bar, "update", interrupt)
         said = run("train", tmp_path / "run", *QUICK, "--targets", "layer1.0", code=1).stderr.splitlines()[-1]
     assert said.startswith("Stopped after step 1 of 2") and f"metalora train {tmp_path / 'run'}" in said
     run("train", tmp_path / "run")
@@ -54,7 +54,7 @@ def test_a_signal_that_comes_with_the_word_to_stop_does_not_disturb_the_saving(t
         save(model, path)
 
     monkeypatch.setattr(metalora.AdaptedModel, "save", late)
-    monkeypatch.setattr(metalora.runs.run.Run, "stop_requested", True)
+    monkeypatch.setattr(metalora.runs.run_folder.RunFolder, "stop_requested", True)
     said = run("train", tmp_path / "run", *QUICK, "--targets", "layer1.0", code=1).stderr.splitlines()[-1]
     assert said.startswith("Stopped after step 1 of 2; it is saved")
     assert metalora.load(tmp_path / "run/adapter").config.targets == ("layer1.0",)

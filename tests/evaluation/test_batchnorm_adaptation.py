@@ -7,7 +7,8 @@ import torch
 from torch import nn
 
 import metalora
-from metalora.evaluation.embedding import EmbedConfig, embed
+from metalora.evaluation.config import EmbedConfig
+from metalora.evaluation.embedding import assign_sets, embed
 from metalora.training.config import TrainingConfig
 from metalora.training.fit import fit
 from metalora.util.errors import InputError
@@ -24,7 +25,7 @@ def test_every_set_is_normalised_by_itself(digits, method):
     if method == "lora":
         list(fit(model, digits, TrainingConfig(steps=2, batch_size=8, device="cpu")))
     split, embed_config = digits.splits["seen query"], EmbedConfig(set_size=5, set_use="bn-adapted", device="cpu")
-    found, sets = embed(model, split, embed_config), embed_config.sets(split)
+    found, sets = embed(model, split, embed_config), assign_sets(split, embed_config)
     net = model.fold().train()
     for number in sets.unique()[:3]:
         with torch.no_grad():

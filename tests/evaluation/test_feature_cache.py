@@ -6,7 +6,8 @@ import pytest
 import torch
 
 import metalora
-from metalora.evaluation.embedding import EmbedConfig, embed
+from metalora.evaluation.config import EmbedConfig
+from metalora.evaluation.embedding import embed
 from metalora.evaluation.feature_cache import FeatureCache
 from metalora.training.config import TrainingConfig
 from metalora.training.fit import fit
@@ -37,7 +38,7 @@ def test_kept_features_are_the_computed_ones_whatever_the_limit(digits, limit):
         assert torch.equal(read(cache, adapted, train[rows]), wanted[rows]), rows
     # What the limit has no room for is computed every time, all 97 of them where there is none.
     assert cache.computed == {2**30: 40, 4 * 684 * 10: 83, 0: 97}[limit]
-    assert cache.computed + cache.known == 97
+    assert cache.computed + cache.reused == 97
 
 
 def test_the_same_picture_in_another_task_is_another_image(digits):
@@ -77,5 +78,5 @@ def test_training_and_embedding_are_the_same_with_features_that_others_have_read
 def test_epochs_read_each_image_once(digits):
     cache, adapted = FeatureCache(digits), model()
     list(fit(adapted, digits, replace(QUICK, steps=30), validate_last=False, features=cache))
-    assert cache.known > cache.computed
+    assert cache.reused > cache.computed
     assert cache.computed <= len(digits.splits["train"])

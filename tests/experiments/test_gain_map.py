@@ -1,4 +1,4 @@
-"""The map of gains, on rows made by hand."""
+"""The map of gains, on rows written by hand."""
 
 import pandas as pd
 import pytest
@@ -6,29 +6,29 @@ import pytest
 from metalora.experiments.comparison import Comparison
 from metalora.experiments.gain_map import AXES, CENTRE, SIZES, gain_map
 from metalora.experiments.studies import STUDIES
-from metalora.plots.gain_curves import gain_map as figure
+from metalora.plots.gain_curves import gain_figure as figure
 
 
 def comparison(gain, part=CENTRE, seeds=3):
     rows = []
     config = STUDIES["map"].parts.get(part, STUDIES["primary"].parts["main"])
-    for method in config.variants:
-        generated = method.generated
+    for variant in config.variants:
+        generated = variant.generated
         for task_split in ("seen", "unseen"):
             for seed in range(seeds):
-                size = {1: 0.0, None: 0.02}.get(method.set_size, 0.01)
+                size = {1: 0.0, None: 0.02}.get(variant.set_size, 0.01)
                 accuracy = 0.5 + 0.001 * seed + (gain + size + 0.0001 * seed**2 if generated else 0)
                 rows.append(
-                    {"method": method.name, "backbone": "resnet20", "suite": "s", "task_split": task_split, "k": 5}
+                    {"method": str(variant), "backbone": "resnet20", "suite": "s", "task_split": task_split, "k": 5}
                 )
                 rows[-1] |= {"gallery": "pooled", "seed": seed, "accuracy": accuracy, "validation": accuracy}
-                rows[-1] |= {"generated": generated, "static": method.static, "generator_parameters": 10}
+                rows[-1] |= {"generated": generated, "static": variant.static, "generator_parameters": 10}
                 rows[-1] |= {"static_parameters": 90}
     empty = pd.DataFrame()
     return Comparison(config, pd.DataFrame(rows), empty, empty, empty, "pooled")
 
 
-def test_gains_stand_on_the_axes_of_the_parts_that_ran():
+def test_gains_are_on_the_axes_of_the_parts_that_ran():
     found = gain_map({CENTRE: comparison(0.03), "tasks-2": comparison(-0.05, "tasks-2")})
     assert set(found["axis"]) == {"parameters", "tasks", "steps", SIZES}
     tasks = found[(found["axis"] == "tasks") & (found["task_split"] == "seen")].set_index(["value", "set_size"])["gain"]
@@ -41,13 +41,13 @@ def test_gains_stand_on_the_axes_of_the_parts_that_ran():
     assert (found["gain"] <= found["high"]).all()
 
 
-def test_the_largest_budget_has_its_named_rows_only():
+def test_the_largest_budget_has_its_rows_with_factor_codes_only():
     found = gain_map({"budget-80k": comparison(0.03, "budget-80k")})
     assert sorted(found["set_size"]) == ["1", "1", "8", "8", "all", "all"]  # on seen and unseen tasks
     assert set(found["axis"]) == {"parameters"}
 
 
-def test_every_part_of_the_study_has_a_place():
+def test_every_part_of_the_study_is_on_an_axis():
     places = {part for values in AXES.values() for part in values}
     assert places - set(STUDIES["map"].parts) == {"budget-80k"}
     assert set(STUDIES["map"].parts) <= places

@@ -7,13 +7,14 @@ import torch
 
 import metalora
 from metalora.adapters.config import AdapterConfig
-from metalora.evaluation.embedding import EmbedConfig, embed
+from metalora.evaluation.config import EmbedConfig
+from metalora.evaluation.embedding import embed
 from metalora.evaluation.feature_cache import FeatureCache
 from metalora.experiments.inversion import embed_inverted, invert_examples, make_reader, train_reader
 from metalora.suites.task_lists import COMPOSITIONS, CORRUPTIONS, DIGITS, TEN_TRANSFORMS
 from metalora.training.config import TrainingConfig
 from metalora.util.errors import InputError
-from metalora.util.seeding import generator
+from metalora.util.seeding import seeded_generator
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +32,7 @@ def reading(digits):
 
 @pytest.mark.parametrize("transform", [*COMPOSITIONS.transforms[::5], *DIGITS.transforms])
 def test_undoing_gives_the_picture_back(transform):
-    images = torch.rand(2, 3, 6, 6, generator=generator(0))
+    images = torch.rand(2, 3, 6, 6, generator=seeded_generator(0))
     torch.testing.assert_close(transform.undo(transform(images)), images)
 
 

@@ -1,10 +1,13 @@
-"""Cells: what is trained for their rows, and with how many parameters."""
+"""Jobs: what is trained for their rows, with how many parameters, and that stored accuracies come out again."""
+
+from dataclasses import replace
 
 import pytest
 
 from metalora.adapters.config import AdapterConfig
 from metalora.experiments.config import ComparisonConfig
 from metalora.experiments.job import equal_budget, run_job
+from metalora.experiments.results import load_bundled
 from metalora.models.adapt import adapt
 from metalora.models.backbones import load_backbone
 from metalora.suites.config import SuiteConfig
@@ -12,7 +15,7 @@ from metalora.training.config import TrainingConfig
 
 
 @pytest.mark.parametrize("extractor", ["self", "stem"])
-def test_all_rows_that_undo_shifts_have_the_same_reader(extractor):
+def test_all_rows_with_inverted_transforms_have_the_same_reader(extractor):
     config = ComparisonConfig(
         suite=SuiteConfig(max_queries=60, image_size=8),
         backbones=("resnet20",),
@@ -31,7 +34,7 @@ def test_all_rows_that_undo_shifts_have_the_same_reader(extractor):
 
 
 @pytest.mark.parametrize("backbone", ["resnet20", "mixer_nano"])
-def test_equal_budget_means_the_generated_method_s_total(backbone):
+def test_equal_budget_means_the_total_of_the_generated_method(backbone):
     net = load_backbone(backbone, pretrained=False)
     reference = AdapterConfig("metalora-tr", rank=3)
     budget = adapt(net, equal_budget(net, reference)).budget().loc["total"]
@@ -39,3 +42,13 @@ def test_equal_budget_means_the_generated_method_s_total(backbone):
     wanted = adapt(net, reference).budget().loc["total"]
     goal = wanted["adapter_parameters"] + wanted["generator_parameters"]
     assert goal <= budget["adapter_parameters"] < 1.15 * goal
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", ["original", "lora", "metalora-tr"])
+def test_a_job_gives_the_accuracies_in_the_bundled_results(method):
+    stored = load_bundled("digits-default")
+    config = replace(stored.config, backbones=("resnet20",), methods=(method,))
+    (job,) = config.jobs(0, config.training.lr)
+    rows = stored.rows[(stored.rows["method"] == method) & (stored.rows["backbone"] == "resnet20")]
+    assert [row["accuracy"] for row in run_job(job)["rows"]] == pytest.approx(list(rows["accuracy"]), abs=1e-9)

@@ -2,14 +2,17 @@
 
 import json
 from dataclasses import replace
+from pathlib import Path
 
+import pandas as pd
 import pytest
 
-from metalora.experiments.comparison import Comparison
+from metalora.experiments.comparison import RESULTS, Comparison
 from metalora.experiments.config import ComparisonConfig
 from metalora.experiments.paper_table import paper_table
 from metalora.experiments.results import (
-    MOST_SEEDS,
+    FOLDER,
+    MAX_SEEDS,
     adopt_bundled,
     as_jobs,
     bundled_results,
@@ -32,10 +35,10 @@ from metalora.views.compare import NO_TASKS, NOTHING, heatmap, scatter, title
 
 STEPS = TrainingConfig().steps
 QUICK = ComparisonConfig(
-    suite=SuiteConfig(max_queries=60, image_size=8),
+    suite=SuiteConfig(max_queries=30, image_size=8),
     backbones=("resnet20",),
     methods=("original", "lora"),
-    training=TrainingConfig(steps=2, batch_size=8, device="cpu"),
+    training=TrainingConfig(steps=2, batch_size=32, device="cpu"),
     ks=(1, 3),
 )
 
@@ -61,7 +64,7 @@ def test_a_comparison_comes_back_from_its_file(written):
     assert len(again.tasks) == len(comparison.tasks) and len(again.confusion) == len(comparison.confusion)
 
 
-def test_a_file_without_single_tasks_serves_and_says_so(written, tmp_path):
+def test_a_file_without_single_tasks_is_read_and_says_so(written, tmp_path):
     found = json.loads((written[0] / "comparison.json").read_text())
     for name in ("tasks", "confusion"):
         del found[name]
@@ -71,7 +74,7 @@ def test_a_file_without_single_tasks_serves_and_says_so(written, tmp_path):
     assert heatmap(old, "resnet20", "unseen", "pooled", 1) == (None, NO_TASKS)
 
 
-def test_what_was_kept_of_single_tasks_is_said_where_others_are_asked_for(written):
+def test_the_heatmap_says_which_single_tasks_were_kept(written):
     _, whole = written
     tasks = whole.tasks[(whole.tasks["gallery"] == "within") & (whole.tasks["k"] == 1)]
     study = replace(whole, tasks=tasks)
@@ -82,7 +85,7 @@ def test_what_was_kept_of_single_tasks_is_said_where_others_are_asked_for(writte
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"config": {"what": 1}, "primary": "", "notes": []}'])
-def test_what_is_no_result_is_refused(tmp_path, text):
+def test_a_file_that_is_no_result_is_refused(tmp_path, text):
     (tmp_path / "x.json").write_text(text)
     with pytest.raises(InputError, match="delete it and run it again"):
         load_comparison(tmp_path / "x.json")
@@ -108,7 +111,7 @@ def test_a_damaged_result_is_refused(written, tmp_path, damage):
         load_comparison(tmp_path / "x.json")
 
 
-def test_rows_without_their_rate_are_refused(written, tmp_path):
+def test_rows_without_their_learning_rate_are_refused(written, tmp_path):
     folder, _ = written
     whole = json.loads((folder / "comparison.json").read_text())
     for row in whole["seeds"]:
@@ -118,7 +121,7 @@ def test_rows_without_their_rate_are_refused(written, tmp_path):
         load_comparison(tmp_path / "x.json")
 
 
-def test_cells_come_back_from_results(written):
+def test_jobs_come_back_from_results(written):
     folder, _ = written
     again = load_comparison(folder / "comparison.json")
     jobs = dict((job.key, result) for job, result in as_jobs(again))
@@ -130,7 +133,7 @@ def test_cells_come_back_from_results(written):
             assert [row["accuracy"] for row in back[name]] == pytest.approx([row["accuracy"] for row in kept[name]])
 
 
-def test_bundled_results_are_whole():
+def test_bundled_results_are_complete():
     assert "digits-default" in bundled_results() and "/" not in bundled_results()[0]  # which is shown first
     for name in bundled_results():
         comparison = load_bundled(name)
@@ -138,51 +141,76 @@ def test_bundled_results_are_whole():
         if "/" in name:
             words = (*comparison.config.backbones, *comparison.config.suite.hold_out)
             assert all(word in title(name) for word in words)
-        whole = not any(job.text == NOT_RUN for row in comparison.table().rows for job in row)
-        assert whole or comparison.missing
-        scatter(comparison, "unseen", "pooled", 5), heatmap(comparison, "resnet20", "unseen", "pooled", 5)
+        is_complete = not any(cell.text == NOT_RUN for row in comparison.table().rows for cell in row)
+        assert is_complete or comparison.missing
     with pytest.raises(InputError, match="use cifar10, digits-default"):
         load_bundled("../x")
 
 
+@pytest.mark.parametrize("name", ["cifar10", "digits-default", "primary/main", "breadth/rules"])
+def test_bundled_results_have_figures(name):
+    comparison = load_bundled(name)
+    assert scatter(comparison, "unseen", "pooled", 5).data
+    figure, reason = heatmap(comparison, "resnet20", "unseen", "pooled", 5)
+    assert figure is not None or reason
+
+
+def test_gains_of_bundled_results_are_stored_and_not_computed(monkeypatch):
+    monkeypatch.setattr("metalora.experiments.comparison.compare_to_static", lambda *_, **__: 1 / 0)
+    for name in bundled_results():
+        if load_bundled(name).config.seeds > 1 and not load_bundled(name).missing:
+            of_set_size(load_bundled(name), "8").table()
+
+
+def test_results_of_version_1_are_read_with_the_names_of_now():
+    old = load_comparison(Path(__file__).parents[1] / "data" / "comparison-version-1.json")
+    now = load_bundled("primary/steps-4800")
+    assert json.loads((FOLDER / "primary/steps-4800" / RESULTS).read_text())["format_version"] == 2
+    assert old.config == now.config and old.table() == now.table()
+    for name in ("rows", "tasks", "confusion", "summary"):
+        pd.testing.assert_frame_equal(getattr(old, name), getattr(now, name))
+
+
+def test_results_of_a_later_version_are_refused(written, tmp_path):
+    values = json.loads((written[0] / RESULTS).read_text())
+    (tmp_path / "x.json").write_text(json.dumps(values | {"format_version": 3}))
+    with pytest.raises(InputError, match="format version 3"):
+        load_comparison(tmp_path / "x.json")
+
+
 def test_rows_of_the_endpoint_are_those_of_the_file():
     rows = compare_rows("digits-default")
-    kept = json.loads((load_folder() / "comparison.json").read_text())["rows"]
+    kept = json.loads((FOLDER / "digits-default" / RESULTS).read_text())["rows"]
     assert json.dumps(rows) and len(rows) == len(kept)
     assert [row["accuracy"] for row in rows] == pytest.approx([row["accuracy"] for row in kept])
     assert {"method", "backbone", "task_split", "gallery", "k", "std", "n_seeds", "static_parameters"} <= rows[0].keys()
 
 
-def load_folder():
-    from metalora.experiments.results import FOLDER
-
-    return FOLDER / "digits-default"
-
-
-def test_a_visitor_goes_on_from_what_is_bundled(tmp_path):
+def test_a_visitors_comparison_continues_from_bundled_results(tmp_path):
     config = own_config(["resnet20"], ["metalora-tr-constant", "original", "lora"], 1, STEPS)
     assert config.methods == ("original", "lora", "metalora-tr-constant")
-    assert [job.variants for job in missing_jobs(config, tmp_path)] == [("metalora-tr-constant",)]
+    assert [str(job.trained) for job in missing_jobs(config, tmp_path)] == ["metalora-tr-constant"]
     own = own_comparison(config, tmp_path)
     assert not list(tmp_path.iterdir())  # a look writes nothing
     assert own.missing == 1 and own.gains is None
     assert "2 trainings of these are bundled" in own.table().notes[-1]
     alone = own_comparison(replace(config, methods=("lora",)), tmp_path)
     assert alone.table().notes[-1].startswith("One training of these is bundled")
-    texts = [[job.text for job in row] for row in own.table().rows]
+    texts = [[cell.text for cell in row] for row in own.table().rows]
     assert texts[2] == ["metalora-tr-constant", *[NOT_RUN] * 8]
-    bundled = {row[0].text: [job.text for job in row[:5]] for row in load_bundled("digits-default").table().rows}
+    bundled = {row[0].text: [cell.text for cell in row[:5]] for row in load_bundled("digits-default").table().rows}
     assert texts[0][:5] == bundled["original"] and texts[1][:5] == bundled["lora"]
     adopt_bundled(config, tmp_path)
-    assert len(list((tmp_path / "cells").iterdir())) == 2
-    assert len(missing_jobs(replace(config, training=replace(config.training, steps=9)), tmp_path)) == 3
+    assert len(list((tmp_path / "jobs").iterdir())) == 2
+    fewer_steps = replace(config, training=replace(config.training, steps=9))
+    assert len(missing_jobs(fewer_steps, tmp_path)) == 2  # the original backbone is not trained
 
 
 def test_nothing_run_is_said_in_words(tmp_path):
     config = own_config(["mixer_nano"], ["metalora-cp-constant"], 2, 7)
     own = own_comparison(config, tmp_path)
     assert own.missing == 2
-    assert [job.text for job in own.table().rows[0][1:]] == [NOT_RUN] * 8
+    assert [cell.text for cell in own.table().rows[0][1:]] == [NOT_RUN] * 8
     assert words(scatter(own, "unseen", "pooled", 5)) == [NOTHING]
     assert heatmap(own, "mixer_nano", "unseen", "pooled", 5) == (None, NOTHING)
 
@@ -204,14 +232,14 @@ def test_rows_that_ran_without_single_tasks_are_left_out_by_name(written):
         (([], ["lora"], 1, STEPS), "at least one"),
         ((["resnet20"], [], 1, STEPS), "at least one"),
         ((["resnet20"], ["<b>"], 1, STEPS), "Unknown method"),
-        ((["resnet20"], ["lora"], MOST_SEEDS + 1, STEPS), "seeds is"),
+        ((["resnet20"], ["lora"], MAX_SEEDS + 1, STEPS), "seeds is"),
         ((["resnet20"], ["lora"], None, STEPS), "seeds is"),
         ((["resnet20"], ["lora"], 1, 0), "steps is"),
         ((["resnet20"], ["lora"], 1, 1.5), "steps is"),
         ((["resnet20"], ["lora"], 1, float("nan")), "steps is"),
     ],
 )
-def test_what_cannot_be_run_is_refused(given, match):
+def test_settings_that_cannot_run_are_refused(given, match):
     with pytest.raises(InputError, match=match):
         own_config(*given)
 
@@ -228,23 +256,23 @@ def test_tables_are_written_for_download(written, tmp_path):
 def test_the_paper_s_table_stands_by_itself():
     table = paper_table()
     assert table.header == ["method", "ResNet K=5", "ResNet K=10", "Mixer K=5", "Mixer K=10"]
-    assert [job.text for job in table.rows[-1]] == ["Meta-LoRA TR", "73.24*", "71.26", "71.75*", "73.87*"]
-    assert [job.bold for job in table.rows[3]] == [False, False, True, False, False]
-    assert sum(job.bold for row in table.rows for job in row) == 4
+    assert [cell.text for cell in table.rows[-1]] == ["Meta-LoRA TR", "73.24*", "71.26", "71.75*", "73.87*"]
+    assert [cell.bold for cell in table.rows[3]] == [False, False, True, False, False]
+    assert sum(cell.bold for row in table.rows for cell in row) == 4
     assert "cannot be held against" in table.notes[0]
 
 
-def test_rows_are_chosen_by_the_size_of_their_sets():
+def test_rows_are_selected_by_the_size_of_their_sets():
     whole = load_bundled("digits-default")
     assert {"1", "8"} <= set(set_sizes())
     eight = of_set_size(whole, "8")
-    names = [row.name for row in eight.config.variants]
+    names = [str(row) for row in eight.config.variants]
     assert names == ["original", "lora", "multi-lora", "metalora-tr@8", "lora-equal-budget"]
     assert set(eight.rows["method"]) == set(names)
     assert [row[0].text for row in eight.table().rows] == names
-    single = [row.name for row in of_set_size(whole, "1").config.variants]
+    single = [str(row) for row in of_set_size(whole, "1").config.variants]
     assert "metalora-tr" in single
     assert "metalora-tr@8" not in single
     for size in ("0", "eight", None):
-        with pytest.raises(InputError, match="no size"):
+        with pytest.raises(InputError, match="not a set size"):
             of_set_size(whole, size)

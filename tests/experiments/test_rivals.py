@@ -7,6 +7,7 @@ from torch.nn import functional as F
 
 import metalora
 from metalora.adapters.cores import Cores
+from metalora.adapters.formats import make_format
 from metalora.adapters.forward_context import forward_context
 from metalora.adapters.layers import ADAPTED, Adapter
 from metalora.adapters.methods import METHODS, RIVALS
@@ -16,7 +17,7 @@ from metalora.plots.diagram import network
 from metalora.training.config import TrainingConfig
 from metalora.training.fit import fit
 from metalora.util.errors import InputError
-from metalora.util.seeding import generator
+from metalora.util.seeding import seeded_generator
 
 LAYERS = {
     "linear": (nn.Linear(5, 6), (4, 5)),
@@ -27,12 +28,12 @@ LAYERS = {
 
 
 def numbers(*shape, seed=0):
-    return torch.randn(*shape, dtype=torch.float64, generator=generator(seed))
+    return torch.randn(*shape, dtype=torch.float64, generator=seeded_generator(seed))
 
 
 def layer_of(base, method):
     config = metalora.AdapterConfig(method)
-    adapter = Adapter(base.double(), config.format(2), 1.0, 0.0, generator(0))
+    adapter = Adapter(base.double(), make_format(config, 2, len(base.weight)), 1.0, 0.0, seeded_generator(0))
     return ADAPTED[type(base)]("layer", base.double(), adapter)
 
 
@@ -74,7 +75,7 @@ def test_film_is_a_gain_of_the_weight_and_an_offset(kind, cores):
 def test_a_folded_rival_is_an_ordinary_network(method):
     backbone = metalora.load_backbone("resnet20", image_size=16).double()
     model = metalora.adapt(backbone, metalora.AdapterConfig(method))
-    images = torch.rand(3, 3, 16, 16, dtype=torch.float64, generator=generator(4))
+    images = torch.rand(3, 3, 16, 16, dtype=torch.float64, generator=seeded_generator(4))
     torch.testing.assert_close(model(images), backbone(images))
     with torch.no_grad():
         for i, parameter in enumerate(model.trained.parameters()):

@@ -1,25 +1,30 @@
-"""`compare`: cells, resuming, tuning, and what is reported."""
+"""`compare`: jobs, resuming, tuning, folders of an earlier version, and what is reported."""
 
+import csv
 import itertools
 import json
 import math
+import shutil
 import warnings
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
-from metalora.experiments.config import ComparisonConfig
+from metalora.experiments.config import ComparisonConfig, JobConfig
 from metalora.experiments.job import run_job
 from metalora.experiments.runner import (
     JOBS,
     LEARNING_RATES,
-    UnderWay,
+    OLD_JOBS,
+    RunningJob,
     best_lrs,
     job_file,
     jobs_of,
     read_comparison,
+    read_result,
     run_comparison,
-    under_way,
+    running_jobs,
 )
 from metalora.suites.config import SuiteConfig
 from metalora.training.config import TrainingConfig
@@ -28,11 +33,12 @@ from metalora.util.errors import InputError, LayersLeftOut
 from metalora.util.files import write_text
 
 QUICK = ComparisonConfig(
-    suite=SuiteConfig(max_queries=60, image_size=8),
+    suite=SuiteConfig(max_queries=30, image_size=8),
     backbones=("resnet20",),
     methods=("original", "lora", "metalora-tr"),
-    training=TrainingConfig(steps=2, batch_size=8, device="cpu"),
+    training=TrainingConfig(steps=2, batch_size=32, device="cpu"),
     ks=(1, 3),
+    rank=1,
 )
 
 
@@ -48,7 +54,7 @@ def finished(tmp_path_factory):
     return folder, events
 
 
-def test_every_cell_is_told_with_time_left(finished):
+def test_every_finished_job_is_reported_with_the_time_left(finished):
     _, events = finished
     assert [(event.done, event.total) for event in events] == [(1, 3), (2, 3), (3, 3)]
     assert events[-1].seconds_left == 0
@@ -77,9 +83,9 @@ def test_rows_are_complete_and_plain(finished):
     assert all(gain["star"] == "n too small" for gain in found["gains"])
 
 
-def test_a_run_goes_on_with_the_cells_that_are_missing(finished, monkeypatch):
+def test_a_run_resumes_with_the_jobs_that_are_missing(finished, monkeypatch):
     folder, _ = finished
-    before = {path: path.stat().st_mtime_ns for path in (folder / "cells").iterdir()}
+    before = {path: path.stat().st_mtime_ns for path in (folder / JOBS).iterdir()}
     gone = next(path for path in before if path.name.startswith("lora"))
     content = gone.read_text()
     gone.unlink()
@@ -91,8 +97,8 @@ def test_a_run_goes_on_with_the_cells_that_are_missing(finished, monkeypatch):
         assert {**one, "ms_per_step": 0} == {**other, "ms_per_step": 0}
 
 
-def test_a_cell_that_was_interrupted_goes_on_from_its_checkpoint(finished, tmp_path, monkeypatch):
-    job = next(job for job in jobs_of(QUICK) if job.variants == ("metalora-tr",))
+def test_an_interrupted_job_resumes_from_its_checkpoint(finished, tmp_path, monkeypatch):
+    job = next(job for job in jobs_of(QUICK) if str(job.trained) == "metalora-tr")
     seen = []
 
     def interrupt(event):
@@ -100,7 +106,7 @@ def test_a_cell_that_was_interrupted_goes_on_from_its_checkpoint(finished, tmp_p
         raise KeyboardInterrupt
 
     monkeypatch.setattr("metalora.training.loop.time.monotonic", ticking(60))  # every step is due for a checkpoint
-    checkpoint = tmp_path / "cell.safetensors"
+    checkpoint = tmp_path / "job.safetensors"
     with pytest.raises(KeyboardInterrupt):
         run_job(job, checkpoint, interrupt)
     assert seen == [1] and checkpoint.exists()
@@ -111,50 +117,51 @@ def test_a_cell_that_was_interrupted_goes_on_from_its_checkpoint(finished, tmp_p
         assert {**one, "ms_per_step": 0} == {**other, "ms_per_step": 0}
 
 
-def test_cells_under_way_say_how_far_they_are_and_leave_only_their_result(tmp_path, monkeypatch):
+def test_running_jobs_report_their_progress_and_leave_only_their_result(tmp_path, monkeypatch):
     seen = []
 
-    def tell_and_end(job, checkpoint, tell):
+    def report_and_end(job, checkpoint, progress):
         write_text(checkpoint, "")
-        tell(Progress(2, 4, {}, {}, 1.0, 1.0))  # a checkpoint had the first step
-        seen.extend(under_way(tmp_path))
+        progress(Progress(2, 4, {}, {}, 1.0, 1.0))  # a checkpoint had the first step
+        seen.extend(running_jobs(tmp_path))
         return {"rows": []}
 
-    monkeypatch.setattr("metalora.experiments.runner.run_job", tell_and_end)
+    monkeypatch.setattr("metalora.experiments.runner.run_job", report_and_end)
     stale = tmp_path / JOBS / f"{jobs_of(QUICK)[0].key}.steps"
     write_text(stale, "of a process that was killed")
     assert [event.ran for event in run_comparison(QUICK, tmp_path, n_jobs=1)] == [0.75] * 3
-    assert seen[0] == UnderWay("lora on resnet20, seed 0, rate 0.003", 0.5, began=0.25) and len(seen) == 3
+    assert seen[0] == RunningJob("lora on resnet20, seed 0, lr 0.003", 0.5, resumed_at=0.25) and len(seen) == 3
     assert {file.suffix for file in (tmp_path / JOBS).iterdir()} == {".json"}
-    assert not under_way(tmp_path)
+    assert not running_jobs(tmp_path)
 
 
-def test_a_folder_that_is_lost_meanwhile_is_told(tmp_path, monkeypatch):
-    def lose(job, checkpoint, tell):
+def test_a_folder_that_is_lost_meanwhile_is_an_input_error(tmp_path, monkeypatch):
+    def lose(job, checkpoint, progress):
         (tmp_path / JOBS).write_text("in the way")
-        tell(Progress(1, 4, {}, {}, 1.0, 1.0))
+        progress(Progress(1, 4, {}, {}, 1.0, 1.0))
 
     monkeypatch.setattr("metalora.experiments.runner.run_job", lose)
     with pytest.raises(InputError, match="Cannot write"):
         list(run_comparison(QUICK, tmp_path, n_jobs=1))
 
 
-def test_what_cells_warn_of_is_passed_on_once_and_layers_that_are_left_out_are_not(tmp_path, monkeypatch):
-    def warn(job, checkpoint, tell):
+def test_warnings_of_jobs_are_issued_once_apart_from_layers_left_out(tmp_path, monkeypatch):
+    def warn(job, checkpoint, progress):
         warnings.warn("It is not compiled.", stacklevel=1)
         warnings.warn("Not adapted.", LayersLeftOut, stacklevel=1)
         return {"rows": []}
 
     monkeypatch.setattr("metalora.experiments.runner.run_job", warn)
-    with pytest.warns(UserWarning) as told:
+    with pytest.warns(UserWarning) as caught:
         assert len(list(run_comparison(QUICK, tmp_path, n_jobs=1))) == 3
-    assert [str(warning.message) for warning in told] == ["It is not compiled."]
+    assert [str(warning.message) for warning in caught] == ["It is not compiled."]
 
 
-def test_processes_give_what_one_process_gives(finished, tmp_path):
+def test_two_processes_give_the_results_of_one(finished, tmp_path):
     folder, _ = finished
-    list(run_comparison(QUICK, tmp_path, n_jobs=2))
-    one, other = (read_comparison(QUICK, where, "pooled").rows for where in (folder, tmp_path))
+    config = replace(QUICK, methods=("original", "metalora-tr"))
+    list(run_comparison(config, tmp_path, n_jobs=2))
+    one, other = (read_comparison(config, where, "pooled").rows for where in (folder, tmp_path))
     keys = ["method", "task_split", "gallery", "k"]
     drop = [*keys, "ms_per_step"]
     one, other = (frame.sort_values(keys).reset_index(drop=True) for frame in (one, other))
@@ -163,7 +170,7 @@ def test_processes_give_what_one_process_gives(finished, tmp_path):
     assert one.drop(columns=drop).equals(other.drop(columns=drop))
 
 
-def test_tuning_tries_every_rate_alike_and_takes_the_best_on_validation(tmp_path):
+def test_tuning_tries_every_learning_rate_and_takes_the_best_on_validation(tmp_path):
     config = replace(QUICK, methods=("original", "lora"), tune=True)
     events = list(run_comparison(config, tmp_path, n_jobs=1))
     assert len(events) == events[-1].total == 3 + 2
@@ -173,7 +180,7 @@ def test_tuning_tries_every_rate_alike_and_takes_the_best_on_validation(tmp_path
     assert set(comparison.rows.loc[comparison.rows["method"] == "lora", "lr"]) == {best}
 
 
-def test_best_rate_is_chosen_for_each_backbone_and_method():
+def test_the_best_learning_rate_is_chosen_for_each_backbone_and_method():
     trials = [
         {"rows": [{"backbone": b, "method": m, "lr": r, "seed": 0, "validation": v}]}
         for b, m, r, v in [
@@ -186,34 +193,34 @@ def test_best_rate_is_chosen_for_each_backbone_and_method():
     assert best_lrs(trials) == {("x", "lora"): 3e-3, ("y", "lora"): 1e-3}
 
 
-def test_a_lost_cell_is_named(finished):
+def test_a_missing_result_is_named(finished):
     folder, _ = finished
-    with pytest.raises(InputError, match="lacks the cell lora-resnet20-0"):
+    with pytest.raises(InputError, match="lacks the job lora-resnet20-0"):
         read_comparison(replace(QUICK, ks=(1,), methods=("lora",)), folder, "pooled")
 
 
-def test_what_is_there_is_read_and_what_is_missing_counted(finished):
+def test_present_results_are_read_and_missing_ones_counted(finished):
     folder, _ = finished
     more = replace(QUICK, methods=(*QUICK.methods, "multi-lora"), backbones=("resnet20", "mixer_nano"), seeds=2)
     found = read_comparison(more, folder, "pooled", partial=True)
     assert found.missing == 4 * 2 * 2 - 3 and found.gains is None
     assert set(found.rows["method"]) == set(QUICK.methods)
-    texts = {row[0].text: [job.text for job in row[1:]] for row in found.table().rows}
+    texts = {row[0].text: [cell.text for cell in row[1:]] for row in found.table().rows}
     assert texts["multi-lora"] == ["not run"] * 16 and texts["lora"][8:] == ["not run"] * 8
-    assert "not run" not in texts["lora"][:7] and "Stars wait" in " ".join(found.table().notes)
+    assert "not run" not in texts["lora"][:7] and "Stars need" in " ".join(found.table().notes)
     assert read_comparison(QUICK, folder, "pooled", partial=True).missing == 0
 
 
 def test_nothing_is_there_before_the_first_cell(tmp_path):
     found = read_comparison(QUICK, tmp_path, "pooled", partial=True)
     assert found.missing == 3 and found.summary.empty and found.gains is None
-    assert {job.text for row in found.table().rows for job in row[1:]} == {"not run"}
+    assert {cell.text for row in found.table().rows for cell in row[1:]} == {"not run"}
 
 
-def test_cells_that_are_known_need_no_file(finished, tmp_path):
+def test_known_results_need_no_file(finished, tmp_path):
     folder, _ = finished
     jobs = QUICK.jobs(0, QUICK.training.lr)
-    known = {job.key: json.loads((folder / "cells" / f"{job.key}.json").read_text()) for job in jobs}
+    known = {job.key: json.loads((folder / JOBS / f"{job.key}.json").read_text()) for job in jobs}
     assert (
         read_comparison(QUICK, tmp_path, "pooled", known=known).table()
         == read_comparison(QUICK, folder, "pooled").table()
@@ -233,7 +240,7 @@ def test_original_has_no_time_per_step(finished):
     assert all(math.isnan(time) for time in rows.loc[rows["method"] == "original", "ms_per_step"])
 
 
-def test_rows_of_sets_are_held_against_static_rows_that_know_them(tmp_path):
+def test_rows_with_sets_are_compared_with_static_rows_with_sets_of_the_same_size(tmp_path):
     rows = ("lora", "lora@4", "lora@4-routed", "metalora-tr", "metalora-tr@4", "metalora-tr@all")  # alone in its size
     config = replace(QUICK, methods=rows, seeds=2)
     list(run_comparison(config, tmp_path, n_jobs=1))
@@ -247,7 +254,40 @@ def test_rows_of_sets_are_held_against_static_rows_that_know_them(tmp_path):
     wanted = (seen["metalora-tr@4"] - seen[against]).mean()
     found = comparison.set_gains.set_index("task_split").loc["seen", "gain"]
     assert found == pytest.approx(wanted)
-    (told,) = [note for note in comparison.table().notes if f"over {against}" in note]
-    assert f"metalora-tr@4 seen {100 * wanted:+.1f} (" in told and "metalora-tr@4 unseen " in told
+    (said,) = [note for note in comparison.table().notes if f"over {against}" in note]
+    assert f"metalora-tr@4 seen {100 * wanted:+.1f} (" in said and "metalora-tr@4 unseen " in said
     assert any(note.startswith("metalora-tr@4: 4 unlabelled images") for note in comparison.table().notes)
     assert read_comparison(QUICK, tmp_path, "pooled", partial=True).set_gains is None
+
+
+OLD = Path(__file__).parents[1] / "data" / "comparison-of-version-1"  # written by `compare` before jobs had their name
+OF_OLD = ComparisonConfig(
+    suite=SuiteConfig(max_queries=20, image_size=8, data="moved"),
+    backbones=("resnet20",),
+    methods=("lora@4-inverted", "metalora-tr-factors@4"),
+    training=TrainingConfig(steps=2, batch_size=8),  # on whatever device
+    ks=(1,),
+)
+
+
+def test_results_of_an_earlier_version_are_found_and_read_with_the_names_of_now(tmp_path):
+    shutil.copytree(OLD, tmp_path / "old")
+    assert [event.ran for event in run_comparison(OF_OLD, tmp_path / "old", n_jobs=1)] == [0, 0]
+    table = read_comparison(OF_OLD, tmp_path / "old", "pooled").table()
+    with (OLD / "comparison.csv").open() as file:
+        rows = list(csv.reader(file))[1:]
+    assert [[cell.text for cell in row[1:]] for row in table.rows] == [row[1:] for row in rows]
+    assert [row[0].text for row in table.rows] == list(OF_OLD.methods)
+    for job in jobs_of(OF_OLD):
+        result = read_result(tmp_path / "old", job)
+        assert {"task_split", "lr", "method"} <= result["rows"][0].keys()
+        assert JobConfig.from_dict(result["job"]).key == job.key
+
+
+def test_new_jobs_beside_results_of_an_earlier_version_go_to_their_own_folder(tmp_path, monkeypatch):
+    shutil.copytree(OLD, tmp_path / "old")
+    (tmp_path / "old" / OLD_JOBS / "damaged.json").write_text("{")
+    monkeypatch.setattr("metalora.experiments.runner.run_job", lambda job, *_: {"rows": []})
+    config = replace(OF_OLD, methods=("original", *OF_OLD.methods))
+    list(_ for _ in itertools.islice(run_comparison(config, tmp_path / "old", n_jobs=1), 3))
+    assert [file.name for file in (tmp_path / "old" / JOBS).iterdir()] == [f"{jobs_of(config)[0].key}.json"]

@@ -14,7 +14,7 @@ from metalora.experiments.comparison import RESULTS
 from metalora.experiments.config import ComparisonConfig
 from metalora.experiments.results import FOLDER, as_jobs, bundled_results, load_comparison
 from metalora.experiments.runner import jobs_of
-from metalora.experiments.studies import LOG, STUDIES, TABLE, Study, run_part, settings, stored_results
+from metalora.experiments.studies import LOG, STUDIES, TABLE, Study, run_part, run_settings, stored_results
 from metalora.plots import variant_style
 from metalora.suites.config import SuiteConfig
 from metalora.training.config import TrainingConfig
@@ -47,15 +47,15 @@ def test_every_study_can_be_run():
             assert part.jobs(0, part.training.lr)
             # Every part is held against LoRA of equal budget, or lists other static rows.
             assert any(row.static for row in part.variants)
-            assert all(variant_style(row.name) for row in part.variants)  # as the app shows them
+            assert all(variant_style(str(row)) for row in part.variants)  # as the app shows them
 
 
 def test_development_is_the_default_and_final_has_to_be_said(tmp_path):
-    developing, final = (settings(TINY, data="here", final=flag, seeds=1) for flag in (False, True))
+    developing, final = (run_settings(TINY, data="here", final=flag, seeds=1) for flag in (False, True))
     assert (developing.suite.development, final.suite.development) == (True, False)
     assert (developing.suite.data, developing.seeds) == ("here", 1)
-    assert settings(TINY, data="here", final=True, seeds=9).seeds == TINY.seeds
-    assert settings(TINY, data="here", final=True, download=True).suite.download and not final.suite.download
+    assert run_settings(TINY, data="here", final=True, seeds=9).seeds == TINY.seeds
+    assert run_settings(TINY, data="here", final=True, download=True).suite.download and not final.suite.download
 
 
 def test_rows_are_written_after_every_training_and_not_run_again(tmp_path, monkeypatch):
@@ -82,7 +82,7 @@ def test_rows_of_more_seeds_and_of_data_elsewhere_are_kept(tmp_path):
     list(run_part(TINY, out, tmp_path / "work", "pooled", 1, ["A word."]))
     before = load_comparison(out / RESULTS)
     assert before.notes == ("A word.",)
-    fewer = settings(TINY, data="elsewhere", final=True, seeds=1)
+    fewer = run_settings(TINY, data="elsewhere", final=True, seeds=1)
     assert not any(job.ran for job in run_part(fewer, out, tmp_path / "other", "pooled", 1))
     after = load_comparison(out / RESULTS)
     assert (after.config.seeds, after.missing) == (2, 0)
@@ -105,7 +105,7 @@ def test_trainings_of_other_settings_are_not_written_over(tiny, tmp_path):
 )
 def test_what_is_bundled_is_not_trained_again_wherever_the_data_lie(name):
     study, part = name.split("/")
-    config = settings(STUDIES[study].parts[part], data="else/where", final=True)
+    config = run_settings(STUDIES[study].parts[part], data="else/where", final=True)
     found = stored_results(config, FOLDER / name / RESULTS)
     seeds = range(found.config.seeds)
     wanted = {job.key for job in jobs_of(config) if job.training.seed in seeds}

@@ -4,7 +4,8 @@ import pytest
 import torch
 
 import metalora
-from metalora.evaluation.embedding import EmbedConfig, embed
+from metalora.evaluation.config import EmbedConfig
+from metalora.evaluation.embedding import embed
 from metalora.evaluation.knn import knn_predict
 from metalora.inspection.gallery import build_gallery, load_gallery
 from metalora.suites import load_suite

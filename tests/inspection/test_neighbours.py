@@ -7,7 +7,7 @@ import torch
 
 import metalora
 from metalora.adapters.cores import Cores
-from metalora.evaluation.embedding import EmbedConfig
+from metalora.evaluation.config import EmbedConfig
 from metalora.inspection.gallery import build_gallery
 from metalora.inspection.neighbours import blend, examine, swap
 from metalora.suites import load_suite

@@ -4,17 +4,24 @@ import pytest
 import torch
 from torch import nn
 
-from metalora.adapters.formats import CP, TR
-from metalora.models.mapping_net import LARGEST_SCORE, ConstantCore, MappingNet, mean_by_group
+from metalora.adapters.cp import CP
+from metalora.adapters.tr import TR
+from metalora.models.mapping_net import MAX_SCORE, ConstantCore, MappingNet, mean_by_group
 from metalora.util.errors import InputError
-from metalora.util.seeding import generator
+from metalora.util.seeding import seeded_generator
 
 FORMATS = {"first": CP(3), "second": TR(2)}
 LIKE = torch.zeros(1)
 
 
 def make(features=7, like=LIKE, seed=0, formats=FORMATS, **settings):
-    given = {"hidden": 8, "code": 4, "head_init_std": 0.1, "code_norm_limit": 0.0, "rng": generator(seed)} | settings
+    given = {
+        "hidden": 8,
+        "code": 4,
+        "head_init_std": 0.1,
+        "code_norm_limit": 0.0,
+        "rng": seeded_generator(seed),
+    } | settings
     return MappingNet(formats, like, features=features, **given)
 
 
@@ -47,7 +54,7 @@ def test_a_feature_that_never_varied_cannot_decide_alone():
     net = make(features=2)
     net.standardise(torch.tensor([[1.0, 0.0], [1.0, 1.0]]))
     assert torch.equal(net.codes(torch.tensor([[50.0, 0.5]])), net.codes(torch.tensor([[5000.0, 0.5]])))
-    score = torch.tensor([[LARGEST_SCORE, 0.0]])
+    score = torch.tensor([[MAX_SCORE, 0.0]])
     torch.testing.assert_close(net.codes(torch.tensor([[50.0, 0.5]])), net.code(net.hidden(score).relu()))
 
 

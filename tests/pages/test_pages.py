@@ -1,25 +1,23 @@
-"""What the tabs answer where there is nothing to show yet, or what was typed does not serve."""
+"""What the tabs answer where there is nothing to show yet, or what was typed cannot be used."""
 
-import asyncio
-from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 
 import gradio as gr
+import pytest
 
 from metalora.runs.status import RunStatus
 from metalora.util.errors import InputError
-from metalora.views.app_state import AppState
-from pages import build
-from pages.inspect import _redraw
-from pages.inspect_exchange import FORGOTTEN
-from pages.watch import EMPTY, _look
+from pages.app import POLLING, rest_queue
+from pages.core_swap import FORGOTTEN
+from pages.inspect import InspectTab
+from pages.run_panel import EMPTY, RunPanel
 
 
-def test_a_page_whose_pictures_are_forgotten_says_so():
-    assert _redraw(None, "", None, "layer1.0.conv1")[1] == FORGOTTEN
+def test_a_page_whose_images_are_forgotten_says_so():
+    assert InspectTab(None, None, {}, None).show_layer("", None, "layer1.0.conv1")[1] == FORGOTTEN
 
 
-def test_a_run_that_is_deleted_while_it_is_looked_at_is_said_to_be_gone():
+def test_a_run_that_is_deleted_while_it_is_shown_is_said_to_be_gone():
     def gone(visitor, run):
         raise InputError("There is no such run of yours.")
 
@@ -27,23 +25,29 @@ def test_a_run_that_is_deleted_while_it_is_looked_at_is_said_to_be_gone():
     app_state = SimpleNamespace(
         backend=SimpleNamespace(status=lambda visitor, run: status), workspace=SimpleNamespace(run_folder=gone)
     )
-    sentence, share, why, *buttons, curves, result, log = _look(app_state, "visitor", "run")
-    assert (sentence, share, why, log) == ("There is no such run of yours.", "", "", "")
+    text, fraction, why, *buttons, curves, result, log = RunPanel(app_state).show("visitor", "run")
+    assert (text, fraction, why, log) == ("There is no such run of yours.", "", "", "")
     assert all(not button["interactive"] for button in buttons)
     assert curves is EMPTY and not result["visible"]
 
 
-def test_what_two_tabs_read_change_and_write_they_change_in_turns(tmp_path):
-    async def built():  # where no loop runs, gradio begins one and leaves it open
-        return build(AppState(tmp_path))
-
-    with ThreadPoolExecutor(1) as thread:  # this one may have the loop of a browser test before it
-        demo = thread.submit(asyncio.run, built()).result()
+def test_settings_that_two_tabs_change_are_changed_in_turns(build_page):
     changes = {}
-    for event in demo.fns.values():
+    for event in build_page().fns.values():
         for part in set(event.inputs) & set(event.outputs):
             if isinstance(part, gr.State):
                 changes.setdefault(part, {}).setdefault(event.name, set()).add((event.concurrency_id, event.queue))
     shared = [by_name for by_name in changes.values() if len(by_name) > 1]
     assert [set(by_name) for by_name in shared] == [{"describe", "update_settings"}]
     assert all(turn == {("settings", True)} for turn in shared[0].values())
+
+
+def test_this_gradio_has_the_private_settings_of_an_idle_queue(build_page):
+    queue = build_page()._queue
+    assert {name: getattr(queue, name) for name in POLLING} == POLLING
+
+
+@pytest.mark.parametrize("demo", [SimpleNamespace(), SimpleNamespace(_queue=SimpleNamespace())])
+def test_a_gradio_without_them_keeps_its_own_pace(demo):
+    rest_queue(demo)
+    assert not hasattr(getattr(demo, "_queue", None), "sleep_when_free")

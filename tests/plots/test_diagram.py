@@ -7,7 +7,10 @@ from xml.etree import ElementTree
 import pytest
 
 import metalora
-from metalora.adapters.formats import CP, TR, LoRA, MultiLoRA
+from metalora.adapters.cp import CP
+from metalora.adapters.lora import LoRA
+from metalora.adapters.multi_lora import MultiLoRA
+from metalora.adapters.tr import TR
 from metalora.plots.diagram import diagram, network
 from metalora.plots.palette import HUES
 from metalora.util.errors import InputError

@@ -2,7 +2,7 @@
 
 import pytest
 
-from metalora.inspection.gallery import load_gallery
+from metalora.inspection.gallery_file import load_gallery
 from metalora.models.bundled import NAMES, bundled_folder
 from metalora.models.loading import load
 from metalora.runs.bundled_adapters import GALLERY, read_card, read_planes, run_config

@@ -12,7 +12,7 @@ from metalora.cli import app
 from metalora.cli.as_code import as_compare_command
 from metalora.experiments.config import ComparisonConfig
 from metalora.experiments.results import own_config
-from metalora.experiments.runner import UnderWay, job_file, jobs_of
+from metalora.experiments.runner import RunningJob, job_file, jobs_of
 from metalora.runs import comparison_process
 from metalora.runs.comparison_process import Stage, clear_stop, request_stop, run_in_subprocess, stage
 from metalora.suites.config import SuiteConfig
@@ -109,8 +109,8 @@ def test_progress_counts_cells_and_knows_the_time_left(stand_in, tmp_path):
 
 def test_the_time_left_is_known_while_the_first_training_runs(stand_in, tmp_path):
     steps = job_file(tmp_path, jobs_of(CONFIG)[0]).with_suffix(".steps")
-    write_text(steps, '{"name": "killed", "share": 0.9}')
-    said = '{"name": "lora", "share": 0.5}'
+    write_text(steps, '{"name": "killed", "fraction": 0.9}')
+    said = '{"name": "lora", "fraction": 0.5}'
     # What a killed process said is gone before the next one begins, or this one fails.
     program = f"file = pathlib.Path(sys.argv[1]); assert not file.exists(); file.write_text('{said}'); time.sleep(1.5)"
     stand_in(f"import pathlib, sys, time; {program}", steps)
@@ -120,7 +120,7 @@ def test_the_time_left_is_known_while_the_first_training_runs(stand_in, tmp_path
 
 
 def test_what_an_earlier_run_did_of_a_training_took_no_time_here():
-    running = [UnderWay("lora", 0.75, began=0.5)]
+    running = [RunningJob("lora", 0.75, resumed_at=0.5)]
     now = comparison_process._timed(Stage(0, 1), Stage(0, 1), time.monotonic() - 100, running)
     assert now.seconds_left == pytest.approx(100, abs=1)  # a quarter took so long, a quarter is left
 

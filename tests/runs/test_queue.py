@@ -15,7 +15,7 @@ from metalora.runs.failures import KILLED
 from metalora.runs.queue import RunQueue
 from metalora.runs.run_config import RunConfig
 from metalora.runs.run_log import read_events, read_log
-from metalora.runs.store import open_run
+from metalora.runs.run_folder import open_run
 from metalora.runs.workspace import Workspace
 from metalora.suites.config import SuiteConfig
 from metalora.training.config import TrainingConfig
@@ -98,12 +98,12 @@ def test_visitors_take_turns(workspace, make_queue, scribe, monkeypatch):
     wait_for(scribe.started)
     (single,) = submitted(queue, one)
     assert queue.status(many, first).state == "running"
-    places = {run: queue.status(many, run).place for run in (second, third)} | {single: queue.status(one, single).place}
+    places = {run: queue.status(many, run).queue_position for run in (second, third)} | {single: queue.status(one, single).queue_position}
     assert places == {single: 1, second: 2, third: 3}
     (other,) = submitted(queue, late)
-    assert queue.status(late, other).place == 2  # nobody has served this visitor either
+    assert queue.status(late, other).queue_position == 2  # nobody has served this visitor either
     queue.stop(many, third)
-    assert (queue.status(many, third).state, queue.status(many, third).place) == ("stopped", None)
+    assert (queue.status(many, third).state, queue.status(many, third).queue_position) == ("stopped", None)
     scribe.leave.touch()
     wait_for(lambda: queue.status(many, second).state == "finished")
     assert scribe.started() == [first, single, other, second]
@@ -111,7 +111,7 @@ def test_visitors_take_turns(workspace, make_queue, scribe, monkeypatch):
 
 
 def test_a_queue_is_bounded(workspace, make_queue, scribe):
-    queue = make_queue(command=scribe, per_visitor=2, most=2)
+    queue = make_queue(command=scribe, per_visitor=2, max_waiting=2)
     one, other, third = (workspace.new_visitor() for _ in range(3))
     submitted(queue, one, 2)
     wait_for(scribe.started)
@@ -145,7 +145,7 @@ def test_another_visitors_run_is_out_of_reach(workspace, make_queue, scribe):
     for touch in (queue.submit, queue.resume, queue.stop, queue.status, queue.start):
         with pytest.raises(InputError, match="no such run of yours"):
             touch(other, run)
-    assert queue.status(owner, run).active
+    assert queue.status(owner, run).state.active
     scribe.leave.touch()
 
 
@@ -154,7 +154,7 @@ def test_the_next_run_starts_after_one_that_cannot_be_launched(workspace, make_q
     queue = make_queue(command=lambda _: next(commands))
     visitor = workspace.new_visitor()
     ids = submitted(queue, visitor, 3)
-    wait_for(lambda: not queue.status(visitor, ids[-1]).active)
+    wait_for(lambda: not queue.status(visitor, ids[-1]).state.active)
     found = [queue.status(visitor, run) for run in ids]
     assert [status.state for status in found] == ["failed"] * 3
     assert "No such file" in found[0].reason
@@ -171,7 +171,7 @@ def test_a_reason_that_a_full_disk_refuses_to_record_is_told(workspace, make_que
     with monkeypatch.context() as patch:
         patch.setattr("metalora.util.files.tempfile.mkstemp", full)
         scribe.leave.touch()
-        wait_for(lambda: not queue.status(visitor, run).active)
+        wait_for(lambda: not queue.status(visitor, run).state.active)
         assert (queue.status(visitor, run).state, "exit code 1" in queue.status(visitor, run).reason) == (
             "failed",
             True,
@@ -184,18 +184,18 @@ def test_a_new_queue_takes_up_what_an_old_one_left(workspace, make_queue, scribe
     visitor = workspace.new_visitor()
     first, second = submitted(old, visitor, 2)
     wait_for(scribe.started)
-    pid = old._jobs[workspace.run_folder(visitor, first)].process.pid
+    pid = old._active[workspace.run_folder(visitor, first)].process.pid
     settings = workspace.run_folder(visitor, first) / "run.json"
     content = json.loads(settings.read_text()) | {"status": "running", "worker": process(pid)}
     settings.write_text(json.dumps(content))  # as a real worker does
     old.close()
     new = make_queue(command=scribe)
     assert new.status(visitor, first).state == "running"
-    assert (new.status(visitor, second).state, new.status(visitor, second).place) == ("queued", 1)
+    assert (new.status(visitor, second).state, new.status(visitor, second).queue_position) == ("queued", 1)
     assert scribe.started() == [first]
     assert new.stop(visitor, first).state == "stopping"
     os.kill(pid, signal.SIGKILL)
-    wait_for(lambda: not new.status(visitor, first).active)
+    wait_for(lambda: not new.status(visitor, first).state.active)
     assert new.status(visitor, first).state == "stopped"
     wait_for(lambda: len(scribe.started()) == 2)
     scribe.leave.touch()
@@ -211,7 +211,7 @@ def test_the_life_of_runs_with_real_workers(workspace, make_queue, monkeypatch):
     killed, stopped = (workspace.prepare_run(visitor, config(steps)) for steps in (100_000, 150))
     assert next(queue.start(visitor, killed)).run == killed
     wait_for(lambda: queue.status(visitor, killed).state == "running")
-    assert queue.submit(visitor, stopped).place == 1
+    assert queue.submit(visitor, stopped).queue_position == 1
     folder = workspace.run_folder(visitor, killed)
     wait_for(lambda: queue.status(visitor, killed).step >= 1)
     status = queue.status(visitor, killed)
@@ -219,21 +219,21 @@ def test_the_life_of_runs_with_real_workers(workspace, make_queue, monkeypatch):
     assert status.seconds_left > 0 and status.metrics.keys() == {"loss", "accuracy", "waiting"}
     worker = json.loads((folder / "run.json").read_text())["worker"]
     os.kill(worker["pid"], signal.SIGKILL)
-    wait_for(lambda: not queue.status(visitor, killed).active)
+    wait_for(lambda: not queue.status(visitor, killed).state.active)
     assert not is_alive(worker)
     assert (queue.status(visitor, killed).state, queue.status(visitor, killed).reason) == ("failed", KILLED)
 
     folder = workspace.run_folder(visitor, stopped)
     wait_for(lambda: queue.status(visitor, stopped).step >= 1)
     assert queue.stop(visitor, stopped).state == "stopping"
-    wait_for(lambda: not queue.status(visitor, stopped).active)
+    wait_for(lambda: not queue.status(visitor, stopped).state.active)
     found = queue.status(visitor, stopped)
     assert found.state == "stopped" and found.reason is None and 1 <= found.step < 150
     assert metalora.load(folder / "adapter").config == config().adapter
     assert "it is saved" in read_log(folder)
 
     queue.resume(visitor, stopped)
-    wait_for(lambda: not queue.status(visitor, stopped).active)
+    wait_for(lambda: not queue.status(visitor, stopped).state.active)
     assert queue.status(visitor, stopped).state == "finished", read_log(folder)
     assert read_events(folder).step.tolist() == list(range(1, 151))
     assert open_run(folder).result["rows"]

@@ -16,9 +16,11 @@ from typer.testing import CliRunner
 import metalora
 from metalora import cli
 from metalora.adapters.config import AdapterConfig
+from metalora.runs.execute import execute
 from metalora.runs.failures import FULL_DISK, KILLED, NO_MEMORY, SILENT, reason_of, reason_of_exit
 from metalora.runs.run_config import RunConfig
-from metalora.runs.store import create_run, open_run
+from metalora.runs.run_folder import RunState, create_run, open_run
+from metalora.runs.status import run_status
 from metalora.suites.config import SuiteConfig
 from metalora.training.config import TrainingConfig
 from metalora.util.errors import InputError
@@ -39,7 +41,7 @@ def settings(folder):
 def finished(tmp_path_factory):
     """A run that nothing disturbed."""
     folder = tmp_path_factory.mktemp("runs") / "whole"
-    events = list(create_run(folder, CONFIG).execute())
+    events = list(execute(create_run(folder, CONFIG)))
     assert [event.step for event in events] == [1, 2, 3, 4]
     return folder
 
@@ -63,18 +65,19 @@ def test_a_run_goes_on_from_an_adapter_that_names_other_factors_and_says_so(tmp_
     training = TrainingConfig(steps=1, batch_size=8, device="cpu")
     quick = SuiteConfig(max_queries=20, image_size=8)
     first = create_run(tmp_path / "first", RunConfig(suite=quick, adapter=adapter, training=training))
-    list(first.execute())
+    list(execute(first))
     own = replace(quick, name=f"folder:{pictures}")
     start = str(tmp_path / "first" / "adapter")
     again = create_run(
         tmp_path / "again", RunConfig(suite=own, adapter=adapter, training=training, ks=(1,), start=start)
     )
-    list(again.execute())
-    assert any("names factors that this suite lacks" in note for note in again.result["notes"])
+    list(execute(again))
+    assert any("predicts factors that this suite lacks" in note for note in again.result["notes"])
 
 
 def test_a_finished_run_has_what_a_person_expects(finished):
-    assert sorted(path.name for path in finished.iterdir()) == ["adapter", "events.jsonl", "result.json", "run.json"]
+    files = {path.name for path in finished.iterdir() if not path.name.startswith(".")}
+    assert files == {"adapter", "events.jsonl", "result.json", "run.json"}
     said = settings(finished)
     assert (said["status"], said["seed"]) == ("finished", 0)
     assert {"metalora", "torch", "timm", "python"} <= said["versions"].keys()
@@ -95,31 +98,31 @@ def test_a_finished_run_has_what_a_person_expects(finished):
 
 def test_a_finished_run_does_nothing_more(finished):
     run = create_run(finished, CONFIG)
-    assert run.finished
-    assert list(run.execute()) == []
+    assert run.state == "finished"
+    assert list(execute(run)) == []
 
 
 @pytest.mark.parametrize("how", ["closed", "interrupted", "killed"])
 def test_a_resumed_run_ends_where_an_unbroken_one_does(finished, tmp_path, how):
     run = create_run(tmp_path / "run", CONFIG)
-    with contextlib.closing(run.execute()) as events:
+    with contextlib.closing(execute(run)) as events:
         next(events), next(events)
         if how == "interrupted":
             with pytest.raises(KeyboardInterrupt):
                 events.throw(KeyboardInterrupt)
-    assert settings(run.folder)["status"] == "stopped"
-    assert (run.folder / "checkpoint.safetensors").is_file()
-    assert metalora.load(run.folder / "adapter").config == CONFIG.adapter  # to look at, though it is not finished
+    assert settings(run.path)["status"] == "stopped"
+    assert (run.path / "checkpoint.safetensors").is_file()
+    assert metalora.load(run.path / "adapter").config == CONFIG.adapter  # to look at, though it is not finished
     if how == "killed":  # it had logged a step more than it saved, and half of another
-        with (run.folder / "events.jsonl").open("a") as log:
+        with (run.path / "events.jsonl").open("a") as log:
             log.write('{"step": 3, "metrics": {}}\n{"step": 4, "me')
     torch.manual_seed(99)
-    assert [event.step for event in open_run(run.folder).execute()] == [3, 4]
+    assert [event.step for event in execute(open_run(run.path))] == [3, 4]
     for name in ("adapter/adapter.safetensors", "result.json"):
-        assert (run.folder / name).read_bytes() == (finished / name).read_bytes()
-    steps = [json.loads(line)["step"] for line in (run.folder / "events.jsonl").read_text().splitlines()]
+        assert (run.path / name).read_bytes() == (finished / name).read_bytes()
+    steps = [json.loads(line)["step"] for line in (run.path / "events.jsonl").read_text().splitlines()]
     assert steps == [1, 2, 3, 4]
-    assert not (run.folder / "checkpoint.safetensors").exists()
+    assert not (run.path / "checkpoint.safetensors").exists()
 
 
 def test_a_folder_with_something_else_is_refused_and_left_alone(tmp_path):
@@ -134,8 +137,24 @@ def test_a_run_of_other_settings_is_refused_and_named(finished):
         create_run(finished, replace(CONFIG, training=replace(CONFIG.training, lr=0.01)))
 
 
-def test_leave_to_download_is_no_other_setting(finished):
-    assert create_run(finished, replace(CONFIG, suite=replace(CONFIG.suite, download=True))).finished
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"suite": replace(CONFIG.suite, download=True, data="./elsewhere")},
+        {"training": replace(CONFIG.training, device="auto", compile=True, validate_every=2)},
+        {"training": replace(CONFIG.training, identity_core_prob_sets=0.9, teacher_forcing_ratio=0.1)},
+        {"adapter": replace(CONFIG.adapter, alpha=2.0, head_init_std=0.03)},
+    ],
+)
+def test_settings_without_effect_make_no_other_run(finished, change):
+    run = create_run(finished, replace(CONFIG, **change))
+    assert run.state == "finished" and run.config == replace(CONFIG, **change)
+
+
+def test_folders_of_images_are_the_same_however_they_are_spelled(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    one, other = (replace(CONFIG, suite=SuiteConfig(f"folder:{path}")) for path in ("images", tmp_path / "images"))
+    assert one.identity == other.identity
 
 
 @pytest.mark.parametrize(
@@ -178,7 +197,7 @@ def test_a_folder_without_a_run_is_told(tmp_path):
 )
 def test_what_cannot_work_leaves_no_folder(tmp_path, change, said):
     with pytest.raises(InputError, match=said):
-        list(create_run(tmp_path / "run", replace(CONFIG, **change)).execute())
+        list(execute(create_run(tmp_path / "run", replace(CONFIG, **change))))
     assert not (tmp_path / "run").exists()
 
 
@@ -188,14 +207,14 @@ def test_a_run_that_failed_may_be_replaced(tmp_path, monkeypatch):
         yield
 
     with monkeypatch.context() as patch:
-        patch.setattr("metalora.runs.run.fit", broken)
+        patch.setattr("metalora.runs.execute.fit", broken)
         with pytest.raises(InputError, match="not finite"):
-            list(create_run(tmp_path / "run", CONFIG).execute())
+            list(execute(create_run(tmp_path / "run", CONFIG)))
     assert settings(tmp_path / "run")["status"] == "failed"
     assert "not finite" in settings(tmp_path / "run")["reason"]
     other = replace(CONFIG, training=replace(CONFIG.training, steps=1, lr=0.01))
-    assert len(list(create_run(tmp_path / "run", other).execute())) == 1
-    assert open_run(tmp_path / "run").finished
+    assert len(list(execute(create_run(tmp_path / "run", other)))) == 1
+    assert open_run(tmp_path / "run").state == "finished"
 
 
 def test_a_full_disk_is_told(tmp_path, monkeypatch):
@@ -204,7 +223,7 @@ def test_a_full_disk_is_told(tmp_path, monkeypatch):
 
     monkeypatch.setattr("metalora.util.files.tempfile.mkstemp", full)
     with pytest.raises(InputError, match="free some space"):
-        list(create_run(tmp_path / "run", CONFIG).execute())
+        list(execute(create_run(tmp_path / "run", CONFIG)))
 
 
 def test_a_queued_run_holds_its_settings_and_starts_from_them(tmp_path):
@@ -212,8 +231,8 @@ def test_a_queued_run_holds_its_settings_and_starts_from_them(tmp_path):
     create_run(tmp_path / "run", config).enqueue()
     assert [path.name for path in (tmp_path / "run").iterdir()] == ["run.json"]
     run = open_run(tmp_path / "run")
-    assert (run.status, run.config) == ("queued", config)
-    assert len(list(run.execute())) == 1 and run.finished
+    assert (run.state, run.config) == ("queued", config)
+    assert len(list(execute(run))) == 1 and run.state == "finished"
     with pytest.raises(InputError, match="is finished"):
         run.enqueue()
 
@@ -221,38 +240,53 @@ def test_a_queued_run_holds_its_settings_and_starts_from_them(tmp_path):
 def test_a_queued_run_that_cannot_work_is_recorded(tmp_path):
     create_run(tmp_path / "run", replace(CONFIG, backbone="resnet2000")).enqueue()
     with pytest.raises(InputError):
-        list(open_run(tmp_path / "run").execute())
+        list(execute(open_run(tmp_path / "run")))
     run = open_run(tmp_path / "run")
-    assert run.status == "failed" and "Unknown backbone" in run.reason
+    assert run.state == "failed" and "Unknown backbone" in run.reason
 
 
 def test_a_run_being_trained_is_not_trained_twice(tmp_path):
-    create_run(tmp_path / "run", CONFIG).record("running")
+    create_run(tmp_path / "run", CONFIG).record(RunState.RUNNING)
     assert settings(tmp_path / "run")["worker"] == process()
     with pytest.raises(InputError, match="being trained already"):
-        list(open_run(tmp_path / "run").execute())
+        list(execute(open_run(tmp_path / "run")))
+
+
+def test_two_processes_do_not_train_one_run(tmp_path):
+    first, second = (create_run(tmp_path / "run", CONFIG) for _ in range(2))
+    events = execute(first)
+    next(events)
+    with pytest.raises(InputError, match="being trained already"):
+        next(execute(second))
+    events.close()
+    assert open_run(tmp_path / "run").state == "stopped"
+    with pytest.raises(InputError, match="meanwhile"):
+        next(execute(second))
+    assert [event.step for event in execute(open_run(tmp_path / "run"))] == [2, 3, 4]
 
 
 def ended_process():
     """What was known of a process that has ended, and of one whose number another one has now."""
     code = "import json; from metalora.util.processes import process; print(json.dumps(process()))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    return [json.loads(done.stdout), {**process(), "started": "earlier"}, None]
+    this = process()
+    return [json.loads(done.stdout), {**this, "started": this["started"] - 60}, {**this, "started": "8160"}, None]
 
 
 def test_a_run_whose_worker_is_gone_does_not_run(tmp_path):
     for worker in ended_process():
         run = create_run(tmp_path / "run", CONFIG)
-        run.record("running")
-        content = settings(run.folder) | {"worker": worker}
-        (run.folder / "run.json").write_text(json.dumps(content))
-        run = open_run(run.folder)
-        assert (run.status, run.reason, run.died) == ("failed", SILENT, True)
+        run.record(RunState.RUNNING)
+        content = settings(run.path) | {"worker": worker}
+        (run.path / "run.json").write_text(json.dumps(content))
+        run = open_run(run.path)
+        assert (run.state, run.reason) == ("died", SILENT)
+        assert run_status(run.path).state == "failed"
         run.request_stop()
-        assert (open_run(run.folder).status, open_run(run.folder).reason) == ("stopped", None)
+        assert (run_status(run.path).state, run_status(run.path).reason) == ("stopped", None)
         with pytest.raises(InputError, match="other settings"):  # what it has trained is not thrown away
-            create_run(run.folder, replace(CONFIG, ks=(5,)))
-        run.record("failed", "A reason.")
+            create_run(run.path, replace(CONFIG, ks=(5,)))
+        run.record(RunState.FAILED, "A reason.")
         assert not run.stop_requested
 
 
@@ -282,7 +316,7 @@ def test_reasons_of_workers_that_left_none(tmp_path, monkeypatch):
 
 
 def test_a_disk_that_fills_up_fails_the_run_with_its_own_words(tmp_path, monkeypatch):
-    events = create_run(tmp_path / "run", CONFIG).execute()
+    events = execute(create_run(tmp_path / "run", CONFIG))
     next(events)
 
     def full(*_, **__):
@@ -297,25 +331,25 @@ def test_the_command_line_hears_the_word_to_stop_and_goes_on(tmp_path):
     run = create_run(tmp_path / "run", CONFIG)
     run.enqueue()
     run.request_stop()  # while its worker is still starting
-    call = ["train", "--run", str(run.folder)]
+    call = ["train", "--run", str(run.path)]
     done = CliRunner().invoke(cli.app, call)
     assert done.exit_code == 1 and "Stopped after step 1 of 4" in done.stderr
-    assert open_run(run.folder).status == "stopped" and not run.stop_requested
-    open_run(run.folder).enqueue()
+    assert open_run(run.path).state == "stopped" and not run.stop_requested
+    open_run(run.path).enqueue()
     assert CliRunner().invoke(cli.app, call).exit_code == 0
-    assert open_run(run.folder).finished
+    assert open_run(run.path).state == "finished"
 
 
 @pytest.mark.parametrize(("end", "code", "said"), [("failed", 1, "The run failed: A reason."), ("finished", 0, "k-NN")])
 def test_the_command_line_watches_a_run_that_is_trained_elsewhere(finished, tmp_path, monkeypatch, end, code, said):
     folder = shutil.copytree(finished, tmp_path / "run")
     run = open_run(folder)
-    run.record("running")
+    run.record(RunState.RUNNING)
     looks = []
 
     def ends(_):
-        looks.append(open_run(folder).status)
-        run.record(*(("failed", "A reason.") if end == "failed" else ("finished",)))
+        looks.append(open_run(folder).state)
+        run.record(*((RunState.FAILED, "A reason.") if end == "failed" else (RunState.FINISHED,)))
 
     monkeypatch.setattr("metalora.cli.train.time.sleep", ends)
     done = CliRunner().invoke(cli.app, ["train", "--run", str(folder)])

@@ -6,7 +6,7 @@ from metalora.runs.status import RunStatus
 
 
 @pytest.mark.parametrize(
-    ("state", "step", "share"),
+    ("state", "step", "fraction"),
     [
         ("new", 0, None),
         ("queued", 0, None),
@@ -18,5 +18,5 @@ from metalora.runs.status import RunStatus
         ("finished", 40, None),
     ],
 )
-def test_the_share_that_is_done_is_told_where_something_is_left(state, step, share):
-    assert RunStatus("run", state, step=step, steps=40).share == share
+def test_the_share_that_is_done_is_told_where_something_is_left(state, step, fraction):
+    assert RunStatus("run", state, step=step, steps=40).fraction == fraction

@@ -12,7 +12,7 @@ from PIL import Image
 
 from metalora.experiments.results import bundled_results
 from metalora.runs.run_config import RunConfig
-from metalora.runs.store import open_run
+from metalora.runs.run_folder import open_run
 from metalora.runs.workspace import Workspace
 from metalora.suites.config import SuiteConfig
 from metalora.util.errors import InputError
@@ -20,7 +20,7 @@ from metalora.util.errors import InputError
 
 @pytest.fixture
 def workspace(tmp_path):
-    return Workspace(tmp_path / "workspace", most_uploads=2, most_bytes=1000, most_runs=3)
+    return Workspace(tmp_path / "workspace", max_uploads=2, max_bytes=1000, max_runs=3)
 
 
 @pytest.fixture
@@ -58,8 +58,8 @@ def test_runs_are_listed_newest_first_and_wait_to_be_started(workspace):
     ids = [workspace.prepare_run(visitor, RunConfig(ks=(k,))) for k in (1, 2, 3)]
     assert workspace.runs(visitor) == ids[::-1]
     run = open_run(workspace.run_folder(visitor, ids[0]))
-    assert (run.status, run.config.ks) == ("new", (1,))
-    with pytest.raises(InputError, match="3 runs, which is the most"):
+    assert (run.state, run.config.ks) == ("new", (1,))
+    with pytest.raises(InputError, match="3 runs, which is the maximum"):
         workspace.prepare_run(visitor, RunConfig())
     workspace.delete_run(visitor, ids[0])
     assert workspace.runs(visitor) == ids[:0:-1]
@@ -114,8 +114,8 @@ def test_comparisons_have_a_folder_for_each_visitor_and_suite(workspace):
         for folder_of in (lambda name: workspace.comparison_folder(one, name), workspace.tables_folder):
             with pytest.raises(InputError, match="choose"):
                 folder_of(name)
-    (folder / "cells").mkdir(parents=True)
-    (folder / "cells" / "a.json").touch()
+    (folder / "jobs").mkdir(parents=True)
+    (folder / "jobs" / "a.json").touch()
     assert workspace.prune(timedelta(days=7)) == 0 and workspace.prune(timedelta(days=-1)) == 1
     assert not folder.exists()
 
@@ -140,17 +140,26 @@ def test_an_upload_keeps_what_is_harmless_of_its_name(workspace, received, name,
     assert workspace.uploads(visitor) == {upload: kept}
 
 
-def test_uploads_are_limited_in_bytes_and_count(workspace, received):
-    visitor = workspace.new_visitor()
-    first = workspace.add_upload(visitor, received, "a")
-    workspace.add_upload(visitor, received, "b")
-    with pytest.raises(InputError, match="2 uploads, which is the most"):
-        workspace.add_upload(visitor, received, "c")
-    workspace.delete_upload(visitor, first)
+def test_old_uploads_make_room_for_new_ones(workspace, received):
+    visitor, other = workspace.new_visitor(), workspace.new_visitor()
+    elsewhere = workspace.add_upload(other, received, "a")
+    for name in "abc":
+        workspace.add_upload(visitor, received, name)
+    assert sorted(workspace.uploads(visitor).values()) == ["b", "c"]
     received.write_bytes(b"x" * 700)
-    with pytest.raises(InputError, match="exceed"):
-        workspace.add_upload(visitor, received, "c")
-    workspace.add_upload(workspace.new_visitor(), received, "c")  # limits are each visitor's own
+    workspace.add_upload(visitor, received, "d")
+    assert sum(workspace.upload(visitor, name).stat().st_size for name in workspace.uploads(visitor)) <= 1000
+    assert "d" in workspace.uploads(visitor).values()
+    received.write_bytes(b"x" * 1001)
+    with pytest.raises(InputError, match="larger than"):
+        workspace.add_upload(visitor, received, "e")
+    assert list(workspace.uploads(other)) == [elsewhere]  # limits are each visitor's own
+
+
+def test_an_upload_can_be_deleted(workspace, received):
+    visitor = workspace.new_visitor()
+    workspace.delete_upload(visitor, workspace.add_upload(visitor, received, "a"))
+    assert workspace.uploads(visitor) == {}
 
 
 def test_a_full_disk_leaves_no_half_upload(workspace, received, monkeypatch):

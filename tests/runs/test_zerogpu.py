@@ -1,7 +1,6 @@
 """Runs inside an event: in this process, and in a child that a stand-in for `@spaces.GPU` forks."""
 
 import multiprocessing
-import os
 import warnings
 
 import pytest
@@ -11,12 +10,12 @@ import metalora
 from metalora.adapters.config import AdapterConfig
 from metalora.runs.run_config import RunConfig
 from metalora.runs.run_log import read_log
-from metalora.runs.store import open_run
+from metalora.runs.run_folder import RunState, open_run
 from metalora.runs.workspace import Workspace
 from metalora.runs.zerogpu import InEvent, execute_here
 from metalora.suites.config import SuiteConfig
 from metalora.training.config import TrainingConfig
-from metalora.util.device import AUTO
+from metalora.util.device import AUTO, pick_device
 from metalora.util.errors import InputError
 from metalora.views.app_state import AppState
 from metalora.views.inspect import EXAMPLES, inspect_view
@@ -142,7 +141,7 @@ def test_what_goes_wrong_is_a_status(workspace, visitor, monkeypatch):
         raise ZeroDivisionError("a bug")
         yield
 
-    monkeypatch.setattr("metalora.runs.run.fit", broken)
+    monkeypatch.setattr("metalora.runs.execute.fit", broken)
     run = workspace.prepare_run(visitor, config())
     (last,) = backend.start(visitor, run)
     assert (last.state, last.reason) == ("failed", "a bug")
@@ -153,7 +152,7 @@ def test_what_is_not_to_be_started_is_refused(workspace, visitor):
     backend, run = InEvent(workspace), workspace.prepare_run(visitor, config())
     with pytest.raises(InputError, match="no such run of yours"):
         next(backend.start(workspace.new_visitor(), run))
-    open_run(workspace.run_folder(visitor, run)).record("running")
+    open_run(workspace.run_folder(visitor, run)).record(RunState.RUNNING)
     with pytest.raises(InputError, match="being trained already"):
         next(execute_here(workspace.run_folder(visitor, run)))
     with pytest.raises(InputError, match="being trained already"):
@@ -190,12 +189,14 @@ def forking_short(function):
 
 
 @forks
-def test_inspection_is_lent_a_device_that_the_parent_lacks(tmp_path, monkeypatch):
-    monkeypatch.setenv(AUTO, "cpu")
-    app_state = AppState(tmp_path, lambda workspace: InEvent(workspace, forking, forking_short))
-    lent = app_state.wrap_for_gpu(lambda app_state, name: (os.environ.get(AUTO), app_state.open("", name).title))
-    assert lent("resnet20/metalora-tr") == (None, "Meta-LoRA TR on resnet20")
-    assert os.environ[AUTO] == "cpu"
+def test_events_compute_on_a_device_that_the_parent_does_not_use(tmp_path, monkeypatch):
+    app_state = AppState(tmp_path, lambda workspace: InEvent(workspace, forking, forking_short, device="cpu"))
+    lent = app_state.wrap_for_gpu(lambda app_state, name: (str(pick_device()), app_state.open("", name).title))
+    with monkeypatch.context() as parent:
+        parent.setenv(AUTO, "cuda:99")
+        assert lent("resnet20/metalora-tr") == ("cpu", "Meta-LoRA TR on resnet20")
+        with pytest.raises(InputError, match="cuda:99"):
+            pick_device()
 
     visitor = app_state.ensure_visitor(None)
     found, table = app_state.wrap_for_gpu(inspect_view)(visitor, "resnet20/metalora-cp", EXAMPLES, False)

@@ -13,7 +13,7 @@ from torchvision.datasets import CIFAR10
 from metalora.suites import cifar10, load_suite
 from metalora.suites.task_lists import CORRUPTIONS, TEN_TRANSFORMS
 from metalora.util.errors import InputError
-from metalora.util.seeding import generator
+from metalora.util.seeding import seeded_generator
 
 
 @pytest.fixture
@@ -46,7 +46,7 @@ def test_cifar_compositions(tiny_cifar):
 
 
 def test_corruptions_grow_with_their_severity():
-    images = interpolate(torch.rand(4, 3, 5, 5, generator=generator(0)), size=(32, 32), mode="bilinear")
+    images = interpolate(torch.rand(4, 3, 5, 5, generator=seeded_generator(0)), size=(32, 32), mode="bilinear")
     by_kind = {}
     for transform in CORRUPTIONS.transforms:
         by_kind.setdefault(transform.factors[0], []).append((transform(images) - images).square().mean().item())

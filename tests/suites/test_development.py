@@ -8,7 +8,7 @@ from metalora.suites.config import SuiteConfig
 from metalora.suites.splits import draw_tasks
 from metalora.suites.task_lists import COMPOSITIONS, DIGITS, TEN_TRANSFORMS
 from metalora.util.errors import InputError
-from metalora.util.seeding import generator
+from metalora.util.seeding import seeded_generator
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +63,7 @@ def test_drawn_compositions_are_spread_evenly(seed):
     factor_indices = torch.cartesian_prod(torch.arange(4), torch.arange(6), torch.arange(2))
     names = [str(row) for row in factor_indices.tolist()]
     for count, pairs in ((16, 24), (40, None)):
-        held = draw_tasks(count, names, factor_indices, generator(seed))
+        held = draw_tasks(count, names, factor_indices, seeded_generator(seed))
         seen = factor_indices[[name not in held for name in names]]
         counts = [column.bincount() for column in seen.T]
         assert [len(n) for n in counts] == [4, 6, 2] and all(n.min() >= 1 and n.max() - n.min() <= 2 for n in counts)

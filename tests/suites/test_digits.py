@@ -7,7 +7,7 @@ from suite_checks import assert_disjoint, assert_same
 from metalora.suites import FIXED_TASKS, load_suite
 from metalora.suites.task_lists import DIGITS
 from metalora.util.errors import InputError
-from metalora.util.seeding import generator
+from metalora.util.seeding import seeded_generator
 
 
 @pytest.fixture(scope="module")
@@ -63,16 +63,16 @@ def test_image_size_and_hold_out():
 
 
 def test_batch_mixes_the_seen_tasks_evenly(digits):
-    batch = digits.batch(90, generator(0))
+    batch = digits.batch(90, seeded_generator(0))
     assert batch.tasks.bincount(minlength=12)[list(digits.seen)].tolist() == [10] * 9
     assert batch.groups.tolist() == list(range(90)) and batch.images.shape == (90, 3, 16, 16)
-    counts = sum(digits.batch(16, generator(i)).tasks.bincount(minlength=12) for i in range(200))
+    counts = sum(digits.batch(16, seeded_generator(i)).tasks.bincount(minlength=12) for i in range(200))
     assert counts[list(digits.unseen)].sum() == 0
     assert counts[list(digits.seen)].min() > 300  # 356 on average: the two tasks that come up short change
 
 
 def test_sets_are_of_one_task(digits):
-    batch = digits.batch(44, generator(0), set_size=8)
+    batch = digits.batch(44, seeded_generator(0), set_size=8)
     assert len(batch.labels) == 40 and batch.groups.bincount().tolist() == [8] * 5
     assert all(len(batch.tasks[batch.groups == group].unique()) == 1 for group in range(5))
     assert len(batch.tasks.unique()) == 5
@@ -82,21 +82,22 @@ def test_sets_are_of_one_task(digits):
 def test_every_training_row_is_drawn_equally_often():
     suite = load_suite("digits", max_train_images=1)
     shares = (
-        torch.stack([suite.batch(900, generator(i)).labels.bincount(minlength=10) for i in range(20)]).sum(0) / 18_000
+        torch.stack([suite.batch(900, seeded_generator(i)).labels.bincount(minlength=10) for i in range(20)]).sum(0)
+        / 18_000
     )
     assert (shares - 0.1).abs().max() < 0.01  # one training picture a class; the standard deviation is 0.002
 
 
 def test_batches_come_from_the_generator_and_the_training_rows(digits):
-    one, same, other = (digits.batch(32, generator(seed), 4) for seed in (3, 3, 4))
+    one, same, other = (digits.batch(32, seeded_generator(seed), 4) for seed in (3, 3, 4))
     assert torch.equal(one.images, same.images) and not torch.equal(one.images, other.images)
     alone = load_suite("digits", hold_out=[name for name in digits.tasks if name != "rotate-90+plain+red"])
-    batch = alone.batch(32, generator(0))
+    batch = alone.batch(32, seeded_generator(0))
     training = {tuple(image.flatten().tolist()) for image in alone.splits["train"].images()}
     assert all(tuple(image.flatten().tolist()) in training for image in batch.images)
     assert batch.tasks.unique().tolist() == list(alone.seen)
     with pytest.raises(InputError, match="holds no set of 9"):
-        digits.batch(8, generator(0), set_size=9)
+        digits.batch(8, seeded_generator(0), set_size=9)
 
 
 def test_suites_with_fixed_tasks_have_them():

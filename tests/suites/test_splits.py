@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from metalora.suites.splits import apportion, at_most, deal
-from metalora.util.seeding import generator
+from metalora.util.seeding import seeded_generator
 
 
 @pytest.mark.parametrize("count", range(4, 60))
@@ -17,7 +17,7 @@ def test_apportion(count):
 
 def test_deal_is_even_within_classes_and_over_all():
     labels = torch.tensor([0] * 7 + [1] * 11 + [2] * 5)
-    tasks = deal(labels, (2, 5, 9), generator(0))
+    tasks = deal(labels, (2, 5, 9), seeded_generator(0))
     for rows in (labels >= 0, labels == 0, labels == 1, labels == 2):
         counts = torch.stack([(tasks[rows] == task).sum() for task in (2, 5, 9)])
         assert counts.max() - counts.min() <= 1
@@ -26,7 +26,7 @@ def test_deal_is_even_within_classes_and_over_all():
 def test_at_most_is_balanced_over_classes_then_tasks():
     labels = torch.tensor([0] * 100 + [1] * 20 + [2] * 5)
     tasks = torch.arange(125) % 2
-    kept = at_most(29, labels, tasks, generator(0))
+    kept = at_most(29, labels, tasks, seeded_generator(0))
     assert labels[kept].bincount().tolist() == [12, 12, 5]
     assert (tasks[kept][labels[kept] == 0].bincount() == 6).all()
-    assert len(at_most(500, labels, tasks, generator(0))) == 125
+    assert len(at_most(500, labels, tasks, seeded_generator(0))) == 125

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from metalora.suites.task_lists import COMPOSITIONS, CORRUPTIONS, DIGITS, TEN_TRANSFORMS
-from metalora.util.seeding import generator
+from metalora.util.seeding import seeded_generator
 
 
 @pytest.mark.parametrize(
@@ -16,7 +16,7 @@ from metalora.util.seeding import generator
     ids=["digits", "ten", "compositions", "corruptions"],
 )
 def test_shifts_are_distinct_pure_and_keep_shape_and_range(tasks):
-    images = torch.rand(3, 3, 32, 32, generator=generator(0))
+    images = torch.rand(3, 3, 32, 32, generator=seeded_generator(0))
     before = images.clone()
     seen = []
     for transform in tasks.transforms:
@@ -45,7 +45,7 @@ def shape_of(images):
 
 
 def test_no_two_digit_tasks_differ_by_a_half_turn_or_a_mirror_image():
-    grey = torch.rand(4, 1, 8, 8, generator=generator(0)).repeat(1, 3, 1, 1)
+    grey = torch.rand(4, 1, 8, 8, generator=seeded_generator(0)).repeat(1, 3, 1, 1)
     turned = torch.rot90(grey, 2, (2, 3))
     mirrored = [torch.rot90(grey.flip(3), quarters, (2, 3)) for quarters in range(4)]
     for one, other in product(DIGITS.transforms, DIGITS.transforms):

@@ -8,13 +8,14 @@ from torch import Tensor, nn
 
 import metalora
 from metalora.evaluation.accuracy import accuracy, predict
-from metalora.evaluation.embedding import EmbedConfig, draw_sets, embed, standardise_sets
+from metalora.evaluation.config import EmbedConfig
+from metalora.evaluation.embedding import draw_sets, embed, standardise_sets
 from metalora.suites.suite import Suite
 from metalora.suites.transforms import unchanged
 from metalora.training.config import TrainingConfig
 from metalora.training.fit import fit, validate
 from metalora.util.errors import InputError
-from metalora.util.seeding import generator
+from metalora.util.seeding import seeded_generator
 
 QUICK = TrainingConfig(steps=6, batch_size=32, device="cpu")
 
@@ -112,6 +113,13 @@ def test_a_checkpoint_of_other_settings_is_refused(digits, tmp_path):
         list(fit(small(), digits, replace(QUICK, lr=1e-2), checkpoint=tmp_path / "state"))
 
 
+def test_a_checkpoint_is_resumed_with_other_settings_that_have_no_effect(digits, tmp_path):
+    events = fit(small(), digits, QUICK, checkpoint=tmp_path / "state")
+    next(events), events.close()
+    other = replace(QUICK, device="auto", validate_every=100, teacher_forcing_ratio=0.1)
+    assert next(fit(small(), digits, other, checkpoint=tmp_path / "state")).step == 2
+
+
 def test_training_in_sets_gives_every_set_one_core(digits, monkeypatch):
     model, seen = small(), []
     forward = type(model).forward
@@ -175,12 +183,12 @@ def test_a_rate_that_blows_up_is_told(digits):
 
 def test_sets_keep_to_their_task_and_cover_it():
     tasks = torch.tensor([0, 1, 0, 1, 1, 0, 0, 1, 1])
-    sets = draw_sets(tasks, 2, generator(0))
+    sets = draw_sets(tasks, 2, seeded_generator(0))
     for number in sets.unique():
         assert len(tasks[sets == number].unique()) == 1
         assert (sets == number).sum() <= 2
     assert len(sets.unique()) == 2 + 3
-    assert torch.equal(draw_sets(tasks, None, generator(0)), tasks)
+    assert torch.equal(draw_sets(tasks, None, seeded_generator(0)), tasks)
 
 
 def test_standardised_sets_have_mean_zero_and_deviation_one():

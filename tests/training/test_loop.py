@@ -6,7 +6,7 @@ from torch import nn
 
 from metalora.training.loop import run_loop, warmup_cosine
 from metalora.util.errors import InputError
-from metalora.util.seeding import generator
+from metalora.util.seeding import seeded_generator
 
 
 def make(seed=0):
@@ -17,7 +17,7 @@ def make(seed=0):
     schedule = warmup_cosine(optimizer, 20)
 
     def step(i):
-        x = torch.randn(8, 3, generator=generator(seed, i))
+        x = torch.randn(8, 3, generator=seeded_generator(seed, i))
         loss = (net(x + 0.1 * torch.randn_like(x)) - x.sum(1, keepdim=True)).square().mean()
         optimizer.zero_grad()
         loss.backward()
@@ -114,6 +114,14 @@ def test_the_checkpoint_of_another_run_is_refused(tmp_path):
     list(run(make(), tmp_path / "state"))
     with pytest.raises(InputError, match="other settings"):
         list(run(make(), tmp_path / "state", identity={"run": 2}))
+
+
+def test_a_checkpoint_that_records_further_settings_is_resumed(tmp_path):
+    list(run(make(), tmp_path / "state", identity={"training": {"rate": 1, "device": "cpu"}, "more": 3}))
+    assert list(run(make(), tmp_path / "state", identity={"training": {"lr": 1}})) == []
+    for other in ({"training": {"lr": 2}}, {"training": {"lr": 1, "seed": 0}}):
+        with pytest.raises(InputError, match="other settings"):
+            list(run(make(), tmp_path / "state", identity=other))
 
 
 def test_a_loss_that_is_not_finite_says_what_to_change():

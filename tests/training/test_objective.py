@@ -7,14 +7,15 @@ import torch
 from torch.nn import functional as F
 
 import metalora
-from metalora.evaluation.embedding import EmbedConfig, embed
+from metalora.evaluation.config import EmbedConfig
+from metalora.evaluation.embedding import embed
 from metalora.evaluation.feature_cache import FeatureCache
 from metalora.models.mapping_net import factor_loss
 from metalora.training.config import TrainingConfig
 from metalora.training.fit import fit
 from metalora.training.objective import Objective
 from metalora.util.errors import InputError
-from metalora.util.seeding import generator
+from metalora.util.seeding import seeded_generator
 
 FACTORS = (2, 2, 3)  # of the digits: rotation, inversion, ink
 QUICK = TrainingConfig(steps=4, batch_size=32, set_size=4, lr=1e-2, device="cpu")
@@ -39,7 +40,7 @@ def loss(model, digits, weight=1.0, teacher_forcing_ratio=0.0, identity_core_pro
         identity_core_prob=identity_core_prob,
         seed=0,
     )
-    batch = digits.batch(32, generator(0, 0), set_size)
+    batch = digits.batch(32, seeded_generator(0, 0), set_size)
     return objective, batch, objective(model, model, batch, FeatureCache(digits), 0, set_size > 1)
 
 
@@ -58,7 +59,7 @@ def test_told_sets_get_the_cores_of_their_true_factors(digits, teacher_forcing_r
     model = small()
     with torch.no_grad():
         for layer in model.layers.values():
-            layer.adapter.B.normal_(generator=generator(1))
+            layer.adapter.B.normal_(generator=seeded_generator(1))
     objective, batch, (total, right) = loss(model, digits, weight=0.0, teacher_forcing_ratio=teacher_forcing_ratio)
     own = model.mapping.pool(model.codes(batch.images), batch.groups)
     codes = model.mapping.factor_codes(digits.factor_indices[batch.tasks]) if teacher_forcing_ratio else own
@@ -88,7 +89,7 @@ def test_a_static_method_names_from_its_embedding(digits):
 
 def test_a_reader_of_factors_learns_to_name_them(digits):
     model = small()
-    images, factor_indices = digits.batch(256, generator(1, 0)), None
+    images, factor_indices = digits.batch(256, seeded_generator(1, 0)), None
     factor_indices = digits.factor_indices[images.tasks]
     before = model.mapping.factor_loss(model.codes(images.images), factor_indices, digits.combinations).item()
     list(fit(model, digits, replace(QUICK, steps=60)))
@@ -120,7 +121,7 @@ def test_a_code_that_has_learnt_to_name_goes_on_by_classes_alone_where_factors_h
     list(fit(model, digits, QUICK))
     nameless = replace(digits, factors=(), factor_indices=None)
     objective = Objective(model, nameless, weight=1e6, teacher_forcing_ratio=1.0, identity_core_prob=0.0, seed=0)
-    batch = nameless.batch(8, generator(0), 4)
+    batch = nameless.batch(8, seeded_generator(0), 4)
     loss, _ = objective(model, model, batch, FeatureCache(nameless), 0, True)
     logits = objective.classes(model(batch.images, groups=batch.groups))
     torch.testing.assert_close(loss, F.cross_entropy(logits, batch.labels))
@@ -132,7 +133,7 @@ def free():
     model = metalora.adapt(metalora.load_backbone("resnet20", image_size=8), metalora.AdapterConfig(rank=2))
     with torch.no_grad():
         for layer in model.layers.values():
-            layer.adapter.B.normal_(generator=generator(1))
+            layer.adapter.B.normal_(generator=seeded_generator(1))
     return model
 
 

@@ -11,7 +11,7 @@ from metalora.models.backbones import load_backbone
 from metalora.suites import class_folders
 from metalora.training.pretraining import Pretraining, crop_and_flip, cut_out
 from metalora.util.errors import InputError
-from metalora.util.seeding import generator
+from metalora.util.seeding import seeded_generator
 
 
 @pytest.fixture
@@ -55,7 +55,7 @@ def test_held_out_pictures_are_never_trained_on(pictures):
 def test_crop_and_flip_moves_and_mirrors_each_image_for_itself():
     image = torch.zeros(3, 8, 8, dtype=torch.uint8)
     image[:, 3, 2] = 255
-    out = crop_and_flip(image.expand(400, -1, -1, -1), generator(0), margin=2)
+    out = crop_and_flip(image.expand(400, -1, -1, -1), seeded_generator(0), margin=2)
     assert out.shape == (400, 3, 8, 8) and out.dtype == torch.uint8
     rows, columns = (out[:, 0] == 255).nonzero()[:, 1:].unbind(1)
     assert len(rows) == 400  # a point so far inside is never cut off
@@ -64,7 +64,7 @@ def test_crop_and_flip_moves_and_mirrors_each_image_for_itself():
 
 
 def test_cut_out_greys_a_square_somewhere_in_each_image():
-    out = cut_out(torch.zeros(400, 3, 16, 16, dtype=torch.uint8), 6, generator(0))
+    out = cut_out(torch.zeros(400, 3, 16, 16, dtype=torch.uint8), 6, seeded_generator(0))
     assert out.dtype == torch.uint8 and set(out.unique().tolist()) == {0, 128}
     assert torch.equal(out[:, 0], out[:, 2])
     rows, columns = (out[:, 0] == 128).any(2).sum(1), (out[:, 0] == 128).any(1).sum(1)

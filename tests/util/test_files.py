@@ -18,7 +18,7 @@ from metalora.util.files import (
     write_text,
     write_whole,
 )
-from metalora.util.seeding import generator
+from metalora.util.seeding import seeded_generator
 
 
 def full_disk(path):
@@ -128,6 +128,11 @@ def test_a_hash_depends_on_names_and_values_but_not_on_order():
 
 
 def test_streams_depend_on_every_seed_and_their_order():
-    draws = {torch.rand(1, generator=generator(*seeds)).item() for seeds in ((0, 1), (1, 0), (0,), (1,), (0, 1, 0))}
+    draws = {
+        torch.rand(1, generator=seeded_generator(*seeds)).item() for seeds in ((0, 1), (1, 0), (0,), (1,), (0, 1, 0))
+    }
     assert len(draws) == 5
-    assert torch.rand(1, generator=generator(-3, 2)).item() == torch.rand(1, generator=generator(-3, 2)).item()
+    assert (
+        torch.rand(1, generator=seeded_generator(-3, 2)).item()
+        == torch.rand(1, generator=seeded_generator(-3, 2)).item()
+    )

@@ -14,7 +14,7 @@ from metalora.suites.config import SuiteConfig
 from metalora.training.config import TrainingConfig
 from metalora.util.errors import InputError
 from metalora.views.app_state import DEFAULT, RUN, AppState
-from pages.watch import _look
+from pages.run_panel import RunPanel
 
 
 @pytest.fixture(scope="module")
@@ -85,7 +85,7 @@ def test_a_damaged_run_is_listed_as_such_beside_the_others(app_state, trained):
     titles = app_state.runs(visitor)
     assert list(titles) == [damaged, run] and titles[damaged].endswith(" cannot be read")
     assert {DEFAULT, f"{RUN}{run}"} <= app_state.adapters(visitor).keys()
-    told, *_, stop, resume, delete, download, _, _, _ = _look(app_state, visitor, damaged)
+    told, *_, stop, resume, delete, download, _, _, _ = RunPanel(app_state).show(visitor, damaged)
     assert told.startswith(f"{damaged}/run.json cannot be read") and "delete the run" in told
     assert [button["interactive"] for button in (stop, resume, delete, download)] == [False, False, True, False]
     app_state.workspace.delete_run(visitor, damaged)

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import metalora
-from metalora.evaluation.embedding import EmbedConfig
+from metalora.evaluation.config import EmbedConfig
 from metalora.inspection.gallery import build_gallery
 from metalora.inspection.projection import neighbours, project
 from metalora.inspection.spaces import space

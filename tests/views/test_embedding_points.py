@@ -10,7 +10,7 @@ from PIL import Image
 
 import metalora
 from metalora.adapters.cores import Cores
-from metalora.evaluation.embedding import EmbedConfig
+from metalora.evaluation.config import EmbedConfig
 from metalora.evaluation.knn import knn_predict
 from metalora.inspection.gallery import build_gallery
 from metalora.inspection.projection import project

@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 import metalora
-from metalora.evaluation.embedding import EmbedConfig
+from metalora.evaluation.config import EmbedConfig
 from metalora.inspection.gallery import build_gallery
 from metalora.runs.run_config import RunConfig
 from metalora.runs.workspace import Workspace

@@ -1,4 +1,4 @@
-"""Pictures in a row with two lines of words below each; words come from outside and are set as text."""
+"""Images in a row with two lines of text below each; texts come from outside and are never read as HTML."""
 
 import json
 from typing import Any
@@ -35,8 +35,8 @@ watch('value', show);
 """
 
 
-class Tiles(gr.HTML):
-    """Pictures with words: value {"heading", "tiles": [{"picture" (a data URL), "name", "lines"}]}, or None."""
+class ImageTiles(gr.HTML):
+    """Images with texts: value {"heading", "tiles": [{"picture" (a data URL), "name", "lines"}]}, or None."""
 
     def __init__(self, value: dict[str, Any] | None = None, **settings: Any):
         super().__init__(
@@ -48,7 +48,9 @@ class Tiles(gr.HTML):
         )
 
     def postprocess(self, value: dict[str, Any] | None) -> str | None:
+        """Return the value as JSON."""
         return json.dumps(value) if isinstance(value, dict) else value
 
     def api_info(self) -> dict[str, Any]:
-        return {"type": "string", "description": "Pictures with words as JSON."}
+        """Describe the value for programs."""
+        return {"type": "string", "description": "Images with texts as JSON."}

@@ -5,25 +5,26 @@ from pathlib import Path
 
 from metalora.runs.estimates import estimate
 from metalora.runs.queue import RunQueue
+from metalora.runs.run_folder import open_run
 from metalora.runs.status import Backend
-from metalora.runs.store import open_run
 from metalora.runs.workspace import Workspace
 from metalora.runs.zerogpu import InEvent
 from metalora.util.device import AUTO
 
-LONGEST = 120  # seconds of a GPU that one event asks for; a longer run stops there and is resumed
-SHORT = 30  # seconds that looking at pictures asks for: the start of a process, a gallery, a few pictures
+MAX_SECONDS = 120  # of a GPU that one event asks for; a longer run stops there and is resumed
+INSPECT_SECONDS = 30  # that inspecting images asks for: the start of a process, a gallery, a few images
 
 
 def backend(workspace: Workspace) -> Backend:
-    """Workers everywhere but on ZeroGPU, where a process of its own would get no GPU."""
+    """Return workers everywhere but on ZeroGPU, where a process of its own would get no GPU."""
     if not os.environ.get("SPACES_ZERO_GPU"):
         return RunQueue(workspace)
     import spaces
 
     os.environ.setdefault(AUTO, "cpu")  # of this process: its events' children have the GPU
-    return InEvent(workspace, spaces.GPU(duration=_seconds), spaces.GPU(duration=SHORT))
+    return InEvent(workspace, spaces.GPU(duration=_seconds), spaces.GPU(duration=INSPECT_SECONDS), device="cuda")
 
 
 def _seconds(folder: Path) -> int:
-    return min(LONGEST, round(estimate(open_run(folder).config)))
+    """Return what a run asks for: its start, its steps and its evaluation."""
+    return min(MAX_SECONDS, 2 * INSPECT_SECONDS + round(estimate(open_run(folder).config)))

@@ -1,4 +1,4 @@
-"""Words on the page that come from outside: never as HTML."""
+"""Text and numbers on the page: lines of words, which are never read as HTML, a progress bar, error messages."""
 
 import contextlib
 import functools
@@ -10,7 +10,8 @@ from typing import Any
 import gradio as gr
 
 from metalora.util.errors import InputError
-from pages.context import QUIET, Context
+
+from .context import QUIET, Context
 
 _SET_TEXT = """
 const line = element.querySelector('p');
@@ -30,19 +31,19 @@ class Message(gr.HTML):
         role = "alert" if kind == "error" else "status"
         super().__init__(
             value=value,
-            html_template=f'<p class="sentence {kind}" role="{role}"></p>',
+            html_template=f'<p class="message {kind}" role="{role}"></p>',
             js_on_load=_SET_TEXT,
             apply_default_css=False,
             **settings,
         )
 
 
-_SET_SHARE = """
+_SET_FRACTION = """
 const meter = element.querySelector('progress');
 const show = () => {
-  const share = parseFloat(props.value);
-  meter.hidden = Number.isNaN(share);
-  meter.value = share || 0;
+  const fraction = parseFloat(props.value);
+  meter.hidden = Number.isNaN(fraction);
+  meter.value = fraction || 0;
 };
 show();
 watch('value', show);
@@ -50,25 +51,30 @@ watch('value', show);
 
 
 class Meter(gr.HTML):
-    """A bar that shows a share from 0 to 1; hidden while it has none ("")."""
+    """A bar that shows a fraction from 0 to 1; hidden while there is none ("")."""
 
     def __init__(self, label: str, **settings: Any):
         super().__init__(
             value="",
             html_template=f'<progress class="meter" max="1" aria-label="{label}"></progress>',
-            js_on_load=_SET_SHARE,
+            js_on_load=_SET_FRACTION,
             apply_default_css=False,
             **settings,
         )
 
 
 def remember(context: Context, form: gr.BrowserState, fields: list[Any]) -> Any:
-    """Fill the fields with what the visitor's browser kept of them, at the start of the page; the event."""
+    """Fill the fields, when the page starts, with what the visitor's browser kept of them; return the event."""
 
-    def restore(kept: list[Any] | None) -> list[Any]:
-        return list(kept) if kept and len(kept) == len(fields) else [gr.skip()] * len(fields)
+    def restore(values: list[Any] | None) -> list[Any]:
+        return list(values) if values and len(values) == len(fields) else [gr.skip()] * len(fields)
 
     return context.load(restore, form, fields, **QUIET)
+
+
+def caption(text: str) -> gr.Markdown:
+    """Add the line below a figure that says how to read it."""
+    return gr.Markdown(text, elem_classes="caption")
 
 
 def show_errors(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -77,21 +83,21 @@ def show_errors(function: Callable[..., Any]) -> Callable[..., Any]:
 
         @functools.wraps(function)
         def steps(*args: Any, **kwargs: Any) -> Iterator[Any]:
-            with _told():
+            with _as_gradio_error():
                 yield from function(*args, **kwargs)
 
         return steps
 
     @functools.wraps(function)
     def called(*args: Any, **kwargs: Any) -> Any:
-        with _told():
+        with _as_gradio_error():
             return function(*args, **kwargs)
 
     return called
 
 
 @contextlib.contextmanager
-def _told() -> Iterator[None]:
+def _as_gradio_error() -> Iterator[None]:
     try:
         yield
     except InputError as error:

@@ -1,0 +1,40 @@
+"""Settings of a benchmark."""
+
+from dataclasses import dataclass
+
+from metalora.util.checks import check_int
+
+
+@dataclass(frozen=True)
+class BenchConfig:
+    """What is measured, and how often.
+
+    Attributes:
+        models: Bundled backbone or timm name, with random weights.
+        batches: Images of one pass.
+        rounds: Times that everything is measured, in turns.
+        device: auto, cuda, mps or cpu.
+        precision: float32 or bfloat16.
+        threads: Threads of the processor. Left out: as many as torch takes.
+        compile: Compile all networks; one that cannot be compiled runs as it is.
+        seed: Seed of weights and images.
+    """
+
+    models: tuple[str, ...] = ("resnet20", "resnet18", "mixer_b16_224", "vit_small_patch16_224")
+    batches: tuple[int, ...] = (1, 8, 32, 128)
+    rounds: int = 7
+    device: str = "auto"
+    precision: str = "float32"
+    threads: int | None = None
+    compile: bool = False
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for batch in self.batches:
+            check_int("batch_size", batch)
+        check_int("rounds", self.rounds)
+        if self.threads is not None:
+            check_int("threads", self.threads)
+
+
+QUICK = BenchConfig(models=("resnet18",), batches=(32,), rounds=4)

@@ -1,0 +1,40 @@
+"""An ordinary module with the update of one sample's cores added to the weights."""
+
+import copy
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+from metalora.adapters.layers import AdaptedLayer
+from metalora.models.backbones import Backbone
+from metalora.models.extractors import silence_stages
+from metalora.models.folding import unfold_batchnorm
+
+
+@torch.no_grad()
+def plain_network(backbone: Backbone, layers: Mapping[str, AdaptedLayer], cores: Mapping[str, Tensor | None]) -> nn.Module:
+    """Build a copy of an adapted backbone that consists of torch's own modules, its updates in the weights.
+
+    Args:
+        backbone: with adapted layers.
+        layers: name → adapted layer.
+        cores: name → core of one sample, (1, …); None for a static format.
+    """
+    net = copy.deepcopy(backbone.net)
+    for alias, module in list(net.named_modules(remove_duplicate=False)):
+        if isinstance(module, AdaptedLayer):
+            net.set_submodule(alias, module.base)
+    silence_stages(net, backbone.stages)
+    unfold_batchnorm(net)
+    for name, adapted in layers.items():
+        layer, core = net.get_submodule(name), cores[name]
+        # New parameters, since a weight may be tied to another layer's.
+        layer.weight = nn.Parameter(layer.weight + adapted.delta(core)[0], requires_grad=False)
+        offset = adapted.bias_delta(core)
+        if offset is not None:
+            bias = offset[0] if layer.bias is None else layer.bias + offset[0]
+            layer.bias = nn.Parameter(bias.clone(), requires_grad=False)
+    if backbone.name is None:
+        return net
+    return nn.Sequential(copy.deepcopy(backbone.preprocess), net)

@@ -1,0 +1,139 @@
+"""Executing a run: from its settings, or from where it was stopped, to its result."""
+
+import contextlib
+import json
+from collections.abc import Callable, Generator, Iterator
+from dataclasses import replace
+from typing import Any
+
+import torch
+
+from metalora.evaluation.accuracy import accuracy, check_galleries, embed_splits, measure, validation_accuracy
+from metalora.evaluation.config import EmbedConfig
+from metalora.models.adapt import adapt
+from metalora.models.adapted_model import AdaptedModel
+from metalora.models.backbones import image_size_for, load_backbone
+from metalora.models.loading import restore
+from metalora.runs.failures import reason_of
+from metalora.runs.run_config import RunConfig
+from metalora.runs.run_folder import RESULT, RunFolder, RunState
+from metalora.runs.run_log import logged
+from metalora.suites.suite import Suite
+from metalora.training.fit import fit
+from metalora.training.loop import Progress
+from metalora.util.device import pick_device
+from metalora.util.errors import InputError
+from metalora.util.files import write_text
+
+
+def execute(
+    run: RunFolder, reading: Callable[[int, int | None], None] | None = None, *, device: str | None = None
+) -> Iterator[Progress]:
+    """Train a run from where its folder stands to the end, or until a stop is requested, and measure it.
+
+    Leaving early (closing the generator, Ctrl-C) saves a checkpoint, and between two steps the adapter as well.
+
+    Args:
+        run: the state of which is kept up to date.
+        reading: called while the suite is read, see `load_suite`.
+        device: in place of that of the settings.
+
+    Yields:
+        Progress after every step.
+
+    Raises:
+        InputError: another process trains it; the suite, the backbone or the settings cannot be used; or the loss is
+            not finite any more.
+    """
+    if run.state is RunState.FINISHED:
+        return
+    run.check_not_running()
+    config = run.config if device is None else replace(run.config, training=replace(run.config.training, device=device))
+    with contextlib.ExitStack() as stack:
+        if run.state is RunState.QUEUED:  # whoever queued it is shown what goes wrong from here on
+            stack.callback(run.lock().release)
+            run.record(RunState.RUNNING)
+        try:
+            suite, model, notes = _build(config, reading)
+            run.skipped = suite.skipped
+            if run.state is not RunState.RUNNING:
+                stack.callback(run.lock().release)
+                run.clear()
+                run.record(RunState.RUNNING)
+            torch.manual_seed(config.training.seed)  # of dropout; a checkpoint overrides it
+            if (yield from _train(run, model, suite, config)):
+                _finish(run, model, suite, config, notes)
+            else:
+                run.record(RunState.STOPPED)
+        except (KeyboardInterrupt, GeneratorExit):
+            run.record_end(RunState.STOPPED)
+            raise
+        except Exception as error:
+            run.record_end(RunState.FAILED, reason_of(error))
+            raise
+
+
+def _build(config: RunConfig, reading: Callable | None) -> tuple[Suite, AdaptedModel, list[str]]:
+    pick_device(config.training.device)
+    download, size = config.suite.download, config.suite.image_size
+    # Before the suite is read, so that a wrong name is reported at once.
+    load_backbone(config.backbone, image_size=size and image_size_for(config.backbone, size), download=download)
+    suite = config.suite.load(config.training.seed, reading)
+    notes = [*check_galleries(suite, config.ks), *suite.notes]
+    size = image_size_for(config.backbone, suite.image_size)
+    model = adapt(load_backbone(config.backbone, image_size=size, download=download), config.adapter, download=download)
+    if not model.layers:
+        raise InputError("The original backbone has nothing to train: choose another method.")
+    if config.start is not None:
+        restore(model, config.start)
+        if config.adapter.factors and not config.adapter.predicts(config.suite.factors):
+            notes.append("The adapter's code predicts factors that this suite lacks: it was trained by classes alone.")
+    return suite, model, notes
+
+
+def _train(run: RunFolder, model: AdaptedModel, suite: Suite, config: RunConfig) -> Generator[Progress, None, bool]:
+    """Train, yielding progress; return whether all steps are done."""
+    with (
+        contextlib.closing(fit(model, suite, config.training, checkpoint=run.checkpoint)) as steps,
+        contextlib.closing(logged(steps, run.path)) as events,
+    ):
+        for event in events:
+            leaving = True
+            try:
+                yield event
+                leaving = run.stop_requested and event.step < event.steps
+            finally:
+                if leaving:
+                    model.save(run.adapter)
+            if leaving:
+                return False
+    return True
+
+
+def _finish(run: RunFolder, model: AdaptedModel, suite: Suite, config: RunConfig, notes: list[str]) -> None:
+    model.save(run.adapter)
+    result = {**evaluate(model, suite, config.embed_config, config.ks), "notes": notes}
+    write_text(run.path / RESULT, json.dumps(result, indent=1) + "\n")
+    run.record(RunState.FINISHED)
+    run.checkpoint.unlink(missing_ok=True)
+
+
+def evaluate(model: AdaptedModel, suite: Suite, embed_config: EmbedConfig, ks: tuple[int, ...]) -> dict[str, Any]:
+    """Measure validation and k-NN accuracies on seen and unseen tasks, both galleries, and the budget; plain values."""
+    features = embed_splits(model, suite, embed_config)
+    rows = [
+        {**setting, "accuracy": accuracy(predicted, queries)}
+        for setting, queries, predicted in measure(suite, features, ks)
+    ]
+    total = model.budget().loc["total"]
+    return {
+        "suite": suite.name,
+        "backbone": model.backbone.name,
+        "method": model.config.method,
+        "set_size": embed_config.set_size,
+        "primary": suite.primary,
+        "validation": validation_accuracy(suite, features),
+        "rows": rows,
+        "static_parameters": int(total["adapter_parameters"]),
+        "generator_parameters": int(total["generator_parameters"]),
+    }

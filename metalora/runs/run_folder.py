@@ -1,0 +1,237 @@
+"""A run's folder: its files, its state, and how it is created and opened.
+
+run.json                 settings, versions, state, and the process that trains it
+events.jsonl             a line for every step: losses, learning rates, images per second, time left
+log.txt                  output of a worker process
+checkpoint.safetensors   until the run is finished
+adapter/                 what `metalora.load` reads; a stopped run has one too
+result.json              k-NN accuracies, budget
+stop                     asks the process that trains the run to stop after the current step
+.lock                    held by the process that trains the run
+
+A run that was not queued writes nothing before its suite is read and its model is built.
+"""
+
+import contextlib
+import json
+import platform
+import shutil
+from datetime import datetime
+from enum import StrEnum
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from metalora.models.saving import check_folder
+from metalora.runs.failures import SILENT
+from metalora.runs.run_config import RunConfig
+from metalora.util.errors import InputError
+from metalora.util.files import write_text
+from metalora.util.processes import is_alive, process
+from metalora.util.renamed import upgrade_row
+from metalora.version import __version__
+
+SETTINGS, EVENTS, LOG, RESULT = "run.json", "events.jsonl", "log.txt", "result.json"
+CHECKPOINT, ADAPTER, STOP, LOCK = "checkpoint.safetensors", "adapter", "stop", ".lock"
+FORMAT_VERSION = 2
+BUSY = "This run is being trained already: wait for its end, or stop it."
+
+
+class RunState(StrEnum):
+    """State of a run.
+
+    "stopping" and "died" (its process is gone and did not record how it ended) are never on disk.
+    """
+
+    NEW = "new"
+    QUEUED = "queued"
+    RUNNING = "running"
+    STOPPING = "stopping"
+    STOPPED = "stopped"
+    FAILED = "failed"
+    DIED = "died"
+    FINISHED = "finished"
+
+    @property
+    def active(self) -> bool:
+        """Whether the run waits or is being trained."""
+        return self in (RunState.QUEUED, RunState.RUNNING, RunState.STOPPING)
+
+
+class RunFolder:
+    """A run: settings and state, as read from its folder or about to be written there.
+
+    Attributes:
+        path: the folder.
+        config: settings.
+        state: when the folder was opened, or as recorded since.
+        reason: why it failed, one sentence.
+        skipped: (name, reason) of images that could not be used, known once the suite is read.
+    """
+
+    def __init__(self, path: Path, config: RunConfig, state: RunState = RunState.NEW, reason: str | None = None):
+        self.path, self.config, self.state, self.reason = path, config, state, reason
+        self.adapter, self.checkpoint = path / ADAPTER, path / CHECKPOINT
+        self.skipped: tuple[tuple[str, str], ...] = ()
+        self._settings = self._read_settings()
+
+    def _read_settings(self) -> str | None:
+        try:
+            return (self.path / SETTINGS).read_text(encoding="utf-8")
+        except OSError:
+            return None
+
+    @property
+    def result(self) -> dict[str, Any]:
+        """What a finished run measured: "validation", "rows" of k-NN accuracies, parameters, notes."""
+        result = json.loads((self.path / RESULT).read_text(encoding="utf-8"))
+        return {**result, "rows": [upgrade_row(row) for row in result["rows"]]}
+
+    @property
+    def stop_requested(self) -> bool:
+        """Whether the run is to stop after the current step."""
+        return (self.path / STOP).exists()
+
+    def request_stop(self) -> None:
+        """Ask the process that trains the run, whichever it is, to stop after the current step."""
+        (self.path / STOP).touch()
+
+    def enqueue(self) -> None:
+        """Record that the run is to be trained, as `python -m metalora train --run FOLDER` does without options.
+
+        Raises:
+            InputError: it is finished or being trained, or the disk refuses.
+        """
+        self.check_not_running()
+        if self.state is RunState.FINISHED:
+            raise InputError("This run is finished: start a new one.")
+        self.clear()
+        self.record(RunState.QUEUED)
+
+    def check_not_running(self) -> None:
+        """Check that no process trains the run."""
+        if self.state is RunState.RUNNING:
+            raise InputError(BUSY)
+
+    def clear(self) -> None:
+        """Delete a request to stop and, before a new run, what a failed run of other settings left."""
+        (self.path / STOP).unlink(missing_ok=True)
+        if self.state is RunState.NEW:
+            shutil.rmtree(self.adapter, ignore_errors=True)
+            for name in (EVENTS, CHECKPOINT, RESULT):
+                (self.path / name).unlink(missing_ok=True)
+
+    def lock(self) -> FileLock:
+        """Acquire the lock of the process that trains the run; the caller releases it.
+
+        Raises:
+            InputError: another process has it or had it since the folder was opened, or the disk refuses.
+        """
+        lock = FileLock(self.path / LOCK, timeout=0, thread_local=False)
+        try:
+            lock.acquire()
+        except Timeout as error:
+            raise InputError(BUSY) from error
+        except OSError as error:
+            raise InputError(f"Cannot write in {self.path}: {error}; choose another folder.") from error
+        if self._read_settings() != self._settings:
+            lock.release()
+            raise InputError("Another process has trained this run meanwhile: start it again.")
+        return lock
+
+    def record(self, state: RunState, reason: str | None = None) -> None:
+        """Write the state.
+
+        Raises:
+            InputError: the disk refuses.
+        """
+        content = {
+            "format_version": FORMAT_VERSION,
+            "status": state,
+            **({"reason": reason} if reason else {}),
+            **({"worker": process()} if state is RunState.RUNNING else {}),
+            "seed": self.config.training.seed,
+            "versions": {
+                "metalora": __version__,
+                "torch": version("torch"),
+                "timm": version("timm"),
+                "python": platform.python_version(),
+            },
+            "settings": self.config.to_dict(),
+        }
+        self._settings = json.dumps(content, indent=1) + "\n"
+        write_text(self.path / SETTINGS, self._settings)
+        self.state, self.reason = state, reason
+        if state in (RunState.STOPPED, RunState.FAILED, RunState.FINISHED):
+            (self.path / STOP).unlink(missing_ok=True)
+
+    def record_end(self, state: RunState, reason: str | None = None) -> None:
+        """Write how a training ended, where it began and the disk allows it."""
+        if self.state is RunState.RUNNING:
+            with contextlib.suppress(InputError):  # the log of a worker has the message
+                self.record(state, reason)
+
+
+def default_folder(config: RunConfig, parent: Path = Path("runs")) -> Path:
+    """Return the path of a new folder, named after time, method and backbone."""
+    name = f"{datetime.now():%Y%m%d-%H%M%S}-{config.adapter.method}-{config.backbone}"
+    return parent / name.replace("/", "_")
+
+
+def holds_run(path: Path) -> bool:
+    """Return whether a folder holds a run."""
+    return (path / SETTINGS).is_file()
+
+
+def create_run(path: Path, config: RunConfig) -> RunFolder:
+    """Return the run of these settings in a folder: a new one, or the one that is there. Write nothing yet.
+
+    A run that failed by itself may be replaced by one of other settings.
+
+    Raises:
+        InputError: the folder holds something else, or a run of other settings.
+    """
+    check_folder(path, owned=(SETTINGS, LOCK))
+    if not holds_run(path):
+        return RunFolder(path, config)
+    run = open_run(path)
+    old, new = run.config.identity, config.identity
+    if old == new:
+        return RunFolder(path, config, run.state, run.reason)
+    if run.state is RunState.FAILED:
+        return RunFolder(path, config)
+    changed = [name for name in old if old[name] != new.get(name, old[name])]
+    different = ", ".join(f"{name} {old[name]!r}, now {new[name]!r}" for name in changed)
+    raise InputError(f"{path} holds a run of other settings ({different}): choose another folder.")
+
+
+def open_run(path: Path) -> RunFolder:
+    """Return the run in a folder.
+
+    Raises:
+        InputError: there is none, or its run.json is damaged or of another version.
+    """
+    file = path / SETTINGS
+    name = path.absolute().name  # a server's paths are not shown to visitors
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+        found = content.get("format_version")
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise InputError(f"{name} holds no run: there is no {SETTINGS} in it.") from error
+    except (OSError, ValueError, AttributeError) as error:
+        why = getattr(error, "strerror", None) or error
+        raise InputError(f"{name}/{SETTINGS} cannot be read ({why}): delete the run or choose another.") from error
+    if found not in (1, FORMAT_VERSION):
+        raise InputError(f"{name} has format version {found}, this metalora reads {FORMAT_VERSION}: train it anew.")
+    try:
+        state, settings = RunState(content["status"]), content["settings"]
+    except (KeyError, ValueError) as error:
+        raise InputError(f"{name}/{SETTINGS} lacks settings ({error}): delete the run or choose another.") from error
+    config = RunConfig.from_dict(settings)
+    if state is RunState.RUNNING and not is_alive(content.get("worker")):
+        return RunFolder(path, config, RunState.DIED, SILENT)
+    if state is RunState.FINISHED and not (path / RESULT).is_file():
+        state = RunState.STOPPED
+    return RunFolder(path, config, state, content.get("reason"))

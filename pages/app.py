@@ -1,0 +1,87 @@
+"""The whole page: a sidebar, a tab for each of the modules, endpoints for programs."""
+
+import os
+import threading
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+
+from metalora.inspection.projection import warm_up
+from metalora.models.backbones import ASSETS
+from metalora.views.app_state import AppState
+
+from . import about, compare, configure, embeddings, inspect, train
+from .api import endpoints
+from .backend import backend
+from .context import PRIVATE
+from .plot import PLOTLY_JS
+from .shell import shell
+
+WORKSPACE = "workspace"
+WARM_AFTER = 15  # seconds: compiling UMAP would take a core from the first page
+STYLE = ASSETS / "style.css"
+TABS = {
+    "Configure": configure,
+    "Train": train,
+    "Inspect": inspect,
+    "Embeddings": embeddings,
+    "Compare": compare,
+    "About": about,
+}
+
+
+def launch(root: str | Path | None = None, **settings: Any) -> gr.Blocks:
+    """Start the app; `settings` go to gradio's `launch`."""
+    demo = build(AppState(root or os.environ.get("METALORA_WORKSPACE", WORKSPACE), backend))
+    warming = threading.Timer(WARM_AFTER, warm_up)
+    warming.daemon = True
+    warming.start()
+    demo.launch(
+        theme=gr.themes.Monochrome(
+            primary_hue="orange",
+            font=["system-ui", "sans-serif"],
+            font_mono=["ui-monospace", "monospace"],
+            radius_size="none",
+            spacing_size="sm",
+            text_size="sm",
+        ),
+        css=STYLE.read_text(encoding="utf-8"),
+        max_file_size="32mb",
+        run_history=False,
+        enable_monitoring=False,
+        **settings,
+    )
+    return demo
+
+
+def build(app_state: AppState) -> gr.Blocks:
+    """Build the page and everything that it answers."""
+    gr.set_static_paths([str(PLOTLY_JS)])
+    with gr.Blocks(title="MetaLoRA", delete_cache=(600, 3600), analytics_enabled=False) as demo:
+        context = shell(app_state, demo)
+        with gr.Tabs(overflow_behavior="wrap"):
+            for title, page in TABS.items():
+                with gr.Tab(title, id=title.lower()) as tab:
+                    page.build(context)
+                tab.select(lambda title=title: title, None, context.tab, show_progress="hidden", **PRIVATE)
+        endpoints(context)
+    demo.queue(max_size=16)
+    rest_queue(demo)
+    return demo
+
+
+# Seconds that Gradio's queue sleeps between looks for new events, and for their progress.
+POLLING = {"sleep_when_free": 0.05, "progress_update_sleep_when_free": 0.1}
+
+
+def rest_queue(demo: gr.Blocks) -> None:
+    """Let an idle queue sleep longer than Gradio's 1 and 10 ms, which take 5 % of a core.
+
+    No public setting does this. Where another Gradio lacks the private attributes its own pace stays; a test in
+    tests/pages tells.
+    """
+    queue = getattr(demo, "_queue", None)
+    if all(hasattr(queue, name) for name in POLLING):
+        for name, seconds in POLLING.items():
+            setattr(queue, name, seconds)

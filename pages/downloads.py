@@ -1,0 +1,42 @@
+"""Buttons that export an embedding: as a page that needs no server, and as a table."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import gradio as gr
+
+from metalora.util.errors import InputError
+from metalora.views.app_state import AppState
+from metalora.views.embedding import EmbeddingView, write_page, write_table
+
+from .components import show_errors
+from .context import PRIVATE, Context
+
+Draw = Callable[[EmbeddingView, str], list[Any]]
+KINDS = {"html": "Export HTML", "csv": "Export CSV"}
+NOTHING = "There is nothing to export yet: wait until the projection is there."
+CLICK = """() => { setTimeout(() => {
+  const file = document.querySelector('#embedding-%s');
+  (file.matches('a, button') ? file : file.querySelector('a, button')).click();
+}, 100); }"""
+
+
+def export_buttons(context: Context, shown: gr.State, colour: gr.Radio, draw: Draw) -> None:
+    """Lay out a button for each kind of file; `draw` makes a figure of each frame of the `EmbeddingView` in `shown`."""
+    inputs = [context.visitor, shown, colour]
+    with gr.Row():
+        for kind, label in KINDS.items():
+            button = gr.Button(label, size="sm", min_width=120, scale=0)
+            # A download needs its file before it is clicked: written on demand, then clicked by the page.
+            file = gr.DownloadButton(visible="hidden", elem_id=f"embedding-{kind}")
+            write = show_errors(partial(_write, context.app_state, draw, kind))
+            button.click(write, inputs, file, queue=False, **PRIVATE).success(None, None, None, js=CLICK % kind)
+
+
+def _write(app_state: AppState, draw: Draw, kind: str, token: str, chart: EmbeddingView | None, colour: str) -> str:
+    """Write a file into the visitor's folder and return its path."""
+    if chart is None:
+        raise InputError(NOTHING)
+    folder = app_state.workspace.folder(token)
+    return str(write_table(chart, folder) if kind == "csv" else write_page(chart, draw(chart, colour), folder))

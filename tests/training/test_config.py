@@ -1,0 +1,80 @@
+"""Settings of a training: which of them a checkpoint belongs to."""
+
+import subprocess
+import sys
+from dataclasses import replace
+
+import pytest
+
+from metalora.adapters.config import AdapterConfig
+from metalora.training.config import TrainingConfig, identity_of
+
+FACTORS = (2, 2, 3)
+
+
+def identity(training=None, adapter=None, *, predicts=False):
+    return identity_of(TrainingConfig(**training or {}), AdapterConfig(**adapter or {}), predicts=predicts)
+
+
+@pytest.mark.parametrize(
+    ("training", "adapter"),
+    [
+        ({"device": "cpu"}, {}),
+        ({"compile": True}, {}),
+        ({"validate_every": 7}, {}),
+        ({"identity_core_prob_sets": 0.9}, {}),
+        ({"teacher_forcing_ratio": 0.9}, {}),
+        ({"factor_loss_weight": 9.0}, {}),
+        ({"lr": TrainingConfig().lr}, {"alpha": 4.0}),
+        ({}, {"head_init_std": 0.03}),
+    ],
+)
+def test_settings_without_effect_are_not_part_of_the_identity(training, adapter):
+    assert identity(training, adapter) == identity()
+
+
+@pytest.mark.parametrize(
+    ("training", "adapter"),
+    [
+        ({"lr": 0.01}, {}),
+        ({"seed": 1}, {}),
+        ({"precision": "bfloat16"}, {}),
+        ({"identity_core_prob": 0.9}, {}),
+        ({"mapping_lr_scale": 2.0}, {}),
+        ({}, {"alpha": 8.0}),
+        ({}, {"alpha": 4.0, "rank_pattern": {"layer1": 2}}),
+        ({}, {"head_init_std": 0.1}),
+        ({}, {"core": "constant"}),
+        ({}, {"code": 8}),
+    ],
+)
+def test_settings_with_an_effect_are(training, adapter):
+    assert identity(training, adapter) != identity()
+
+
+@pytest.mark.parametrize("name", ["mapping_lr_scale", "teacher_forcing_ratio", "identity_core_prob"])
+def test_a_static_method_does_not_depend_on_the_generator(name):
+    lora = {"method": "lora"}
+    assert identity({name: 0.25}, lora) == identity({}, {**lora, "hidden": 8, "core": "constant", "extractor": "stem"})
+
+
+def test_factor_codes_depend_on_factor_prediction_where_the_suite_has_the_factors():
+    code = {"factors": FACTORS}
+    for name in ("teacher_forcing_ratio", "factor_loss_weight"):
+        assert identity({name: 0.25}, code, predicts=True) != identity({}, code, predicts=True)
+        assert identity({name: 0.25}, code) == identity({}, code)
+    assert identity({"identity_core_prob": 0.9}, code, predicts=True) == identity({}, code, predicts=True)
+
+
+def test_a_trained_model_is_embedded_as_it_was_trained():
+    config = TrainingConfig(set_size=8, seed=3, batch_size=16, device="cpu", precision="bfloat16").embed_config
+    assert (config.set_size, config.seed, config.batch_size) == (8, 3, 32)
+    assert (config.device, config.precision) == ("cpu", "bfloat16")
+    assert replace(config, set_size=1).shuffled is False
+
+
+def test_settings_do_not_import_torch():
+    modules = "evaluation.config", "training.config", "runs.run_config"
+    code = f"import sys, {', '.join(f'metalora.{name}' for name in modules)}; print('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"

@@ -14,9 +14,9 @@ const show = () => {
   heading.textContent = shown.heading;
   const figures = shown.tiles.map((tile) => {
     const figure = document.createElement('figure');
-    const picture = document.createElement('img');
-    picture.src = tile.picture;
-    picture.alt = tile.name;
+    const image = document.createElement('img');
+    image.src = tile.image;
+    image.alt = tile.name;
     const lines = tile.lines.map((text) => {
       const line = document.createElement('span');
       line.textContent = text.replace(/[+_/-]/g, '$&\\u200b'); // where a long name may break
@@ -24,7 +24,7 @@ const show = () => {
     });
     const caption = document.createElement('figcaption');
     caption.replaceChildren(...lines);
-    figure.replaceChildren(picture, caption);
+    figure.replaceChildren(image, caption);
     return figure;
   });
   row.replaceChildren(heading, ...figures);
@@ -36,7 +36,7 @@ watch('value', show);
 
 
 class ImageTiles(gr.HTML):
-    """Images with texts: value {"heading", "tiles": [{"picture" (a data URL), "name", "lines"}]}, or None."""
+    """Images with texts: value {"heading", "tiles": [{"image" (a data URL), "name", "lines"}]}, or None."""
 
     def __init__(self, value: dict[str, Any] | None = None, **settings: Any):
         super().__init__(

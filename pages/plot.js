@@ -175,7 +175,7 @@ function tile(sheet, index, rows, width, height) {
   part.style.backgroundImage = `url("${sheet.sprite}")`;
   part.style.backgroundSize = `${sheet.columns * width}px ${rows * height}px`;
   part.style.backgroundPosition = `-${(index % sheet.columns) * width}px -${Math.floor(index / sheet.columns) * height}px`;
-  part.className = 'plot-picture';
+  part.className = 'plot-image';
   return part;
 }
 

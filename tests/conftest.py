@@ -141,15 +141,15 @@ ROOT = Path(__file__).parents[1]
 STARTED_WITHIN = 120  # seconds
 
 
-def serve(workspace: Path, log: Path):
-    """Start the app in a process of its own; (process, address)."""
+def serve(workspace: Path, log: Path, command: tuple[str, ...] = ("app.py",)):
+    """Start the app, or another page, in a process of its own; (process, address)."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     environment = {**os.environ, "METALORA_WORKSPACE": str(workspace), "GRADIO_SERVER_PORT": str(port)}
     environment |= {"GRADIO_IS_E2E_TEST": "1", "GRADIO_SERVER_NAME": "127.0.0.1"}
     with log.open("wb") as out:
-        process = subprocess.Popen([sys.executable, "app.py"], cwd=ROOT, env=environment, stdout=out, stderr=out)
+        process = subprocess.Popen([sys.executable, *command], cwd=ROOT, env=environment, stdout=out, stderr=out)
     address, until = f"http://127.0.0.1:{port}", time.monotonic() + STARTED_WITHIN
     while time.monotonic() < until and process.poll() is None:
         try:

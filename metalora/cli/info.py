@@ -121,7 +121,7 @@ def describe_all() -> dict[str, Any]:
     from metalora.version import __version__
 
     methods = [{"name": name, "title": entry.title, "paper": entry.paper} for name, entry in METHODS.items()]
-    backbones = [{"name": name, **_accuracies(name)} for name in BUNDLED]
+    backbones: list[dict[str, Any]] = [{"name": name, **_accuracies(name)} for name in BUNDLED]
     suites = [f"{name}PATH" if name.endswith(":") else name for name in SUITES]
     versions = {
         "metalora": __version__,

@@ -31,8 +31,11 @@ def predict(
     """Predict labels (Q,) for every K.
 
     Args:
+        queries: whose labels are predicted.
         features: of the queries, (Q, D).
+        gallery: labelled images.
         gallery_features: (G, D).
+        ks: numbers of neighbours.
         kind: "pooled" (all tasks of the split together) or "within" (each query's own task only).
         embed_config: how they were embedded; with set use "routed", sets of queries search only near sets of the
             pooled gallery.
@@ -66,7 +69,10 @@ def validation_accuracy(
     """Return the k-NN accuracy of validation images of seen tasks against the seen tasks' gallery.
 
     Args:
-        k: lowered to the size of the smallest gallery.
+        suite: whose splits.
+        features: as `embed_splits` returns.
+        k: number of neighbours, lowered to the size of the smallest gallery.
+        embed_config: as in `predict`.
     """
     queries, gallery = suite.splits["validation"], suite.splits["seen gallery"]
     tasks = gallery.tasks.bincount(minlength=len(suite.tasks))[queries.tasks.unique()]
@@ -83,7 +89,9 @@ def measure(
     """Classify the queries of seen and unseen tasks, on both galleries, for every K.
 
     Args:
+        suite: whose splits.
         features: as `embed_splits` returns.
+        ks: numbers of neighbours.
         embed_config: as in `predict`.
 
     Yields:

@@ -14,7 +14,10 @@ def embed_bn_adapted(model: AdaptedModel, examples: Examples, sets: Tensor, devi
     """Embed images (N, D) by a static method's network whose BatchNorm layers use their set's mean and variance.
 
     Args:
+        model: of a static method.
+        examples: N images.
         sets: (N), the number of each image's set.
+        device: where to compute.
 
     Raises:
         InputError: the network has no BatchNorm, or its update depends on the image.

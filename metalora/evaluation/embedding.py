@@ -25,6 +25,7 @@ def draw_sets(tasks: Tensor, size: int | None, rng: torch.Generator) -> Tensor:
     Args:
         tasks: (N).
         size: images of a set (the last one of a task may be smaller); None: the whole task.
+        rng: draws the sets.
 
     Returns:
         (N), the number of each image's set.
@@ -52,6 +53,9 @@ def embed(
     """Embed all examples: (N, D), float32 on the CPU.
 
     Args:
+        model: moved to the device of `config`.
+        examples: N images.
+        config: how they are embedded; None: each with its own core.
         features: cache of what the extractor reads of the suite's images.
         factor_indices: the true factors of the suite's tasks, (tasks, factors), which `config.oracle` needs.
 
@@ -69,7 +73,8 @@ def embed(
     chunks = list(examples.chunks(config.batch_size))
     with autocast(device, config.precision):
         if config.oracle:
-            codes = model.mapping.factor_codes(factor_indices[examples.tasks].to(device))
+            assert factor_indices is not None, "the oracle needs a suite with named factors"
+            codes: Tensor | None = model.mapping.factor_codes(factor_indices[examples.tasks].to(device))
         else:
             codes = _shared_codes(model, chunks, sets, config, features, device)
         parts = codes.split(config.batch_size) if codes is not None else [None] * len(chunks)

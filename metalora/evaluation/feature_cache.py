@@ -36,6 +36,8 @@ class FeatureCache:
         """Return features (N, F) of `examples`; None for a model that has no separate extractor pass.
 
         Args:
+            model: has the extractor.
+            examples: of the suite.
             images: the same, rendered, on the model's device.
         """
         if not model.config.generates or model.config.extractor == "stem":
@@ -43,7 +45,7 @@ class FeatureCache:
         rows = self._rows[examples.index, examples.tasks]
         missing = (rows < 0).nonzero().flatten()
         self.reused += len(rows) - len(missing)
-        if not len(missing):
+        if self._kept is not None and not len(missing):
             return self._kept[rows].to(images.device)
         started = time.perf_counter()
         # A batch of one is rounded differently from a larger one.
@@ -51,7 +53,7 @@ class FeatureCache:
         new = model.features(images[batch.to(images.device)])[: len(missing)]
         features = new.new_empty(len(rows), new.shape[1])
         features[missing.to(new.device)] = new
-        if len(missing) < len(rows):
+        if self._kept is not None and len(missing) < len(rows):
             present = (rows >= 0).nonzero().flatten()
             features[present.to(new.device)] = self._kept[rows[present]].to(new.device)
         self._keep(examples[missing], new)
@@ -67,8 +69,8 @@ class FeatureCache:
     @torch.inference_mode(False)  # features kept while embedding are used in training too
     def _keep(self, examples: Examples, features: Tensor) -> None:
         if self._kept is None:
-            rows = min(self._rows.numel(), self.limit // (features.element_size() * features.shape[1]))
-            self._kept = torch.empty(rows, features.shape[1], dtype=features.dtype)  # takes memory as it is filled
+            count = min(self._rows.numel(), self.limit // (features.element_size() * features.shape[1]))
+            self._kept = torch.empty(count, features.shape[1], dtype=features.dtype)  # takes memory as it is filled
         pairs = zip(examples.index.tolist(), examples.tasks.tolist(), strict=True)
         once = list({pair: i for i, pair in enumerate(pairs)}.values())  # a batch may hold an image twice
         once = once[: len(self._kept) - self._count]

@@ -22,6 +22,7 @@ def knn_neighbours(queries: Tensor, gallery: Tensor, k: int, *, chunk: int = 409
     Args:
         queries: of shape (Q, D), normalised inside; a zero vector has similarity 0 to everything.
         gallery: of shape (G, D), on the same device.
+        k: number of neighbours.
         chunk: queries and gallery rows compared at once; at most chunk × chunk similarities exist.
 
     Returns:
@@ -49,7 +50,10 @@ def knn_predict(
 
     Args:
         queries: of shape (Q, D).
-        gallery: of shape (G, D), with integer `labels` of shape (G,).
+        gallery: of shape (G, D).
+        labels: integers of shape (G,).
+        ks: numbers of neighbours.
+        chunk: as in `knn_neighbours`.
 
     Raises:
         InputError: as `knn_neighbours`; or `ks` is empty or has a K below 1, or `labels` do not fit the gallery.
@@ -78,7 +82,13 @@ def knn_within(
     """Predict as `knn_predict` does, each query searching only the gallery images of its own task.
 
     Args:
-        query_tasks, gallery_tasks: task numbers, of shape (Q,) and (G,).
+        queries: of shape (Q, D).
+        query_tasks: task numbers, of shape (Q,).
+        gallery: of shape (G, D).
+        gallery_tasks: task numbers, of shape (G,).
+        labels: integers of shape (G,).
+        ks: numbers of neighbours.
+        chunk: as in `knn_neighbours`.
 
     Raises:
         InputError: as `knn_predict`, or a task has fewer gallery images than the largest K; it names the task.
@@ -107,7 +117,12 @@ def knn_routed(
     """Predict as `knn_predict` does, each set of queries searching only the gallery sets of nearest mean.
 
     Args:
-        query_sets, gallery_sets: the number of each row's set, of shape (Q,) and (G,).
+        queries: of shape (Q, D).
+        query_sets: the number of each row's set, of shape (Q,).
+        gallery: of shape (G, D).
+        gallery_sets: the number of each row's set, of shape (G,).
+        labels: integers of shape (G,).
+        ks: numbers of neighbours.
         images: gallery images, at least, that the searched sets hold together (and no fewer than the largest K).
 
     Returns:
@@ -137,7 +152,9 @@ def confusion_by_task(tasks: Iterable, truth: Iterable, predictions: Iterable) -
     """Count how often each class was predicted as each: columns task, true, predicted, count; only pairs that occur.
 
     Args:
-        tasks, truth, predictions: of shape (Q,), tensors, arrays or lists; tasks and classes may be names.
+        tasks: of shape (Q,), a tensor, array or list of numbers or names.
+        truth: the classes, likewise.
+        predictions: the predicted classes, likewise.
     """
     columns = {"task": tasks, "true": truth, "predicted": predictions}
     frame = pd.DataFrame({name: _plain(values) for name, values in columns.items()})

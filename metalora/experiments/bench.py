@@ -103,6 +103,7 @@ def machine(config: BenchConfig) -> dict[str, Any]:
 
 def _arms(backbone: Backbone, batch: int, device: torch.device, compile: bool) -> dict[Variant, Timed]:
     """What is timed, by variant and pass."""
+    assert backbone.image_size is not None
     images = torch.rand(batch, 3, backbone.image_size, backbone.image_size, device=device)
     labels = torch.randint(CLASSES, (batch,), device=device)
     best = adapt(backbone, AdapterConfig("original"), example=images[:2])

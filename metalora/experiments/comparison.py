@@ -91,7 +91,7 @@ class Comparison:
         gallery = gallery or self.primary
         is_primary = gallery == self.primary
         # Complete results have the columns that they have: a suite without unseen tasks has none for them.
-        planned = {"backbones": self.config.backbones, "ks": self.config.ks} if self.missing else {}
+        planned: dict[str, Any] = {"backbones": self.config.backbones, "ks": self.config.ks} if self.missing else {}
         return build_table(
             self.summary,
             self.gains if is_primary else None,

@@ -1,6 +1,7 @@
 """The map: gains of generated adapters over LoRA of equal total budget, with one setting varied at a time."""
 
 from collections.abc import Mapping
+from typing import Any
 
 import pandas as pd
 
@@ -12,7 +13,7 @@ AGAINST = "lora-equal-budget"
 CENTRE = "steps-1200"
 LINES = ("1", "8", "all")  # sizes of sets that have a line on the axes of other settings
 SIZES = "images of a set"
-AXES = {
+AXES: dict[str, dict[str, Any]] = {
     "parameters": {"budget-10k": None, "budget-20k": None, CENTRE: None, "budget-80k": None},
     "tasks": {"tasks-2": 2, "tasks-8": 8, CENTRE: 32},
     "steps": {"steps-600": 600, CENTRE: 1200, "steps-2400": 2400},
@@ -46,7 +47,12 @@ def _gains(comparison: Comparison, sizes: tuple[str, ...] | None = None) -> pd.D
     k, tasks = comparison.config.ks[0], comparison.tasks
     if len(tasks):
         tasks = tasks[(tasks["task_split"] == "unseen") & (tasks["k"] == k) & (tasks["gallery"] == comparison.primary)]
-    settings = {"k": k, "gallery": comparison.primary, "against": AGAINST, "tasks": tasks if len(tasks) else None}
+    settings: dict[str, Any] = {
+        "k": k,
+        "gallery": comparison.primary,
+        "against": AGAINST,
+        "tasks": tasks if len(tasks) else None,
+    }
     gains = compare_to_static(comparison.rows, **settings)
     variants = [parse_variant(name) for name in gains["method"]]
     gains = gains.assign(set_size=[str(variant.set_size or "all") for variant in variants])

@@ -91,7 +91,9 @@ def run_job(
     single = embed_splits(model, suite, _embed_config(Variant(config.trained.method), training), features)
     for variant in config.variants:
         embed_config = _embed_config(variant, training)
+        splits: Callable[[str], Tensor]
         if variant.set_use == "inverted":
+            assert reader is not None
             shared_here = shared | {"generator_parameters": _reading_parameters(reader)}
             splits = functools.cache(
                 lambda split, c=embed_config: embed_inverted(model, reader, suite, split, c, features)

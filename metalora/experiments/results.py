@@ -125,7 +125,10 @@ def load_comparison(file: Path) -> Comparison:
                 raise ValueError(f"a row lacks {sorted(lacking)[0]}")
         config, primary, notes = ComparisonConfig.from_dict(values["config"]), values["primary"], values["notes"]
         stored = {name: frame(name) for name in ("gains", "set_gains") if values.get(name)}
-        return Comparison(config, *frames, primary, tuple(notes), int(values.get("missing", 0)), stored)
+        rows, tasks, confusion, trials = frames
+        return Comparison(
+            config, rows, tasks, confusion, trials, primary, tuple(notes), int(values.get("missing", 0)), stored
+        )
     except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
         reason = str(error).removesuffix(".")
         raise InputError(f"{file} is no result of a comparison ({reason}): delete it and run it again.") from error

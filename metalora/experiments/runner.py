@@ -5,7 +5,7 @@ import functools
 import json
 import time
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -67,7 +67,9 @@ class RunningJob:
     resumed_at: float = 0.0
 
 
-def run_comparison(config: ComparisonConfig, folder: Path, *, n_jobs: int | None = None) -> Iterator[JobDone]:
+def run_comparison(
+    config: ComparisonConfig, folder: Path, *, n_jobs: int | None = None
+) -> Generator[JobDone, None, None]:
     """Run the jobs whose results `folder` lacks, yielding after each; then `read_comparison` has the results.
 
     A job that was interrupted resumes from its last checkpoint. `running_jobs` has the progress in between. Warnings of
@@ -265,7 +267,7 @@ def read_result(folder: Path, job: JobConfig) -> dict[str, Any]:
 @functools.cache
 def _old_results(folder: Path) -> dict[str, Path]:
     """Return the results that an earlier version left in `folder`, by the keys that their jobs have now."""
-    files = {}
+    files: dict[str, Path] = {}
     for file in sorted((folder / OLD_JOBS).glob("*.json")):
         with contextlib.suppress(ValueError, KeyError, TypeError, AttributeError):  # damaged ones are trained again
             settings = json.loads(file.read_text(encoding="utf-8"))["cell"]

@@ -6,6 +6,8 @@ k-NN accuracy, repeated on all rows of a method, backbone and seed), generated (
 control), static (may be the row that generated methods are compared with). More columns are carried along.
 """
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
 import scipy  # its parts are loaded when they are named: the app's first page needs no statistics
@@ -248,7 +250,7 @@ def _starrable(std: float, n_seeds: int, family: int) -> float:
     return smallest_detectable_gain(std, n_seeds, alpha=0.05 / family)
 
 
-def _star(row: object) -> str:
+def _star(row: Any) -> str:
     if row.n_seeds < SEEDS_FOR_A_STAR:
         return "n too small"
     return "*" if row.gain > 0 and row.p_holm < 0.05 and row.low > 0 else ""

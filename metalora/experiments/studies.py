@@ -11,9 +11,10 @@ assets/results/STUDY/final.jsonl            when the final run was started, with
 
 import json
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import yaml
@@ -92,7 +93,7 @@ def run_settings(
 
 def run_part(
     config: ComparisonConfig, out: Path, work: Path, primary: str, n_jobs: int | None, notes: Sequence[str] = ()
-) -> Iterator[JobDone]:
+) -> Generator[JobDone, None, None]:
     """Run what is missing of a part; write `out`/comparison.json from what is there, and again after every training.
 
     Args:
@@ -167,7 +168,7 @@ def read_map(folder: Path) -> dict[str, Comparison]:
 def log_final(name: str, parts: dict[str, ComparisonConfig], folder: Path = FOLDER) -> None:
     """Add a line to the study's log: final tasks and images are about to be scored."""
     file = folder / name / LOG
-    line = {"date": time.strftime("%Y-%m-%d %H:%M", time.gmtime()), "version": __version__}
+    line: dict[str, Any] = {"date": time.strftime("%Y-%m-%d %H:%M", time.gmtime()), "version": __version__}
     line["parts"] = {part: {"seeds": c.seeds, "steps": c.training.steps} for part, c in parts.items()}
     earlier = file.read_text(encoding="utf-8") if file.exists() else ""
     write_text(file, earlier + json.dumps(line) + "\n")

@@ -192,8 +192,8 @@ def _rules(summary: pd.DataFrame, comparison: pd.DataFrame | None, gallery: str)
 
 def _power(comparison: pd.DataFrame) -> list[str]:
     """The smallest gains that could have been starred; results of earlier versions do not have them."""
-    known = comparison["detectable"].dropna() if "detectable" in comparison else ()
-    if not len(known):
+    known = comparison["detectable"].dropna() if "detectable" in comparison else pd.Series()
+    if known.empty:
         return []
     gains = " to ".join(dict.fromkeys(format_percent(gain) for gain in (known.min(), known.max())))
     return [f"Smallest gain that these seeds find with a probability of 80 %: {gains} points."]

@@ -163,6 +163,7 @@ def parse_variant(text: str) -> Variant:
         InputError: There is no such method, or it has no such variant.
     """
     parts = _TEXT.fullmatch(upgrade_name(text))
+    assert parts is not None, "the expression matches every text"
     size = parts["size"]
     if size and size != "all" and len(size) > MAX_SIZE_DIGITS:
         limit = f"{10**MAX_SIZE_DIGITS - 1:,}"

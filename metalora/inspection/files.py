@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -23,15 +24,15 @@ def write_inspection(inspection: Inspection, folder: Path) -> tuple[Path, Path]:
     return folder / CSV, folder / NPZ
 
 
-def arrays_file(path: Path, inspection: Inspection) -> tuple[Path, Callable[[Path], None]]:
+def arrays_file(path: Path, inspection: Inspection) -> tuple[Path, Callable[[Path], Any]]:
     """Return an npz at `path` for `write_whole`.
 
     Its arrays are "names", "layers", "strength" (N, layers), and of a method that generates "similarity" (N, N) and
     "cores/LAYER" (N, R) or (N, R, R).
     """
-    arrays = {"names": np.array(inspection.names), "layers": np.array(list(inspection.strength))}
+    arrays: dict[str, Any] = {"names": np.array(inspection.names), "layers": np.array(list(inspection.strength))}
     arrays["strength"] = inspection.strength.to_numpy()
-    if inspection.cores is not None:
+    if inspection.cores is not None and inspection.similarity is not None:
         arrays["similarity"] = inspection.similarity.numpy()
         arrays |= {f"cores/{name}": core.numpy() for name, core in inspection.cores.items()}
 
@@ -50,7 +51,7 @@ def value_table(inspection: Inspection) -> pd.DataFrame:
     frames = []
     for layer, strength in inspection.strength.items():
         frames.append(_numbered(strength.to_numpy()).assign(layer=layer, quantity="strength"))
-        if inspection.cores is not None:
+        if inspection.cores is not None and inspection.similarity is not None:
             frames.append(_numbered(inspection.cores[layer].numpy()).assign(layer=layer, quantity="core"))
     table = pd.concat(frames, ignore_index=True)
     table["name"] = [inspection.names[i - 1] for i in table["image"]]

@@ -107,8 +107,9 @@ class Gallery:
 
 
 def adapter_hash(model: AdaptedModel) -> str:
-    """Return the hash of everything trained, which differs from adapter to adapter."""
-    return hash_tensors(model.trained.state_dict())
+    """Return the hash of all trained numbers, which differs from adapter to adapter."""
+    state = model.trained.state_dict()
+    return hash_tensors({name: tensor for name, tensor in state.items() if tensor.is_floating_point()})
 
 
 def build_gallery(

@@ -82,7 +82,8 @@ def inspect_images(
     similarity = identity_core = None
     if cores is not None:
         cores = cores.to("cpu")
-        identity_core = Cores({name: layer.adapter.format.identity_core()[None] for name, layer in model.layers.items()})
+        formats = {name: layer.adapter.format for name, layer in model.layers.items()}
+        identity_core = Cores({name: format.identity_core()[None] for name, format in formats.items()})
         flat = normalize(cores.flatten().double())
         similarity = (flat @ flat.T).clamp(-1, 1)
     return Inspection(names, cores, strength, similarity, constant, codes, identity_core)

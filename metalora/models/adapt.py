@@ -1,6 +1,7 @@
 """From a backbone to an adapted model, its generator sized as far as is known before the first batch."""
 
 import copy
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -47,7 +48,7 @@ def adapt(
         example = torch.zeros(2, 3, backbone.image_size, backbone.image_size).to(parameter)
     features = None
     if config.generates and isinstance(config.extractor, nn.Module):
-        features = config.extractor.num_features
+        features = int(config.extractor.num_features)  # type: ignore[arg-type]
     elif config.generates and example is not None:
         features = model.extractor(example[:1]).shape[1]
     _add_generator(model, features)
@@ -85,6 +86,6 @@ def _add_generator(model: AdaptedModel, features: int | None) -> None:
         return
     config = model.config
     rng = seeded_generator(config.seed, len(model.layers))
-    code = {"code": config.code, "factors": config.factors, "code_norm_limit": config.code_norm_limit}
-    first = {"head_init_std": config.initial_head_std, "rng": rng}
+    code: dict[str, Any] = {"code": config.code, "factors": config.factors, "code_norm_limit": config.code_norm_limit}
+    first: dict[str, Any] = {"head_init_std": config.initial_head_std, "rng": rng}
     model.trained.mapping = MappingNet(formats, like, features=features, hidden=config.hidden, **code, **first)

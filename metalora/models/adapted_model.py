@@ -67,7 +67,7 @@ class AdaptedModel(nn.Module):
 
     def _adapt_layer(self, name: str, rank: int, index: int) -> None:
         net, config = self.backbone.net, self.config
-        base = net.get_submodule(name)
+        base: Any = net.get_submodule(name)
         kind = nn.Linear if isinstance(base, nn.Linear) else nn.Conv2d
         rng = seeded_generator(config.seed, index)
         adapter = Adapter(base, make_format(config, rank, len(base.weight)), config.scale(rank), config.dropout, rng)

@@ -14,6 +14,7 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import timm
 import torch
@@ -129,7 +130,8 @@ class Bundled:
 
 def _resnet20(classes: int) -> nn.Module:
     # A "deep" stem only to start at 16 channels: timm's plain stem is fixed at 64.
-    net = ResNet(BasicBlock, (3, 3, 3), classes, stem_type="deep", stem_width=8, channels=(16, 32, 64))
+    block: Any = BasicBlock  # timm asks for an instance
+    net: Any = ResNet(block, (3, 3, 3), classes, stem_type="deep", stem_width=8, channels=(16, 32, 64))
     net.conv1 = nn.Conv2d(3, 16, 3, padding=1, bias=False)
     net.maxpool = nn.Identity()
     net.layer4 = nn.Identity()
@@ -208,7 +210,7 @@ def _load_timm(name: str, image_size: int | None, pretrained: bool, download: bo
     if pretrained:
         _check_weights(name, download)
     try:
-        net = timm.create_model(name, pretrained=pretrained, num_classes=0)
+        net: Any = timm.create_model(name, pretrained=pretrained, num_classes=0)
     except RuntimeError as error:
         raise InputError(f"timm cannot make {name!r}: {str(error).splitlines()[0]}") from error
     data = resolve_model_data_config(net)

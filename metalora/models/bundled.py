@@ -1,4 +1,4 @@
-"""Names of the bundled adapters, "BACKBONE/METHOD", and where each lies."""
+"""The bundled adapters: their names, "BACKBONE/METHOD", and folders."""
 
 from pathlib import Path
 
@@ -11,7 +11,7 @@ NAMES = tuple(f"{backbone}/{name}" for backbone in BUNDLED for name in PAPER if 
 
 
 def bundled_folder(name: str) -> Path:
-    """Folder of the bundled adapter "BACKBONE/METHOD".
+    """Return the folder of the bundled adapter "BACKBONE/METHOD".
 
     Raises:
         InputError: there is none of that name.
@@ -22,5 +22,5 @@ def bundled_folder(name: str) -> Path:
 
 
 def adapter_folder(name: str | Path) -> Path:
-    """Folder of an adapter: its path, or the name of a bundled one."""
+    """Return the folder of an adapter, given its path or the name of a bundled one."""
     return bundled_folder(str(name)) if str(name) in NAMES and not Path(name).exists() else Path(name)

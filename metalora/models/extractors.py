@@ -1,7 +1,7 @@
-"""What the mapping net reads of an image: features of a frozen, pre-trained network.
+"""What the mapping net reads from an image: features of a frozen, pre-trained network.
 
-arXiv 2504.00460 takes a pre-trained ResNet's. Here: the adapted backbone itself without its adapters
-("self"), its first stage only ("stem"), another backbone by name, or any module.
+arXiv 2504.00460 uses a pre-trained ResNet. Here it is the adapted backbone itself without its adapters ("self"), its
+first stage only ("stem"), another backbone by name, or any module.
 """
 
 import copy
@@ -21,26 +21,26 @@ EPSILON = 1e-6
 
 
 def input_statistics(images: Tensor) -> Tensor:
-    """Mean, deviation, skew of every channel and correlations of channel pairs: (N, 12) for RGB.
+    """Return mean, standard deviation, skew of every channel and correlations of channel pairs: (N, 12) for RGB.
 
-    Colour shifts are read from these, not from deep features.
+    Colour transforms are read from these, not from deep features.
     """
     pixels = images.flatten(2)
     mean = pixels.mean(2, keepdim=True)
     centred = pixels - mean
-    deviation = centred.square().mean(2, keepdim=True).add(EPSILON).sqrt()
-    unit = centred / deviation
+    std = centred.square().mean(2, keepdim=True).add(EPSILON).sqrt()
+    unit = centred / std
     skew = unit.pow(3).mean(2)
     channels = images.shape[1]
     first, second = torch.triu_indices(channels, channels, 1, device=images.device)
     correlation = (unit[:, first] * unit[:, second]).mean(2)
-    return torch.cat([mean[..., 0], deviation[..., 0], skew, correlation], dim=1)
+    return torch.cat([mean[..., 0], std[..., 0], skew, correlation], dim=1)
 
 
 def stage_statistics(output: Tensor, channels: int, prefix: int = 0) -> Tensor:
-    """Mean, deviation and 2×2 layout of a stage's output: (N, 6 · channels).
+    """Return mean, standard deviation and 2×2 layout of a stage's output: (N, 6 · channels).
 
-    Layout tells of rotation, which global means hide.
+    The layout shows rotation, which global means hide.
 
     Args:
         output: (N, C, H, W), (N, H, W, C), or tokens (N, T, C).
@@ -54,19 +54,19 @@ def stage_statistics(output: Tensor, channels: int, prefix: int = 0) -> Tensor:
     elif output.shape[1] != channels:
         output = output.movedim(-1, 1)
     mean = output.mean((2, 3))
-    # Ten times as fast as torch.std_mean on a processor.
-    deviation = (output - mean[..., None, None]).square().mean((2, 3)).sqrt()
-    return torch.cat([mean, deviation, F.adaptive_avg_pool2d(output, 2).flatten(1)], dim=1)
+    # Ten times as fast as torch.std_mean on a CPU.
+    std = (output - mean[..., None, None]).square().mean((2, 3)).sqrt()
+    return torch.cat([mean, std, F.adaptive_avg_pool2d(output, 2).flatten(1)], dim=1)
 
 
 class StopForward(Exception):
-    """Ends a pass of which nothing more is needed."""
+    """Ends a forward pass whose remaining layers are not needed."""
 
 
 def _report(name: str, module: nn.Module, args: tuple, output: Tensor) -> None:
     if current.stage_hook is not None:
         current.stage_hook(name, output)
-    # Pooling behind the last stage hands back a gradient of another layout, which then slows every layer.
+    # Pooling after the last stage returns a gradient of another layout, which then slows every layer.
     if output.requires_grad and _is_channels_last(output) and not torch.compiler.is_compiling():
         output.register_hook(lambda gradient: gradient.contiguous(memory_format=torch.channels_last))
 
@@ -76,7 +76,7 @@ def _is_channels_last(x: Tensor) -> bool:
 
 
 def report_stages(backbone: Backbone) -> None:
-    """Make the backbone's stages tell their outputs to `current.on_stage`."""
+    """Make the backbone's stages pass their outputs to `current.stage_hook`."""
     for name in backbone.stages:
         backbone.net.get_submodule(name).register_forward_hook(partial(_report, name))
 
@@ -107,7 +107,7 @@ class StageExtractor(nn.Module):
 
     @torch.no_grad()
     def forward(self, images: Tensor) -> Tensor:
-        """(N, 3, H, W) in [0, 1] → (N, F)."""
+        """Return the features (N, F) of images (N, 3, H, W) in [0, 1]."""
         statistics: dict[str, Tensor] = {}
 
         def collect(name: str, output: Tensor) -> None:
@@ -124,17 +124,22 @@ class StageExtractor(nn.Module):
         raise InputError(f"The stages {', '.join(self.stages)} are not all part of the backbone's forward pass.")
 
     def read(self, name: str, output: Tensor) -> Tensor:
-        """What a stage's output tells; read at once, since later layers may overwrite it."""
+        """Return the statistics of a stage's output, at once, since later layers may overwrite it."""
         return stage_statistics(output, self.stages[name], self.prefix)
 
     def describe(self, images: Tensor, statistics: dict[str, Tensor]) -> Tensor:
-        """Features of images of which every stage was read: (N, F)."""
+        """Join the features (N, F) of images from the statistics of all stages."""
         parts = [statistics[name].to(images.dtype) for name in self.stages]
         return torch.cat([input_statistics(images), *parts], dim=1)
 
 
 class OutputExtractor(nn.Module):
-    """The output of a frozen backbone without its adapters."""
+    """The output of a frozen backbone without its adapters.
+
+    Args:
+        backbone: of any kind.
+        owned: whether the backbone belongs to the extractor (otherwise to the adapted model).
+    """
 
     def __init__(self, backbone: Backbone, *, owned: bool):
         super().__init__()
@@ -143,18 +148,18 @@ class OutputExtractor(nn.Module):
 
     @torch.no_grad()
     def forward(self, images: Tensor) -> Tensor:
-        """Images → (N, F)."""
+        """Return the features (N, F) of images."""
         with forward_context(enabled=False):
             return self._backbone[0](images)
 
 
 def make_extractor(which: str | nn.Module, backbone: Backbone, *, download: bool = False) -> nn.Module:
-    """The extractor that a configuration names.
+    """Build the extractor that a configuration names.
 
     Args:
         which: "self", "stem", a backbone's name, or a module (N, 3, H, W) → (N, F) with `num_features`.
         backbone: the adapted model's own.
-        download: fetch the weights of a timm name when they are not on this machine.
+        download: fetch weights of timm that are not on this machine.
 
     Raises:
         InputError: "stem" of a backbone without stages, an unknown name, a module without `num_features`.

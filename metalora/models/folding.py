@@ -66,9 +66,7 @@ class Source(NamedTuple):
         if tensor is None or self.tensor is None or self.alias is None:
             return tensor is not self.tensor
         return (
-            tensor is not self.tensor
-            or _version(tensor) != self.version
-            or tensor.data_ptr() != self.alias.data_ptr()
+            tensor is not self.tensor or _version(tensor) != self.version or tensor.data_ptr() != self.alias.data_ptr()
         )
 
 
@@ -128,10 +126,8 @@ class Fold:
             self._folded, self._sources = None, []
         elif not self._sources or self._eps != self.norm.eps or any(source.changed() for source in self._sources):
             conv, norm = self.conv, self.norm
-            named = [(conv._parameters, "weight"), (conv._parameters, "bias")]
-            named += [(norm._parameters, "weight"), (norm._parameters, "bias")]
-            named += [(norm._buffers, "running_mean"), (norm._buffers, "running_var")]
-            sources = [Source.of(registry, name) for registry, name in named]
+            sources = [Source.of(module._parameters, name) for module in (conv, norm) for name in ("weight", "bias")]
+            sources += [Source.of(norm._buffers, name) for name in ("running_mean", "running_var")]
             self._eps, self._folded = norm.eps, fold_tensors(conv, norm, self.layout)
             self._sources = sources
 
@@ -167,9 +163,7 @@ def fold_tensors(conv: nn.Conv2d, norm: nn.BatchNorm2d, layout: torch.memory_for
     return Folded(weight.clone(memory_format=layout), bias.to(weight), gain.to(weight))
 
 
-def fold_batchnorm(
-    net: nn.Module, example: Tensor, layout: torch.memory_format = torch.preserve_format
-) -> list[Fold]:
+def fold_batchnorm(net: nn.Module, example: Tensor, layout: torch.memory_format = torch.preserve_format) -> list[Fold]:
     """Fold every BatchNorm of `net` that follows a convolution alone.
 
     Args:
@@ -178,9 +172,7 @@ def fold_batchnorm(
         layout: memory format of the folded weights; as the network came unless it is known to take another.
     """
     pairs = _pairs(net, example)
-    places = {
-        module: (parent._modules, name) for parent in net.modules() for name, module in parent.named_children()
-    }
+    places = {module: (parent._modules, name) for parent in net.modules() for name, module in parent.named_children()}
     folds = [Fold(conv, norm, (places[conv], places[norm]), layout) for conv, norm in pairs]
     for fold in folds:
         fold.refresh()

@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -13,7 +14,9 @@ from metalora.models.folding import unfold_batchnorm
 
 
 @torch.no_grad()
-def plain_network(backbone: Backbone, layers: Mapping[str, AdaptedLayer], cores: Mapping[str, Tensor | None]) -> nn.Module:
+def plain_network(
+    backbone: Backbone, layers: Mapping[str, AdaptedLayer], cores: Mapping[str, Tensor | None]
+) -> nn.Module:
     """Build a copy of an adapted backbone that consists of torch's own modules, its updates in the weights.
 
     Args:
@@ -28,7 +31,8 @@ def plain_network(backbone: Backbone, layers: Mapping[str, AdaptedLayer], cores:
     silence_stages(net, backbone.stages)
     unfold_batchnorm(net)
     for name, adapted in layers.items():
-        layer, core = net.get_submodule(name), cores[name]
+        layer: Any = net.get_submodule(name)
+        core = cores[name]
         # New parameters, since a weight may be tied to another layer's.
         layer.weight = nn.Parameter(layer.weight + adapted.delta(core)[0], requires_grad=False)
         offset = adapted.bias_delta(core)

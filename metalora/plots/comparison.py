@@ -127,7 +127,7 @@ def task_heatmap(
     """Plot the accuracy of every row on every task, mean over seeds; cells that were not run say so.
 
     Args:
-        tasks: as in `Comparison.tasks`: "method", "backbone", "task_split", "gallery", "k", "task", "accuracy" (0 to 1).
+        tasks: `Comparison.tasks`: "method", "backbone", "task_split", "gallery", "k", "task", "accuracy" (0 to 1).
         backbone: None: the first one.
         task_split: "seen" or "unseen".
         gallery: "pooled" or "within".

@@ -7,6 +7,7 @@ legs are those of the frozen W beside it. Ink is `currentColor`, so that a diagr
 
 from dataclasses import dataclass
 from html import escape
+from typing import Any
 
 from metalora.adapters.formats import Format, Shape
 from metalora.adapters.methods import method
@@ -27,12 +28,7 @@ STYLE = f"""
 .tensor-network .generated {{ fill: var(--method); fill-opacity: 0.3; stroke: var(--method); stroke-width: 2.5; }}
 .tensor-network .frame {{ stroke: var(--method); stroke-width: 1.5; stroke-dasharray: 5 4; }}
 """
-LEGEND = {  # kind of node → radius of its corners, words
-    "frozen": (1, "frozen"),
-    "trained": (7, "trained"),
-    "generated": (7, "generated for each image"),
-    "dot": (7, "one index, shared"),
-}
+LEGEND = {"frozen": "frozen", "trained": "trained", "generated": "generated for each image", "dot": "one index, shared"}
 
 
 @dataclass(frozen=True)
@@ -89,7 +85,7 @@ def diagram(
     axes = Axes((f"I = {inputs}", *(f"K = {k}" for k in kernel)), f"O = {outputs}", f"R = {format.rank}", core, index)
     draw = {"chain": _chain, "branches": _branches, "copy": _copy, "ring": _ring}.get(entry.diagram or "")
     drawing = draw(axes, format) if draw else _tensors(axes, format, shape)
-    note = "" if scale == 1 else f"A holds the scale α / R = {scale:.3g}"
+    note = "" if scale == 1 or not draw else f"A holds the scale α / R = {scale:.3g}"
     legend, width = _legend(drawing)
     width = max(width, drawing.right + 40 + 8 * len(axes.out))
     height = drawing.bottom + (72 if note else 48)
@@ -100,7 +96,7 @@ def diagram(
         f'{method_colour(name)}" viewBox="0 0 {width:g} {height:g}" width="{width:g}">'
         f"<title>{escape(entry.title)}: update of {escape(layer)}</title>"
         f"<desc>Added to the frozen weight W. {drawing.description} {open_axes}{how}</desc><style>{STYLE}</style>"
-        f'<rect class="frame" x="{LEFT}" y="8" width="{drawing.right - LEFT:g}" height="{drawing.bottom - 8:g}" rx="14"/>'
+        f'<rect class="frame" x="{LEFT}" y="8" width="{drawing.right - LEFT:g}" height="{drawing.bottom - 8}" rx="14"/>'
         f"{_text(LEFT + 14, drawing.bottom - 11, 'ΔW', 'start name', index)}{_frozen(drawing.bottom / 2 + 4, axes)}"
         f"{drawing.svg}{legend}{_text(11, drawing.bottom + 57, note, 'start')}</svg>"
     )
@@ -112,7 +108,7 @@ def _chain(axes: Axes, format: Format) -> Drawing:
     return Drawing(svg, 484, 152, f"A and B share one axis, {axes.rank}.")
 
 
-def _branches(axes: Axes, format: Format) -> Drawing:
+def _branches(axes: Axes, format: Any) -> Drawing:
     """Draw a sum of chains, each with a scale s on its output axis; the middle of many is left to words."""
     count, y, svg = format.branches, 112, ""
     more = count > MAX_BRANCHES
@@ -148,21 +144,22 @@ def _ring(axes: Axes, format: Format) -> Drawing:
 
 
 def _tensors(axes: Axes, format: Format, shape: Shape) -> Drawing:
-    """Draw the tensors of any other format side by side, with their shapes: how they are contracted is not known."""
+    """Draw the tensors of any other format side by side, with their shapes, since their contraction is not known."""
     outputs, inputs, *kernel = shape
-    tensors = dict.fromkeys(format.parameter_shapes(tuple(kernel), inputs, outputs), "trained")
     shapes = format.parameter_shapes(tuple(kernel), inputs, outputs)
-    if format.core_shape:
-        tensors["core"], shapes["core"] = axes.core, format.core_shape
+    shapes |= {"core": format.core_shape} if format.core_shape else {}
+    sizes = {name: "×".join(map(str, sides)) for name, sides in shapes.items()}
     svg, x = _open(LEFT + 22, 72, axes.open, 42), LEFT + 56
-    for name, kind in tensors.items():
-        size = "×".join(map(str, shapes[name]))
-        svg += _node(x, 56, name if len(name) < 3 else name[0], axes.index if kind == "generated" else "", kind)
-        svg += _text(x, 96, label(name, 12) if len(name) > 2 else "") + _text(x, 114, size)
+    for name, size in sizes.items():
+        kind, index = (axes.core, axes.index) if name == "core" else ("trained", "")
+        svg += (
+            _node(x, 56, escape(name[0]), index, kind)
+            + _text(x, 96, label(name, 12) if len(name) > 1 else "")
+            + _text(x, 114, size)
+        )
         x += 112
-    right = x - 56
-    words = ", ".join(f"{escape(name)} ({'×'.join(map(str, shapes[name]))})" for name in tensors)
-    return Drawing(svg + _out(right, 72, axes.out, 20), right, 152, f"ΔW is computed from {words}.")
+    tensors = ", ".join(f"{escape(name)} ({size})" for name, size in sizes.items())
+    return Drawing(svg + _out(x - 56, 72, axes.out, 20), x - 56, 152, f"ΔW is computed from {tensors}.")
 
 
 def _pair(axes: Axes, y: float, index: str = "") -> str:
@@ -206,10 +203,14 @@ def _text(x: float, y: float, text: str, kind: str = "", index: str = "") -> str
 
 def _legend(drawing: Drawing) -> tuple[str, float]:
     """Explain the kinds of nodes that occur; also return the width."""
-    svg, x, y = "", 11.0, drawing.bottom + 21
-    for kind, (radius, words) in LEGEND.items():
+    svg, x, y = "", 11.0, drawing.bottom + 28
+    for kind, words in LEGEND.items():
         if kind == "frozen" or f'class="{kind}"' in drawing.svg:
-            svg += f'<rect class="{kind}" x="{x:g}" y="{y:g}" width="14" height="14" rx="{radius}"/>'
-            svg += _text(x + 21, y + 12, words, "start")
+            half, corner = (4.5, 4.5) if kind == "dot" else (7, 1 if kind == "frozen" else 7)
+            corner_x, side = x + 7 - half, 2 * half
+            svg += (
+                f'<rect class="{kind}" x="{corner_x:g}" y="{y - half:g}" width="{side}" height="{side}" rx="{corner}"/>'
+            )
+            svg += _text(x + 21, y + 5, words, "start")
             x += 52 + 7.4 * len(words)
     return svg, x

@@ -41,7 +41,7 @@ def fingerprint(
     Raises:
         InputError: a method without cores.
     """
-    if inspection.cores is None:
+    if inspection.cores is None or inspection.identity_core is None:
         raise InputError("This method has no core, so there is no fingerprint: choose metalora-cp or metalora-tr.")
     count, layers = len(images), [label(name, 60) for name in inspection.strength]
     values, difference = _differences(inspection.cores, inspection.identity_core, reference)

@@ -107,8 +107,8 @@ def lighter(colour: str, fraction: float = 0.4) -> str:
 def class_colours(names: Iterable[str]) -> dict[str, str]:
     """Return name of a class → "#rrggbb", decided by the sorted names: give the whole label space, in any order.
 
-    Ten stay apart for everyone, colour-blind people too. Beyond, hues step by the golden angle through three levels of lightness:
-    all differ, but names have to be written as well.
+    Ten can be told apart by everyone. Beyond, hues step by the golden angle through three levels of lightness: all
+    differ, but names have to be written as well.
     """
     ordered = sorted(set(names))
     colours = [*_CLASSES, *map(_hue, range(len(ordered) - len(_CLASSES)))]

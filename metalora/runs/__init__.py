@@ -1,0 +1,1 @@
+"""Runs: trainings in folders of their own, executed, queued, estimated; and the workspace of an app."""

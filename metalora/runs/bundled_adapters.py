@@ -1,10 +1,10 @@
-"""The bundled adapters: every method on every bundled backbone, so that there is something to look at at once.
+"""The bundled adapters: every method on every bundled backbone, so that the app has something to show at once.
 
 assets/adapters/BACKBONE-METHOD/
   config.json, adapter.safetensors   what `metalora.load` reads
   card.json                          command, settings, accuracies
   gallery.safetensors                embeddings of the digits' gallery, see gallery.py
-  planes.safetensors                 UMAP of these embeddings, for the app's first look
+  planes.safetensors                 UMAP of these embeddings, for the app's first screen
 
 `python -m metalora bundle` makes them all.
 """
@@ -32,22 +32,21 @@ from metalora.training.loop import Progress
 from metalora.util.files import read_tensors, write_tensors, write_text
 
 CARD, GALLERY, PLANES = "card.json", "gallery.safetensors", "planes.safetensors"
-SET_SIZE = 8  # where cores are generated: trained on single pictures, they serve neither sets nor unseen tasks well
+SET_SIZE = 8  # of generated cores, which are worse on sets and unseen tasks when trained on single images
 MAX_QUERIES = 500
 GALLERY_IMAGES = 900
 
 
 def run_config(name: str) -> RunConfig:
-    """Settings with which a bundled adapter is trained: the preset Default, on digits; sets and named factors."""
+    """Return the settings of a bundled adapter: preset Default, on digits; generated cores of sets, by factor code."""
     bundled_folder(name)
     backbone, method = name.split("/")
     suite = SuiteConfig(max_queries=MAX_QUERIES)
     adapter, training = PRESETS["Default"].adapter(method), PRESETS["Default"].training()
     if not adapter.generates:
         return RunConfig(backbone, suite, adapter, replace(training, validate_every=0))
-    return RunConfig(
-        backbone, suite, adapter, replace(training, validate_every=0, set_size=SET_SIZE)
-    ).with_factor_code()
+    training = replace(training, validate_every=0, set_size=SET_SIZE)
+    return RunConfig(backbone, suite, adapter, training).with_factor_code()
 
 
 def make(name: str, work: Path, out: Path | None = None) -> Iterator[Progress]:
@@ -83,10 +82,10 @@ def _write(run: RunFolder, folder: Path) -> None:
 
 
 def read_planes(folder: Path) -> dict[str, torch.Tensor]:
-    """The planes that lie beside an adapter: space → (G, 2); none where there are none."""
+    """Return the gallery of an adapter on a plane, space → (G, 2); empty where no planes are saved."""
     return read_tensors(folder / PLANES)[0] if (folder / PLANES).exists() else {}
 
 
 def read_card(folder: Path) -> dict:
-    """Command, settings and result of a bundled adapter."""
+    """Return command, settings and result of a bundled adapter."""
     return json.loads((folder / CARD).read_text(encoding="utf-8"))

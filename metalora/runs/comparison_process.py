@@ -1,7 +1,7 @@
-"""A comparison in a process of its own, which ends with whoever watches it: `python -m metalora compare`.
+"""A comparison in a process of its own, which ends with the page that watches it: `python -m metalora compare`.
 
-A training cannot be interrupted from another thread, and worker processes would stay behind in the app. So the app runs
-the very command that it shows, follows the files of the cells, and ends the whole group of processes when nobody looks.
+A training cannot be interrupted from another thread, and worker processes would outlive it in the app. So the app runs
+the command that it shows, follows the files of the jobs, and ends the whole group of processes when the page is closed.
 """
 
 import os
@@ -23,12 +23,18 @@ from metalora.util.errors import InputError
 from metalora.util.processes import launch
 
 LOG, STOP = "log.txt", "stop"
-SECONDS, PATIENCE = 1.0, 10.0  # between looks; until processes that were asked to end are killed
+POLL_SECONDS, KILL_SECONDS = 1.0, 10.0  # the second: until processes that were asked to end are killed
 
 
 @dataclass(frozen=True)
 class Stage:
-    """How a comparison stands: trainings that are done, and seconds left once one of them is under way here."""
+    """Progress of a comparison.
+
+    Attributes:
+        done: jobs that are finished.
+        total: jobs in all.
+        seconds_left: known once a job is running here.
+    """
 
     done: int
     total: int
@@ -36,45 +42,47 @@ class Stage:
 
 
 def stage(config: ComparisonConfig, folder: Path) -> Stage:
-    """How a comparison that does not tune stands, with bundled trainings."""
+    """Return the progress of a comparison that does not tune, bundled jobs included."""
     total = len(jobs_of(config))
     return Stage(total - len(missing_jobs(config, folder)), total)
 
 
 def request_stop(folder: Path) -> None:
-    """Leave word for whoever runs a comparison in `folder`, or waits for their turn to."""
+    """Ask the process that runs a comparison in `folder`, or waits for its turn, to stop."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / STOP).touch()
 
 
 def clear_stop(folder: Path) -> None:
-    """Take back `ask_to_stop`."""
+    """Withdraw `request_stop`."""
     (folder / STOP).unlink(missing_ok=True)
 
 
 def run_in_subprocess(config: ComparisonConfig, folder: Path, command: str) -> Iterator[Stage]:
-    """Run the cells that `folder` lacks in processes of their own, yielding every second.
+    """Run the jobs that `folder` lacks in processes of their own, yielding every second.
 
-    It ends with the last cell, or soon after `ask_to_stop`; closing the generator ends it at once. Cells that are
-    finished are kept, and the next call goes on from there.
+    It ends with the last job, or soon after `request_stop`; closing the generator ends it at once. Finished jobs are
+    kept, and the next call resumes from them.
 
     Args:
+        config: what is compared.
+        folder: of the comparison.
         command: `python -m metalora compare …` of this configuration, without a folder.
 
     Raises:
-        InputError: the comparison failed; the sentence says why.
+        InputError: the comparison failed; the message says why.
     """
     now = first = stage(config, folder)
     yield now
     if now.done == now.total or (folder / STOP).exists():
         return
-    (folder / JOBS).mkdir(parents=True, exist_ok=True)  # by which the command knows its folder
+    (folder / JOBS).mkdir(parents=True, exist_ok=True)  # by which the command recognises its folder
     remove_stale_progress(folder)
     adopt_bundled(config, folder)
     words = [sys.executable, *shlex.split(command)[1:], "--out", str(folder)]
     began, process = time.monotonic(), launch(words, folder / LOG)
     try:
-        # Once every cell is there nobody waits for the command's own table.
+        # Once all jobs are there, the command's own table is not needed.
         while process.poll() is None and now.done < now.total and not (folder / STOP).exists():
             yield now
             _wait(process)
@@ -89,28 +97,28 @@ def run_in_subprocess(config: ComparisonConfig, folder: Path, command: str) -> I
 
 def _wait(process: subprocess.Popen) -> None:
     try:
-        process.wait(SECONDS)
+        process.wait(POLL_SECONDS)
     except subprocess.TimeoutExpired:
         return
 
 
 def _timed(now: Stage, first: Stage, began: float, running: list[RunningJob]) -> Stage:
-    """With the time left, once something was done of the trainings."""
+    """Add the time left, once some of the trainings is done."""
     elapsed = time.monotonic() - began
     return replace(now, seconds_left=seconds_left(elapsed, now.done - first.done, now.total - now.done, running))
 
 
 def _end(process: subprocess.Popen) -> None:
-    """End a process and all that it started, without waiting for it: this may be called in an event loop."""
+    """End a process and all that it started, without waiting, since an event loop may call this."""
     if process.poll() is not None:
         return
-    os.killpg(process.pid, signal.SIGTERM)  # it began a session, hence a group, of this number
-    threading.Thread(target=_make_sure, args=(process,), daemon=True).start()
+    os.killpg(process.pid, signal.SIGTERM)  # it leads a session, hence a group, of this number
+    threading.Thread(target=_kill_late, args=(process,), daemon=True).start()
 
 
-def _make_sure(process: subprocess.Popen) -> None:
+def _kill_late(process: subprocess.Popen) -> None:
     try:
-        process.wait(PATIENCE)
+        process.wait(KILL_SECONDS)
     except subprocess.TimeoutExpired:
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()

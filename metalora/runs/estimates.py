@@ -6,6 +6,7 @@ seeds are estimated at once. Evaluation is not counted.
 
 import contextlib
 import functools
+import itertools
 import json
 import time
 from dataclasses import replace
@@ -57,7 +58,8 @@ def _key(config: RunConfig) -> str:
 @functools.lru_cache(64)
 def _seconds_of_step(key: str) -> float:
     config = RunConfig.from_dict(json.loads(key))
-    size, download = config.suite.image_size, config.suite.download
+    size, download = config.suite.image_size or 32, config.suite.download
+    assert size is not None
     backbone = load_backbone(config.backbone, image_size=image_size_for(config.backbone, size), download=download)
     model = adapt(backbone, config.adapter, download=download)
     suite = _noise(max(config.training.batch_size, 16), size, config.adapter.factors)
@@ -68,7 +70,7 @@ def _seconds_of_step(key: str) -> float:
         while len(times) <= STEPS and times[-1] - times[0] < MAX_SECONDS:
             next(events)
             times.append(time.monotonic())
-    seconds = [after - before for before, after in zip(times, times[1:], strict=False)]
+    seconds = [after - before for before, after in itertools.pairwise(times)]
     return min(seconds[1:] or seconds)  # the first one warms up
 
 

@@ -2,7 +2,7 @@
 
 import contextlib
 import json
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator
 from dataclasses import replace
 from typing import Any
 
@@ -28,7 +28,7 @@ from metalora.util.files import write_text
 
 def execute(
     run: RunFolder, reading: Callable[[int, int | None], None] | None = None, *, device: str | None = None
-) -> Iterator[Progress]:
+) -> Generator[Progress, None, None]:
     """Train a run from where its folder stands to the end, or until a stop is requested, and measure it.
 
     Leaving early (closing the generator, Ctrl-C) saves a checkpoint, and between two steps the adapter as well.

@@ -7,14 +7,14 @@ from pathlib import Path
 
 NO_MEMORY = "Memory ran out: choose a smaller batch, smaller images or a smaller backbone."
 KILLED = "The worker was killed, most likely because memory ran out: choose a smaller batch, image size or backbone."
-SILENT = "The worker ended without a word, perhaps for lack of memory: choose a smaller batch or backbone."
+SILENT = "The worker ended without an error, perhaps for lack of memory: choose a smaller batch or backbone."
 FULL_DISK = "The disk is full: free some space, then resume the run."
-FULL = 2**20  # bytes that are left where a disk counts as full
-SAID = "Error: "  # how the command line begins the sentence that it leaves with
+FULL = 2**20  # bytes that are left on a disk that counts as full
+ERROR = "Error: "  # how the command line begins its last message
 
 
 def reason_of(error: BaseException) -> str:
-    """A sentence for what ended a training."""
+    """Return the message for an error that ended a training."""
     if out_of_memory(error):
         return NO_MEMORY
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
@@ -23,7 +23,7 @@ def reason_of(error: BaseException) -> str:
 
 
 def out_of_memory(error: BaseException) -> bool:
-    """Whether an error means that memory ran out, told without loading torch."""
+    """Return whether an error means that memory ran out, without importing torch."""
     # torch.OutOfMemoryError on accelerators; on a CPU torch raises a plain RuntimeError.
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
         return True
@@ -31,17 +31,18 @@ def out_of_memory(error: BaseException) -> bool:
 
 
 def reason_of_exit(code: int | None, log: str, folder: Path) -> str:
-    """A sentence for a worker that is gone and left no reason in its run's folder.
+    """Return the message for a worker that ended without recording a reason in its run's folder.
 
     Args:
-        code: its exit code, -N for signal N; None: not known.
-        log: the end of what it printed.
+        code: its exit code, -N for signal N; None: unknown.
+        log: the end of its output.
+        folder: of the run.
     """
-    said = [line.removeprefix(SAID) for line in log.splitlines() if line.startswith(SAID)]
+    errors = [line.removeprefix(ERROR) for line in log.splitlines() if line.startswith(ERROR)]
     if code == -signal.SIGKILL:
         return KILLED
-    if code is not None and code >= 0 and said:
-        return said[-1]
+    if code is not None and code >= 0 and errors:
+        return errors[-1]
     if shutil.disk_usage(folder).free < FULL:
         return FULL_DISK
     if code is None:

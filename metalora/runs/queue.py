@@ -168,7 +168,7 @@ class RunQueue:
             return status
 
     def _order(self) -> list[Path]:
-        """Return waiting runs in the order in which they will start: next is the visitor whose last turn is longest ago."""
+        """Return waiting runs in the order of their start: next is the visitor whose last turn is longest ago."""
         left, turns, clock, order = list(self._waiting), dict(self._turns), self._started, []
         while left:
             folder = min(left, key=lambda run: turns[_owner(run)])

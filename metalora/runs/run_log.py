@@ -4,7 +4,7 @@ import functools
 import json
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ MAX_OPEN = 32  # runs whose steps are kept in memory
 TAIL = 16_384  # bytes: more than a step's line or a screen of log
 
 
-def logged(events: Iterator[Progress], folder: Path) -> Iterator[Progress]:
+def logged(events: Iterator[Progress], folder: Path) -> Generator[Progress, None, None]:
     """Pass events on, each written to the run's log; steps done again after a crash are not logged twice.
 
     Raises:

@@ -1,4 +1,4 @@
-"""The largest settings that an app takes from its visitors: above them, time or memory of the server would go."""
+"""The largest settings that an app accepts from its visitors, to protect the server's time and memory."""
 
 from metalora.runs.run_config import RunConfig
 from metalora.util.checks import check_int
@@ -11,13 +11,13 @@ LIMITS = {
 
 
 def check_limits(config: RunConfig) -> None:
-    """See that a visitor's settings stay within `LIMITS`; what is left out (None) does.
+    """Check that a visitor's settings are within `LIMITS`; None is allowed.
 
     Raises:
-        InputError: one does not.
+        InputError: one is not.
     """
     for part, limits in LIMITS.items():
-        for name, most in limits.items():
+        for name, maximum in limits.items():
             value = getattr(getattr(config, part), name)
             if value is not None:
-                check_int(name, value, 0, most)
+                check_int(name, value, 0, maximum)

@@ -80,6 +80,7 @@ class Workspace:
         """Create a run's folder with the settings and a copy of the upload that it needs; return its id.
 
         Args:
+            visitor: token of the owner.
             config: its suite "upload:ID" is the visitor's upload, its start a name as in `adapter_folder`;
                 "folder:PATH" is refused, since it would be a path of the server.
 
@@ -178,6 +179,7 @@ class Workspace:
         """Keep a copy of a file that the server received; return its id. Old uploads are deleted to make room.
 
         Args:
+            visitor: token of the owner.
             file: where the server saved it. Never a path that came from outside.
             name: what its owner calls it; only harmless letters of it are kept.
 

@@ -8,7 +8,7 @@ resumed.
 import contextlib
 import functools
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,15 +20,16 @@ from metalora.runs.workspace import Workspace
 from metalora.util.device import use_device
 from metalora.util.errors import InputError
 
-Execute = Callable[[Path], Iterator[RunStatus]]
+Execute = Callable[[Path], Generator[RunStatus, None, None]]
 
 
-def execute_here(folder: Path, device: str | None = None) -> Iterator[RunStatus]:
+def execute_here(folder: Path, device: str | None = None) -> Generator[RunStatus, None, None]:
     """Execute the run in `folder` in this process, yielding its status after every step and at its end.
 
     Errors are recorded in the folder and shown by the last status, never raised; tracebacks are in the log.
 
     Args:
+        folder: of the run.
         device: in place of that of the run's settings.
 
     Raises:
@@ -70,12 +71,12 @@ class InEvent:
     ):
         self.workspace, self.device, self._decorate_short = workspace, device, decorate_short
 
-        def in_child(folder: Path) -> Iterator[RunStatus]:
+        def in_child(folder: Path) -> Generator[RunStatus, None, None]:
             yield from execute_here(folder, device)
 
         self._execute = decorate(in_child)
 
-    def start(self, visitor: str, run_id: str) -> Iterator[RunStatus]:
+    def start(self, visitor: str, run_id: str) -> Generator[RunStatus, None, None]:
         """Execute the run, yielding its status; closing the generator stops it.
 
         Raises:

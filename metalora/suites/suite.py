@@ -63,8 +63,8 @@ class Examples:
     def __len__(self) -> int:
         return len(self.index)
 
-    def __getitem__(self, rows: slice | Tensor) -> "Examples":
-        """The chosen rows: a slice, int64 indices or a bool mask."""
+    def __getitem__(self, rows: slice | Tensor | list[int]) -> "Examples":
+        """The chosen rows: a slice, indices or a bool mask."""
         return replace(self, index=self.index[rows], tasks=self.tasks[rows], labels=self.labels[rows])
 
     def images(self) -> Tensor:

@@ -1,0 +1,1 @@
+"""Training an adapted model: objective, loop, checkpoints; and pretraining of the bundled backbones."""

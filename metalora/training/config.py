@@ -90,6 +90,8 @@ def identity_of(training: TrainingConfig, adapter: AdapterConfig, *, predicts: b
     one may resume from the other's checkpoint.
 
     Args:
+        training: settings of the training.
+        adapter: settings of what is trained.
         predicts: whether the suite has the factors that the adapter is to predict.
     """
     generates, in_sets = adapter.generates, training.set_size > 1

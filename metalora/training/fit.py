@@ -2,7 +2,7 @@
 
 import functools
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import Any
 
@@ -34,13 +34,16 @@ def fit(
     checkpoint: Path | None = None,
     validate_last: bool = True,
     features: FeatureCache | None = None,
-) -> Iterator[Progress]:
+) -> Generator[Progress, None, None]:
     """Train the adapters and the mapping net of `model` on the seen tasks of `suite`, in place.
 
     A model that was trained before is trained further, with a new head. If its code predicts other factors than this
     suite has, it is trained by the classes alone.
 
     Args:
+        model: adapted, with at least one layer.
+        suite: whose seen tasks.
+        config: None: the defaults.
         checkpoint: file to resume from when it exists, and to write while training.
         validate_last: validate after the last step even where `config.validate_every` does not say so.
         features: cache that models with the same extractor share; None: a new one.
@@ -176,14 +179,14 @@ def _trained_before(model: AdaptedModel) -> bool:
 
 def _groups(model: AdaptedModel, objective: nn.Module, config: TrainingConfig) -> list[dict]:
     """Return the optimiser's parameter groups, each with its learning rate."""
-    adapters: list[Tensor] = list(model.trained.adapters.parameters())
-    groups = [
-        {"name": "adapters", "params": adapters, "lr": config.lr},
+    trained: Any = model.trained
+    groups: list[dict] = [
+        {"name": "adapters", "params": list(trained.adapters.parameters()), "lr": config.lr},
         {"name": "head", "params": list(objective.parameters()), "lr": config.lr},
     ]
     if model.config.generates:
         lr = config.lr * config.mapping_lr_scale
         groups.append({"name": "mapping", "params": list(model.mapping.parameters()), "lr": lr})
     elif model.generated:
-        groups.append({"name": "core", "params": list(model.trained.constant.parameters()), "lr": config.lr})
+        groups.append({"name": "core", "params": list(model.constant.parameters()), "lr": config.lr})
     return groups

@@ -7,7 +7,7 @@ generator seeded by the training's seed and i, so that a resumed training sees t
 import json
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -24,8 +24,11 @@ from metalora.util.renamed import upgrade_settings
 class Stateful(Protocol):
     """A module, an optimiser, a schedule: anything whose state can be saved and restored."""
 
-    def state_dict(self) -> dict[str, Any]: ...
-    def load_state_dict(self, state: dict[str, Any]) -> Any: ...
+    def state_dict(self) -> dict[str, Any]:
+        """Return the state."""
+
+    def load_state_dict(self, state: dict[str, Any]) -> Any:
+        """Restore the state."""
 
 
 @dataclass(frozen=True)
@@ -66,6 +69,7 @@ def warmup_cosine(optimizer: Optimizer, *cycles: int) -> LambdaLR:
     before it has estimated the scale of the gradients, destroy the features.
 
     Args:
+        optimizer: whose learning rates are scheduled.
         cycles: steps of each cycle.
     """
     factors = [factor for steps in cycles for factor in _one_cycle(steps)]
@@ -91,18 +95,21 @@ def run_loop(
     *,
     checkpoint: Path | None = None,
     every: float = 30.0,
-) -> Iterator[Progress]:
+) -> Generator[Progress, None, None]:
     """Call `step` until `steps` are done, yielding progress after each.
 
     Args:
         step: trains on batch i and returns metrics, among them "loss".
+        steps: in all.
         batch_size: images per step, for the pace.
+        optimizer: whose learning rates progress reports.
         parts: what a checkpoint holds, by name.
         identity: settings that decide what the training ends with; a checkpoint with other values is refused, one with
             further settings is not.
         checkpoint: file to resume from when it exists and to write every `every` seconds, at the end, and when the
             loop is left early between steps (the generator closed, or Ctrl-C there). Ctrl-C in the middle of a step
             saves nothing, since half a step cannot be resumed.
+        every: seconds.
 
     Raises:
         InputError: the checkpoint belongs to another training, or the loss is not finite any more.

@@ -10,6 +10,7 @@ the few seen tasks.
 """
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -51,11 +52,13 @@ class Objective(nn.Module):
         self.weight, self.seed = weight, seed
         self.teacher_forcing_ratio, self.identity_core_prob = teacher_forcing_ratio, identity_core_prob
         self.generates = model.config.generates
-        self.factor_indices, self.combinations = suite.factor_indices, suite.combinations
+        self.factor_indices: Any = suite.factor_indices  # None without named factors
+        self.combinations: Any = suite.combinations
         classes = suite.splits["train"].labels.unique()
         self.column = torch.full((len(suite.classes),), -1).scatter(0, classes, torch.arange(len(classes)))
         like = next(model.trained.parameters())
         with torch.no_grad():
+            assert model.example is not None, "the model is prepared"
             width = model(model.example.to(like.device)).shape[1]
         # Names of checkpoints: the head over classes, and a static method's head over the values of factors.
         self.classes = _linear(width, len(classes), like, seeded_generator(seed, -2))
@@ -71,7 +74,9 @@ class Objective(nn.Module):
         Args:
             model: generates the codes.
             network: embeds; `model`, or a compiled one.
+            batch: what it is computed on.
             features: cache of what the model's extractor reads.
+            step: decides the random draws.
             sets: whether the batch's groups share a core.
         """
         device = self.classes.weight.device
@@ -81,7 +86,7 @@ class Objective(nn.Module):
         if self.generates and (self.factors or self.identity_core_prob):
             cores, auxiliary = self._cores(model, images, known, groups, batch, step)
             embeddings = network(images, cores=cores)
-        elif not self.factors:
+        elif self.names is None:
             embeddings, auxiliary = network(images, groups=groups, features=known), 0.0
         else:
             embeddings = network(images)

@@ -23,6 +23,7 @@ class Prefetch(contextlib.AbstractContextManager, Generic[T]):
         self._next: tuple[int, Future] | None = None
 
     def __call__(self, step: int) -> T:
+        """Return the batch of a step."""
         future = self._next[1] if self._next is not None and self._next[0] == step else self._submit(step)
         batch = future.result()
         self._next = (step + 1, self._submit(step + 1)) if step < self.last else None

@@ -10,6 +10,7 @@ import json
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -130,7 +131,8 @@ class Pretraining:
             "validation": (everything.pictures.images[held], everything.labels[held]),
         }
         torch.manual_seed(seed)
-        net = self.entry.build(len(self.classes)).to(self.device, memory_format=torch.channels_last)
+        net: Any = self.entry.build(len(self.classes))
+        net = net.to(self.device, memory_format=torch.channels_last)
         self.net, self.preprocess = net, self.entry.preprocess(self.entry.image_size)
 
     def fit(self, checkpoint: Path | None = None) -> Iterator[Progress]:

@@ -13,6 +13,8 @@ def launch(command: Sequence[str], log: Path, **defaults: str) -> subprocess.Pop
     """Start a process that can import this package, prints to `log` and outlives this one, in a session of its own.
 
     Args:
+        command: words of the command.
+        log: file for its output.
         defaults: environment variables, where they are not set.
 
     Raises:
@@ -38,6 +40,8 @@ def process(pid: int | None = None) -> dict[str, Any]:
 
 def is_alive(identity: Mapping[str, Any] | None) -> bool:
     """Return whether the process that `process` identified is still running."""
+    if identity is None:
+        return False
     try:
         running = psutil.Process(identity["pid"])
         # Not exactly: what psutil computes moves with the system's clock.

@@ -1,0 +1,1 @@
+"""What each tab of the app and its endpoints compute: no layout and no events."""

@@ -10,7 +10,6 @@ from metalora.experiments.variants import parse_variant
 from metalora.plots.comparison import budget_scatter, task_heatmap
 from metalora.plots.palette import Theme, notice, variant_style
 
-
 NO_TASKS = "Accuracies of single tasks were not kept with these results: run rows of your own to see theirs."
 NOTHING = "Nothing has run yet: the rows fill as trainings end."
 

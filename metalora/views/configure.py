@@ -1,4 +1,4 @@
-"""What a configuration amounts to before anything is trained: its layers, its budget, ready-made sizes."""
+"""A configuration before anything is trained: its layers and its budget."""
 
 import re
 import warnings
@@ -23,10 +23,11 @@ class AdapterSummary:
     """An adapter that is not trained yet, on a backbone.
 
     Attributes:
+        model: with the adapter.
         layers: index "layer"; columns "weight" (its shape), "rank", "adapter", "generator", "frozen" (parameters),
-            "flops" (the adapter's share of the layer's own, a fraction); adapted layers only.
+            "flops" (the adapter's as a fraction of the layer's); adapted layers only.
         budget: of the whole model, see `AdaptedModel.budget`.
-        notes: sentences, such as which layers are left out and why.
+        notes: which layers are left out and why.
     """
 
     model: AdaptedModel
@@ -36,7 +37,7 @@ class AdapterSummary:
 
     @property
     def headline(self) -> str:
-        """What it costs, in one sentence."""
+        """What the adapter costs, in one sentence."""
         total = self.budget.loc["total"]
         parts = [f"{format_count(total['adapter_parameters'])} static parameters"]
         if self.model.config.generates:
@@ -49,23 +50,24 @@ class AdapterSummary:
         )
 
     def table(self) -> pd.DataFrame:
-        """`layers` as a person reads it: layer, weight, R, static, generator, frozen, more FLOPs."""
+        """Return `layers` as text: layer, weight, R, static, generator, frozen, more FLOPs."""
         counts = {name: self.layers[name].map(format_count) for name in ("adapter", "generator", "frozen")}
-        flops = self.layers["flops"].map(lambda share: f"{100 * share:.0f} %")
-        shown = self.layers[["weight", "rank"]].assign(**counts, flops=flops).reset_index()
-        return shown.set_axis(["layer", "weight", "R", "static", "generator", "frozen", "more FLOPs"], axis=1)
+        flops = self.layers["flops"].map(lambda fraction: f"{100 * fraction:.0f} %")
+        table = self.layers[["weight", "rank"]].assign(**counts, flops=flops).reset_index()
+        return table.set_axis(["layer", "weight", "R", "static", "generator", "frozen", "more FLOPs"], axis=1)
 
 
 def summarise_adapter(backbone: str, config: AdapterConfig) -> AdapterSummary:
-    """Adapt a backbone without training it; nothing is downloaded, sizes do not depend on trained weights.
+    """Adapt a backbone without training it; nothing is downloaded, since sizes do not depend on trained weights.
 
     Raises:
-        InputError: a setting that does not serve, as in `adapt`.
+        InputError: a setting that does not fit, as in `adapt`.
     """
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         model = adapt(_untrained(backbone), config)
     size = model.backbone.image_size
+    assert size is not None
     model.prepare(torch.zeros(1, 3, size, size))
     budget = model.budget()
     rows = {
@@ -80,38 +82,33 @@ def summarise_adapter(backbone: str, config: AdapterConfig) -> AdapterSummary:
         for name, layer in model.layers.items()
     }
     layers = pd.DataFrame.from_dict(rows, orient="index").rename_axis("layer")
-    # Other threads warn in the meantime, of other things.
+    # Other threads may warn in the meantime, of other things.
     notes = tuple(str(warning.message) for warning in caught if issubclass(warning.category, LayersLeftOut))
     return AdapterSummary(model, layers, budget, notes)
 
 
-def layer_names(backbone: str) -> list[str]:
-    """Names of the convolutions and linear layers of a backbone, in its order."""
-    return [name for name, module in _untrained(backbone).net.named_modules() if isinstance(module, (*KINDS.values(),))]
-
-
 def only_kind(backbone: str, kind: str) -> dict[str, tuple[str, ...]]:
-    """ "targets" or "exclude" of an `AdapterConfig`, whichever is shorter, that keeps the layers of one of `KINDS`.
+    """Return "targets" or "exclude" of an `AdapterConfig`, whichever is shorter, that keep one of `KINDS`.
 
     Raises:
         InputError: the backbone has no such layer.
     """
-    modules = dict(_untrained(backbone).net.named_modules())
-    names = layer_names(backbone)
-    kept = [name for name in names if isinstance(modules[name], KINDS[kind])]
+    modules = _untrained(backbone).net.named_modules()
+    layers = {name: module for name, module in modules if isinstance(module, (*KINDS.values(),))}
+    kept = [name for name, module in layers.items() if isinstance(module, KINDS[kind])]
     if not kept:
         raise InputError(f"{backbone} has no {kind}: choose all layers or the other kind.")
-    others = [name for name in names if name not in kept]
+    others = [name for name in layers if name not in kept]
     field, patterns = ("targets", kept) if len(kept) <= len(others) else ("exclude", others)
     return {field: tuple(f"^{re.escape(name)}$" for name in patterns)}
 
 
 def kind_of(backbone: str, config: AdapterConfig) -> str | None:
-    """Which of `KINDS` the settings adapt, the other way round of `only_kind`; None: neither of them alone."""
+    """Return which of `KINDS` the settings adapt, the inverse of `only_kind`; None: neither of them alone."""
     for kind in KINDS:
         try:
             wanted = {"targets": None, "exclude": (), **only_kind(backbone, kind)}
-        except InputError:  # it has none of that kind
+        except InputError:  # the backbone has none of that kind
             continue
         if all(getattr(config, name) == patterns for name, patterns in wanted.items()):
             return kind

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import plotly.graph_objects as go
@@ -119,7 +120,7 @@ def _points(adapter: OpenAdapter, projection: Projection) -> pd.DataFrame:
         plane = _precomputed(adapter, projection)
         if plane is not None:
             return point_table(adapter.gallery, features, plane.numpy())
-        settings = {"neighbours": projection.neighbours, "min_dist": projection.min_dist}
+        settings: dict[str, Any] = {"neighbours": projection.neighbours, "min_dist": projection.min_dist}
         return point_table(adapter.gallery, features, project(features, projection.method, **settings))
 
     return adapter.cached(projection, compute)
@@ -130,7 +131,8 @@ def _aligned_points(a: OpenAdapter, b: OpenAdapter, projection: Projection) -> t
         features = [gallery_features(adapter.model, adapter.gallery, projection.space) for adapter in (a, b)]
         planes = align(features, neighbours=projection.neighbours)
         return tuple(
-            point_table(adapter.gallery, *arrays) for adapter, *arrays in zip((a, b), features, planes, strict=True)
+            point_table(adapter.gallery, space, plane)
+            for adapter, space, plane in zip((a, b), features, planes, strict=True)
         )
 
     return a.cached((projection, b.gallery.adapter), compute)

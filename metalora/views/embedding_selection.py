@@ -31,7 +31,7 @@ def neighbour_tiles(
 
     Returns:
         Rows of the neighbours, nearest first, and what to show of them, the image itself first:
-        {"heading", "tiles": [{"picture", "name", "lines"}]}.
+        {"heading", "tiles": [{"image", "name", "lines"}]}.
 
     Raises:
         InputError: there is no such image.
@@ -40,11 +40,11 @@ def neighbour_tiles(
     nearest = nearest_others(features, row, min(MAX_NEIGHBOURS, len(features) - 1))
     neighbours = nearest["index"].tolist()
     rows = [row, *neighbours]
-    similarities = [f"{rank}: cosine {cosine:.2f}" for rank, cosine in zip(nearest["rank"], nearest["similarity"], strict=True)]
+    similarities = [f"{rank}: cosine {cosine:.2f}" for rank, cosine in enumerate(nearest["similarity"], start=1)]
     images = adapter.gallery.examples[rows].images()
     points = view.frames[position].iloc[rows].itertuples()
     tiles = [
-        {"picture": image_url(image), "name": point.name, "lines": [similarity, f"class {point.label}", point.task]}
+        {"image": image_url(image), "name": point.name, "lines": [similarity, f"class {point.label}", point.task]}
         for image, point, similarity in zip(images, points, ["this image", *similarities], strict=True)
     ]
     heading = f"{view.titles[position]}: nearest in {SPACES[view.projection.space]}"

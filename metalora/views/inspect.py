@@ -156,6 +156,7 @@ def inspect_view(
     """
     opened = app_state.open(visitor, adapter)
     model, gallery = opened.model.to(pick_device()), opened.gallery
+    assert model.backbone.image_size is not None
     user_images = read_files(files, model.backbone.image_size)
     images, names = user_images.images(), user_images.table["name"]
     pool = pool and model.config.generates

@@ -54,7 +54,7 @@ def test_opening_a_section_is_no_error_and_a_mistyped_value_is(page):
     for label, value, said in (
         ("Alpha", "-2", "alpha is -2: use a positive number"),
         ("Branches of Multi-LoRA", "1.5", "is 1.5: use a whole number"),
-        ("Dropout on the adapter's input", "1.5", "dropout is 1.5: use a share"),
+        ("Dropout on the adapter's input", "1.5", "dropout is 1.5: use a fraction"),
     ):
         field = page.get_by_label(label, exact=True)
         usual = field.input_value()

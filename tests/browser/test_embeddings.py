@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 
 import pandas as pd
+import pytest
 from playwright.sync_api import expect
 
 ADAPTER, SECOND, IMAGE = "Adapter", "Second adapter, side by side", "Image and its ten nearest neighbours"
@@ -78,13 +79,13 @@ def test_hover_shows_an_image_and_a_click_its_neighbours(page, open_tab):
     page.mouse.move(*pixel(area, row))
     card = page.locator(".plot-card:visible")
     expect(card.locator(".plot-name")).to_be_visible()
-    expect(card.locator(".plot-picture")).to_have_count(2)  # the image, and its adapter
+    expect(card.locator(".plot-image")).to_have_count(2)  # the image, and its adapter
     name = card.locator(".plot-name").inner_text()
     page.mouse.click(*pixel(area, row))
     tiles = page.locator(".tiles:visible figure")
     expect(tiles).to_have_count(11)
     expect(page.get_by_label(IMAGE)).to_have_value(re.compile(rf": {re.escape(name)}$"))
-    expect(tiles.first).to_contain_text("this picture")
+    expect(tiles.first).to_contain_text("this image")
     expect(tiles.nth(10)).to_contain_text("10: cosine")
     assert drawn(area)["rings"] == [10, 1]
 
@@ -110,7 +111,7 @@ def test_a_lasso_counts_classes_and_judges_them(page, open_tab):
         page.mouse.move(*corner, steps=6)
     page.mouse.up()
     count = len(drawn(area)["places"])
-    expect(status(page, re.compile(rf"{count} pictures, \d+\.\d % classified rightly"))).to_be_visible()
+    expect(status(page, re.compile(rf"{count} images, \d+\.\d % classified correctly"))).to_be_visible()
     expect(page.get_by_text("Classes of the selection")).to_be_visible()
 
 
@@ -139,15 +140,24 @@ def test_what_a_method_does_not_generate_cannot_be_chosen_and_says_so(page, open
     expect(page.get_by_label("generated cores")).to_be_visible()
 
 
-def test_two_adapters_side_by_side_then_one_morphs_into_the_other(page, open_tab):
+def side_by_side(page, open_tab):
     first = opened(page, open_tab)
     choose(page, SECOND, "LoRA on resnet20 (bundled)")
     expect(page.locator(".plot-area:visible")).to_have_count(2)
-    second = plot(page, 1)
+    return first, plot(page, 1)
+
+
+def test_two_adapters_are_shown_side_by_side_with_the_same_image_marked(page, open_tab):
+    first, second = side_by_side(page, open_tab)
     assert drawn(first)["places"].keys() == drawn(second)["places"].keys()
     page.mouse.click(*pixel(second, 0))
     expect(page.locator(".tiles:visible")).to_have_count(2)
     assert drawn(first)["rings"] == drawn(second)["rings"] == [10, 1]
+
+
+@pytest.mark.slow  # aligned UMAP is compiled at every call; test_plot.py moves the slider, tests/views align adapters
+def test_one_adapter_morphs_into_the_other(page, open_tab):
+    first, _ = side_by_side(page, open_tab)
     page.get_by_label("Align the two, with a slider from one to the other").check()
     expect(status(page, "Aligned UMAP of features, adapted")).to_be_visible(timeout=SLOW)
     expect(page.locator(".plot-area:visible")).to_have_count(1)

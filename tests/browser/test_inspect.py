@@ -15,7 +15,7 @@ EXAMPLES = sorted((Path(__file__).parents[2] / "assets" / "examples").glob("*.pn
 @pytest.fixture
 def inspect(page, open_tab):
     open_tab(page, "Inspect")
-    expect(page.get_by_text("4 pictures, a core for each")).to_be_visible()
+    expect(page.get_by_text("4 images, a core for each")).to_be_visible()
     return page
 
 
@@ -46,7 +46,7 @@ def test_uploaded_images_are_inspected_and_an_unreadable_one_is_named(inspect, t
     Image.fromarray(noise).save(photo)
     broken.write_text("words")
     upload(inspect, photo, EXAMPLES[0], broken)
-    expect(inspect.get_by_text("2 pictures, a core for each")).to_be_visible()
+    expect(inspect.get_by_text("2 images, a core for each")).to_be_visible()
     expect(inspect.locator(".message.error", has_text="broken.png")).to_be_visible()
     expect(inspect.locator(".places").first.locator("tbody th").first).to_contain_text("1. photo.jpg")
 
@@ -56,7 +56,7 @@ def test_too_many_images_are_refused(inspect, tmp_path):
     for path in many:
         Image.new("RGB", (8, 8)).save(path)
     upload(inspect, *many)
-    expect(inspect.locator(".message.error", has_text="give 16 pictures at most")).to_be_visible()
+    expect(inspect.locator(".message.error", has_text="give 16 images at most")).to_be_visible()
 
 
 def test_figures_grow_with_the_number_of_images_and_follow_the_width(inspect, tmp_path):
@@ -69,7 +69,7 @@ def test_figures_grow_with_the_number_of_images_and_follow_the_width(inspect, tm
     for path in many:
         shutil.copy(EXAMPLES[0], path)
     upload(inspect, *many)
-    expect(inspect.get_by_text("16 pictures, a core for each")).to_be_visible()
+    expect(inspect.get_by_text("16 images, a core for each")).to_be_visible()
     expect(area).to_have_css("height", "1820px")
     wide = area.evaluate("area => area.clientWidth")
     inspect.get_by_role("button", name="Toggle Sidebar").click()
@@ -95,7 +95,7 @@ def test_swap_and_blend_move_the_image(inspect):
 
 
 def test_pooled_images_share_a_core_and_cannot_swap(inspect):
-    inspect.get_by_label("Pool: one core for all pictures").check()
+    inspect.get_by_label("Pool: one core for all images").check()
     expect(inspect.get_by_text("one core for all of them")).to_be_visible()
     expect(inspect.get_by_text("switch pooling off to swap cores")).to_be_visible()
 
@@ -127,5 +127,5 @@ def test_a_narrow_screen_shows_all_without_scrolling_sideways(visit, open_tab):
     page = visit(width=400, theme="dark")
     expect(page.locator(".sidebar")).not_to_have_class(re.compile(r"\bopen\b"))  # open, it covers a narrow page
     open_tab(page, "Inspect")
-    expect(page.get_by_text("4 pictures, a core for each")).to_be_visible()
+    expect(page.get_by_text("4 images, a core for each")).to_be_visible()
     assert page.evaluate("document.documentElement.scrollWidth") <= 400

@@ -58,17 +58,17 @@ def test_inspect_within_two_seconds_then_half_a_second(browser, serve, tmp_path,
     page = browser.new_page()
     page.goto(address)
     page.get_by_role("tab", name="Inspect", exact=True).click()
-    expect(page.get_by_text("4 pictures, a core for each")).to_be_visible()
+    expect(page.get_by_text("4 images, a core for each")).to_be_visible()
     page.wait_for_timeout(20_000)  # what follows a look is over, UMAP is compiled
     started = time.monotonic()
     page.locator("input[type=file][multiple]").set_input_files(EXAMPLES[:3])
     # Looks at every frame; `expect` would look now and then.
-    page.wait_for_function("document.body.innerText.includes('3 pictures, a core for each')")
+    page.wait_for_function("document.body.innerText.includes('3 images, a core for each')")
     drawn = time.monotonic() - started
     page.close()
     process.terminate()
     process.wait(30)
-    measured("first inspection of four pictures", times[0], most=2)
+    measured("first inspection of four images", times[0], most=2)
     measured("later ones", max(times[1:]), most=0.5)
     with capsys.disabled():
         print(f"\nthe same on the page, from the upload to five figures drawn: {drawn:.2g} s")

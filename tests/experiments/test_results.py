@@ -164,10 +164,10 @@ def test_gains_of_bundled_results_are_stored_and_not_computed(monkeypatch):
 
 def test_results_of_version_1_are_read_with_the_names_of_now():
     old = load_comparison(Path(__file__).parents[1] / "data" / "comparison-version-1.json")
-    now = load_bundled("primary/steps-4800")
-    assert json.loads((FOLDER / "primary/steps-4800" / RESULTS).read_text())["format_version"] == 2
+    now = load_bundled("mixer/one")
+    assert json.loads((FOLDER / "mixer/one" / RESULTS).read_text())["format_version"] == 2
     assert old.config == now.config and old.table() == now.table()
-    for name in ("rows", "tasks", "confusion", "summary"):
+    for name in ("rows", "tasks", "confusion", "gains", "summary"):
         pd.testing.assert_frame_equal(getattr(old, name), getattr(now, name))
 
 

@@ -108,11 +108,10 @@ def test_rivals_are_rows_of_a_comparison_and_not_adapters_of_the_app():
     assert not METHODS.keys() & RIVALS.keys()
     assert (
         parse_variant("film-factors@8").generated
-        and parse_variant("film-factors@8").title == "Generated FiLM, factors named, sets of 8"
+        and parse_variant("film-factors@8").title == "Generated FiLM, factor code, sets of 8"
     )
     assert parse_variant("full").static and parse_variant("full@8-routed").static
     with pytest.raises(InputError, match="has no core"):
         parse_variant("full-shuffled")
     model = metalora.adapt("resnet20", metalora.AdapterConfig("film"))
-    with pytest.raises(InputError, match="Generated FiLM is no network of tensors"):
-        network(model, "conv1")
+    assert "core (2×16)" in network(model, "conv1")

@@ -1,4 +1,4 @@
-"""Cores and strengths as files: every number once, at its place."""
+"""Cores and strengths as files: every number once, with its indices."""
 
 import numpy as np
 import pandas as pd
@@ -6,14 +6,14 @@ import pytest
 import torch
 
 from metalora.adapters.cores import Cores
-from metalora.inspection.files import CSV, NPZ, tidy, write_inspection
+from metalora.inspection.files import CSV, NPZ, value_table, write_inspection
 from metalora.inspection.inspect_images import Inspection
 from metalora.util.errors import InputError
 
 
 @pytest.fixture
 def generated():
-    """Three pictures, a layer in TR format and one in CP format."""
+    """Three images, a layer in TR format and one in CP format."""
     rng = torch.Generator().manual_seed(0)
     cores = Cores({"conv": torch.randn(3, 2, 2, generator=rng), "head": torch.randn(3, 4, generator=rng)})
     names = ("a.png", 'b, "quoted".png', "a.png")
@@ -27,8 +27,8 @@ def static():
     return Inspection(("a", "b"), None, strength, None, True)
 
 
-def test_every_value_has_a_row_with_its_place(generated):
-    table = tidy(generated)
+def test_every_value_has_a_row_with_its_indices(generated):
+    table = value_table(generated)
     assert list(table) == ["image", "name", "layer", "quantity", "row", "column", "value"]
     assert len(table) == 3 * (1 + 4) + 3 * (1 + 4)
     matrix = table.query("image == 2 and layer == 'conv' and quantity == 'core' and row == 1 and column == 2")
@@ -45,7 +45,7 @@ def test_both_files_hold_what_was_generated(generated, tmp_path):
     csv, npz = write_inspection(generated, tmp_path / "new" / "folder")
     assert (csv.name, npz.name) == (CSV, NPZ)
     read = pd.read_csv(csv).astype({"row": "Int64", "column": "Int64"})
-    pd.testing.assert_frame_equal(read, tidy(generated), check_dtype=False)
+    pd.testing.assert_frame_equal(read, value_table(generated), check_dtype=False)
     with np.load(npz, allow_pickle=False) as arrays:
         assert arrays["names"].tolist() == list(generated.names)
         assert arrays["layers"].tolist() == ["conv", "head"]
@@ -62,14 +62,14 @@ def test_a_static_method_has_strengths_alone(static, tmp_path):
         assert set(arrays) == {"names", "layers", "strength"}
 
 
-def test_a_later_look_replaces_the_earlier_one(generated, static, tmp_path):
+def test_later_files_replace_earlier_ones(generated, static, tmp_path):
     write_inspection(generated, tmp_path)
     csv, _ = write_inspection(static, tmp_path)
     assert len(pd.read_csv(csv)) == 2
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted([CSV, NPZ])
 
 
-def test_a_disk_that_refuses_is_a_sentence(generated, tmp_path):
+def test_a_disk_that_refuses_is_an_input_error(generated, tmp_path):
     (tmp_path / "taken").write_text("a file where the folder should be")
     with pytest.raises(InputError):
         write_inspection(generated, tmp_path / "taken" / "looks")

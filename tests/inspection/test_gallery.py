@@ -7,7 +7,8 @@ import metalora
 from metalora.evaluation.config import EmbedConfig
 from metalora.evaluation.embedding import embed
 from metalora.evaluation.knn import knn_predict
-from metalora.inspection.gallery import build_gallery, load_gallery
+from metalora.inspection.gallery import build_gallery
+from metalora.inspection.gallery_file import load_gallery, save_gallery
 from metalora.suites import load_suite
 from metalora.suites.config import SuiteConfig
 from metalora.util.errors import InputError
@@ -62,17 +63,17 @@ def test_a_limit_is_even_over_classes_and_its_seed_decides(model, suite, gallery
     assert torch.equal(same, gallery.rows) and not torch.equal(other, gallery.rows)
 
 
-def test_neighbours_are_known_pictures(suite, gallery):
+def test_neighbours_are_rows_of_the_suite(suite, gallery):
     queries = gallery.adapted[[7, 20]] * 2
-    found = gallery.nearest(queries, "adapted", k=3)
-    assert found["image"].tolist() == [0] * 3 + [1] * 3 and found["rank"].tolist() == [1, 2, 3] * 2
-    assert found["index"].iloc[[0, 3]].tolist() == [7, 20]
-    assert found["similarity"].iloc[[0, 3]].to_numpy() == pytest.approx(1, abs=1e-5)
-    assert (found.groupby("image")["similarity"].diff().dropna() <= 0).all()
-    for row in found.itertuples():
+    nearest = gallery.nearest(queries, "adapted", k=3)
+    assert nearest["image"].tolist() == [0] * 3 + [1] * 3 and nearest["rank"].tolist() == [1, 2, 3] * 2
+    assert nearest["index"].iloc[[0, 3]].tolist() == [7, 20]
+    assert nearest["similarity"].iloc[[0, 3]].to_numpy() == pytest.approx(1, abs=1e-5)
+    assert (nearest.groupby("image")["similarity"].diff().dropna() <= 0).all()
+    for row in nearest.itertuples():
         source = suite.splits["seen gallery"][gallery.rows[row.index : row.index + 1]]
-        place = (suite.names[source.index], suite.classes[source.labels], suite.tasks[source.tasks])
-        assert (row.name, row.label, row.task) == place
+        names = (suite.names[source.index], suite.classes[source.labels], suite.tasks[source.tasks])
+        assert (row.name, row.label, row.task) == names
 
 
 @pytest.mark.parametrize("space", ["original", "adapted"])
@@ -93,29 +94,39 @@ def test_images_of_a_task_share_cores_where_sets_are_asked_for(model, suite):
 
 
 def test_a_file_brings_the_same_gallery_back(tmp_path, suite, gallery):
-    gallery.save(tmp_path / "gallery.safetensors", SETTINGS)
-    for given in (None, suite):
-        found = load_gallery(tmp_path / "gallery.safetensors", given)
+    save_gallery(gallery, tmp_path / "gallery.safetensors", SETTINGS)
+    for suite_or_none in (None, suite):
+        loaded = load_gallery(tmp_path / "gallery.safetensors", suite_or_none)
         for name in ("rows", "original", "adapted", "codes"):
-            assert torch.equal(getattr(found, name), getattr(gallery, name))
-        assert found.pictures.known.equals(gallery.pictures.known) and found.adapter == gallery.adapter
+            assert torch.equal(getattr(loaded, name), getattr(gallery, name))
+        assert loaded.table.equals(gallery.table) and loaded.adapter == gallery.adapter
+
+
+def test_a_file_of_format_version_1_is_read(tmp_path, suite, gallery):
+    file = tmp_path / "gallery.safetensors"
+    save_gallery(gallery, file, SETTINGS)
+    tensors, header = read_tensors(file)
+    config = header["suite"]
+    config["train_pictures"] = config.pop("max_train_images")
+    write_tensors(file, tensors, {**header, "format_version": 1, "side": header.pop("split"), "suite": config})
+    assert torch.equal(load_gallery(file).adapted, gallery.adapted)
 
 
 def test_a_static_method_has_no_codes(tmp_path, make_model, suite):
     gallery = build_gallery(make_model("lora"), suite, limit=10, embed_config=EmbedConfig(device="cpu"))
-    gallery.save(tmp_path / "gallery.safetensors", SETTINGS)
+    save_gallery(gallery, tmp_path / "gallery.safetensors", SETTINGS)
     assert gallery.codes is None and load_gallery(tmp_path / "gallery.safetensors", suite).codes is None
 
 
-def test_other_pictures_or_a_damaged_file_are_refused(tmp_path, suite, gallery):
+def test_other_images_or_a_damaged_file_are_refused(tmp_path, suite, gallery):
     file = tmp_path / "gallery.safetensors"
-    gallery.save(file, SETTINGS)
-    with pytest.raises(InputError, match="other pictures"):
+    save_gallery(gallery, file, SETTINGS)
+    with pytest.raises(InputError, match="other images"):
         load_gallery(file, load_suite("digits", seed=4))
     tensors, header = read_tensors(file)
     for changed, message in (
-        ({"rows": tensors["rows"] + 10_000}, "other pictures"),
-        ({"rows": tensors["rows"].flip(0)}, "other pictures"),
+        ({"rows": tensors["rows"] + 10_000}, "other images"),
+        ({"rows": tensors["rows"].flip(0)}, "other images"),
         ({"rows": tensors["rows"].float()}, "do not fit"),
         ({"codes": tensors["codes"][1:]}, "do not fit"),
     ):
@@ -123,22 +134,23 @@ def test_other_pictures_or_a_damaged_file_are_refused(tmp_path, suite, gallery):
         with pytest.raises(InputError, match=message):
             load_gallery(file, suite)
     for changed, message in (
-        ({"split": "attic"}, "other pictures"),
-        ({"suite": {"name": "digits"}}, "no whole gallery"),
-        ({"suite": []}, "no whole gallery"),
+        ({"split": "attic"}, "other images"),
         ({"format_version": 3}, "version 3"),
     ):
         write_tensors(file, tensors, {**header, **changed})
         with pytest.raises(InputError, match=message):
             load_gallery(file, suite)
+    write_tensors(file, tensors, {**header, "suite": []})
+    with pytest.raises(InputError, match="give an object"):
+        load_gallery(file)
     write_tensors(file, {"rows": tensors["rows"]}, header)
-    with pytest.raises(InputError, match="no whole gallery"):
+    with pytest.raises(InputError, match="not a whole gallery"):
         load_gallery(file, suite)
     with pytest.raises(InputError, match="no file"):
         load_gallery(tmp_path / "none.safetensors")
 
 
-def test_what_a_gallery_cannot_do_is_told(tmp_path, make_model, model, suite, gallery):
+def test_what_a_gallery_cannot_do_is_an_error(tmp_path, make_model, model, suite, gallery):
     for split in ("train", "attic"):
         with pytest.raises(InputError, match="use validation, seen gallery"):
             build_gallery(model, suite, split=split)
@@ -152,4 +164,4 @@ def test_what_a_gallery_cannot_do_is_told(tmp_path, make_model, model, suite, ga
         gallery.check_adapter(make_model(seed=1))
     gallery.check_adapter(model)
     with pytest.raises(InputError, match="not of cifar10"):
-        gallery.save(tmp_path / "gallery.safetensors", SuiteConfig("cifar10"))
+        save_gallery(gallery, tmp_path / "gallery.safetensors", SuiteConfig("cifar10"))

@@ -23,12 +23,12 @@ def adapted(net, randomise, method="metalora-tr", **settings):
 @pytest.mark.parametrize("method", METHODS)
 def test_strength_is_that_of_the_dense_update(method, small_net, randomise, images):
     model = adapted(small_net, randomise, method)
-    found = inspect_images(model, images, list("abcd"))
-    assert found.strength.shape == (4, len(model.layers)) and list(found.strength.index) == list("abcd")
+    inspection = inspect_images(model, images, list("abcd"))
+    assert inspection.strength.shape == (4, len(model.layers)) and list(inspection.strength.index) == list("abcd")
     for name, layer in model.layers.items():
         with torch.inference_mode():
-            dense = model.delta_weight(name, found.cores).flatten(1).norm(dim=1) / layer.weight.norm()
-        assert found.strength[name].to_numpy() == pytest.approx(dense.expand(4).numpy(), rel=1e-5)
+            dense = model.delta_weight(name, inspection.cores).flatten(1).norm(dim=1) / layer.weight.norm()
+        assert inspection.strength[name].to_numpy() == pytest.approx(dense.expand(4).numpy(), rel=1e-5)
 
 
 def test_no_update_has_no_strength(small_net, images):
@@ -36,44 +36,44 @@ def test_no_update_has_no_strength(small_net, images):
     assert not inspect_images(model, images).strength.to_numpy().any()
 
 
-def test_cores_codes_and_their_likeness(small_net, randomise, images):
+def test_cores_codes_and_their_similarity(small_net, randomise, images):
     model = adapted(small_net, randomise)
-    found = inspect_images(model, images)
+    inspection = inspect_images(model, images)
     with torch.no_grad():
         codes, cores = model.codes(images), model.generate(images)
-    torch.testing.assert_close(found.codes, codes)
-    torch.testing.assert_close(found.cores.flatten(), cores.flatten())
+    torch.testing.assert_close(inspection.codes, codes)
+    torch.testing.assert_close(inspection.cores.flatten(), cores.flatten())
     expected = torch.cosine_similarity(cores.flatten()[0], cores.flatten()[1], dim=0)
-    assert found.similarity[0, 1].item() == pytest.approx(expected.item(), abs=1e-5)
-    assert not found.constant
+    assert inspection.similarity[0, 1].item() == pytest.approx(expected.item(), abs=1e-5)
+    assert not inspection.constant
 
 
 def test_pooled_images_share_a_core_and_keep_their_codes(small_net, randomise, images):
     model = adapted(small_net, randomise)
-    found, alone = inspect_images(model, images, pool=True), inspect_images(model, images)
+    inspection, alone = inspect_images(model, images, pool=True), inspect_images(model, images)
     with torch.no_grad():
         shared = model.cores(alone.codes.mean(0, keepdim=True))
-    torch.testing.assert_close(found.cores.flatten(), shared.flatten().expand(4, -1))
-    torch.testing.assert_close(found.codes, alone.codes)
-    assert (found.strength.nunique() == 1).all()
+    torch.testing.assert_close(inspection.cores.flatten(), shared.flatten().expand(4, -1))
+    torch.testing.assert_close(inspection.codes, alone.codes)
+    assert (inspection.strength.nunique() == 1).all()
 
 
 def test_a_constant_core_is_the_same_for_every_image(small_net, randomise, images):
-    found = inspect_images(adapted(small_net, randomise, core="constant"), images)
-    assert found.constant and found.codes is None and len(found.cores) == len(found.strength) == 4
-    assert (found.strength.nunique() == 1).all()
+    inspection = inspect_images(adapted(small_net, randomise, core="constant"), images)
+    assert inspection.constant and inspection.codes is None and len(inspection.cores) == len(inspection.strength) == 4
+    assert (inspection.strength.nunique() == 1).all()
 
 
 def test_plain_values_are_ready_for_json(small_net, randomise, images):
     for method in METHODS:
-        found = inspect_images(adapted(small_net, randomise, method), images, list("abcd"))
-        plain = json.loads(json.dumps(found.to_dict()))
+        inspection = inspect_images(adapted(small_net, randomise, method), images, list("abcd"))
+        plain = json.loads(json.dumps(inspection.to_dict()))
         assert [image["name"] for image in plain["images"]] == list("abcd")
-        assert plain["images"][1]["strength"] == found.strength.iloc[1].to_dict()
+        assert plain["images"][1]["strength"] == inspection.strength.iloc[1].to_dict()
         assert (plain["similarity"] is None) == plain["constant"] == (method in METHODS[:2])
 
 
-def test_what_cannot_be_inspected_is_told(small_net, randomise, images):
+def test_what_cannot_be_inspected_is_an_error(small_net, randomise, images):
     with pytest.raises(InputError, match="3 names for 4 images"):
         inspect_images(adapted(small_net, randomise), images, list("abc"))
     with pytest.raises(InputError, match="nothing is generated"):

@@ -1,4 +1,4 @@
-"""Examination, swap and blend: what they report is what the model computes with those cores."""
+"""Neighbours before and after adaptation, and with swapped cores, are what the model computes with those cores."""
 
 import json
 
@@ -9,7 +9,7 @@ import metalora
 from metalora.adapters.cores import Cores
 from metalora.evaluation.config import EmbedConfig
 from metalora.inspection.gallery import build_gallery
-from metalora.inspection.neighbours import blend, examine, swap
+from metalora.inspection.neighbours import report_neighbours, swap_core
 from metalora.suites import load_suite
 from metalora.util.errors import InputError
 
@@ -47,7 +47,7 @@ def close(one, other):
 @pytest.mark.parametrize("settings", [{}, {"extractor": "stem"}, {"method": "lora"}, {"core": "constant"}])
 def test_embeddings_neighbours_and_classes_before_and_after(make, images, settings):
     model, gallery = make(**settings)
-    found = examine(model, gallery, images, list("abcd"))
+    found = report_neighbours(model, gallery, images, list("abcd"))
     with torch.inference_mode():
         close(found.after, model(images))
         close(found.before, metalora.load_backbone("resnet20", image_size=16)(images))
@@ -60,14 +60,14 @@ def test_embeddings_neighbours_and_classes_before_and_after(make, images, settin
 
 def test_pooled_images_are_embedded_with_their_shared_core(made, images):
     model, gallery = made
-    found = examine(model, gallery, images, pool=True)
+    found = report_neighbours(model, gallery, images, pool=True)
     with torch.inference_mode():
         close(found.after, model(images, groups=torch.zeros(4, dtype=torch.int64)))
 
 
 def test_plain_values_hold_neighbours_and_classes_of_every_image(made, images):
     model, gallery = made
-    found = examine(model, gallery, images, list("abcd"), k=3)
+    found = report_neighbours(model, gallery, images, list("abcd"), k=3)
     plain = json.loads(json.dumps(found.to_dict()))
     for i, image in enumerate(plain["images"]):
         own = found.nearest_after[found.nearest_after["image"] == i]
@@ -82,55 +82,54 @@ def test_plain_values_hold_neighbours_and_classes_of_every_image(made, images):
 
 def test_swap_embeds_with_the_donors_core(made, images):
     model, gallery = made
-    found = swap(model, gallery, images, 1, 3)
+    found = swap_core(model, gallery, images, 1, 3)
     with torch.inference_mode():
         cores = model.generate(images)
-        own, given = model(images[[1]], cores=cores[1]), model(images[[1]], cores=cores[3])
-    close(found.embedding, given[0])
-    assert found.moved == pytest.approx(1 - torch.cosine_similarity(own.double(), given.double()).item(), abs=1e-4)
-    assert found.moved > 1e-4
+        own, other = model(images[[1]], cores=cores[1]), model(images[[1]], cores=cores[3])
+    close(found.embedding, other[0])
+    assert found.distance == pytest.approx(1 - torch.cosine_similarity(own.double(), other.double()).item(), abs=1e-4)
+    assert found.distance > 1e-4
     assert found.nearest.equals(gallery.nearest(found.embedding[None], "adapted"))
     assert [found.predicted] == gallery.predict(found.embedding[None], "adapted")
 
 
 def test_its_own_core_moves_nothing(made, images):
     model, gallery = made
-    own = examine(model, gallery, images)
-    found = swap(model, gallery, images, 2, 2)
-    assert found.moved == pytest.approx(0, abs=1e-6)
+    own = report_neighbours(model, gallery, images)
+    found = swap_core(model, gallery, images, 2, 2)
+    assert found.distance == pytest.approx(0, abs=1e-6)
     assert found.predicted == own.predicted_after[2]
     close(found.embedding, own.after[2])
 
 
-def test_blend_goes_from_one_core_to_the_other(made, images):
+def test_a_fraction_blends_the_two_cores(made, images):
     model, gallery = made
-    for t, donor in ((0, 1), (1, 2)):
-        close(blend(model, gallery, images, 0, 1, 2, t).embedding, swap(model, gallery, images, 0, donor).embedding)
     with torch.inference_mode():
         cores = model.generate(images)
-        half = model(images[[0]], cores=Cores.lerp(cores[1], cores[2], 0.5))
-    close(blend(model, gallery, images, 0, 1, 2, 0.5).embedding, half[0])
+        half = model(images[[0]], cores=Cores.lerp(cores[0], cores[2], 0.5))
+    close(swap_core(model, gallery, images, 0, 2, 0.5).embedding, half[0])
+    assert swap_core(model, gallery, images, 0, 2, 0).distance == pytest.approx(0, abs=1e-6)
 
 
 @pytest.mark.parametrize("settings", [{"method": "lora"}, {"core": "constant"}])
 def test_what_generates_nothing_swaps_nothing(make, images, settings):
     model, gallery = make(**settings)
     with pytest.raises(InputError, match="nothing is generated"):
-        swap(model, gallery, images, 0, 1)
+        swap_core(model, gallery, images, 0, 1)
     with pytest.raises(InputError, match="nothing is generated"):
-        examine(model, gallery, images, pool=True)
+        report_neighbours(model, gallery, images, pool=True)
 
 
-def test_what_cannot_be_exchanged_is_told(make, made, images):
+def test_what_cannot_be_swapped_is_an_error(make, made, images):
     model, gallery = made
-    for places in ((4, 0, 0), (0, -1, 0), (0, 0, 4)):
+    for positions in ((4, 0), (0, -1), (0, 4)):
         with pytest.raises(InputError, match="numbered 0 to 3"):
-            blend(model, gallery, images, *places, 0.5)
-    for t in (-0.1, 1.1, float("nan")):
-        with pytest.raises(InputError, match="share"):
-            blend(model, gallery, images, 0, 1, 2, t)
+            swap_core(model, gallery, images, *positions)
+    for fraction in (-0.1, 1.1, float("nan")):
+        with pytest.raises(InputError, match="fraction"):
+            swap_core(model, gallery, images, 0, 1, fraction)
     other, _ = make(seed=1, method="metalora-cp")
     with pytest.raises(InputError, match="another adapter"):
-        examine(other, gallery, images)
+        report_neighbours(other, gallery, images)
     with pytest.raises(InputError, match="another adapter"):
-        swap(other, gallery, images, 0, 1)
+        swap_core(other, gallery, images, 0, 1)

@@ -1,18 +1,15 @@
 """Projections: structure survives, the same input gives the same plane, and what a person can get wrong."""
 
 import numpy as np
-import pandas as pd
 import pytest
 import torch
 from sklearn.neighbors import KNeighborsClassifier
 
 from metalora.inspection.projection import (
-    MOST_ALIGNED,
+    MAX_ALIGNED,
     align,
-    blend,
-    neighbours,
+    nearest_others,
     project,
-    selection,
     warm_up,
 )
 from metalora.util.errors import InputError
@@ -28,7 +25,7 @@ def clusters(count=4, each=15, width=12, seed=0):
 
 
 def left_out_accuracy(points, labels):
-    """Share of points whose three nearest others on the plane are of their class."""
+    """Fraction of points whose three nearest others on the plane are of their class."""
     near = KNeighborsClassifier(4).fit(points, labels).kneighbors(points, return_distance=False)
     return np.mean([(labels[row[1:]] == labels[row[0]]).all() for row in near])
 
@@ -77,12 +74,12 @@ def test_projecting_leaves_the_number_of_threads_alone():
         torch.set_num_threads(before)
 
 
-def test_umap_bears_equal_points_and_zero():
+def test_umap_accepts_equal_points_and_zero():
     features = torch.ones(12, 4).index_fill(0, torch.tensor(3), 0)
     assert np.isfinite(project(features, neighbours=3)).all()
 
 
-def test_aligned_planes_keep_pictures_near_their_place():
+def test_aligned_planes_keep_images_near_their_position():
     features, labels = clusters()
     turned = features @ torch.linalg.qr(torch.randn(12, 12, generator=torch.Generator().manual_seed(2))).Q
     one, other = align([features, turned[:, :9]], neighbours=8)
@@ -91,18 +88,6 @@ def test_aligned_planes_keep_pictures_near_their_place():
     spread = np.linalg.norm(one - one.mean(0), axis=1).mean()
     apart = [np.linalg.norm(one[labels == c].mean(0) - other[labels == c].mean(0)) for c in range(4)]
     assert max(apart) < spread / 2
-
-
-def test_blend_is_a_straight_way():
-    a, b = np.zeros((3, 2)), np.arange(6.0).reshape(3, 2)
-    np.testing.assert_array_equal(blend(a, b, 0), a)
-    np.testing.assert_array_equal(blend(a, b, 0.25), b / 4)
-    np.testing.assert_array_equal(blend(a, b, 1), b)
-    for wrong in (-0.1, 1.1, float("nan")):
-        with pytest.raises(InputError, match="share"):
-            blend(a, b, wrong)
-    with pytest.raises(InputError, match="same pictures"):
-        blend(a, b[:2], 0.5)
 
 
 @pytest.mark.parametrize(
@@ -120,57 +105,36 @@ def test_blend_is_a_straight_way():
         (torch.ones(20, 3), {"method": "tsne"}, "use pca or umap"),
     ],
 )
-def test_what_cannot_be_projected_is_told(features, settings, message):
+def test_what_cannot_be_projected_is_an_error(features, settings, message):
     with pytest.raises(InputError, match=message):
         project(features, **settings)
 
 
-def test_what_cannot_be_aligned_is_told():
+def test_what_cannot_be_aligned_is_an_error():
     with pytest.raises(InputError, match="two or more"):
         align([torch.ones(20, 3)])
-    with pytest.raises(InputError, match="same pictures"):
+    with pytest.raises(InputError, match="same images"):
         align([torch.ones(20, 3), torch.ones(21, 3)])
     with pytest.raises(InputError, match="from 2 to 19"):
         align([torch.ones(20, 3)] * 2, neighbours=20)
     with pytest.raises(InputError, match="At most"):
-        align([torch.ones(MOST_ALIGNED + 1, 1)] * 2)
+        align([torch.ones(MAX_ALIGNED + 1, 1)] * 2)
 
 
 def test_neighbours_by_hand():
     degrees = torch.tensor([0.0, 90, 10, 200, 25])
     features = torch.stack([degrees.deg2rad().cos(), degrees.deg2rad().sin()], dim=1) * 3
-    found = neighbours(features, 2, k=3)
+    found = nearest_others(features, 2, k=3)
     assert found["rank"].tolist() == [1, 2, 3] and found["index"].tolist() == [0, 4, 1]
     assert found["similarity"].to_numpy() == pytest.approx(np.cos(np.deg2rad([10, 15, 80])), abs=1e-6)
 
 
 def test_a_point_is_not_its_own_neighbour_even_among_equal_ones():
     for index in range(5):
-        found = neighbours(torch.ones(5, 3), index, k=4)
+        found = nearest_others(torch.ones(5, 3), index, k=4)
         assert sorted([*found["index"], index]) == list(range(5))
     with pytest.raises(InputError, match="K is 5"):
-        neighbours(torch.ones(5, 3), 0, k=5)
+        nearest_others(torch.ones(5, 3), 0, k=5)
     for wrong in (-1, 5, 1.5):
         with pytest.raises(InputError, match="0 to 4"):
-            neighbours(torch.ones(5, 3), wrong)
-
-
-def points(correct):
-    return pd.DataFrame({"label": ["b", "a", "b", "c", "b"], "correct": correct})
-
-
-def test_lasso_counts_classes_and_right_predictions():
-    found = selection(points([True, False, np.nan, True, True]), [4, 2, 1, 0, 0])
-    assert (found.count, found.judged) == (4, 3) and found.accuracy == pytest.approx(2 / 3)
-    assert found.classes.to_dict("list") == {"label": ["b", "a"], "count": [3, 1]}
-    assert selection(points(True), [0, 1], ["a", "b", "c"]).classes["label"].tolist() == ["a", "b"]
-
-
-def test_lasso_around_nothing_or_what_is_not_known():
-    empty = selection(points(True), [])
-    assert (empty.count, empty.judged, empty.accuracy, len(empty.classes)) == (0, 0, None, 0)
-    assert selection(points(np.nan), [0]).accuracy is None
-    assert selection(points(True).drop(columns="correct"), [0]).accuracy is None
-    for wrong in (-1, 5, "0", 1.5):
-        with pytest.raises(InputError, match="0 to 4"):
-            selection(points(True), [0, wrong])
+            nearest_others(torch.ones(5, 3), wrong)

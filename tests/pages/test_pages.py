@@ -3,10 +3,13 @@
 from types import SimpleNamespace
 
 import gradio as gr
+import pandas as pd
 import pytest
+from plotly.graph_objects import Figure
 
 from metalora.runs.status import RunStatus
 from metalora.util.errors import InputError
+from pages import embeddings
 from pages.app import POLLING, rest_queue
 from pages.core_swap import FORGOTTEN
 from pages.inspect import InspectTab
@@ -51,3 +54,12 @@ def test_this_gradio_has_the_private_settings_of_an_idle_queue(build_page):
 def test_a_gradio_without_them_keeps_its_own_pace(demo):
     rest_queue(demo)
     assert not hasattr(getattr(demo, "_queue", None), "sleep_when_free")
+
+
+def test_aligned_adapters_share_one_plot_that_morphs(monkeypatch):
+    monkeypatch.setattr(embeddings, "figures", lambda chart, colour: [Figure(), Figure()])
+    frames = [pd.DataFrame({"x": [0.0, 1.0], "y": [2.0, 3.0]}), pd.DataFrame({"x": [4.0, 5.0], "y": [6.0, 7.0]})]
+    chart = SimpleNamespace(projection=SimpleNamespace(aligned=True), frames=frames, titles=("LoRA", "Meta-LoRA"))
+    plots = embeddings._plots(chart, "class", [{}, {}])
+    assert plots["first"]["morph"] == {"towards": [[4.0, 6.0], [5.0, 7.0]], "from": "LoRA", "to": "Meta-LoRA"}
+    assert plots["second"] is None and not plots["beside"]["visible"]

@@ -25,7 +25,7 @@ def test_short_curves_are_kept_as_they_are():
 
 
 def test_long_curves_are_means_of_neighbours_and_keep_their_end():
-    found = losses(events(1000), most=100)
+    found = losses(events(1000), max_points=100)
     assert len(found) == 100 and found["step"].iloc[-1] == 1000
     assert np.isclose(found["loss"].iloc[0], np.mean(1 / np.arange(1, 11)))
 

@@ -12,12 +12,12 @@ import torch
 
 import metalora
 from metalora import plots
-from metalora.adapters.methods import METHODS, RIVALS
+from metalora.adapters.methods import METHODS, RIVALS, Method
 from metalora.experiments.variants import CONTROLS, DEFAULT
 from metalora.inspection.inspect_images import inspect_images
-from metalora.plots import draw, fingerprint
+from metalora.plots import fingerprint, save_figure
 from metalora.plots.comparison import AXIS, PANEL
-from metalora.plots.palette import HUES, RIGHT, WRONG, class_colours, layout
+from metalora.plots.palette import RIGHT, WRONG, class_colours, layout, method_colour
 from metalora.util.errors import InputError
 
 LAYER = "layer2.0.conv1"
@@ -52,30 +52,30 @@ def words(figure):
 
 @pytest.mark.parametrize("method", ["metalora-cp", "metalora-tr"])
 def test_fingerprint_shows_every_value_and_strength(method, cp, tr):
-    found, images = cp if method == "metalora-cp" else tr
-    figure = fingerprint(found, images)
+    inspection, images = cp if method == "metalora-cp" else tr
+    figure = fingerprint(inspection, images)
     heatmaps, strips = figure.data[::2], figure.data[1::2]
     assert len(heatmaps) == len(strips) == 3
-    core = found.cores[LAYER].flatten(1)
-    column = list(found.strength).index(LAYER)
+    core = inspection.cores[LAYER].flatten(1)
+    column = list(inspection.strength).index(LAYER)
     for sample, (heatmap, strip) in enumerate(zip(heatmaps, strips, strict=True)):
         shown = values(heatmap.z)[::-1, column]
         assert shown == pytest.approx((core - core.mean(0))[sample].numpy(), abs=1e-6)
-        assert values(strip.z)[0] == pytest.approx(found.strength.iloc[sample].to_numpy())
+        assert values(strip.z)[0] == pytest.approx(inspection.strength.iloc[sample].to_numpy())
     assert len({(heatmap.zmin, heatmap.zmax) for heatmap in heatmaps}) == 1
     assert heatmaps[0].zmin == -heatmaps[0].zmax
     assert len(figure.layout.images) == 3
 
 
-def test_fingerprint_of_one_picture_is_not_blank(tr):
-    found, images = inspected(count=1)
-    heatmap = fingerprint(found, images).data[0]
-    column = list(found.strength).index(LAYER)
+def test_fingerprint_of_one_image_is_not_blank(tr):
+    inspection, images = inspected(count=1)
+    heatmap = fingerprint(inspection, images).data[0]
+    column = list(inspection.strength).index(LAYER)
     shown = values(heatmap.z)[::-1, column].reshape(2, 2)
-    assert shown == pytest.approx((found.cores[LAYER][0] - torch.eye(2)).numpy(), abs=1e-6)
-    assert heatmap.colorbar.title.text == "core − neutral"
-    against = fingerprint(found, images, reference=tr[0].cores.mean()).data[0]
-    expected = found.cores[LAYER][0] - tr[0].cores[LAYER].mean(0)
+    assert shown == pytest.approx((inspection.cores[LAYER][0] - torch.eye(2)).numpy(), abs=1e-6)
+    assert heatmap.colorbar.title.text == "core − identity"
+    against = fingerprint(inspection, images, reference=tr[0].cores.mean()).data[0]
+    expected = inspection.cores[LAYER][0] - tr[0].cores[LAYER].mean(0)
     assert values(against.z)[::-1, column].reshape(2, 2) == pytest.approx(expected.numpy(), abs=1e-6)
 
 
@@ -86,31 +86,31 @@ def test_fingerprint_for_files_is_white_and_on_pages_fits(tr):
     assert printed.layout.font.color != shown.layout.font.color
 
 
-def test_methods_without_core_are_told(tr):
-    found, images = inspected("lora")
+def test_methods_without_core_are_refused(tr):
+    inspection, images = inspected("lora")
     with pytest.raises(InputError, match="no fingerprint"):
-        fingerprint(found, images)
+        fingerprint(inspection, images)
     with pytest.raises(InputError, match="no core to show"):
-        plots.core_values(found, LAYER)
+        plots.core_values(inspection, LAYER)
     with pytest.raises(InputError, match="no core to compare"):
-        plots.similarities(found)
+        plots.similarities(inspection)
     with pytest.raises(InputError, match="no core of layer"):
         plots.core_values(tr[0], "nowhere")
 
 
 def test_html_is_whole_and_other_endings_are_refused(tmp_path, tr):
     figure = fingerprint(*tr)
-    draw(figure, tmp_path / "figure.html")
+    save_figure(figure, tmp_path / "figure.html")
     assert "plotly" in (tmp_path / "figure.html").read_text(encoding="utf-8").lower()
     with pytest.raises(InputError, match="ends with"):
-        draw(figure, tmp_path / "figure.bmp")
+        save_figure(figure, tmp_path / "figure.bmp")
     assert [path.name for path in tmp_path.iterdir()] == ["figure.html"]
 
 
 def test_core_values_are_bars_or_cells_on_one_scale(cp, tr):
-    for (found, _), kind, field in ((cp, go.Bar, "y"), (tr, go.Heatmap, "z")):
-        figure = plots.core_values(found, LAYER)
-        core = found.cores[LAYER].numpy()
+    for (inspection, _), kind, field in ((cp, go.Bar, "y"), (tr, go.Heatmap, "z")):
+        figure = plots.core_values(inspection, LAYER)
+        core = inspection.cores[LAYER].numpy()
         assert [type(trace) for trace in figure.data] == [kind] * 3
         for trace, own in zip(figure.data, core, strict=True):
             assert values(trace[field]) == pytest.approx(own)
@@ -120,7 +120,7 @@ def test_core_values_are_bars_or_cells_on_one_scale(cp, tr):
 
 
 @pytest.mark.parametrize("method", ["metalora-cp", "metalora-tr"])
-def test_panels_and_fingerprints_stay_as_high_when_pictures_are_many(method):
+def test_panels_and_fingerprints_stay_as_high_when_images_are_many(method):
     few, many = inspected(method, 1), inspected(method, 16)
 
     def pixels(figure, axis):
@@ -128,7 +128,7 @@ def test_panels_and_fingerprints_stay_as_high_when_pictures_are_many(method):
         bottom, top = figure.layout[axis].domain
         return (top - bottom) * (figure.layout.height - margin.t - margin.b)
 
-    panels = [plots.core_values(found, LAYER) for found, _ in (few, many)]
+    panels = [plots.core_values(inspection, LAYER) for inspection, _ in (few, many)]
     assert pixels(panels[1], "yaxis") == pytest.approx(pixels(panels[0], "yaxis"))
     assert len([text for text in words(panels[1]) if text.startswith(("rank", "column"))]) == 1
     prints = [fingerprint(*shown) for shown in (few, many)]
@@ -136,27 +136,27 @@ def test_panels_and_fingerprints_stay_as_high_when_pictures_are_many(method):
 
 
 def test_names_from_outside_are_never_markup(tr):
-    found = dataclasses.replace(tr[0], names=('<a href="x">', "b" * 99, "b" * 99))
-    for figure in (plots.core_values(found, LAYER), plots.strengths(found), plots.similarities(found)):
+    inspection = dataclasses.replace(tr[0], names=('<a href="x">', "b" * 99, "b" * 99))
+    for figure in (plots.core_values(inspection, LAYER), plots.strengths(inspection), plots.similarities(inspection)):
         text = json.dumps(figure.to_plotly_json(), default=str)
         assert "<a " not in text and "&lt;a " in text
         assert "b" * 30 not in text
 
 
 def test_strengths_have_a_row_per_image_or_one_for_all(tr):
-    found, _ = tr
-    figure = plots.strengths(found)
-    assert values(figure.data[0].z) == pytest.approx(found.strength.to_numpy())
-    assert list(figure.data[0].x) == list(found.strength)
+    inspection, _ = tr
+    figure = plots.strengths(inspection)
+    assert values(figure.data[0].z) == pytest.approx(inspection.strength.to_numpy())
+    assert list(figure.data[0].x) == list(inspection.strength)
     static = plots.strengths(inspected("lora")[0])
     assert values(static.data[0].z).shape[0] == 1
     assert static.layout.yaxis.ticktext == ("every image",)
 
 
 def test_similarities_keep_images_of_one_name_apart(tr):
-    found = dataclasses.replace(tr[0], names=("same", "same", "other"))
-    figure = plots.similarities(found)
-    assert values(figure.data[0].z) == pytest.approx(found.similarity.numpy())
+    inspection = dataclasses.replace(tr[0], names=("same", "same", "other"))
+    figure = plots.similarities(inspection)
+    assert values(figure.data[0].z) == pytest.approx(inspection.similarity.numpy())
     assert figure.layout.xaxis.ticktext == ("same", "same", "other")
     assert (figure.data[0].zmin, figure.data[0].zmax) == (-1, 1)
 
@@ -164,24 +164,36 @@ def test_similarities_keep_images_of_one_name_apart(tr):
 def test_codes_keep_distances_or_say_why_not():
     flat = torch.tensor([[0.0, 0.0], [3.0, 0.0], [0.0, 4.0]])
     codes = torch.nn.functional.pad(flat, (2, 3))  # in a plane of seven dimensions
-    figure = plots.codes(codes, ["a", "b", "c"])
+    figure = plots.code_scatter(codes, ["a", "b", "c"])
     points = np.stack([values(figure.data[0].x), values(figure.data[0].y)], axis=1)
     assert np.linalg.norm(points[1] - points[2]) == pytest.approx(5)
     assert figure.layout.yaxis.scaleanchor == "x"
-    assert "Three pictures" in words(plots.codes(codes[:2], ["a", "b"]))[0]
-    assert "share one code" in words(plots.codes(codes[:1].expand(4, -1), list("abcd")))[0]
-    assert values(plots.codes(flat[:, :1], list("abc")).data[0].y) == pytest.approx(0)
+    assert "Three images" in words(plots.code_scatter(codes[:2], ["a", "b"]))[0]
+    assert "share one code" in words(plots.code_scatter(codes[:1].expand(4, -1), list("abcd")))[0]
+    assert values(plots.code_scatter(flat[:, :1], list("abc")).data[0].y) == pytest.approx(0)
 
 
-def test_every_arm_looks_different_and_has_its_methods_hue():
+def test_every_variant_looks_different_and_has_its_methods_hue():
     more = ("metalora-tr@all", "metalora-tr-factors-oracle")
     styles = {name: plots.variant_style(name) for name in (*DEFAULT, *CONTROLS, *more)}
     assert len({(style.colour, style.symbol) for style in styles.values()}) == len(styles)
-    assert styles["metalora-tr@8"].colour == styles["metalora-tr"].colour == HUES["metalora-tr"]
-    assert styles["metalora-tr-shuffled"].pattern and styles["metalora-tr-shuffled"].colour != HUES["metalora-tr"]
-    assert HUES.keys() == METHODS.keys() | RIVALS.keys()
+    assert styles["metalora-tr@8"].colour == styles["metalora-tr"].colour == method_colour("metalora-tr")
+    shuffled = styles["metalora-tr-shuffled"]
+    assert shuffled.pattern and shuffled.colour != method_colour("metalora-tr")
+    assert len({method_colour(name) for name in METHODS.keys() | RIVALS.keys()}) == len(METHODS) + len(RIVALS)
     with pytest.raises(InputError, match="Unknown method"):
         plots.variant_style("nothing")
+
+
+def test_a_method_without_a_colour_gets_one_of_its_own():
+    METHODS.register("toy", Method("Toy", "metalora.adapters.lora:LoRA", "nowhere"))
+    METHODS.register("doll", Method("Doll", "metalora.adapters.lora:LoRA", "nowhere", "#123456"))
+    try:
+        assert method_colour("toy") not in {method_colour(name) for name in METHODS if name != "toy"}
+        assert method_colour("toy") == method_colour("toy") and method_colour("doll") == "#123456"
+    finally:
+        METHODS.unregister("toy")
+        METHODS.unregister("doll")
 
 
 def test_class_colours_do_not_depend_on_order_and_are_many():
@@ -202,7 +214,7 @@ def test_the_first_ten_class_colours_show_on_light_and_dark():
     assert min((shade + 0.05) / 0.056 for shade in shades) > 1.9
 
 
-def test_unknown_theme_is_told():
+def test_an_unknown_theme_is_refused():
     with pytest.raises(InputError, match="use light, dark, print"):
         layout("sepia")
 
@@ -218,33 +230,33 @@ def points():
 
 
 @pytest.mark.parametrize("colour", ["label", "task", "correct"])
-def test_embedding_finds_every_row_again(points, colour):
-    figure = plots.embedding(points, colour=colour, theme="dark")
-    found = [
+def test_an_embedding_has_every_row(points, colour):
+    figure = plots.embedding_scatter(points, colour=colour, theme="dark")
+    inspection = [
         (int(i), x, y) for trace in figure.data for i, x, y in zip(trace.customdata, trace.x, trace.y, strict=True)
     ]
-    assert sorted(found) == [(i, x, y) for i, (x, y) in enumerate(points[["x", "y"]].to_numpy())]
+    assert sorted(inspection) == [(i, x, y) for i, (x, y) in enumerate(points[["x", "y"]].to_numpy())]
     assert {trace.type for trace in figure.data} == {"scattergl"} and {t.hoverinfo for t in figure.data} == {"none"}
     assert figure.layout.yaxis.scaleanchor == "x" and not figure.layout.xaxis.showticklabels
 
 
 def test_embedding_colours_mean_the_same_everywhere(points):
-    known = class_colours(["ant", "cat", "dog", "emu"])
-    traces = {trace.name: trace for trace in plots.embedding(points, classes=list(known)).data}
+    expected = class_colours(["ant", "cat", "dog", "emu"])
+    traces = {trace.name: trace for trace in plots.embedding_scatter(points, classes=list(expected)).data}
     assert {name: traces[name].marker.color for name in ("cat", "dog", "emu")} == {
-        name: known[name] for name in ("cat", "dog", "emu")
+        name: expected[name] for name in ("cat", "dog", "emu")
     }
     assert list(traces["unknown"].customdata) == list(range(3, 40, 4))
-    right = {trace.name: trace.marker.color for trace in plots.embedding(points, colour="correct").data}
+    right = {trace.name: trace.marker.color for trace in plots.embedding_scatter(points, colour="correct").data}
     assert (right["right"], right["wrong"]) == (RIGHT, WRONG) and "unknown" in right
 
 
 def test_embedding_keeps_the_zoom_for_another_colour_only(points):
-    first, recoloured = plots.embedding(points), plots.embedding(points, colour="task")
-    moved = plots.embedding(points.assign(x=points["x"] + 1))
+    first, recoloured = plots.embedding_scatter(points), plots.embedding_scatter(points, colour="task")
+    moved = plots.embedding_scatter(points.assign(x=points["x"] + 1))
     assert first.layout.uirevision == recoloured.layout.uirevision != moved.layout.uirevision
     with pytest.raises(InputError, match="lack task"):
-        plots.embedding(points.drop(columns="task"), colour="task")
+        plots.embedding_scatter(points.drop(columns="task"), colour="task")
 
 
 @pytest.fixture
@@ -258,13 +270,13 @@ def rows():
     return frame.assign(task_split="unseen", gallery="pooled", k=5)
 
 
-def test_budget_scatter_places_every_arm_and_the_pareto_front(rows):
+def test_budget_scatter_has_every_variant_and_the_pareto_front(rows):
     figure = plots.budget_scatter(pd.concat([rows, rows.assign(k=10, accuracy=0.1)]))
     assert words(figure) == ["resnet20", "mixer_nano"]
     front, *variants = [trace for trace in figure.data if trace.xaxis == "x"]
     assert list(front.x) == [0, 10_000, 12_300] and list(front.y) == pytest.approx([50, 60, 70])
     assert [(trace.x[0], trace.y[0]) for trace in variants[:3]] == [(0, 50), (10_000, 60), (12_300, pytest.approx(55))]
-    assert variants[3].marker.color == HUES["metalora-tr"]
+    assert variants[3].marker.color == method_colour("metalora-tr")
     assert "60.0 ± 1.0 %" in variants[1].hovertemplate and "12.3 k" in variants[2].hovertemplate
     named = [trace.name for trace in figure.data if trace.showlegend]
     assert len(named) == len(set(named)) == 6
@@ -330,7 +342,7 @@ def test_curves_of_a_run_begin_at_the_original_backbone():
     figure = plots.training_curves(events, "metalora-cp")
     traces = {trace.name.split(" ")[0]: trace for trace in figure.data}
     assert list(traces["original"].x) == [1, 3] and list(traces["original"].y) == [50, 50]
-    assert list(traces["validation"].y) == [60] and traces["validation"].line.color == HUES["metalora-cp"]
+    assert list(traces["validation"].y) == [60] and traces["validation"].line.color == method_colour("metalora-cp")
     assert list(traces["loss"].y) == [2.0, 1.5, 1.0] and traces["loss"].yaxis == "y2"
     assert all(len(trace.x) == 0 for trace in plots.training_curves(events[:0], "lora").data)
 

@@ -1,4 +1,4 @@
-"""Pictures as data URLs: the pixels that were given, small ones sharp."""
+"""Images as data URLs: their own pixels, small ones sharp."""
 
 import base64
 import io
@@ -16,7 +16,7 @@ def opened(url):
     return Image.open(io.BytesIO(base64.b64decode(data)))
 
 
-def test_a_thumbnail_is_a_square_png_of_the_picture():
+def test_a_thumbnail_is_a_square_png_of_the_image():
     image = torch.zeros(3, 10, 20)
     image[0, :, :10] = 1.4  # beyond what can be shown
     picture = opened(thumbnail(image))

@@ -53,7 +53,9 @@ def test_what_changes_the_pace_is_measured_again(keys, change):
 
 @pytest.mark.parametrize("change", [{"seed": 7}, {"lr": 0.1}, {"steps": 7}, {"validate_every": 3}])
 def test_what_does_not_change_the_pace_is_not_measured_again(keys, change):
-    other = replace(changed(**change), adapter=replace(CONFIG.adapter, seed=7), suite=SuiteConfig("cifar10", "nowhere", 8))
+    other = replace(
+        changed(**change), adapter=replace(CONFIG.adapter, seed=7), suite=SuiteConfig("cifar10", "nowhere", 8)
+    )
     estimate(CONFIG), estimate(other)
     assert len(set(keys)) == 1
 

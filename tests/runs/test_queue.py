@@ -14,8 +14,8 @@ from metalora.adapters.config import AdapterConfig
 from metalora.runs.failures import KILLED
 from metalora.runs.queue import RunQueue
 from metalora.runs.run_config import RunConfig
-from metalora.runs.run_log import read_events, read_log
 from metalora.runs.run_folder import open_run
+from metalora.runs.run_log import read_events, read_log
 from metalora.runs.workspace import Workspace
 from metalora.suites.config import SuiteConfig
 from metalora.training.config import TrainingConfig
@@ -66,9 +66,10 @@ class Scribe:
         self.order, self.leave = folder / "order", folder / "leave"
 
     def __call__(self, run):
-        order, leave, settings = (shlex.quote(str(path)) for path in (self.order, self.leave, run / "run.json"))
+        paths = self.order, self.leave, run / "run.json", run / "result.json"
+        order, leave, settings, result = (shlex.quote(str(path)) for path in paths)
         script = (
-            f"echo {run.name} >> {order}; while [ ! -e {leave} ]; do sleep 0.02; done; "
+            f"echo {run.name} >> {order}; while [ ! -e {leave} ]; do sleep 0.02; done; touch {result}; "
             f'sed -i \'s/"queued"/"finished"/\' {settings}; echo $OMP_NUM_THREADS; cat'
         )
         return ["sh", "-c", script]
@@ -98,8 +99,8 @@ def test_visitors_take_turns(workspace, make_queue, scribe, monkeypatch):
     wait_for(scribe.started)
     (single,) = submitted(queue, one)
     assert queue.status(many, first).state == "running"
-    places = {run: queue.status(many, run).queue_position for run in (second, third)} | {single: queue.status(one, single).queue_position}
-    assert places == {single: 1, second: 2, third: 3}
+    waiting = ((one, single), (many, second), (many, third))
+    assert [queue.status(visitor, run).queue_position for visitor, run in waiting] == [1, 2, 3]
     (other,) = submitted(queue, late)
     assert queue.status(late, other).queue_position == 2  # nobody has served this visitor either
     queue.stop(many, third)

@@ -9,8 +9,8 @@ import torch
 import metalora
 from metalora.adapters.config import AdapterConfig
 from metalora.runs.run_config import RunConfig
-from metalora.runs.run_log import read_log
 from metalora.runs.run_folder import RunState, open_run
+from metalora.runs.run_log import read_log
 from metalora.runs.workspace import Workspace
 from metalora.runs.zerogpu import InEvent, execute_here
 from metalora.suites.config import SuiteConfig
@@ -199,9 +199,9 @@ def test_events_compute_on_a_device_that_the_parent_does_not_use(tmp_path, monke
             pick_device()
 
     visitor = app_state.ensure_visitor(None)
-    found, table = app_state.wrap_for_gpu(inspect_view)(visitor, "resnet20/metalora-cp", EXAMPLES, False)
-    here, same = inspect_view(app_state, visitor, "resnet20/metalora-cp", EXAMPLES, False)
-    assert table == same
-    torch.testing.assert_close(found.examination.after, here.examination.after)
-    with pytest.raises(InputError, match="There are no pictures"):
+    lent_view = app_state.wrap_for_gpu(inspect_view)(visitor, "resnet20/metalora-cp", EXAMPLES, False)
+    view = inspect_view(app_state, visitor, "resnet20/metalora-cp", EXAMPLES, False)
+    assert lent_view.headline == view.headline
+    torch.testing.assert_close(lent_view.report.after, view.report.after)
+    with pytest.raises(InputError, match="There are no images"):
         app_state.wrap_for_gpu(inspect_view)(visitor, "resnet20/metalora-cp", [], False)

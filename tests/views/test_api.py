@@ -1,4 +1,4 @@
-"""The endpoints about pictures, through gradio's own client."""
+"""The endpoints about images, through gradio's own client."""
 
 import pytest
 from gradio_client import Client, handle_file
@@ -16,42 +16,42 @@ def client(app):
     return Client(app, verbose=False)
 
 
-def given(*paths):
+def handles(*paths):
     return [handle_file(path) for path in paths]
 
 
-def test_pictures_are_inspected_with_the_bundled_adapter(client):
-    found = client.predict(files=given(*EXAMPLES), api_name="/inspect_images")
-    assert set(found) == {"adapter", "images", "similarity"} and found["adapter"] == "resnet20/metalora-tr"
-    assert len(found["images"]) == len(found["similarity"]) == len(EXAMPLES)
-    for i, image in enumerate(found["images"]):
+def test_images_are_inspected_with_the_bundled_adapter(client):
+    result = client.predict(files=handles(*EXAMPLES), api_name="/inspect_images")
+    assert set(result) == {"adapter", "images", "similarity"} and result["adapter"] == "resnet20/metalora-tr"
+    assert len(result["images"]) == len(result["similarity"]) == len(EXAMPLES)
+    for i, image in enumerate(result["images"]):
         assert set(image) == {"name", "cores", "strength", "neighbours"}
         assert set(image["cores"]) == set(image["strength"]) and len(image["neighbours"]) == 5
         core = image["cores"]["layer1.0.conv1"]
         assert len(core) == len(core[0]) and all(value >= 0 for value in image["strength"].values())
-        assert found["similarity"][i][i] == pytest.approx(1)
+        assert result["similarity"][i][i] == pytest.approx(1)
         nearest = [near["similarity"] for near in image["neighbours"]]
         assert nearest == sorted(nearest, reverse=True)
-    first, second = (image["cores"]["layer1.0.conv1"] for image in found["images"][:2])
+    first, second = (image["cores"]["layer1.0.conv1"] for image in result["images"][:2])
     assert first != second
 
 
 def test_a_static_adapter_has_strengths_and_no_cores(client):
-    found = client.predict(files=given(*EXAMPLES[:2]), adapter="resnet20/lora", api_name="/inspect_images")
-    assert found["adapter"] == "resnet20/lora" and found["similarity"] is None
-    one, other = found["images"]
+    result = client.predict(files=handles(*EXAMPLES[:2]), adapter="resnet20/lora", api_name="/inspect_images")
+    assert result["adapter"] == "resnet20/lora" and result["similarity"] is None
+    one, other = result["images"]
     assert one["cores"] == {} and one["strength"] == other["strength"]
 
 
-def test_pictures_are_embedded_one_by_one(client):
-    found = client.predict(files=given(*EXAMPLES[:3]), api_name="/embed")
-    assert set(found) == {"adapter", "names", "embeddings"} and len(set(found["names"])) == 3
-    assert [len(row) for row in found["embeddings"]] == [64] * 3
-    alone = client.predict(files=given(EXAMPLES[1]), api_name="/embed")
-    assert alone["embeddings"][0] == pytest.approx(found["embeddings"][1], rel=1e-3, abs=1e-3)
+def test_images_are_embedded_one_by_one(client):
+    result = client.predict(files=handles(*EXAMPLES[:3]), api_name="/embed")
+    assert set(result) == {"adapter", "names", "embeddings"} and len(set(result["names"])) == 3
+    assert [len(row) for row in result["embeddings"]] == [64] * 3
+    alone = client.predict(files=handles(EXAMPLES[1]), api_name="/embed")
+    assert alone["embeddings"][0] == pytest.approx(result["embeddings"][1], rel=1e-3, abs=1e-3)
 
 
-def test_what_is_wrong_is_a_sentence(client, tmp_path):
+def test_bad_input_is_an_error_that_says_what_to_do(client, tmp_path):
     broken, words = tmp_path / "broken.png", tmp_path / "notes.txt"
     broken.write_bytes(b"no picture")
     words.write_text("words")
@@ -62,7 +62,7 @@ def test_what_is_wrong_is_a_sentence(client, tmp_path):
     for files, more, message in (
         ([EXAMPLES[0], broken], {}, "broken.png cannot be used"),
         ([words], {}, "save it as PNG or JPEG"),
-        (many, {}, "give 16 pictures at most"),
+        (many, {}, "give 16 images at most"),
         ([], {}, "upload one or more"),
         ([EXAMPLES[0]], {"adapter": "resnet20/nothing"}, "Unknown adapter"),
         ([EXAMPLES[0]], {"adapter": "../resnet20"}, "Unknown adapter"),
@@ -71,7 +71,7 @@ def test_what_is_wrong_is_a_sentence(client, tmp_path):
     ):
         for name in ("/inspect_images", "/embed"):
             with pytest.raises(AppError, match=message):
-                client.predict(files=given(*files), api_name=name, **more)
+                client.predict(files=handles(*files), api_name=name, **more)
 
 
 def test_the_endpoints_are_described_and_typed(client):

@@ -1,4 +1,4 @@
-"""What an app works with, and whom it belongs to."""
+"""The state of an app, and which visitor may see what of it."""
 
 import os
 import zipfile
@@ -19,7 +19,7 @@ from pages.run_panel import RunPanel
 
 @pytest.fixture(scope="module")
 def app_state(tmp_path_factory):
-    return AppState(tmp_path_factory.mktemp("laboratory"), InEvent)
+    return AppState(tmp_path_factory.mktemp("app"), InEvent)
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +42,7 @@ def test_a_token_is_kept_and_anything_else_gets_a_new_one(app_state):
     assert app_state.ensure_visitor("../x") not in ("../x", token)
 
 
-def test_a_run_of_ones_own_is_opened_like_a_bundled_adapter(app_state, trained):
+def test_a_visitors_run_is_opened_like_a_bundled_adapter(app_state, trained):
     visitor, run = trained
     names = list(app_state.adapters(visitor))
     assert DEFAULT in names and names[-1] == f"{RUN}{run}"
@@ -51,30 +51,30 @@ def test_a_run_of_ones_own_is_opened_like_a_bundled_adapter(app_state, trained):
     opened.gallery.check_adapter(opened.model)
     assert app_state.open(visitor, f"{RUN}{run}") is opened
     assert app_state.open(visitor).planes
-    rows = app_state.result(visitor, run)
+    rows = app_state.result_table(visitor, run)
     assert set(rows["tasks"]) == {"seen", "unseen"} and rows["accuracy in %"].str.match(r"\d+\.\d").all()
-    with zipfile.ZipFile(app_state.packed(visitor, run)) as archive:
+    with zipfile.ZipFile(app_state.zip_adapter(visitor, run)) as archive:
         assert {"config.json", "adapter.safetensors"} <= set(archive.namelist())
 
 
-def test_an_adapter_is_packed_once_and_again_when_it_changes(app_state, trained, monkeypatch):
+def test_an_adapter_is_zipped_once_and_again_when_it_changes(app_state, trained, monkeypatch):
     visitor, run = trained
-    packed = app_state.packed(visitor, run)
-    before = packed.stat()
-    assert app_state.packed(visitor, run).stat().st_ino == before.st_ino  # not even replaced
+    zipped = app_state.zip_adapter(visitor, run)
+    before = zipped.stat()
+    assert app_state.zip_adapter(visitor, run).stat().st_ino == before.st_ino  # not even replaced
     with monkeypatch.context() as patch:
         patch.setattr(
             "metalora.util.files.Path.replace", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left"))
         )
-        config = packed.with_suffix("") / "config.json"
+        config = zipped.with_suffix("") / "config.json"
         os.utime(config, ns=(before.st_mtime_ns + 10**9,) * 2)
         with pytest.raises(InputError, match="free some space"):
-            app_state.packed(visitor, run)
-    assert packed.stat().st_ino == before.st_ino and not list(packed.parent.glob(".adapter.zip*"))  # whole, the old one
-    (packed.with_suffix("") / ".config.json.half").write_text("{")
-    assert app_state.packed(visitor, run).stat().st_ino != before.st_ino
-    (packed.with_suffix("") / ".config.json.half").unlink()
-    with zipfile.ZipFile(packed) as archive:
+            app_state.zip_adapter(visitor, run)
+    assert zipped.stat().st_ino == before.st_ino and not list(zipped.parent.glob(".adapter.zip*"))  # whole, the old one
+    (zipped.with_suffix("") / ".config.json.half").write_text("{")
+    assert app_state.zip_adapter(visitor, run).stat().st_ino != before.st_ino
+    (zipped.with_suffix("") / ".config.json.half").unlink()
+    with zipfile.ZipFile(zipped) as archive:
         assert set(archive.namelist()) == {"config.json", "adapter.safetensors"}
 
 
@@ -85,20 +85,20 @@ def test_a_damaged_run_is_listed_as_such_beside_the_others(app_state, trained):
     titles = app_state.runs(visitor)
     assert list(titles) == [damaged, run] and titles[damaged].endswith(" cannot be read")
     assert {DEFAULT, f"{RUN}{run}"} <= app_state.adapters(visitor).keys()
-    told, *_, stop, resume, delete, download, _, _, _ = RunPanel(app_state).show(visitor, damaged)
-    assert told.startswith(f"{damaged}/run.json cannot be read") and "delete the run" in told
+    reason, *_, stop, resume, delete, download, _, _, _ = RunPanel(app_state).show(visitor, damaged)
+    assert reason.startswith(f"{damaged}/run.json cannot be read") and "delete the run" in reason
     assert [button["interactive"] for button in (stop, resume, delete, download)] == [False, False, True, False]
     app_state.workspace.delete_run(visitor, damaged)
     assert list(app_state.runs(visitor)) == [run]
 
 
-def test_nobody_else_sees_it(app_state, trained):
+def test_no_other_visitor_sees_a_run(app_state, trained):
     _, run = trained
     other = app_state.ensure_visitor(None)
     assert not app_state.runs(other) and f"{RUN}{run}" not in app_state.adapters(other)
-    for ask in (app_state.config, app_state.trained, app_state.packed, app_state.result):
+    for method in (app_state.config, app_state.has_adapter, app_state.zip_adapter, app_state.result_table):
         with pytest.raises(InputError, match="no such run of yours"):
-            ask(other, run)
+            method(other, run)
     with pytest.raises(InputError, match="no such run of yours"):
         app_state.open(other, f"{RUN}{run}")
 
@@ -109,7 +109,7 @@ def test_a_run_without_an_adapter_says_so(app_state):
     with pytest.raises(InputError, match="no adapter yet"):
         app_state.open(visitor, f"{RUN}{run}")
     with pytest.raises(InputError, match="no adapter yet"):
-        app_state.packed(visitor, run)
+        app_state.zip_adapter(visitor, run)
 
 
 def test_a_bundled_adapter_that_is_missing_says_how_it_is_made(app_state, tmp_path, monkeypatch):
@@ -119,11 +119,11 @@ def test_a_bundled_adapter_that_is_missing_says_how_it_is_made(app_state, tmp_pa
     assert not app_state.adapters(app_state.ensure_visitor(None))
 
 
-def test_a_run_of_ones_own_can_be_gone_on_from(app_state, trained):
+def test_training_can_start_from_a_visitors_run(app_state, trained):
     visitor, run = trained
     name = f"{RUN}{run}"
     before = app_state.config(visitor, run)
-    assert app_state.start(visitor, name) == ("resnet20", before.adapter)
+    assert app_state.start_settings(visitor, name) == ("resnet20", before.adapter)
     config = replace(before, start=name)
     app_state.check_start(visitor, config)
     app_state.check_start(visitor, before)

@@ -1,4 +1,4 @@
-"""What a configuration amounts to, before training."""
+"""A configuration before training: layers, budgets, kinds of layers."""
 
 import pytest
 
@@ -9,28 +9,28 @@ from metalora.util.errors import InputError
 from metalora.views.configure import kind_of, only_kind, summarise_adapter
 
 
-def test_a_plan_counts_what_the_model_has():
-    planned = summarise_adapter("resnet20", AdapterConfig("metalora-tr", rank=3))
-    model = planned.model
+def test_a_summary_counts_the_models_parameters():
+    summary = summarise_adapter("resnet20", AdapterConfig("metalora-tr", rank=3))
+    model = summary.model
     trained = sum(p.numel() for p in model.trained.parameters())
-    assert planned.layers["adapter"].sum() == planned.budget.loc["total", "adapter_parameters"]
-    total = planned.budget.loc["total"]
+    assert summary.layers["adapter"].sum() == summary.budget.loc["total", "adapter_parameters"]
+    total = summary.budget.loc["total"]
     assert total["adapter_parameters"] + total["generator_parameters"] == trained
-    assert list(planned.layers.index) == list(model.layers)
-    assert planned.layers.loc["layer1.0.conv1", "weight"] == "16×16×3×3"
-    assert "21 layers adapted" in planned.headline and "in the generator" in planned.headline
-    assert planned.table().shape == (21, 7)
+    assert list(summary.layers.index) == list(model.layers)
+    assert summary.layers.loc["layer1.0.conv1", "weight"] == "16×16×3×3"
+    assert "21 layers adapted" in summary.headline and "in the generator" in summary.headline
+    assert summary.table().shape == (21, 7)
 
 
 def test_a_static_method_has_no_generator():
-    planned = summarise_adapter("mixer_nano", AdapterConfig("lora", rank=2))
-    assert planned.layers["generator"].sum() == 0
-    assert "generator" not in planned.headline
+    summary = summarise_adapter("mixer_nano", AdapterConfig("lora", rank=2))
+    assert summary.layers["generator"].sum() == 0
+    assert "generator" not in summary.headline
 
 
-def test_layers_left_out_are_told():
-    planned = summarise_adapter("resnet20", AdapterConfig("lora", rank=20))
-    assert any("conv1" in note for note in planned.notes)
+def test_layers_left_out_are_in_the_notes():
+    summary = summarise_adapter("resnet20", AdapterConfig("lora", rank=20))
+    assert any("conv1" in note for note in summary.notes)
 
 
 @pytest.mark.parametrize(("kind", "count"), [("convolutions", 1), ("linear layers", 32)])
@@ -39,29 +39,29 @@ def test_only_one_kind_of_layer(kind, count):
     assert len(adapt("mixer_nano", AdapterConfig("lora", rank=2, **chosen)).layers) == count
 
 
-def test_a_kind_that_is_not_there_is_a_sentence():
+def test_a_kind_that_is_not_there_is_an_error():
     with pytest.raises(InputError, match="no linear layers"):
         only_kind("resnet20", "linear layers")
 
 
 @pytest.mark.parametrize("name", PRESETS)
-def test_presets_serve_every_method_at_comparable_budgets(name):
+def test_presets_fit_every_method_at_comparable_budgets(name):
     preset = PRESETS[name]
     static = {}
     for method in ("lora", "multi-lora", "metalora-cp", "metalora-tr"):
-        planned = summarise_adapter("resnet20", preset.adapter(method))
-        static[method] = planned.budget.loc["total", "adapter_parameters"]
+        summary = summarise_adapter("resnet20", preset.adapter(method))
+        static[method] = summary.budget.loc["total", "adapter_parameters"]
     assert max(static.values()) < 1.25 * min(static.values())
     training = preset.training()
     assert training.steps == preset.steps and 5 <= training.steps // training.validate_every <= 10
 
 
 @pytest.mark.parametrize("kind", ["convolutions", "linear layers"])
-def test_a_kind_is_known_again(kind):
+def test_the_kind_is_found_from_settings(kind):
     assert kind_of("mixer_nano", AdapterConfig("lora", **only_kind("mixer_nano", kind))) == kind
 
 
-def test_all_layers_are_no_kind_where_there_are_two():
+def test_all_layers_of_a_backbone_with_two_kinds_are_no_kind():
     assert kind_of("mixer_nano", AdapterConfig("lora")) is None
 
 

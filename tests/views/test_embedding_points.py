@@ -1,4 +1,4 @@
-"""The atlas: what a point says of its picture is what the gallery and the model say; sheets hold the right tiles."""
+"""Points of a gallery: their columns are those of the gallery and the model; sprites hold the right tiles."""
 
 import base64
 import io
@@ -13,11 +13,10 @@ from metalora.adapters.cores import Cores
 from metalora.evaluation.config import EmbedConfig
 from metalora.evaluation.knn import knn_predict
 from metalora.inspection.gallery import build_gallery
-from metalora.inspection.projection import project
-from metalora.inspection.spaces import generated, space
+from metalora.inspection.spaces import gallery_cores, gallery_features
 from metalora.suites import load_suite
 from metalora.util.errors import InputError
-from metalora.views.embedding_points import K, describe, points, sheet, strips
+from metalora.views.embedding_points import K, core_strips, image_sprite, point_table
 
 
 @pytest.fixture(scope="module")
@@ -47,37 +46,35 @@ def decode(url):
 
 def test_spaces_are_the_features_and_the_cores(made):
     model, gallery = made
-    assert space(model, gallery, "adapted") is gallery.adapted
-    assert space(model, gallery, "original") is gallery.original
+    assert gallery_features(model, gallery, "adapted") is gallery.adapted
+    assert gallery_features(model, gallery, "original") is gallery.original
     with torch.inference_mode():
         own = model.cores(model.codes(gallery.examples.images()))
-    torch.testing.assert_close(space(model, gallery, "cores"), own.flatten(), rtol=1e-3, atol=1e-3)
+    torch.testing.assert_close(gallery_features(model, gallery, "cores"), own.flatten(), rtol=1e-3, atol=1e-3)
 
 
 def test_a_space_that_is_not_there_is_refused(made, make):
     with pytest.raises(InputError, match="Unknown space 'pixels'"):
-        space(*made, "pixels")
+        gallery_features(*made, "pixels")
     static = make("lora")
-    assert generated(*static) is None
+    assert gallery_cores(*static) is None
     with pytest.raises(InputError, match="generates no cores"):
-        space(*static, "cores")
+        gallery_features(*static, "cores")
 
 
-def test_points_are_the_projection_of_the_space_or_the_plane_given(made):
-    model, gallery = made
-    found = points(model, gallery, "original", method="pca")
-    np.testing.assert_allclose(found[["x", "y"]], project(gallery.original, "pca"))
-    plane = torch.arange(80.0).view(40, 2)
-    found = points(model, gallery, plane=plane)
-    assert found[["x", "y"]].to_numpy().tolist() == plane.tolist()
-    assert list(found["name"]) == list(gallery.pictures.known["name"])
-    with pytest.raises(InputError, match="40 pictures, 40 features and 7 points"):
-        points(model, gallery, plane=plane[:7])
+def test_points_are_the_images_with_their_position(made):
+    _, gallery = made
+    plane = np.arange(80.0).reshape(40, 2)
+    points = point_table(gallery, gallery.adapted, plane)
+    assert points[["x", "y"]].to_numpy().tolist() == plane.tolist()
+    assert list(points["name"]) == list(gallery.table["name"])
+    with pytest.raises(InputError, match="40 images, 40 features and 7 points"):
+        point_table(gallery, gallery.adapted, plane[:7])
 
 
-def test_a_point_is_judged_by_its_nearest_others(made):
+def test_a_point_is_predicted_from_its_nearest_others(made):
     gallery = made[1]
-    found, labels = describe(gallery, gallery.adapted, np.zeros((40, 2))), gallery.examples.labels
+    found, labels = point_table(gallery, gallery.adapted, np.zeros((40, 2))), gallery.examples.labels
     for row in range(40):
         rest = [i for i in range(40) if i != row]
         own = knn_predict(gallery.adapted[row : row + 1], gallery.adapted[rest], labels[rest], [K])[K]
@@ -85,18 +82,18 @@ def test_a_point_is_judged_by_its_nearest_others(made):
     assert found["correct"].equals(found["predicted"] == found["label"])
 
 
-def test_equal_points_are_not_judged_by_themselves(made):
+def test_equal_points_are_not_predicted_from_themselves(made):
     gallery = made[1]
-    found = describe(gallery, torch.ones(40, 3), np.zeros((40, 2)))
+    found = point_table(gallery, torch.ones(40, 3), np.zeros((40, 2)))
     labels = gallery.examples.labels
     near = [[i for i in range(40) if i != row][:K] for row in (0, 20)]
     expected = [torch.mode(labels[rows]).values.item() for rows in near]
     assert [gallery.classes.index(found["predicted"][row]) for row in (0, 20)] == expected
 
 
-def test_a_sheet_holds_every_picture_at_its_place(made):
+def test_a_sprite_holds_every_image_at_its_position(made):
     gallery = made[1]
-    found, images = sheet(gallery), gallery.pictures.images()
+    found, images = image_sprite(gallery), gallery.examples.images()
     pixels = np.asarray(decode(found["sprite"]))
     split, columns = found["tile"], found["columns"]
     assert pixels.shape == (6 * split, columns * split, 3)
@@ -109,7 +106,7 @@ def test_a_sheet_holds_every_picture_at_its_place(made):
 def test_a_strip_shows_differences_from_the_mean_core():
     # Two layers, of cores of 2 and 1 values, three images; the mean is 0 everywhere.
     cores = Cores({"a": torch.tensor([[2.0, 0], [-2, 0], [0, 0]]), "b": torch.tensor([[0.0], [1], [-1]])})
-    found = strips(cores)
+    found = core_strips(cores)
     pixels = np.asarray(decode(found["sprite"]).convert("RGBA")).astype(int)
     assert (found["columns"], found["rows"], pixels.shape) == (2, 2, (4, 4, 4))
     first, second = pixels[:2, :2], pixels[:2, 2:]

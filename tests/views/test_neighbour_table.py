@@ -1,4 +1,4 @@
-"""Tables of neighbours: a row per picture, pictures as data URLs, and nobody's text as HTML."""
+"""Tables of neighbours: a row per image, images as data URLs, and no text as HTML."""
 
 from dataclasses import replace
 from html.parser import HTMLParser
@@ -9,10 +9,10 @@ import torch
 
 from metalora.inspection.gallery import Gallery
 from metalora.inspection.inspect_images import Inspection
-from metalora.inspection.neighbours import Examination, Exchange
+from metalora.inspection.neighbours import NeighbourReport, SwapResult
 from metalora.plots.thumbnails import thumbnail
 from metalora.suites import load_suite
-from metalora.views.neighbour_table import exchange_table, neighbour_table
+from metalora.views.neighbour_table import neighbour_table, swap_table
 
 NASTY = '<img src=x onerror="alert(1)">'
 
@@ -42,13 +42,13 @@ def gallery():
 
 
 @pytest.fixture
-def found(gallery):
-    """Two pictures, of which only names, classes and neighbours matter here."""
+def report(gallery):
+    """Two images, of which only names, classes and neighbours matter here."""
     names = (NASTY, "two.png")
     inspection = Inspection(names, None, pd.DataFrame({"layer": [0.1, 0.1]}, index=names), None, True)
     features = gallery.original[:2]
     before, after = (gallery.nearest(features, space, 3) for space in ("original", "adapted"))
-    return Examination(inspection, features, features, before, after, ["1", "2"], ["3", NASTY])
+    return NeighbourReport(inspection, features, features, before, after, ["1", "2"], ["3", NASTY])
 
 
 @pytest.fixture
@@ -56,43 +56,43 @@ def images():
     return torch.rand(2, 3, 8, 8, generator=torch.Generator().manual_seed(1))
 
 
-def test_a_row_per_picture_with_neighbours_before_and_after(found, images, gallery):
-    page = Reader(neighbour_table(found, images, gallery))
+def test_a_row_per_image_with_neighbours_before_and_after(report, images, gallery):
+    page = Reader(neighbour_table(report, images, gallery))
     assert page.tags.count("tr") == 3 and page.tags.count("table") == 1
     assert page.tags.count("img") == 2 * (1 + 3 + 3)
     titles = [entry["title"] for entry in page.attributes if "title" in entry]
     expected = [
         f"class {row.label}, task {row.task}, cosine {row.similarity:.3f}"
-        for picture in (0, 1)
-        for nearest in (found.nearest_before, found.nearest_after)
-        for row in nearest[nearest["image"] == picture].itertuples()
+        for image in (0, 1)
+        for nearest in (report.nearest_before, report.nearest_after)
+        for row in nearest[nearest["image"] == image].itertuples()
     ]
     assert titles == expected
     classes = [page.words[i + 1] for i, word in enumerate(page.words) if word == "class "]
     assert classes == ["1", "3", "2", NASTY]
 
 
-def test_shown_are_the_gallerys_own_pictures(found, images, gallery):
-    page = Reader(neighbour_table(found, images, gallery))
+def test_the_gallerys_own_images_are_shown(report, images, gallery):
+    page = Reader(neighbour_table(report, images, gallery))
     sources = [entry["src"] for entry in page.attributes if "src" in entry]
-    first = found.nearest_before["index"].iloc[0]
+    first = report.nearest_before["index"].iloc[0]
     assert sources[0] == thumbnail(images[0])
     assert sources[1] == thumbnail(gallery.examples[[first]].images()[0])
 
 
-def test_text_from_outside_is_text(found, images, gallery):
+def test_text_from_outside_is_text(report, images, gallery):
     suite = replace(gallery.suite, classes=tuple(f"{NASTY}{name}" for name in gallery.classes))
     hostile = replace(gallery, suite=suite)
     nearest = hostile.nearest(hostile.original[:2], "original", 3)
-    page = Reader(neighbour_table(replace(found, nearest_before=nearest), images, hostile))
+    page = Reader(neighbour_table(replace(report, nearest_before=nearest), images, hostile))
     assert not any("onerror" in entry for entry in page.attributes)
     assert any(NASTY in entry.get("title", "") for entry in page.attributes)
     assert f"1. {NASTY}" in page.words
 
 
-def test_an_exchange_is_one_row_of_the_receiver(found, images, gallery):
+def test_a_swap_is_one_row_of_the_receiver(report, images, gallery):
     nearest = gallery.nearest(gallery.adapted[7:8], "adapted", 3)
-    page = Reader(exchange_table(found, images, 1, Exchange(gallery.adapted[7], nearest, "9", 0.2), gallery))
+    page = Reader(swap_table(report, images, 1, SwapResult(gallery.adapted[7], nearest, "9", 0.2), gallery))
     assert page.tags.count("tr") == 2 and "2. two.png" in page.words
     titles = [entry["title"] for entry in page.attributes if "title" in entry]
     assert len(titles) == 6 and titles[3].endswith("cosine 1.000")

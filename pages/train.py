@@ -13,7 +13,7 @@ from metalora.runs.run_config import RunConfig
 from metalora.suites.archives import check_archive
 from metalora.suites.config import SuiteConfig
 from metalora.suites.folder_layout import folder_tasks
-from metalora.suites.load import FIXED_TASKS, SUITES
+from metalora.suites.registry import SUITES
 from metalora.suites.task_lists import TEN_TRANSFORMS, TaskList
 from metalora.training.loop import clock
 from metalora.util.errors import InputError
@@ -187,12 +187,12 @@ def _fields() -> dict[str, Any]:
         )
     with gr.Accordion("Tasks, sizes and precision", open=False):
         fields["hold_out"] = gr.Dropdown(
-            list(FIXED_TASKS["digits"].names),
+            list(SUITES["digits"].tasks.names),
             value=[],
             multiselect=True,
             allow_custom_value=True,
             label="Tasks held out",
-            info=_held_out_info(FIXED_TASKS["digits"]),
+            info=_held_out_info(SUITES["digits"].tasks),
         )
         with gr.Row():  # Gradio shows 0 where a number has no value
             fields["image_size"] = gr.Number(0, label="Image size", info="pixels; 0: the suite's own", min_width=100)
@@ -216,7 +216,7 @@ def suite_choices() -> list[tuple[str, str]]:
 
 def _of_suite(name: str) -> list[Any]:
     """Return whether an archive is asked for, and the tasks that can be held out."""
-    tasks = FIXED_TASKS.get(name)
+    tasks = SUITES[name].tasks if name in SUITES else None
     choices = list(tasks.names) if tasks else []
     return [gr.update(visible=name == OWN), gr.update(choices=choices, info=_held_out_info(tasks))]
 

@@ -42,8 +42,10 @@ def info(
 
 def describe_suite(given: dict[str, Any]) -> dict[str, Any]:
     """Print tasks, splits, counts and class balance of a suite, and return them."""
+    from metalora.suites.load import load_suite
+
     with Bar("Reading images") as bar:
-        suite = SUITE.read(given).load(given.get("seed", 0), bar.reading)
+        suite = load_suite(SUITE.read(given), seed=given.get("seed", 0), progress=bar.reading)
     print_skipped(suite.skipped)
     seen, unseen = ([suite.tasks[i] for i in tasks] for tasks in (suite.seen, suite.unseen))
     typer.echo(f"{suite.name}: {len(suite.classes)} classes ({', '.join(suite.classes)}).")
@@ -116,7 +118,7 @@ def describe_all() -> dict[str, Any]:
     from metalora.adapters.methods import METHODS
     from metalora.experiments.variants import CONTROLS, DEFAULT
     from metalora.models.backbones import BUNDLED
-    from metalora.suites.load import SUITES
+    from metalora.suites.registry import SUITES
     from metalora.util.device import pick_device
     from metalora.version import __version__
 

@@ -46,10 +46,11 @@ def load_original(backbone: str, given: dict[str, Any]) -> Any:
 def read_images(model: Any, images: list[Path] | None, given: dict[str, Any]) -> Any:
     """Read the images that are named, or those of a suite."""
     from metalora.inspection.user_images import from_suite, read_paths
+    from metalora.suites.load import load_suite
 
     with Bar("Reading images") as bar:
         if "suite" in given:
-            pictures = from_suite(SUITE.read(given).load(0, bar.reading))
+            pictures = from_suite(load_suite(SUITE.read(given), progress=bar.reading))
         else:
             size = given.get("image_size") or model.backbone.image_size
             pictures = read_paths(images or [], size, bar.reading)

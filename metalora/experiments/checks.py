@@ -12,6 +12,7 @@ from metalora.experiments.inversion import make_reader
 from metalora.experiments.job import equal_budget, total_parameters
 from metalora.models.adapt import adapt
 from metalora.models.backbones import Backbone, image_size_for, load_backbone
+from metalora.suites.load import load_suite
 from metalora.suites.suite import Suite
 from metalora.util.device import autocast, pick_device
 from metalora.util.errors import InputError, LayersLeftOut
@@ -37,7 +38,7 @@ def check_comparison(
         pass
     # Every name first: they are cheap to check, a suite may have to be decoded.
     backbones = {name: load_backbone(name, download=config.download) for name in config.backbones}
-    suite = config.suite.load(0, progress)
+    suite = load_suite(config.suite, progress=progress)
     notes = [*check_galleries(suite, config.ks), *suite.notes]
     for name, backbone in backbones.items():
         size = image_size_for(name, suite.image_size)

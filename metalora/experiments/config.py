@@ -118,7 +118,11 @@ def _effective(job: JobConfig) -> Iterator[tuple[str, str]]:
 def _canonical_suite(suite: SuiteConfig) -> dict[str, Any]:
     """Return what decides a suite's images: pictures of one's own count by the name of their folder or archive."""
     kind, colon, path = suite.name.partition(":")
-    values = {f"suite_{name}": value for name, value in asdict(suite).items() if name not in ("data", "download")}
+    values = {
+        f"suite_{name}": value
+        for name, value in asdict(suite).items()
+        if name not in ("data", "download") and (kind == "table" or not name.endswith("_column"))
+    }
     name = f"{kind}:{Path(path).expanduser().resolve().name}" if colon else kind
     return values | {"suite_name": name, "suite_hold_out": sorted(suite.hold_out)}
 

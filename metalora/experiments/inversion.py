@@ -42,7 +42,7 @@ def make_reader(
     if not suite.factors:
         raise InputError(f"{suite.name} has no named factors to read: leave rows that undo shifts out.")
     for transform in suite.splits["train"].transforms:
-        transform.undo(torch.zeros(1, 3, 1, 1))
+        transform.inverse(torch.zeros(1, 3, 1, 1))
     counts = tuple(map(len, suite.factors))
     settings = AdapterConfig(READER, rank=1, extractor=adapter.extractor, hidden=adapter.hidden, factors=counts)
     return adapt(backbone, replace(settings, seed=adapter.seed), download=download)
@@ -103,7 +103,7 @@ def invert_examples(
 
 
 def _then_undo(transforms: tuple, task: int, other: int) -> Callable[[Tensor], Tensor]:
-    return lambda images: transforms[other].undo(transforms[task](images))
+    return lambda images: transforms[other].inverse(transforms[task](images))
 
 
 def embed_inverted(

@@ -28,6 +28,7 @@ from metalora.models.adapt import adapt
 from metalora.models.adapted_model import AdaptedModel
 from metalora.models.backbones import image_size_for, load_backbone
 from metalora.suites.config import SuiteConfig
+from metalora.suites.load import load_suite
 from metalora.suites.suite import Suite
 from metalora.training.config import TrainingConfig
 from metalora.training.fit import fit
@@ -37,7 +38,7 @@ from metalora.util.device import device_name, pick_device
 
 @functools.lru_cache(maxsize=2)
 def _suite(config: SuiteConfig, seed: int) -> Suite:
-    return config.load(seed)
+    return load_suite(config, seed=seed)
 
 
 @functools.lru_cache(maxsize=2)

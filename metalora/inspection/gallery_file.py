@@ -6,6 +6,7 @@ import torch
 
 from metalora.inspection.gallery import FEATURES, Gallery
 from metalora.suites.config import SuiteConfig
+from metalora.suites.load import load_suite
 from metalora.suites.suite import Suite
 from metalora.util.config import from_plain, to_plain
 from metalora.util.errors import InputError
@@ -59,7 +60,7 @@ def load_gallery(path: Path, suite: Suite | None = None) -> Gallery:
         rows, original, adapted = (tensors[name] for name in ("rows", *FEATURES))
     except KeyError as error:
         raise InputError(f"{path} is not a whole gallery ({error} is missing): build it anew.") from error
-    suite = suite or from_plain(SuiteConfig, config).load(seed)
+    suite = suite or load_suite(from_plain(SuiteConfig, config), seed=seed)
     gallery = Gallery(suite, split, rows, original, adapted, tensors.get("codes"), adapter)
     _check(gallery, content, path)
     return gallery

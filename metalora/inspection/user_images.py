@@ -14,7 +14,7 @@ from metalora.models.adapted_model import AdaptedModel
 from metalora.suites.archives import SUFFIXES
 from metalora.suites.images import ImageSet, decode, read_pictures
 from metalora.suites.suite import Examples, Suite
-from metalora.suites.transforms import unchanged
+from metalora.suites.transforms import Identity
 from metalora.util.device import autocast, pick_device
 from metalora.util.errors import InputError
 
@@ -62,7 +62,7 @@ def read_paths(paths: Sequence[str | Path], size: int, progress: Progress | None
     labels = [parents[min(1, len(parents) - 1)] if parents else "" for parents in folders]
     tasks = [parents[0] if len(parents) > 1 else "" for parents in folders]
     pixels, task_numbers = torch.cat([part.images for part in parts]), _numbers(tasks)
-    transforms = (unchanged,) * len(set(tasks))
+    transforms = (Identity(),) * len(set(tasks))
     examples = Examples(pixels, transforms, torch.arange(len(pixels)), task_numbers, _numbers(labels))
     table = pd.DataFrame({"name": names, "label": labels, "task": tasks, "split": ""})
     return UserImages({"": examples}, table, tuple(skipped))

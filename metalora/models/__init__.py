@@ -1,0 +1,1 @@
+"""Adapted models: backbones, extractors, the mapping net, adapting, folding, saving and loading."""

@@ -37,43 +37,6 @@ class Folded(NamedTuple):
     gain: Tensor
 
 
-class Source(NamedTuple):
-    """A tensor that a fold was computed from, as it was then.
-
-    Attributes:
-        registry: parameters or buffers of its module.
-        name: its name there.
-        tensor: None where the module has none.
-        version: torch's count of writes.
-        alias: of its storage, which keeps the address from being used again.
-    """
-
-    registry: dict[str, Any]
-    name: str
-    tensor: Tensor | None
-    version: int | None
-    alias: Tensor | None
-
-    @classmethod
-    def of(cls, registry: dict[str, Any], name: str) -> "Source":
-        """Record a tensor as it is now."""
-        tensor = registry.get(name)
-        return cls(registry, name, tensor, _version(tensor), None if tensor is None else tensor.detach())
-
-    def changed(self) -> bool:
-        """Return whether the tensor was replaced, moved, converted or written to."""
-        tensor = self.registry.get(self.name)
-        if tensor is None or self.tensor is None or self.alias is None:
-            return tensor is not self.tensor
-        return (
-            tensor is not self.tensor or _version(tensor) != self.version or tensor.data_ptr() != self.alias.data_ptr()
-        )
-
-
-def _version(tensor: Tensor | None) -> int | None:
-    return None if tensor is None or tensor.is_inference() else tensor._version
-
-
 class Fold:
     """A frozen convolution and the BatchNorm behind it, computed as one convolution.
 
@@ -91,14 +54,18 @@ class Fold:
         places: tuple[tuple[dict[str, Any], str], ...],
         layout: torch.memory_format,
     ):
-        self.conv, self.norm, self.layout = conv, norm, layout
-        self._places = places
-        self._sources: list[Source] = []
-        self._eps = norm.eps
+        self.conv, self.norm, self.layout, self._places = conv, norm, layout, places
         self._folded: Folded | None = None
+        self._sources: list[Tensor | None] = []  # what it was computed from,
+        self._aliases: list[Tensor | None] = []  # whose storages keep their addresses while these exist
+        self._marks: list = []
         for module, forward in ((conv, self._convolve), (norm, self._normalise)):
             module.__dict__["forward"] = forward
         conv.__dict__["fold"] = self
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave to a copy to compute its own fold."""
+        return self.__dict__ | {"_folded": None, "_sources": [], "_aliases": []}
 
     def remove(self) -> None:
         """Give both modules their own `forward` back."""
@@ -122,21 +89,26 @@ class Fold:
 
     def refresh(self) -> None:
         """Compute the fold anew after a change, or put it out of use."""
-        if not self._usable():
-            self._folded, self._sources = None, []
-        elif not self._sources or self._eps != self.norm.eps or any(source.changed() for source in self._sources):
-            conv, norm = self.conv, self.norm
-            sources = [Source.of(module._parameters, name) for module in (conv, norm) for name in ("weight", "bias")]
-            sources += [Source.of(norm._buffers, name) for name in ("running_mean", "running_var")]
-            self._eps, self._folded = norm.eps, fold_tensors(conv, norm, self.layout)
-            self._sources = sources
+        conv, norm = self.conv._parameters, self.norm._parameters
+        statistics = (self.norm._buffers["running_mean"], self.norm._buffers["running_var"])
+        sources = [conv["weight"], conv["bias"], norm["weight"], norm["bias"], *statistics]
+        if not self._usable(sources):
+            self._folded = None
+            return
+        marks = [self.norm.eps, *map(_mark, sources)]
+        same = all(new is old for new, old in zip(sources, self._sources, strict=False))
+        if self._folded is None or marks != self._marks or not same:
+            self._folded = fold_tensors(self.conv, self.norm, self.layout)
+            self._aliases = [None if tensor is None else tensor.detach() for tensor in sources]
+            self._sources, self._marks = sources, marks
 
-    def _usable(self) -> bool:
-        modules = zip((self.conv, self.norm), self._places, strict=True)
-        if self.norm.training or any(children.get(name) is not module for module, (children, name) in modules):
-            return False
-        registries = (self.conv._parameters, self.norm._parameters)
-        return not any(p is not None and p.requires_grad for registry in registries for p in registry.values())
+    def _usable(self, sources: list[Tensor | None]) -> bool:
+        in_place = all(
+            children.get(name) is module
+            for module, (children, name) in zip((self.conv, self.norm), self._places, strict=True)
+        )
+        trains = self.norm.training or any(tensor is not None and tensor.requires_grad for tensor in sources)
+        return in_place and not trains
 
     def _convolve(self, x: Tensor) -> Tensor:
         folded = self.folded
@@ -146,6 +118,11 @@ class Fold:
 
     def _normalise(self, x: Tensor) -> Tensor:
         return nn.BatchNorm2d.forward(self.norm, x) if self.folded is None else x
+
+
+def _mark(tensor: Tensor | None) -> tuple[int, int] | None:
+    """Return what differs after a write (torch's count of them) or a move (the address)."""
+    return None if tensor is None else (0 if tensor.is_inference() else tensor._version, tensor.data_ptr())
 
 
 @torch.inference_mode(False)
@@ -188,7 +165,7 @@ def unfold_batchnorm(net: nn.Module) -> None:
 
 
 class _Uses(TorchFunctionMode):
-    """Counts the calls that a watched tensor goes into. (torch.fx would trace as well, and disturb other threads.)"""
+    """Counts the calls that a watched tensor goes into; torch.fx would trace as well, but disturb other threads."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -202,7 +179,7 @@ class _Uses(TorchFunctionMode):
 
 
 def _pairs(net: nn.Module, example: Tensor) -> list[tuple[nn.Conv2d, nn.BatchNorm2d]]:
-    """Find convolutions and BatchNorms, each called once, where the one's output goes into the other and nowhere else."""
+    """Find convolutions and BatchNorms, each called once, where the one's output goes into the other alone."""
     own = [module for module in net.modules() if "forward" not in module.__dict__]
     convs = [module for module in own if type(module) is nn.Conv2d]
     norms = [m for m in own if type(m) is nn.BatchNorm2d and m.running_mean is not None and not m.training]

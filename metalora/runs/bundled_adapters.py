@@ -28,6 +28,7 @@ from metalora.runs.presets import PRESETS
 from metalora.runs.run_config import RunConfig
 from metalora.runs.run_folder import RunFolder, create_run
 from metalora.suites.config import SuiteConfig
+from metalora.suites.load import load_suite
 from metalora.training.loop import Progress
 from metalora.util.files import read_tensors, write_tensors, write_text
 
@@ -70,7 +71,7 @@ def _write(run: RunFolder, folder: Path) -> None:
     model = load(folder)
     gallery = build_gallery(
         model,
-        config.suite.load(config.training.seed),
+        load_suite(config.suite, seed=config.training.seed),
         limit=GALLERY_IMAGES,
         seed=config.training.seed,
         embed_config=config.embed_config,

@@ -19,7 +19,7 @@ from metalora.models.backbones import image_size_for, load_backbone
 from metalora.runs.run_config import RunConfig
 from metalora.suites.config import SuiteConfig
 from metalora.suites.suite import SEEN_SPLITS, Examples, Suite
-from metalora.suites.transforms import unchanged
+from metalora.suites.transforms import Identity
 from metalora.training.config import TrainingConfig
 from metalora.training.fit import fit
 
@@ -78,7 +78,7 @@ def _noise(count: int, size: int, factors: tuple[int, ...]) -> Suite:
     """Build a suite of `count` random images in two classes and two tasks, which have factors of so many values."""
     pictures = torch.randint(256, (count, 3, size, size), dtype=torch.uint8)
     rows = torch.arange(count)
-    examples = Examples(pictures, (unchanged, unchanged), rows, rows % 2, rows // 2 % 2)
+    examples = Examples(pictures, (Identity(), Identity()), rows, rows % 2, rows // 2 % 2)
     return Suite(
         name="noise",
         pictures=pictures,

@@ -18,6 +18,7 @@ from metalora.runs.failures import reason_of
 from metalora.runs.run_config import RunConfig
 from metalora.runs.run_folder import RESULT, RunFolder, RunState
 from metalora.runs.run_log import logged
+from metalora.suites.load import load_suite
 from metalora.suites.suite import Suite
 from metalora.training.fit import fit
 from metalora.training.loop import Progress
@@ -78,7 +79,7 @@ def _build(config: RunConfig, reading: Callable | None) -> tuple[Suite, AdaptedM
     download, size = config.suite.download, config.suite.image_size
     # Before the suite is read, so that a wrong name is reported at once.
     load_backbone(config.backbone, image_size=size and image_size_for(config.backbone, size), download=download)
-    suite = config.suite.load(config.training.seed, reading)
+    suite = load_suite(config.suite, seed=config.training.seed, progress=reading)
     notes = [*check_galleries(suite, config.ks), *suite.notes]
     size = image_size_for(config.backbone, suite.image_size)
     model = adapt(load_backbone(config.backbone, image_size=size, download=download), config.adapter, download=download)

@@ -1,4 +1,4 @@
-"""Where picture files lie: a folder, a tar archive (plain or compressed) or a zip archive.
+"""Where image files lie: a folder, a tar archive (plain or compressed) or a zip archive.
 
 Archives are read without unpacking: a member's name is a label, never a path that is opened. A member that is
 no harmless file (a link, a name that leaves the archive, a lock, a giant) is named with its reason. What strangers send
@@ -22,16 +22,16 @@ from PIL import Image
 
 from metalora.util.errors import InputError
 
-# Pillow opens more (PostScript runs a program, HDF5 and PDF hold no picture that it can decode): these only.
+# Pillow opens more (PostScript runs a program, HDF5 and PDF hold no image that it can decode): these only.
 _WANTED = ("PNG", "JPEG", "GIF", "BMP", "WEBP", "TIFF", "PPM", "TGA", "ICO", "JPEG2000", "AVIF")
 _SUFFIXES = Image.registered_extensions()
 FORMATS = tuple(name for name in _WANTED if name in Image.OPEN)
 SUFFIXES = frozenset(suffix for suffix, name in _SUFFIXES.items() if name in FORMATS)
 ARCHIVES = (".zip", ".tar", ".gz", ".tgz", ".xz", ".bz2", ".7z", ".rar")
 
-MAX_MEMBER = 256 * 2**20  # bytes of a picture in any archive: 16 megapixels of 16-bit RGBA take half
+MAX_MEMBER = 256 * 2**20  # bytes of an image in any archive: 16 megapixels of 16-bit RGBA take half
 METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)  # others unpack without a bound on memory
-LINK = "It is a link: put the picture itself there."
+LINK = "It is a link: put the image itself there."
 OUTSIDE = "Its name leads out of the archive: pack it again from inside its folder."
 LOCKED = "It is locked with a password: pack it again without one."
 METHOD = "It is packed by an unusual method: pack it again as an ordinary zip."
@@ -47,8 +47,8 @@ class Limits:
     """What a zip archive from strangers may hold."""
 
     entries: int = 20_000  # files and folders of any kind
-    member: int = 32 * 2**20  # bytes of one picture, unpacked
-    total: int = 2**30  # bytes of all pictures, unpacked
+    member: int = 32 * 2**20  # bytes of one image, unpacked
+    total: int = 2**30  # bytes of all images, unpacked
     ratio: int = 100  # unpacked to packed, where it unpacks to over RATIO_FROM
 
 
@@ -61,7 +61,7 @@ def check_archive(source: Path, limits: Limits | None = None) -> list[str]:
     The sizes that it declares bound what is read later: a member never gives more, whatever it holds.
 
     Raises:
-        InputError: it is no zip archive, is locked, holds no picture, or goes beyond `limits`.
+        InputError: it is no zip archive, is locked, holds no image, or goes beyond `limits`.
     """
     limits = limits or Limits()
     try:
@@ -69,7 +69,7 @@ def check_archive(source: Path, limits: Limits | None = None) -> list[str]:
             entries = archive.infolist()
     except (zipfile.BadZipFile, OSError, ValueError) as error:
         raise InputError(
-            "This is not a whole zip archive: pack the folder of pictures as zip and send it again."
+            "This is not a whole zip archive: pack the folder of images as zip and send it again."
         ) from error
     if len(entries) > limits.entries:
         raise InputError(f"The archive has {len(entries):,} entries: send {limits.entries:,} at most.")
@@ -87,7 +87,7 @@ def check_archive(source: Path, limits: Limits | None = None) -> list[str]:
         )
     total = sum(info.file_size for info in pictures)
     if total > limits.total:
-        raise InputError(f"The pictures have {_megabytes(total)} unpacked: send {_megabytes(limits.total)} at most.")
+        raise InputError(f"The images have {_megabytes(total)} unpacked: send {_megabytes(limits.total)} at most.")
     if total > max(RATIO_FROM, limits.ratio * Path(source).stat().st_size):
         raise InputError(f"The archive unpacks to over {limits.ratio} times its size: pack PNG or JPEG files.")
     return [_zip_name(info) for info in pictures]
@@ -98,7 +98,7 @@ def _megabytes(count: int) -> str:
 
 
 def _is_picture(name: str) -> bool:
-    """Whether a name is a picture's by its suffix, and not hidden; ".." hides nothing."""
+    """Whether a name is an image's by its suffix, and not hidden; ".." hides nothing."""
     parts = PurePosixPath(name).parts
     hidden = any(part.startswith((".", "__MACOSX")) and part != ".." for part in parts)
     return not hidden and PurePosixPath(name).suffix.lower() in SUFFIXES
@@ -113,7 +113,7 @@ def _zip_name(info: zipfile.ZipInfo) -> str:
 
 
 def list_pictures(source: Path, keep: Callable[[str], bool] = lambda name: True) -> Entries:
-    """Every picture file of a folder or archive whose name passes `keep`, known by its suffix.
+    """Every image file of a folder or archive whose name passes `keep`, known by its suffix.
 
     Hidden files (a part of the name starts with a dot, or with __MACOSX) do not count.
 
@@ -143,7 +143,7 @@ def list_pictures(source: Path, keep: Callable[[str], bool] = lambda name: True)
 
 
 def pictures_state(source: Path) -> str:
-    """Short text that tells a folder's pictures, by their names and sizes, or an archive, by its size, from others.
+    """Short text that tells a folder's images, by their names and sizes, or an archive, by its size, from others.
 
     Raises:
         InputError: the source is missing or is neither a folder nor an archive.

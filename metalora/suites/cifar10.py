@@ -4,7 +4,6 @@ Read from class folders (train/CLASS/NAME, test/CLASS/NAME; a folder or an archi
 files of torchvision.
 """
 
-from functools import partial
 from pathlib import Path
 
 import torch
@@ -12,10 +11,11 @@ from torchvision.datasets import CIFAR10
 from torchvision.transforms.v2.functional import resize
 
 from metalora.suites.class_folders import HELD_OUT_PER_CLASS, ClassFolders, held_out, read_splits
-from metalora.suites.images import ImageSet
+from metalora.suites.config import SuiteConfig
+from metalora.suites.images import ImageSet, Progress
+from metalora.suites.registry import SUITES
 from metalora.suites.splits import ranks, transformed_suite
-from metalora.suites.suite import Options, Suite
-from metalora.suites.task_lists import COMPOSITIONS, CORRUPTIONS, RULES, TEN_TRANSFORMS, TaskList
+from metalora.suites.suite import Suite
 from metalora.util.errors import InputError
 from metalora.util.seeding import seeded_generator
 
@@ -23,42 +23,37 @@ GALLERY_PER_CLASS = 500
 BATCHES = CIFAR10.base_folder  # the folder that torchvision unpacks
 INSIDE = ("cifar10", "cifar10.tar.xz", "cifar10.tar.gz", "cifar10.tar", "cifar10.zip")
 ORDER_NOTE = (
-    "Read from the files of torchvision: validation is the last 500 training pictures of each class in their order, "
+    "Read from the files of torchvision: validation is the last 500 training images of each class in their order, "
     "which the bundled backbones may have seen if they were trained on files in another order."
 )
 
 
-def cifar(options: Options, *, name: str, tasks: TaskList) -> Suite:
-    """A suite of CIFAR-10, of 32 pixels unless told otherwise.
+def cifar10(config: SuiteConfig, seed: int, progress: Progress | None = None) -> Suite:
+    """Build a suite of CIFAR-10, of 32 pixels unless another size is given.
 
-    Validation is the last 500 training pictures of each class, whatever the seed, as in pretraining;
+    Validation is the last 500 training images of each class, whatever the seed, as in pretraining;
     the gallery 500 more per class, drawn with the seed; queries are test pictures.
 
     Raises:
         InputError: the data is not there, or has too few pictures.
     """
-    size = options.image_size or 32
-    source = _find(options.data)
-    if source is None and not options.download:
+    size = config.image_size or 32
+    source = _find(config.source)
+    if source is None and not config.download:
         raise InputError(
-            f"There is no CIFAR-10 in {options.data}: put cifar10.zip or cifar10.tar.xz with train/CLASS and "
+            f"There is no CIFAR-10 in {config.source}: put cifar10.zip or cifar10.tar.xz with train/CLASS and "
             "test/CLASS there, or add --download (download=True)."
         )
     if source is None or source.name == BATCHES:
         found, notes = (
-            _from_torchvision(source.parent if source else options.data, size, options.download),
+            _from_torchvision(source.parent if source else config.source, size, config.download),
             (ORDER_NOTE,),
         )
     else:
-        found, notes = read_splits(source, ("train", "test"), size, options.progress), ()
-    parts = _parts(found, options)
-    return transformed_suite(name, found.pictures, found.labels, found.classes, parts, tasks, options, notes)
-
-
-cifar10 = partial(cifar, name="cifar10", tasks=TEN_TRANSFORMS)
-cifar10_compositions = partial(cifar, name="cifar10-compositions", tasks=COMPOSITIONS)
-cifar10_corruptions = partial(cifar, name="cifar10-corruptions", tasks=CORRUPTIONS)
-cifar10_rules = partial(cifar, name="cifar10-rules", tasks=RULES)
+        found, notes = read_splits(source, ("train", "test"), size, progress), ()
+    parts = _parts(found, config, seed)
+    tasks = SUITES[config.name].tasks
+    return transformed_suite(found.pictures, found.labels, found.classes, parts, tasks, config, seed, notes)
 
 
 def _find(data: Path) -> Path | None:
@@ -85,16 +80,16 @@ def _from_torchvision(root: Path, size: int, download: bool) -> ClassFolders:
     return ClassFolders(ImageSet(pictures, tuple(names)), torch.tensor(labels), tuple(data.classes))
 
 
-def _parts(found: ClassFolders, options: Options) -> tuple[torch.Tensor, ...]:
+def _parts(found: ClassFolders, config: SuiteConfig, seed: int) -> tuple[torch.Tensor, ...]:
     train, query = found.split("train"), found.split("test")
     labels = found.labels[train]
     fewest = int(labels.bincount(minlength=len(found.classes)).min())
     if fewest <= HELD_OUT_PER_CLASS + GALLERY_PER_CLASS:
         raise InputError(
-            f"{options.data} has a class of {fewest} training pictures only: "
+            f"{config.source} has a class of {fewest} training images only: "
             f"over {HELD_OUT_PER_CLASS + GALLERY_PER_CLASS} in every class are needed."
         )
     held = held_out(labels, HELD_OUT_PER_CLASS)
     validation, rest = train[held], train[~held]
-    in_gallery = ranks(found.labels[rest], seeded_generator(options.seed)) < GALLERY_PER_CLASS
+    in_gallery = ranks(found.labels[rest], seeded_generator(seed)) < GALLERY_PER_CLASS
     return rest[~in_gallery], validation, rest[in_gallery], query

@@ -1,4 +1,4 @@
-"""Labelled pictures that lie as SIDE/CLASS/NAME, such as train/cat/0001.jpg and test/cat/0001.jpg."""
+"""Labelled images that lie as SIDE/CLASS/NAME, such as train/cat/0001.jpg and test/cat/0001.jpg."""
 
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,14 +15,14 @@ HELD_OUT_PER_CLASS = 500  # the last of every class, by name: validation everywh
 
 @dataclass(frozen=True, eq=False)
 class ClassFolders:
-    """Labelled pictures of one side or several. Names are SIDE/CLASS/NAME, in order."""
+    """Labelled images of one side or several. Names are SIDE/CLASS/NAME, in order."""
 
     pictures: ImageSet
     labels: Tensor  # int64 (N,)
     classes: tuple[str, ...]
 
     def split(self, split: str) -> Tensor:
-        """Indices of the pictures of one side, int64 (n,)."""
+        """Indices of the images of one side, int64 (n,)."""
         inside = [name.startswith(f"{split}/") for name in self.pictures.names]
         return torch.tensor(inside).nonzero().flatten()
 
@@ -44,7 +44,7 @@ class _Inside:
 
 
 def read_splits(source: Path, splits: tuple[str, ...], size: int, progress: Progress | None = None) -> ClassFolders:
-    """The pictures SIDE/CLASS/NAME of a folder or archive, where one more folder may lie around the sides.
+    """The images SIDE/CLASS/NAME of a folder or archive, where one more folder may lie around the sides.
 
     Raises:
         InputError: a side is missing, or has fewer than two classes.
@@ -58,7 +58,7 @@ def read_splits(source: Path, splits: tuple[str, ...], size: int, progress: Prog
     found = ClassFolders(pictures, torch.tensor([number[name] for name in folders]), classes)
     for split in splits:
         if len(found.labels[found.split(split)].unique()) < 2:
-            raise InputError(f"{source} has pictures of fewer than two classes under {split}/: add some.")
+            raise InputError(f"{source} has images of fewer than two classes under {split}/: add some.")
     return found
 
 
@@ -68,7 +68,7 @@ def read_split(source: Path, split: str, size: int) -> ClassFolders:
 
 
 def held_out(labels: Tensor, per_class: int = HELD_OUT_PER_CLASS) -> Tensor:
-    """Mask of the last `per_class` pictures of every class, which serve as validation. Shape (N,), bool."""
+    """Mask of the last `per_class` images of every class, which serve as validation. Shape (N,), bool."""
     mask = torch.zeros(len(labels), dtype=torch.bool)
     for label in labels.unique():
         mask[(labels == label).nonzero().flatten()[-per_class:]] = True

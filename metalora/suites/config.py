@@ -1,44 +1,85 @@
-"""Settings of a suite: which one, where its data lies, what is held out."""
+"""Settings of a suite: which one, where its data is, what is held out."""
 
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
-from metalora.suites.load import FIXED_TASKS, load_suite
-from metalora.suites.splits import held_out_tasks
-from metalora.suites.suite import Suite, check_counts
+from metalora.suites.registry import SUITES, SuiteEntry, split_name
+from metalora.suites.task_lists import held_out_tasks
 from metalora.util.checks import check_int
 from metalora.util.errors import InputError
+
+IMAGE_SIZES = 8, 1024  # pixels, the least and the most
 
 
 @dataclass(frozen=True)
 class SuiteConfig:
-    """Arguments of `load_suite`."""
+    """Settings of a suite.
+
+    Attributes:
+        name: A name that `metalora info` lists, such as digits, or folder:PATH or table:FILE.
+        data: Where CIFAR-10 is: a folder or archive with train/CLASS and test/CLASS, a folder with cifar10.zip or
+            cifar10.tar.xz, or one with the files of torchvision.
+        image_size: Side of the images in pixels; None: the suite's own.
+        hold_out: Tasks to keep unseen; none: the suite's own.
+        draw_unseen: Instead of names, how many tasks to keep unseen, drawn with the seed so that every value of the
+            factors that tasks combine, and every pair of them, stays among the seen where possible.
+        development: Held-out seen tasks and validation images in place of unseen tasks and queries.
+        max_queries: Most images of each query split, and of validation.
+        max_train_images: Most training images of each class (of each task, where tasks are folders); None: all.
+        image_column: Column of a table with the paths of the images, relative to the table.
+        task_column: Column of a table with the tasks; without it there is one task, shown through ten transforms.
+        label_column: Column of a table with the labels.
+        group_column: Column of a table whose rows stay in one split, such as a patient or a clip.
+        split_column: Column of a table that says train, val, gallery, query or test for each row.
+        download: Fetch data and weights that are not on this machine.
+
+    Raises:
+        InputError: A value cannot be used.
+    """
 
     name: str = "digits"
     data: str = "data"
     image_size: int | None = None
     hold_out: tuple[str, ...] = ()
-    draw_unseen: int | None = None  # instead of names: how many
-    development: bool = False  # seen tasks and validation pictures in place of the unseen and the queries
+    draw_unseen: int | None = None
+    development: bool = False
     max_queries: int = 1500
     max_train_images: int | None = None
+    image_column: str = "path"
+    task_column: str = "task"
+    label_column: str = "label"
+    group_column: str | None = None
+    split_column: str | None = None
     download: bool = False
 
     def __post_init__(self) -> None:
-        check_counts(self.image_size, self.max_queries, self.max_train_images)
+        object.__setattr__(self, "data", str(self.data))
+        names = (self.hold_out,) if isinstance(self.hold_out, str) else tuple(self.hold_out)
+        object.__setattr__(self, "hold_out", names)
+        check_int("max_queries", self.max_queries)
+        if self.max_train_images is not None:
+            check_int("max_train_images", self.max_train_images)
+        if self.image_size is not None:
+            check_int("image_size", self.image_size, *IMAGE_SIZES)
         if self.draw_unseen is not None:
             check_int("draw_unseen", self.draw_unseen)
             if self.hold_out:
                 raise InputError("Tasks to hold out are named or drawn, not both: leave hold_out or draw_unseen out.")
-        if self.name in FIXED_TASKS:  # of other suites the pictures tell
-            held_out_tasks(self.hold_out, FIXED_TASKS[self.name].names)
+        entry = self._entry
+        if entry is not None and entry.tasks is not None:  # of other suites the images decide
+            held_out_tasks(self.hold_out, entry.tasks.names)
+
+    @property
+    def _entry(self) -> SuiteEntry | None:
+        return SUITES.get(split_name(self.name)[0])
+
+    @property
+    def source(self) -> Path:
+        """Return where the data is: the path behind the colon of `name`, otherwise `data`."""
+        return Path(split_name(self.name)[1] or self.data).expanduser()
 
     @property
     def factors(self) -> tuple[int, ...]:
-        """Numbers of values of the factors that the suite's tasks are made of; () where they have no names."""
-        return tuple(map(len, FIXED_TASKS[self.name].factors)) if self.name in FIXED_TASKS else ()
-
-    def load(self, seed: int, progress: Callable[[int, int | None], None] | None = None) -> Suite:
-        """The suite, its splits drawn from `seed`."""
-        return load_suite(**{**asdict(self), "data": Path(self.data)}, seed=seed, progress=progress)
+        """Return how many values each factor has that the suite's tasks combine; () without factors."""
+        tasks = self._entry.tasks if self._entry is not None else None
+        return tuple(map(len, tasks.factors)) if tasks is not None else ()

@@ -14,10 +14,10 @@ SHARE = 4  # one of so many seen tasks plays an unseen one
 
 
 def develop(suite: Suite) -> Suite:
-    """A suite whose unseen tasks are seen tasks of `suite`, and whose query pictures are validation pictures of it.
+    """A suite whose unseen tasks are seen tasks of `suite`, and whose query images are validation images of it.
 
     A quarter of the seen tasks, drawn with the suite's seed, are held out. Half of the other tasks' validation
-    pictures become queries; so do all of the held-out tasks', with their gallery pictures as gallery.
+    images become queries; so do all of the held-out tasks', with their gallery images as gallery.
 
     Raises:
         InputError: there are fewer than two seen tasks.
@@ -44,7 +44,7 @@ def develop(suite: Suite) -> Suite:
             "unseen gallery": splits["seen gallery"][apart["seen gallery"]],
             "unseen query": splits["validation"][apart["validation"]],
         },
-        notes=(*suite.notes, "Development: seen tasks held out and validation pictures, no unseen task, no query."),
+        notes=(*suite.notes, "Development: seen tasks held out and validation images, no unseen task, no query."),
     )
 
 

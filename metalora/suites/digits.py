@@ -3,23 +3,24 @@
 import torch
 from torch.nn.functional import interpolate
 
-from metalora.suites.images import ImageSet
+from metalora.suites.config import SuiteConfig
+from metalora.suites.images import ImageSet, Progress
 from metalora.suites.splits import SHARES, divide, transformed_suite
-from metalora.suites.suite import Options, Suite
+from metalora.suites.suite import Suite
 from metalora.suites.task_lists import DIGITS
 from metalora.util.seeding import seeded_generator
 
 
-def digits(options: Options) -> Suite:
-    """The suite "digits": always at hand, no file is read. White on black, 16 pixels unless told otherwise."""
+def digits(config: SuiteConfig, seed: int, progress: Progress | None = None) -> Suite:
+    """Build the suite "digits", which reads no file. White on black, 16 pixels unless another size is given."""
     from sklearn.datasets import load_digits  # slow to import, and needed here only
 
     data = load_digits()
-    size = options.image_size or 16
+    size = config.image_size or 16
     grey = torch.from_numpy(data.images).float()[:, None] / 16
     grey = interpolate(grey, size=(size, size), mode="bilinear", antialias=True).clamp(0, 1)
     images = (255 * grey).round().to(torch.uint8).repeat(1, 3, 1, 1)
     pictures = ImageSet(images, tuple(f"digits/{number:04d}" for number in range(len(images))))
     labels = torch.from_numpy(data.target).long()
-    parts = divide(labels, SHARES, seeded_generator(options.seed))
-    return transformed_suite("digits", pictures, labels, tuple(map(str, data.target_names)), parts, DIGITS, options)
+    parts = divide(labels, SHARES, seeded_generator(seed))
+    return transformed_suite(pictures, labels, tuple(map(str, data.target_names)), parts, DIGITS, config, seed)

@@ -1,4 +1,4 @@
-"""From the names of pictures to tasks and classes: task/class/picture, or class/picture."""
+"""From the names of images to tasks and classes: task/class/picture, or class/picture."""
 
 import re
 from collections import Counter, defaultdict
@@ -10,49 +10,63 @@ import torch
 from metalora.suites.images import ImageSet
 from metalora.util.errors import InputError
 
-OUTSIDE = "The picture lies outside the class folders: move it into one."
+OUTSIDE = "The image lies outside the class folders: move it into one."
 
 
 @dataclass(frozen=True, eq=False)
 class Layout:
-    """Pictures with the task folder ("" where there are no tasks) and class folder of each."""
+    """Images with the task ("" where there are no tasks) and class of each.
 
-    pictures: ImageSet
+    Attributes:
+        images: The images.
+        tasks: Their tasks.
+        folders: Their classes.
+        groups: Names of what has to stay in one split, such as clips or patients; None: every image by itself.
+        splits: "train", "validation", "gallery", "query", "test", or "" where it is open; None: all are open.
+    """
+
+    images: ImageSet
     tasks: tuple[str, ...]
     folders: tuple[str, ...]
+    groups: tuple[str, ...] | None = None
+    splits: tuple[str, ...] | None = None
 
     def select(self, kept: Sequence[bool]) -> "Layout":
-        """The pictures where `kept` is true."""
+        """Return the images where `kept` is true."""
         rows = [row for row, good in enumerate(kept) if good]
-        names = tuple(self.pictures.names[row] for row in rows)
-        pictures = replace(self.pictures, images=self.pictures.images[torch.tensor(rows)], names=names)
-        return Layout(pictures, tuple(self.tasks[row] for row in rows), tuple(self.folders[row] for row in rows))
+
+        def pick(values: tuple[str, ...]) -> tuple[str, ...]:
+            return tuple(values[row] for row in rows)
+
+        images = replace(self.images, images=self.images.images[torch.tensor(rows)], names=pick(self.images.names))
+        optional = [None if values is None else pick(values) for values in (self.groups, self.splits)]
+        return Layout(images, pick(self.tasks), pick(self.folders), *optional)
 
 
-def read_layout(pictures: ImageSet) -> Layout:
-    """Decided by how deep most pictures lie; a single folder around all of them is looked through.
+def read_layout(images: ImageSet) -> Layout:
+    """Decided by how deep most images lie; a single folder around all of them is looked through.
 
     Raises:
-        InputError: the pictures lie in no folders.
+        InputError: the images lie in no folders.
     """
-    paths, depth = _folders(pictures.names)
+    paths, depth = _folders(images.names)
     inside = [len(path) >= depth for path in paths]
     if not any(inside):
-        raise InputError("The pictures lie in no class folders: sort them into PATH/class or PATH/task/class.")
-    strays = tuple((name, OUTSIDE) for name, good in zip(pictures.names, inside, strict=True) if not good)
+        raise InputError("The images lie in no class folders: sort them into PATH/class or PATH/task/class.")
+    strays = tuple((name, OUTSIDE) for name, good in zip(images.names, inside, strict=True) if not good)
     tasks = tuple(path[0] if path and depth == 2 else "" for path in paths)
     folders = tuple(path[depth - 1] if len(path) >= depth else "" for path in paths)
-    return Layout(replace(pictures, skipped=pictures.skipped + strays), tasks, folders).select(inside)
+    return Layout(replace(images, skipped=images.skipped + strays), tasks, folders).select(inside)
 
 
 def folder_tasks(names: Sequence[str]) -> list[str]:
-    """Tasks of pictures with these names, sorted; none where they lie in class folders only."""
+    """Tasks of images with these names, sorted; none where they lie in class folders only."""
     paths, depth = _folders(names)
     return sorted({path[0] for path in paths if len(path) >= depth}) if depth == 2 else []
 
 
 def _folders(names: Sequence[str]) -> tuple[list[list[str]], int]:
-    """The folders around each picture, and how many of them count: 2 where there are tasks."""
+    """The folders around each image, and how many of them count: 2 where there are tasks."""
     paths = [name.split("/")[:-1] for name in names]
     if len({path[0] for path in paths if path}) == 1 and _mostly(paths, 2):
         paths = [path[1:] for path in paths]
@@ -85,7 +99,7 @@ def numbered_anew(layout: Layout) -> bool:
 def leave_out_small(
     layout: Layout, smallest: int, hold_out: Sequence[str] = (), smallest_unseen: int = 2
 ) -> tuple[Layout, tuple[str, ...]]:
-    """Without the classes of a task that have fewer than `smallest` pictures, and sentences that name them.
+    """Without the classes of a task that have fewer than `smallest` images, and sentences that name them.
 
     Args:
         hold_out: tasks for which `smallest_unseen` counts instead.
@@ -94,7 +108,7 @@ def leave_out_small(
     needed = {cell: smallest_unseen if cell[0] in hold_out else smallest for cell in cells}
     small = {cell: count for cell, count in Counter(cells).items() if count < needed[cell]}
     notes = tuple(
-        f"Class {'/'.join(filter(None, cell))} is left out: it has {count} of the {needed[cell]} pictures it needs."
+        f"Class {'/'.join(filter(None, cell))} is left out: it has {count} of the {needed[cell]} images it needs."
         for cell, count in sorted(small.items())
     )
     kept = layout.select([cell not in small for cell in cells])

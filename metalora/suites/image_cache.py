@@ -1,7 +1,7 @@
-"""Decoded pictures in one file per source and size, so that a large archive is decoded once.
+"""Decoded images in one file per source and size, so that a large archive is decoded once.
 
 The file lies in the folder that METALORA_CACHE names ("~/.cache/metalora" where it does not; "" keeps nothing). It is
-read by memory mapping: processes that work on the same pictures share them.
+read by memory mapping: processes that work on the same images share them.
 """
 
 import hashlib
@@ -29,7 +29,7 @@ VERSION = 1  # to be raised when `decode` gives other pixels
 def decoded_pictures(
     source: Path, size: int, keep: Callable[[str], bool] | None = None, progress: Progress | None = None
 ) -> ImageSet:
-    """As `read_pictures`, from a file of pictures decoded before where there is one and the source is unchanged.
+    """As `read_pictures`, from a file of images decoded before where there is one and the source is unchanged.
 
     Args:
         keep: which names; its repr tells it from others.
@@ -82,7 +82,7 @@ def _write(file: Path, pictures: ImageSet) -> None:
         write_tensors(file, {"images": pictures.images}, header)
         _make_room(file)
     except (InputError, OSError) as error:
-        warnings.warn(f"The decoded pictures are not kept for the next time: {error}", stacklevel=3)
+        warnings.warn(f"The decoded images are not kept for the next time: {error}", stacklevel=3)
 
 
 def _make_room(newest: Path) -> None:

@@ -5,9 +5,9 @@ What cannot be read is named and counted, never fatal and never silent.
 
 import warnings
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +21,7 @@ from metalora.util.errors import InputError
 MAX_PIXELS = 16_000_000
 READ_AHEAD = 64  # files that are in memory at once, waiting to be decoded
 
-Progress = Callable[[int, int | None], None]  # pictures read so far, and in all where that is known
+Progress = Callable[[int, int | None], None]  # images read so far, and in all where that is known
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,9 +35,14 @@ class ImageSet:
     def __len__(self) -> int:
         return len(self.names)
 
+    def select(self, rows: Sequence[int]) -> "ImageSet":
+        """Return the images of some rows, which may repeat."""
+        names = tuple(self.names[row] for row in rows)
+        return replace(self, images=self.images[torch.tensor(rows)], names=names)
 
-def decode(file: File, size: int, name: str = "The picture") -> Tensor:
-    """One picture as uint8 RGB of shape (3, size, size): the centre square, resized.
+
+def decode(file: File, size: int, name: str = "The image") -> Tensor:
+    """One image as uint8 RGB of shape (3, size, size): the centre square, resized.
 
     Rotated as its EXIF says, transparency laid on white, the first frame of an animation; 16-bit grey
     keeps its range, 32-bit values are stretched from their smallest to their largest.
@@ -46,7 +51,7 @@ def decode(file: File, size: int, name: str = "The picture") -> Tensor:
         name: what the message calls it.
 
     Raises:
-        InputError: it is no picture, or one of over 16 megapixels.
+        InputError: it is no image, or one of over 16 megapixels.
     """
     giant = f"{name} has over {MAX_PIXELS // 10**6} megapixels"
     try:
@@ -71,8 +76,8 @@ def _to_rgb(picture: Image.Image) -> Image.Image:
     if picture.mode.startswith(("I", "F")):
         picture = _eight_bit(picture)
     if picture.has_transparency_data:
-        picture = picture.convert("RGBA")
-        picture = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture)
+        image = picture.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), image)
     return picture.convert("RGB")
 
 
@@ -87,7 +92,7 @@ def _eight_bit(picture: Image.Image) -> Image.Image:
 def read_pictures(
     source: Path, size: int, keep: Callable[[str], bool] = lambda name: True, progress: Progress | None = None
 ) -> ImageSet:
-    """Decode every picture of `source` whose name passes `keep`, in the order of their names.
+    """Decode every image of `source` whose name passes `keep`, in the order of their names.
 
     Args:
         source: a folder or an archive (tar, zip).
@@ -95,7 +100,26 @@ def read_pictures(
         progress: called after each picture.
 
     Raises:
-        InputError: the source is missing or damaged, or there is no picture in it.
+        InputError: the source is missing or damaged, or there is no image in it.
+    """
+    total, entries = list_pictures(source, keep)
+    decoded = decode_files(entries, size, total, progress)
+    if not len(decoded):
+        unreadable = f" ({len(decoded.skipped)} unreadable)" if decoded.skipped else ""
+        raise InputError(f"{source} holds no image that can be used{unreadable}: check the path.")
+    return decoded
+
+
+def decode_files(
+    entries: Iterable[tuple[str, File]], size: int, total: int | None = None, progress: Progress | None = None
+) -> ImageSet:
+    """Decode named files, in the order of their names; those that cannot be read are in `skipped`.
+
+    Args:
+        entries: Names and files.
+        size: Side of the decoded squares, in pixels.
+        total: Number of entries, where it is known.
+        progress: Called after each image.
     """
 
     def attempt(entry: tuple[str, File]) -> tuple[str, Tensor | str]:
@@ -105,7 +129,6 @@ def read_pictures(
         except InputError as error:
             return name, str(error)
 
-    total, entries = list_pictures(source, keep)
     results = []
     # Filters of warnings belong to the process, not to a thread: set here, never inside the pool.
     with warnings.catch_warnings(), ThreadPoolExecutor() as pool:
@@ -117,10 +140,8 @@ def read_pictures(
     results.sort(key=lambda result: result[0])
     good = [(name, image) for name, image in results if isinstance(image, Tensor)]
     bad = tuple((name, reason) for name, reason in results if isinstance(reason, str))
-    if not good:
-        unreadable = f" ({len(bad)} unreadable)" if bad else ""
-        raise InputError(f"{source} holds no picture that can be used{unreadable}: check the path.")
-    return ImageSet(torch.stack([image for _, image in good]), tuple(name for name, _ in good), bad)
+    images = torch.stack([image for _, image in good]) if good else torch.empty(0, 3, size, size, dtype=torch.uint8)
+    return ImageSet(images, tuple(name for name, _ in good), bad)
 
 
 def _map_ahead(pool: ThreadPoolExecutor, function: Callable, items: Iterable) -> Iterator:

@@ -1,14 +1,15 @@
-"""Dividing pictures among sides and tasks: balanced over classes, decided by the seed alone."""
+"""Dividing images among sides and tasks: balanced over classes, decided by the seed alone."""
 
+from collections import Counter
 from collections.abc import Sequence
-from difflib import get_close_matches
 
 import torch
 from torch import Tensor
 
+from metalora.suites.config import SuiteConfig
 from metalora.suites.images import ImageSet
-from metalora.suites.suite import SEEN_SPLITS, UNSEEN_SPLITS, Examples, Options, Suite
-from metalora.suites.task_lists import TaskList
+from metalora.suites.suite import SEEN_SPLITS, UNSEEN_SPLITS, Examples, Suite
+from metalora.suites.task_lists import TaskList, held_out_tasks
 from metalora.util.errors import InputError
 from metalora.util.seeding import seeded_generator
 
@@ -70,20 +71,45 @@ def divide(groups: Tensor, shares: Sequence[float], rng: torch.Generator) -> lis
     return [torch.cat(split).sort().values if split else torch.empty(0, dtype=torch.int64) for split in splits]
 
 
-def held_out_tasks(hold_out: Sequence[str], tasks: Sequence[str]) -> tuple[int, ...]:
-    """Positions of the tasks called `hold_out` in `tasks`.
+SPLIT_NUMBERS = {"train": 0, "validation": 1, "gallery": 2, "query": 3}
+
+
+def divide_groups(
+    groups: Sequence[str], given: Sequence[str] | None, is_unseen: Tensor, rng: torch.Generator
+) -> Tensor:
+    """Return the split of every row, 0 to 3 as in `SHARES`, the same for all rows of a group. (N,)
+
+    Groups go, in random order, to the split that lacks most of its share. Those with rows of unseen tasks only are
+    divided among gallery and query.
+
+    Args:
+        groups: Name of each row's group.
+        given: Split of each row where it is decided, "test" for gallery or query, "" where it is open; None: all open.
+        is_unseen: Which rows are of unseen tasks, (N,).
+        rng: Decides the order.
 
     Raises:
-        InputError: there is no such task, or none is left to train on.
+        InputError: Rows of one group are given to different splits.
     """
-    for name in hold_out:
-        if name not in tasks:
-            near = get_close_matches(name, tasks, 3)
-            hint = f" (did you mean {' or '.join(near)}?)" if near else ""
-            raise InputError(f"There is no task {name!r} to hold out{hint}: the tasks are {', '.join(tasks)}.")
-    if set(hold_out) >= set(tasks):
-        raise InputError(f"All tasks are held out ({', '.join(tasks)}), none is left to train on: hold out fewer.")
-    return tuple(position for position, name in enumerate(tasks) if name in hold_out)
+    names, size = sorted(set(groups)), Counter(groups)
+    wanted: dict[str, str] = {}
+    for group, split in zip(groups, given or [""] * len(groups), strict=True):
+        if split and wanted.setdefault(group, split) != split:
+            raise InputError(f"Group {group!r} is in {wanted[group]} and in {split}: give all its rows one split.")
+    seen = {group for group, unseen in zip(groups, is_unseen.tolist(), strict=True) if not unseen}
+    filled, total, split_of = [0.0] * 4, 0, {}
+    order = [names[i] for i in torch.randperm(len(names), generator=rng).tolist()]
+    # Large groups first, since small ones fill what is left; equal ones stay in random order.
+    for group in sorted(order, key=lambda name: -size[name]):
+        word = wanted.get(group, "")
+        if word in SPLIT_NUMBERS:
+            split_of[group] = SPLIT_NUMBERS[word]
+            continue
+        open_splits = (2, 3) if word == "test" or group not in seen else range(4)
+        total += size[group]
+        split_of[group] = max(open_splits, key=lambda split: SHARES[split] * total - filled[split])
+        filled[split_of[group]] += size[group]
+    return torch.tensor([split_of[group] for group in groups])
 
 
 def draw_tasks(
@@ -106,14 +132,12 @@ def draw_tasks(
     if factor_indices is None:
         held = order[:count]
     else:
-        values = (
-            factor_indices[order, None] == factor_indices[None, order]
-        )  # (tasks, tasks, factors): which of them two tasks share
+        # (tasks, tasks, factors): which values two tasks share.
+        values = factor_indices[order, None] == factor_indices[None, order]
         first, second = torch.triu_indices(factor_indices.shape[1], factor_indices.shape[1], 1)
         shared = torch.cat([values, values[..., first] & values[..., second]], dim=2)
-        spare = torch.tensor(
-            [1e-6] * factor_indices.shape[1] + [1e-3] * len(first)
-        )  # of the last one: values before pairs
+        # Where a task is the last one that has it: values before pairs.
+        spare = torch.tensor([1e-6] * factor_indices.shape[1] + [1e-3] * len(first))
         left = torch.ones(len(tasks), dtype=torch.bool)
         for _ in range(count):
             others = shared[:, left].sum(1) - 1
@@ -124,59 +148,64 @@ def draw_tasks(
 
 
 def unseen_tasks(
-    options: Options, tasks: Sequence[str], usual: Sequence[str] = (), factor_indices: Tensor | None = None
+    config: SuiteConfig,
+    seed: int,
+    tasks: Sequence[str],
+    usual: Sequence[str] = (),
+    factor_indices: Tensor | None = None,
 ) -> tuple[int, ...]:
     """Positions of the tasks that are unseen: those asked for by name, as many as asked for, or the usual ones.
 
     Raises:
         InputError: as `held_out_tasks` and `draw_tasks`.
     """
-    names = options.hold_out or usual
-    if options.draw_unseen is not None:
-        names = draw_tasks(options.draw_unseen, tasks, factor_indices, seeded_generator(options.seed, len(tasks), 1))
+    names = config.hold_out or usual
+    if config.draw_unseen is not None:
+        names = draw_tasks(config.draw_unseen, tasks, factor_indices, seeded_generator(seed, len(tasks), 1))
     return held_out_tasks(names, tasks)
 
 
 def _rules(classes: Sequence[str], tasks: TaskList) -> Tensor:
-    """The label that a task gives to each class, int64 (tasks, classes): every other task exchanges some."""
+    """Return the label that each task gives to each class, int64 (tasks, classes)."""
     rules = torch.arange(len(classes)).repeat(len(tasks.transforms), 1)
-    for pair in tasks.swaps:
-        missing = [name for name in pair if name not in classes]
-        if missing:
-            raise InputError(f"There is no class {missing[0]!r}, which some tasks exchange: choose another suite.")
-        first, second = (classes.index(name) for name in pair)
-        rules[1::2, first], rules[1::2, second] = second, first
+    for task, pairs in enumerate(tasks.swaps):
+        for pair in pairs:
+            missing = [name for name in pair if name not in classes]
+            if missing:
+                raise InputError(f"There is no class {missing[0]!r}, which some tasks exchange: choose another suite.")
+            first, second = (classes.index(name) for name in pair)
+            rules[task, first], rules[task, second] = second, first
     return rules
 
 
 def transformed_suite(
-    name: str,
     pictures: ImageSet,
     labels: Tensor,
     classes: tuple[str, ...],
     parts: Sequence[Tensor],
     tasks: TaskList,
-    options: Options,
+    config: SuiteConfig,
+    seed: int,
     notes: tuple[str, ...] = (),
 ) -> Suite:
-    """One labelled set of pictures, shown through the shifts of `tasks`.
+    """One labelled set of images, shown through the shifts of `tasks`.
 
-    Training rows are all training pictures in every seen task; every other picture gets one seen task, and
-    gallery and query pictures one unseen task besides.
+    Training rows are all training images in every seen task; every other image gets one seen task, and
+    gallery and query images one unseen task besides.
 
     Args:
         labels: int64 (P,).
-        parts: indices of the pictures for training, validation, gallery and query, disjoint.
+        parts: indices of the images for training, validation, gallery and query, disjoint.
     """
-    unseen = unseen_tasks(options, tasks.names, tasks.unseen, tasks.factor_indices)
+    indices = None if tasks.factor_indices is None else torch.tensor(tasks.factor_indices)
+    unseen = unseen_tasks(config, seed, tasks.names, tasks.unseen, indices)
     seen = tuple(task for task in range(len(tasks.transforms)) if task not in unseen)
-    rng = seeded_generator(options.seed, len(labels))
+    rng = seeded_generator(seed, len(labels))
     train, validation, gallery, query = parts
-    if options.max_train_images is not None:
-        train = train[ranks(labels[train], rng) < options.max_train_images]
+    if config.max_train_images is not None:
+        train = train[ranks(labels[train], rng) < config.max_train_images]
     validation, query = (
-        split[at_most(options.max_queries, labels[split], torch.zeros_like(split), rng)]
-        for split in (validation, query)
+        split[at_most(config.max_queries, labels[split], torch.zeros_like(split), rng)] for split in (validation, query)
     )
     rows = {"train": (train.repeat(len(seen)), torch.tensor(seen).repeat_interleave(len(train)))}
     for split, index in zip(SEEN_SPLITS[1:], (validation, gallery, query), strict=True):
@@ -186,7 +215,7 @@ def transformed_suite(
             rows[split] = (index, deal(labels[index], unseen, rng))
     rules = _rules(classes, tasks)
     return Suite(
-        name=name,
+        name=config.name,
         pictures=pictures.images,
         names=pictures.names,
         classes=classes,
@@ -197,9 +226,9 @@ def transformed_suite(
             s: Examples(pictures.images, tasks.transforms, i, t, rules[t, labels[i]]) for s, (i, t) in rows.items()
         },
         primary="within" if tasks.swaps else "pooled",
-        seed=options.seed,
+        seed=seed,
         factors=tasks.factors,
-        factor_indices=tasks.factor_indices,
+        factor_indices=indices,
         skipped=pictures.skipped,
         notes=notes,
     )

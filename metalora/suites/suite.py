@@ -1,62 +1,27 @@
-"""What a suite is: a set of tasks over one label space, its pictures and their sides."""
+"""What a suite is: a set of tasks over one label space, its images and their sides."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
-from pathlib import Path
 from typing import Literal
 
 import pandas as pd
 import torch
 from torch import Tensor
 
-from metalora.suites.images import Progress
-from metalora.util.checks import check_int
 from metalora.util.errors import InputError
 
 SEEN_SPLITS = ("train", "validation", "seen gallery", "seen query")
 UNSEEN_SPLITS = ("unseen gallery", "unseen query")
-IMAGE_SIZES = 8, 1024  # pixels, the least and the most
-
-
-@dataclass(frozen=True)
-class Options:
-    """What `load_suite` hands to a suite's module; its docstring says what each means."""
-
-    data: Path = Path("data")
-    seed: int = 0
-    image_size: int | None = None
-    hold_out: tuple[str, ...] = ()
-    draw_unseen: int | None = None
-    max_queries: int = 1500
-    max_train_images: int | None = None
-    download: bool = False
-    progress: Progress | None = None
-
-    def __post_init__(self):
-        check_counts(self.image_size, self.max_queries, self.max_train_images)
-
-
-def check_counts(image_size: int | None, max_queries: int, max_train_images: int | None) -> None:
-    """See that these arguments of `load_suite` can be used.
-
-    Raises:
-        InputError: one is no whole number, or out of bounds.
-    """
-    check_int("max_queries", max_queries)
-    if max_train_images is not None:
-        check_int("max_train_images", max_train_images)
-    if image_size is not None:
-        check_int("image_size", image_size, *IMAGE_SIZES)
 
 
 @dataclass(frozen=True, eq=False)
 class Examples:
-    """Rows (picture, task, label) of one side; the images are rendered when asked for."""
+    """Rows (image, task, label) of one side; the images are rendered when asked for."""
 
     pictures: Tensor  # uint8 (P, 3, S, S), shared by all sides of a suite
     transforms: tuple[Callable[[Tensor], Tensor], ...]  # a task's: float (n, 3, S, S) in [0, 1] → the same shape
-    index: Tensor  # int64 (N,): which picture
+    index: Tensor  # int64 (N,): which image
     tasks: Tensor  # int64 (N,)
     labels: Tensor  # int64 (N,)
 
@@ -68,7 +33,7 @@ class Examples:
         return replace(self, index=self.index[rows], tasks=self.tasks[rows], labels=self.labels[rows])
 
     def images(self) -> Tensor:
-        """Float32 (N, 3, S, S) in [0, 1], each picture as its task shows it."""
+        """Float32 (N, 3, S, S) in [0, 1], each image as its task shows it."""
         images = torch.empty(len(self), *self.pictures.shape[1:])
         for task in self.tasks.unique().tolist():
             rows = (self.tasks == task).nonzero().flatten()
@@ -94,11 +59,11 @@ class Batch:
 
 @dataclass(frozen=True, eq=False)
 class Suite:
-    """Tasks over one label space. No source picture serves two of training, validation, gallery and query."""
+    """Tasks over one label space. No source image serves two of training, validation, gallery and query."""
 
     name: str
     pictures: Tensor  # uint8 (P, 3, S, S)
-    names: tuple[str, ...]  # of the pictures
+    names: tuple[str, ...]  # of the images
     classes: tuple[str, ...]  # the label space: the union over all tasks
     tasks: tuple[str, ...]
     seen: tuple[int, ...]
@@ -110,6 +75,10 @@ class Suite:
     factor_indices: Tensor | None = None  # int64 (tasks, factors): which value a task has; None without named factors
     skipped: tuple[tuple[str, str], ...] = ()  # (name, reason) of files that could not be used
     notes: tuple[str, ...] = ()  # sentences for the person: what was left out, and why
+
+    def with_notes(self, *notes: str) -> "Suite":
+        """Return the same suite with more notes."""
+        return replace(self, notes=(*self.notes, *notes))
 
     @property
     def image_size(self) -> int:
@@ -129,7 +98,7 @@ class Suite:
     def batch(self, size: int, rng: torch.Generator, set_size: int = 1) -> Batch:
         """Draw `size // set_size` sets of `set_size` training images, each set of one task.
 
-        Tasks differ by at most one set; within its task a picture is drawn with replacement and blind
+        Tasks differ by at most one set; within its task an image is drawn with replacement and blind
         to its label. All randomness comes from `rng`.
 
         Raises:

@@ -1,77 +1,94 @@
-"""Lists of tasks: what the shifts of the suites are."""
+"""The tasks of the suites: which domain transforms, which of them are unseen, which label rules differ."""
 
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
+from difflib import get_close_matches
 from itertools import permutations, product
 
-import torch
-from torch import Tensor
-
 from metalora.suites.transforms import (
+    Blur,
     DomainTransform,
-    blur,
-    flatten_contrast,
-    ink,
-    invert,
-    noise,
-    pixelate,
-    reorder,
-    rotate,
-    unchanged,
+    Identity,
+    Ink,
+    Invert,
+    LowerContrast,
+    Noise,
+    Pixelate,
+    ReorderChannels,
+    Rotate,
+    Transform,
 )
+from metalora.util.errors import InputError
 
 
 @dataclass(frozen=True)
 class TaskList:
-    """The tasks of a shifted suite, and the names of those that are unseen unless others are asked for.
+    """The tasks of a suite of transformed images.
 
     Attributes:
-        swaps: pairs of classes that every other task exchanges: a label rule that no pixel tells.
+        transforms: One for each task.
+        unseen: Names of the tasks that are unseen unless others are asked for.
+        swaps: For each task the pairs of classes that it exchanges, a label rule that no pixel shows; () for none.
     """
 
     transforms: tuple[DomainTransform, ...]
     unseen: tuple[str, ...]
-    swaps: tuple[tuple[str, str], ...] = ()
+    swaps: tuple[tuple[tuple[str, str], ...], ...] = ()
 
     @property
     def names(self) -> tuple[str, ...]:
+        """Return the names of the tasks."""
         return tuple(transform.name for transform in self.transforms)
 
     @property
     def factors(self) -> tuple[tuple[str, ...], ...]:
-        """The values of every named factor; () unless all tasks are combinations of the same two or more."""
-        parts = [transform.factors for transform in self.transforms]
-        if {len(part) for part in parts} != {len(parts[0])} or len(parts[0]) < 2:
+        """Return the values of every factor; () unless all tasks are combinations of the same factors."""
+        values = [transform.factors for transform in self.transforms]
+        if not values[0] or {len(value) for value in values} != {len(values[0])}:
             return ()
-        return tuple(tuple(dict.fromkeys(values)) for values in zip(*parts, strict=True))
+        return tuple(tuple(dict.fromkeys(factor)) for factor in zip(*values, strict=True))
 
     @property
-    def factor_indices(self) -> Tensor | None:
-        """Which value of every factor a task has, int64 (tasks, factors); None without named factors."""
+    def factor_indices(self) -> list[list[int]] | None:
+        """Return which value of every factor each task has, (tasks, factors); None without factors."""
         if not self.factors:
             return None
-        return torch.tensor(
-            [[v.index(f) for v, f in zip(self.factors, s.factors, strict=True)] for s in self.transforms]
-        )
+        return [[v.index(f) for v, f in zip(self.factors, t.factors, strict=True)] for t in self.transforms]
 
 
-def compose(*factors: dict[str, Callable[[Tensor], Tensor]]) -> tuple[DomainTransform, ...]:
-    """A shift for every combination of one value of each factor, applied in the order given."""
-    combinations = product(*(factor.items() for factor in factors))
+def held_out_tasks(hold_out: Sequence[str], tasks: Sequence[str]) -> tuple[int, ...]:
+    """Return the positions of the tasks called `hold_out` in `tasks`.
+
+    Raises:
+        InputError: There is no such task, or none is left to train on.
+    """
+    for name in hold_out:
+        if name not in tasks:
+            near = get_close_matches(name, tasks, 3)
+            hint = f" (did you mean {' or '.join(near)}?)" if near else ""
+            raise InputError(f"There is no task {name!r} to hold out{hint}: the tasks are {', '.join(tasks)}.")
+    if set(hold_out) >= set(tasks):
+        raise InputError(f"All tasks are held out ({', '.join(tasks)}), none is left to train on: hold out fewer.")
+    return tuple(position for position, name in enumerate(tasks) if name in hold_out)
+
+
+def compose(*factors: dict[str, Transform]) -> tuple[DomainTransform, ...]:
+    """Build a transform for every combination of one value of each factor, applied in the order given."""
     return tuple(
-        DomainTransform("+".join(n for n, _ in values), tuple(f for _, f in values)) for values in combinations
+        DomainTransform("+".join(names), parts, names)
+        for names, parts in (zip(*values, strict=True) for values in product(*(factor.items() for factor in factors)))
     )
 
 
-ROTATIONS = {f"rotate-{90 * quarters}": partial(rotate, quarters=quarters) for quarters in range(4)}
-ORDERS = {
-    "".join("rgb"[channel] for channel in order): partial(reorder, order=order) for order in permutations(range(3))
+ROTATIONS: dict[str, Transform] = {f"rotate-{90 * quarters}": Rotate(quarters) for quarters in range(4)}
+ORDERS: dict[str, Transform] = {
+    "".join("rgb"[channel] for channel in order): ReorderChannels(order) for order in permutations(range(3))
 }
-INVERSIONS = {"plain": unchanged, "invert": invert}
-INKS = {
-    name: partial(ink, colour=colour)
-    for name, colour in {"red": (1.0, 0.3, 0.2), "green": (0.3, 0.9, 0.2), "blue": (0.2, 0.4, 1.0)}.items()
+INVERSIONS: dict[str, Transform] = {"plain": Identity(), "invert": Invert()}
+INKS: dict[str, Transform] = {
+    "red": Ink((1.0, 0.3, 0.2)),
+    "green": Ink((0.3, 0.9, 0.2)),
+    "blue": Ink((0.2, 0.4, 1.0)),
 }
 
 # Digits: a half-turn makes a 6 a 9 and a mirror image makes a 2 an S, so only a quarter-turn is used.
@@ -84,38 +101,39 @@ TEN_TRANSFORMS = TaskList(
     (
         DomainTransform("upright"),
         *(DomainTransform(name, (ROTATIONS[name],)) for name in ("rotate-90", "rotate-180", "rotate-270")),
-        DomainTransform("invert", (invert,)),
+        DomainTransform("invert", (Invert(),)),
         *(DomainTransform(name, (ORDERS[name],)) for name in ("gbr", "brg")),
-        DomainTransform("blur", (blur,)),
-        DomainTransform("pixelate", (pixelate,)),
-        DomainTransform("low-contrast", (partial(flatten_contrast, keep=0.2),)),
+        DomainTransform("blur", (Blur(),)),
+        DomainTransform("pixelate", (Pixelate(),)),
+        DomainTransform("low-contrast", (LowerContrast(0.2),)),
     ),
     ("rotate-270", "brg"),
 )
 
 
 def _compositions() -> TaskList:
-    # A third is unseen, so spread that every value, and every pair of a rotation and an order, is seen.
+    # A third is unseen, spread so that every value, and every pair of a rotation and an order, is seen.
     places = product(range(len(ROTATIONS)), range(len(ORDERS)), range(len(INVERSIONS)))
     transforms = compose(ROTATIONS, ORDERS, INVERSIONS)
-    unseen = tuple(transform.name for transform, place in zip(transforms, places, strict=True) if sum(place) % 3 == 2)
-    return TaskList(transforms, unseen)
+    return TaskList(
+        transforms, tuple(t.name for t, place in zip(transforms, places, strict=True) if sum(place) % 3 == 2)
+    )
 
 
 COMPOSITIONS = _compositions()
 
 
 def _corruptions() -> TaskList:
-    # As of Hendrycks and Dietterich, 1903.12261: kinds that lose information, so that none can be undone.
+    # As of Hendrycks and Dietterich, 1903.12261: kinds that lose information, so that none can be inverted.
     severities = range(1, 5)
-    kinds = {
-        "noise": [partial(noise, deviation=0.05 * level) for level in severities],
-        "blur": [partial(blur, share=level / 60) for level in severities],
-        "contrast": [partial(flatten_contrast, keep=0.5**level) for level in severities],
-        "pixelate": [partial(pixelate, by=level + 1) for level in severities],
+    kinds: dict[str, list[Transform]] = {
+        "noise": [Noise(0.05 * level) for level in severities],
+        "blur": [Blur(level / 60) for level in severities],
+        "contrast": [LowerContrast(0.5**level) for level in severities],
+        "pixelate": [Pixelate(level + 1) for level in severities],
     }
     transforms = [
-        DomainTransform(f"{kind}+severity-{level}", (part,))
+        DomainTransform(f"{kind}+severity-{level}", (part,), (kind, f"severity-{level}"))
         for kind, parts in kinds.items()
         for level, part in zip(severities, parts, strict=True)
     ]
@@ -127,8 +145,9 @@ def _corruptions() -> TaskList:
 CORRUPTIONS = _corruptions()
 
 # The negative control: all tasks show the same pixels, and every other one has two pairs of classes exchanged.
+SWAPS = (("cat", "dog"), ("automobile", "truck"))
 RULES = TaskList(
     tuple(DomainTransform(f"{rule}-{number}") for number in range(1, 5) for rule in ("plain", "swapped")),
     ("plain-4", "swapped-4"),
-    (("cat", "dog"), ("automobile", "truck")),
+    ((), SWAPS) * 4,
 )

@@ -1,106 +1,179 @@
-"""Shifts: what a task does to a picture.
+"""Domain transforms: what a task does to an image.
 
-Every function maps float images (N, 3, S, S) in [0, 1] to the same shape, and the same picture to the same.
+Every transform maps float images (N, 3, S, S) in [0, 1] to the same shape, and the same image to the same. torch is
+imported where it is needed, so that the names of tasks are known without it.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from functools import partial
+from __future__ import annotations
 
-import torch
-from torch import Tensor
-from torch.nn.functional import adaptive_avg_pool2d, interpolate
-from torchvision.transforms.functional import gaussian_blur
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from metalora.util.errors import InputError
-from metalora.util.seeding import seeded_generator
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
-def unchanged(images: Tensor) -> Tensor:
+@dataclass(frozen=True)
+class Transform:
+    """One operation on images; by itself it leaves them as they are."""
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """Return the transformed images."""
+        return images
+
+    @property
+    def inverse(self) -> Transform:
+        """Return the transform that gives the images back.
+
+        Raises:
+            InputError: It loses information.
+        """
+        raise InputError(f"{type(self).__name__} loses what inverting it would take: leave inverted rows out.")
+
+
+class Identity(Transform):
     """The images themselves."""
-    return images
+
+    @property
+    def inverse(self) -> Transform:
+        return self
 
 
-def rotate(images: Tensor, quarters: int) -> Tensor:
-    """Turned counter-clockwise by `quarters` × 90 degrees."""
-    return torch.rot90(images, quarters, (2, 3))
+@dataclass(frozen=True)
+class Rotate(Transform):
+    """A rotation counter-clockwise by `quarters` × 90 degrees."""
+
+    quarters: int
+
+    def __call__(self, images: Tensor) -> Tensor:
+        return images.rot90(self.quarters, (2, 3))
+
+    @property
+    def inverse(self) -> Transform:
+        return Rotate(-self.quarters)
 
 
-def reorder(images: Tensor, order: tuple[int, int, int]) -> Tensor:
-    """Channel i is the channel order[i] of the input."""
-    return images[:, order]
+@dataclass(frozen=True)
+class ReorderChannels(Transform):
+    """Channel i becomes channel order[i] of the input."""
+
+    order: tuple[int, ...]
+
+    def __call__(self, images: Tensor) -> Tensor:
+        return images[:, self.order]
+
+    @property
+    def inverse(self) -> Transform:
+        return ReorderChannels(tuple(self.order.index(channel) for channel in range(3)))
 
 
-def invert(images: Tensor) -> Tensor:
+class Invert(Transform):
     """The negative."""
-    return 1 - images
+
+    def __call__(self, images: Tensor) -> Tensor:
+        return 1 - images
+
+    @property
+    def inverse(self) -> Transform:
+        return self
 
 
-def ink(images: Tensor, colour: tuple[float, float, float]) -> Tensor:
+@dataclass(frozen=True)
+class Ink(Transform):
     """White becomes `colour`, black stays black."""
-    return images * images.new_tensor(colour)[:, None, None]
+
+    colour: tuple[float, float, float]
+
+    def __call__(self, images: Tensor) -> Tensor:
+        return images * images.new_tensor(self.colour)[:, None, None]
+
+    @property
+    def inverse(self) -> Transform:
+        return Ink(tuple(1 / value for value in self.colour))
 
 
-def blur(images: Tensor, share: float = 1 / 24) -> Tensor:
-    """Gaussian blur with a standard deviation of this share of the side."""
-    sigma = images.shape[-1] * share
-    return gaussian_blur(images, 2 * round(2 * sigma) + 1, sigma).clamp(0, 1)  # rounding may pass 1
+@dataclass(frozen=True)
+class Blur(Transform):
+    """Gaussian blur with a standard deviation of this fraction of the side."""
+
+    fraction: float = 1 / 24
+
+    def __call__(self, images: Tensor) -> Tensor:
+        from torchvision.transforms.functional import gaussian_blur
+
+        sigma = images.shape[-1] * self.fraction
+        return gaussian_blur(images, 2 * round(2 * sigma) + 1, sigma).clamp(0, 1)  # rounding may pass 1
 
 
-def pixelate(images: Tensor, by: float = 3) -> Tensor:
-    """As if so many times fewer pixels had been taken along each side."""
-    size = images.shape[-1]
-    return interpolate(adaptive_avg_pool2d(images, max(1, int(size / by))), size=(size, size), mode="nearest")
+@dataclass(frozen=True)
+class Pixelate(Transform):
+    """As if `factor` times fewer pixels had been taken along each side."""
+
+    factor: float = 3
+
+    def __call__(self, images: Tensor) -> Tensor:
+        from torch.nn.functional import adaptive_avg_pool2d, interpolate
+
+        size = images.shape[-1]
+        small = adaptive_avg_pool2d(images, max(1, int(size / self.factor)))
+        return interpolate(small, size=(size, size), mode="nearest")
 
 
-def flatten_contrast(images: Tensor, keep: float) -> Tensor:
-    """Every value is drawn to the image's mean; `keep` of the difference remains."""
-    mean = images.mean((1, 2, 3), keepdim=True)
-    return (mean + keep * (images - mean)).clamp(0, 1)
+@dataclass(frozen=True)
+class LowerContrast(Transform):
+    """Values move towards the image's mean; the fraction `keep` of the difference remains."""
+
+    keep: float
+
+    def __call__(self, images: Tensor) -> Tensor:
+        mean = images.mean((1, 2, 3), keepdim=True)
+        return (mean + self.keep * (images - mean)).clamp(0, 1)
 
 
-def _inverse(part: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
-    function, given = (part.func, part.keywords) if isinstance(part, partial) else (part, {})
-    if function is rotate:
-        return partial(rotate, quarters=-given["quarters"])
-    if function is reorder:
-        return partial(reorder, order=tuple(given["order"].index(channel) for channel in range(3)))
-    if function is ink:
-        return partial(ink, colour=tuple(1 / value for value in given["colour"]))
-    if function in (invert, unchanged):
-        return function
-    raise InputError(f"{function.__name__} loses what it would take to undo it: leave rows that undo shifts out.")
+@dataclass(frozen=True)
+class Noise(Transform):
+    """Gaussian noise, drawn from each image's own sum: the same whenever the image is shown."""
 
+    deviation: float
 
-def noise(images: Tensor, deviation: float) -> Tensor:
-    """Gaussian noise, drawn from each picture's own sum: the same whenever the picture is shown."""
-    sums = (255 * images.double()).round().sum((1, 2, 3)).tolist()
-    drawn = [torch.randn(images.shape[1:], generator=seeded_generator(int(total))) for total in sums]
-    return (images + deviation * torch.stack(drawn).to(images)).clamp(0, 1) if drawn else images
+    def __call__(self, images: Tensor) -> Tensor:
+        import torch
+
+        from metalora.util.seeding import seeded_generator
+
+        sums = (255 * images.double()).round().sum((1, 2, 3)).tolist()
+        noise = [torch.randn(images.shape[1:], generator=seeded_generator(int(total))) for total in sums]
+        return (images + self.deviation * torch.stack(noise).to(images)).clamp(0, 1) if noise else images
 
 
 @dataclass(frozen=True)
 class DomainTransform:
-    """A named chain of functions; a composition's name joins its factors with "+"."""
+    """What a task does to its images: a named chain of transforms.
+
+    Attributes:
+        name: Name of the task.
+        parts: Transforms, in the order in which they are applied.
+        factors: Values of the factors that the task combines; () where it is none.
+    """
 
     name: str
-    parts: tuple[Callable[[Tensor], Tensor], ...] = (unchanged,)
-
-    @property
-    def factors(self) -> tuple[str, ...]:
-        return tuple(self.name.split("+"))
+    parts: tuple[Transform, ...] = (Identity(),)
+    factors: tuple[str, ...] = ()
 
     def __call__(self, images: Tensor) -> Tensor:
+        """Return the transformed images."""
         for part in self.parts:
             images = part(images)
         return images
 
-    def undo(self, images: Tensor) -> Tensor:
-        """The images as they were before.
+    def inverse(self, images: Tensor) -> Tensor:
+        """Return the images as they were before.
 
         Raises:
-            InputError: a part of it cannot be undone.
+            InputError: A part of it loses information.
         """
         for part in reversed(self.parts):
-            images = _inverse(part)(images)
+            images = part.inverse(images)
         return images

@@ -20,7 +20,6 @@ from metalora.runs.run_config import RunConfig
 from metalora.runs.run_folder import ADAPTER, open_run
 from metalora.runs.status import Backend
 from metalora.runs.workspace import RUN, Workspace
-from metalora.suites.config import SuiteConfig
 from metalora.util.errors import InputError
 from metalora.util.files import write_whole
 from metalora.views.open_adapter import OpenAdapter, open_bundled, open_trained
@@ -43,7 +42,7 @@ class AppState:
         self.workspace.prune(MAX_AGE)
         self.backend = backend(self.workspace)
         cache = functools.lru_cache(MAX_OPEN)
-        load_suite = cache(SuiteConfig.load)
+        load_suite = cache(lambda config, seed: load_suite(config, seed=seed))
         self._open_bundled = cache(lambda name: open_bundled(name, load_suite))
         self._open_trained = cache(lambda folder, changed_at: open_trained(folder, load_suite))
 

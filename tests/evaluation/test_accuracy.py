@@ -5,7 +5,7 @@ import torch
 from suite_checks import write_pictures
 
 from metalora.evaluation.accuracy import check_galleries, validation_accuracy
-from metalora.suites import load_suite
+from metalora.suites.load import load_suite
 from metalora.util.errors import InputError
 
 

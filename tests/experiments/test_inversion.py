@@ -33,13 +33,13 @@ def reading(digits):
 @pytest.mark.parametrize("transform", [*COMPOSITIONS.transforms[::5], *DIGITS.transforms])
 def test_undoing_gives_the_picture_back(transform):
     images = torch.rand(2, 3, 6, 6, generator=seeded_generator(0))
-    torch.testing.assert_close(transform.undo(transform(images)), images)
+    torch.testing.assert_close(transform.inverse(transform(images)), images)
 
 
 def test_what_loses_pixels_cannot_be_undone():
     (blur,) = [transform for transform in TEN_TRANSFORMS.transforms if transform.name == "blur"]
     with pytest.raises(InputError, match="blur loses"):
-        blur.undo(torch.rand(1, 3, 6, 6))
+        blur.inverse(torch.rand(1, 3, 6, 6))
 
 
 def test_whole_sets_are_read_rightly_and_undone(digits, reading):

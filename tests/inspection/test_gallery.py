@@ -9,8 +9,8 @@ from metalora.evaluation.embedding import embed
 from metalora.evaluation.knn import knn_predict
 from metalora.inspection.gallery import build_gallery
 from metalora.inspection.gallery_file import load_gallery, save_gallery
-from metalora.suites import load_suite
 from metalora.suites.config import SuiteConfig
+from metalora.suites.load import load_suite
 from metalora.util.errors import InputError
 from metalora.util.files import read_tensors, write_tensors
 
@@ -19,7 +19,7 @@ SETTINGS = SuiteConfig("digits", max_queries=60, max_train_images=5)
 
 @pytest.fixture(scope="module")
 def suite():
-    return SETTINGS.load(3)
+    return load_suite(SETTINGS, seed=3)
 
 
 @pytest.fixture(scope="module")

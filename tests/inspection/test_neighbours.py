@@ -10,7 +10,7 @@ from metalora.adapters.cores import Cores
 from metalora.evaluation.config import EmbedConfig
 from metalora.inspection.gallery import build_gallery
 from metalora.inspection.neighbours import report_neighbours, swap_core
-from metalora.suites import load_suite
+from metalora.suites.load import load_suite
 from metalora.util.errors import InputError
 
 

@@ -8,9 +8,10 @@ import zipfile
 import pytest
 from PIL import Image
 
-from metalora.suites import archives, load_suite
+from metalora.suites import archives
 from metalora.suites.archives import Limits, check_archive, list_pictures
 from metalora.suites.images import read_pictures
+from metalora.suites.load import load_suite
 from metalora.util.errors import InputError
 
 
@@ -73,7 +74,7 @@ def test_a_bomb_is_refused_by_its_ratio(tmp_path):
     [
         ({"notes.txt": b"x"}, "holds no pictures: pack class folders"),
         ({"inner.zip": b"PK"}, r"holds no pictures: unpack inner\.zip"),
-        ({"__MACOSX/a/1.png": b"x"}, "holds no pictures"),
+        ({"__MACOSX/a/1.png": b"x"}, "holds no images"),
     ],
 )
 def test_an_archive_without_pictures(tmp_path, members, said):

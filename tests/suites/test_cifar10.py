@@ -10,7 +10,8 @@ from suite_checks import assert_disjoint, write_pictures
 from torch.nn.functional import interpolate
 from torchvision.datasets import CIFAR10
 
-from metalora.suites import cifar10, load_suite
+from metalora.suites import cifar10
+from metalora.suites.load import load_suite
 from metalora.suites.task_lists import CORRUPTIONS, TEN_TRANSFORMS
 from metalora.util.errors import InputError
 from metalora.util.seeding import seeded_generator
@@ -103,5 +104,5 @@ def test_cifar_that_is_not_there(tmp_path):
         load_suite("cifar10", data=tmp_path)
     for split, name in product(("train", "test"), "ab"):
         write_pictures(tmp_path / split / name, 2)
-    with pytest.raises(InputError, match="2 training pictures only"):
+    with pytest.raises(InputError, match="2 training images only"):
         load_suite("cifar10", data=tmp_path)

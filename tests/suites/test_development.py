@@ -1,4 +1,4 @@
-"""Choices see neither unseen tasks nor query pictures; tasks to hold out are drawn."""
+"""Choices see neither unseen tasks nor query images; tasks to hold out are drawn."""
 
 import pytest
 import torch
@@ -34,7 +34,7 @@ def test_development_holds_out_a_quarter_of_the_seen_tasks(pair):
         expected = part.unseen if name.startswith("unseen") else part.seen
         assert set(split.tasks.tolist()) <= set(expected)
         assert len(split)
-    # No picture is both chosen on and scored.
+    # No image is both chosen on and scored.
     for name in ("seen query", "unseen query"):
         assert set(part.splits[name].index.tolist()).isdisjoint(part.splits["validation"].index.tolist())
     assert any("Development" in note for note in part.notes)
@@ -86,7 +86,7 @@ def test_tasks_are_named_or_drawn():
 def test_factors_are_those_that_names_are_made_of():
     assert [len(values) for values in COMPOSITIONS.factors] == [4, 6, 2]
     assert DIGITS.factors == (("rotate-0", "rotate-90"), ("plain", "invert"), ("red", "green", "blue"))
-    names = ["+".join(DIGITS.factors[i][v] for i, v in enumerate(row)) for row in DIGITS.factor_indices.tolist()]
+    names = ["+".join(DIGITS.factors[i][v] for i, v in enumerate(row)) for row in DIGITS.factor_indices]
     assert tuple(names) == DIGITS.names
     assert TEN_TRANSFORMS.factors == ()
     assert TEN_TRANSFORMS.factor_indices is None

@@ -1,10 +1,11 @@
-"""Digits: who sees which picture in which task, what a batch and a set hold."""
+"""Digits: who sees which image in which task, what a batch and a set hold."""
 
 import pytest
 import torch
 from suite_checks import assert_disjoint, assert_same
 
-from metalora.suites import FIXED_TASKS, load_suite
+from metalora.suites.load import load_suite
+from metalora.suites.registry import SUITES
 from metalora.suites.task_lists import DIGITS
 from metalora.util.errors import InputError
 from metalora.util.seeding import seeded_generator
@@ -20,11 +21,11 @@ def test_digits_sides(digits):
     assert digits.pictures.shape == (1797, 3, 16, 16) and digits.primary == "pooled"
     assert len(digits.seen) == 9 and len(digits.unseen) == 3
     train = digits.splits["train"]
-    assert len(train) == 9 * len(train.index.unique())  # every training picture in every seen task
+    assert len(train) == 9 * len(train.index.unique())  # every training image in every seen task
     for split, tasks in (("validation", digits.seen), ("seen query", digits.seen), ("unseen query", digits.unseen)):
         examples = digits.splits[split]
         assert set(examples.tasks.tolist()) == set(tasks)
-        assert len(examples.index.unique()) == len(examples)  # one task for each picture
+        assert len(examples.index.unique()) == len(examples)  # one task for each image
     seen, unseen = digits.splits["seen query"], digits.splits["unseen query"]
     assert torch.equal(seen.index, unseen.index)
 
@@ -85,7 +86,7 @@ def test_every_training_row_is_drawn_equally_often():
         torch.stack([suite.batch(900, seeded_generator(i)).labels.bincount(minlength=10) for i in range(20)]).sum(0)
         / 18_000
     )
-    assert (shares - 0.1).abs().max() < 0.01  # one training picture a class; the standard deviation is 0.002
+    assert (shares - 0.1).abs().max() < 0.01  # one training image a class; the standard deviation is 0.002
 
 
 def test_batches_come_from_the_generator_and_the_training_rows(digits):
@@ -101,14 +102,14 @@ def test_batches_come_from_the_generator_and_the_training_rows(digits):
 
 
 def test_suites_with_fixed_tasks_have_them():
-    suite, listed = load_suite("digits", image_size=8), FIXED_TASKS["digits"]
+    suite, listed = load_suite("digits", image_size=8), SUITES["digits"].tasks
     assert suite.tasks == listed.names
     assert tuple(suite.tasks[task] for task in suite.unseen) == listed.unseen
 
 
 def test_unknown_suites_and_wrong_numbers_are_named():
     for name in ("digit", "folder:", "folder", "digits:x"):
-        with pytest.raises(InputError, match=r"use digits, cifar10, .*cifar10-rules or folder:PATH"):
+        with pytest.raises(InputError, match=r"use digits, cifar10, .*cifar10-rules, folder:PATH or table:PATH"):
             load_suite(name)
     for name, value in (("max_queries", 0), ("max_train_images", 0), ("image_size", 2)):
         with pytest.raises(InputError, match=f"{name} is {value}: use"):

@@ -4,15 +4,15 @@ import pytest
 from PIL import Image
 from suite_checks import assert_disjoint, assert_same, write_pictures
 
-from metalora.suites import load_suite
 from metalora.suites.folder_layout import folder_tasks
+from metalora.suites.load import load_suite
 from metalora.suites.task_lists import TEN_TRANSFORMS
 from metalora.util.errors import InputError
 
 
 @pytest.fixture
 def by_task(tmp_path):
-    """Two tasks with cats and dogs, one with cats and birds; 10 pictures of each."""
+    """Two tasks with cats and dogs, one with cats and birds; 10 images of each."""
     for seed, path in enumerate(("photo/cat", "photo/dog", "sketch/cat", "sketch/dog", "toy/cat", "toy/bird")):
         write_pictures(tmp_path / path, 10, seed)
     return tmp_path
@@ -64,11 +64,11 @@ def test_folder_of_classes_gets_the_ten_shifts(tmp_path):
 def test_what_is_left_out_is_named(by_task):
     write_pictures(by_task / "photo" / "fox", 3)
     write_pictures(by_task / "toy" / "fox", 3)
-    (by_task / "photo" / "cat" / "bad.png").write_bytes(b"no picture")
+    (by_task / "photo" / "cat" / "bad.png").write_bytes(b"no image")
     (by_task / "stray.png").write_bytes((by_task / "photo" / "cat" / "000.png").read_bytes())
     suite = load_suite(f"folder:{by_task}", hold_out=["toy"])
     assert [name for name, _ in suite.skipped] == ["photo/cat/bad.png", "stray.png"]
-    assert "Class photo/fox is left out: it has 3 of the 4 pictures it needs." in suite.notes
+    assert "Class photo/fox is left out: it has 3 of the 4 images it needs." in suite.notes
     assert "fox" in suite.classes  # three are enough for an unseen task
     assert not any(name.startswith("photo/fox") for name in suite.names)
 
@@ -97,7 +97,7 @@ def test_tasks_to_hold_out_that_are_wrong_are_named(by_task):
 def test_folders_that_give_no_suite(tmp_path):
     with pytest.raises(InputError, match="check the path"):
         load_suite(f"folder:{tmp_path / 'nowhere'}")
-    with pytest.raises(InputError, match="no picture that can be used: check the path"):
+    with pytest.raises(InputError, match="no image that can be used: check the path"):
         load_suite(f"folder:{tmp_path}")
     Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
     with pytest.raises(InputError, match="no class folders"):
@@ -116,7 +116,7 @@ def test_seen_tasks_need_two_classes(by_task):
     folder = f"folder:{by_task}"
     with pytest.raises(InputError, match=r"1 class .* to train on \(.* clay/cat, has 2\): two .* hold out fewer tasks"):
         load_suite(folder, hold_out=["toy"])
-    with pytest.raises(InputError, match="1 class with 4 pictures or more"):
+    with pytest.raises(InputError, match="1 class with 4 images or more"):
         for seed in range(20):  # until toy is drawn
             load_suite(folder, draw_unseen=1, seed=seed)
     assert load_suite(folder, hold_out=["photo"]).classes == ("bird", "cat")
@@ -125,7 +125,7 @@ def test_seen_tasks_need_two_classes(by_task):
 def test_classes_that_are_too_small_are_told_where_none_is_left(tmp_path):
     for path, count in (("photo/cat", 3), ("photo/dog", 3), ("sketch/cat", 2), ("sketch/dog", 3)):
         write_pictures(tmp_path / path, count)
-    said = r"no class with 4 pictures or more to train on \(the largest of the others, {}, has 3\): two are needed"
+    said = r"no class with 4 images or more to train on \(the largest of the others, {}, has 3\): two are needed"
     with pytest.raises(InputError, match=said.format("sketch/dog")):
         load_suite(f"folder:{tmp_path}", hold_out=["photo"])
     with pytest.raises(InputError, match=said.format("photo/cat")):

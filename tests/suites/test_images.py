@@ -167,7 +167,7 @@ def test_unreadable_files_are_named(tmp_path):
     found = read_pictures(tmp_path, 8)
     assert found.names == ("good.png",) and [name for name, _ in found.skipped] == ["bad.png"]
     (tmp_path / "good.png").unlink()
-    with pytest.raises(InputError, match="no picture that can be used"):
+    with pytest.raises(InputError, match="no image that can be used"):
         read_pictures(tmp_path, 8)
 
 

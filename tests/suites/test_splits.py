@@ -1,4 +1,4 @@
-"""Splits: even shares of pictures, over classes and tasks."""
+"""Splits: even shares of images, over classes and tasks."""
 
 import pytest
 import torch

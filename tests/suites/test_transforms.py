@@ -1,4 +1,4 @@
-"""Shifts: the tasks that are made of one set of pictures, and which of them stay unseen."""
+"""Shifts: the tasks that are made of one set of images, and which of them stay unseen."""
 
 import pickle
 from itertools import product

@@ -11,7 +11,7 @@ from metalora.evaluation.accuracy import accuracy, predict
 from metalora.evaluation.config import EmbedConfig
 from metalora.evaluation.embedding import draw_sets, embed, standardise_sets
 from metalora.suites.suite import Suite
-from metalora.suites.transforms import unchanged
+from metalora.suites.transforms import Identity
 from metalora.training.config import TrainingConfig
 from metalora.training.fit import fit, validate
 from metalora.util.errors import InputError
@@ -251,7 +251,7 @@ def test_positive_control_generation_helps_where_the_task_shows_in_the_pixels():
 
 def test_negative_control_no_core_can_tell_a_label_rule_that_no_pixel_shows():
     upright = metalora.load_suite("digits", max_queries=400)
-    same = (unchanged,) * len(upright.tasks)
+    same = (Identity(),) * len(upright.tasks)
     rule = torch.arange(len(upright.classes))
     swapped = rule.clone()
     swapped[[3, 8]] = swapped[[8, 3]]

@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from metalora.views.embedding_files import write_page, write_table
 
 import metalora
 from metalora.evaluation.config import EmbedConfig
@@ -16,7 +17,7 @@ from metalora.inspection.spaces import gallery_features
 from metalora.plots import embedding_scatter
 from metalora.plots.page import as_page
 from metalora.runs.run_config import RunConfig
-from metalora.suites import load_suite
+from metalora.suites.load import load_suite
 from metalora.util.errors import InputError
 from metalora.views.embedding import Projection, embedding_view, same_images, write_page, write_table
 from metalora.views.embedding_points import hover_lines, hover_sprites

@@ -14,7 +14,7 @@ from metalora.evaluation.config import EmbedConfig
 from metalora.evaluation.knn import knn_predict
 from metalora.inspection.gallery import build_gallery
 from metalora.inspection.spaces import gallery_cores, gallery_features
-from metalora.suites import load_suite
+from metalora.suites.load import load_suite
 from metalora.util.errors import InputError
 from metalora.views.embedding_points import K, core_strips, image_sprite, point_table
 

@@ -14,7 +14,7 @@ from metalora.evaluation.config import EmbedConfig
 from metalora.inspection.gallery import build_gallery
 from metalora.runs.run_config import RunConfig
 from metalora.runs.workspace import Workspace
-from metalora.suites import load_suite
+from metalora.suites.load import load_suite
 from metalora.training.config import TrainingConfig
 from metalora.util.errors import InputError
 from metalora.views.inspect import (

@@ -11,7 +11,7 @@ from metalora.inspection.gallery import Gallery
 from metalora.inspection.inspect_images import Inspection
 from metalora.inspection.neighbours import NeighbourReport, SwapResult
 from metalora.plots.thumbnails import thumbnail
-from metalora.suites import load_suite
+from metalora.suites.load import load_suite
 from metalora.views.neighbour_table import neighbour_table, swap_table
 
 NASTY = '<img src=x onerror="alert(1)">'

@@ -1,0 +1,51 @@
+"""The registry of suites: one entry each, known without importing torch.
+
+A new suite is a function and an entry: here, by `register`, or in another package that declares it in its
+pyproject.toml:
+
+    [project.entry-points."metalora.suites"]
+    my-suite = "my_package.my_suite:SUITE"
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from metalora.suites.task_lists import COMPOSITIONS, CORRUPTIONS, DIGITS, RULES, TEN_TRANSFORMS, TaskList
+from metalora.util.registry import Registry
+
+
+@dataclass(frozen=True)
+class SuiteEntry:
+    """A suite that can be loaded by its name; one whose name ends with a colon is followed by a path.
+
+    Attributes:
+        build: (SuiteConfig, seed, progress) → Suite, or where that function is, "module:function".
+        tasks: The tasks, where they are always the same; None: the data decides.
+    """
+
+    build: str | Callable[..., Any]
+    tasks: TaskList | None = None
+
+
+SUITES: Registry[SuiteEntry] = Registry(
+    "metalora.suites",
+    SuiteEntry,
+    {
+        "digits": SuiteEntry("metalora.suites.digits:digits", DIGITS),
+        "cifar10": SuiteEntry("metalora.suites.cifar10:cifar10", TEN_TRANSFORMS),
+        "cifar10-compositions": SuiteEntry("metalora.suites.cifar10:cifar10", COMPOSITIONS),
+        "cifar10-corruptions": SuiteEntry("metalora.suites.cifar10:cifar10", CORRUPTIONS),
+        "cifar10-rules": SuiteEntry("metalora.suites.cifar10:cifar10", RULES),
+        "folder:": SuiteEntry("metalora.suites.image_folder:folder"),
+        "table:": SuiteEntry("metalora.suites.table:table"),
+    },
+)
+
+register = SUITES.register
+
+
+def split_name(name: str) -> tuple[str, str]:
+    """Split a suite's name into its entry and its path: ("folder:", "PATH"), or ("digits", "")."""
+    head, colon, path = name.partition(":")
+    return head + colon, path

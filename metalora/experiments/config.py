@@ -5,13 +5,13 @@ import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 from metalora.adapters.config import AdapterConfig
 from metalora.adapters.methods import method
 from metalora.experiments.variants import CONTROLS, DEFAULT, REFERENCE, Variant, parse_variant
 from metalora.suites.config import SuiteConfig
+from metalora.suites.registry import split_name
 from metalora.training.config import TrainingConfig
 from metalora.util.checks import check_int
 from metalora.util.config import from_plain, to_plain
@@ -108,6 +108,10 @@ _EFFECTS: dict[str, Callable[[JobConfig], bool]] = {
 }
 
 
+# Settings of a suite that always count; later ones do where they are not at their default.
+_SUITE = ("draw_unseen", "development", "max_queries", "max_train_images")
+
+
 def _effective(job: JobConfig) -> Iterator[tuple[str, str]]:
     for settings, concerns in _EFFECTS.items():
         part, names = settings.split(": ")
@@ -116,15 +120,13 @@ def _effective(job: JobConfig) -> Iterator[tuple[str, str]]:
 
 
 def _canonical_suite(suite: SuiteConfig) -> dict[str, Any]:
-    """Return what decides a suite's images: pictures of one's own count by the name of their folder or archive."""
-    kind, colon, path = suite.name.partition(":")
-    values = {
-        f"suite_{name}": value
-        for name, value in asdict(suite).items()
-        if name not in ("data", "download") and (kind == "table" or not name.endswith("_column"))
-    }
-    name = f"{kind}:{Path(path).expanduser().resolve().name}" if colon else kind
-    return values | {"suite_name": name, "suite_hold_out": sorted(suite.hold_out)}
+    """Return what decides a suite's images: images of one's own count by the name of their folder or file."""
+    kind, path = split_name(suite.name)
+    defaults = asdict(SuiteConfig())
+    counted = {name: value for name, value in asdict(suite).items() if name in _SUITE or value != defaults[name]}
+    values = {f"suite_{name}": value for name, value in counted.items() if name not in ("data", "download")}
+    name = kind + (suite.source.resolve().name if path else "")
+    return values | {"suite_name": name, "suite_image_size": suite.side, "suite_hold_out": suite.unseen}
 
 
 @dataclass(frozen=True)

@@ -37,7 +37,7 @@ def cifar10(config: SuiteConfig, seed: int, progress: Progress | None = None) ->
     Raises:
         InputError: the data is not there, or has too few pictures.
     """
-    size = config.image_size or 32
+    size = config.side
     source = _find(config.source)
     if source is None and not config.download:
         raise InputError(

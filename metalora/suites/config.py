@@ -74,6 +74,17 @@ class SuiteConfig:
         return SUITES.get(split_name(self.name)[0])
 
     @property
+    def side(self) -> int:
+        """Return the side of the images in pixels."""
+        return self.image_size or (self._entry.image_size if self._entry is not None else SuiteEntry.image_size)
+
+    @property
+    def unseen(self) -> tuple[str, ...]:
+        """Return the names of the tasks to keep unseen, sorted; () where they are drawn or the data decides."""
+        tasks = self._entry.tasks if self._entry is not None and self.draw_unseen is None else None
+        return tuple(sorted(self.hold_out or (tasks.unseen if tasks is not None else ())))
+
+    @property
     def source(self) -> Path:
         """Return where the data is: the path behind the colon of `name`, otherwise `data`."""
         return Path(split_name(self.name)[1] or self.data).expanduser()

@@ -22,17 +22,19 @@ class SuiteEntry:
     Attributes:
         build: (SuiteConfig, seed, progress) → Suite, or where that function is, "module:function".
         tasks: The tasks, where they are always the same; None: the data decides.
+        image_size: Side of its images in pixels, unless another is asked for.
     """
 
     build: str | Callable[..., Any]
     tasks: TaskList | None = None
+    image_size: int = 32
 
 
 SUITES: Registry[SuiteEntry] = Registry(
     "metalora.suites",
     SuiteEntry,
     {
-        "digits": SuiteEntry("metalora.suites.digits:digits", DIGITS),
+        "digits": SuiteEntry("metalora.suites.digits:digits", DIGITS, image_size=16),
         "cifar10": SuiteEntry("metalora.suites.cifar10:cifar10", TEN_TRANSFORMS),
         "cifar10-compositions": SuiteEntry("metalora.suites.cifar10:cifar10", COMPOSITIONS),
         "cifar10-corruptions": SuiteEntry("metalora.suites.cifar10:cifar10", CORRUPTIONS),

@@ -97,7 +97,8 @@ def divide_groups(
         if split and wanted.setdefault(group, split) != split:
             raise InputError(f"Group {group!r} is in {wanted[group]} and in {split}: give all its rows one split.")
     seen = {group for group, unseen in zip(groups, is_unseen.tolist(), strict=True) if not unseen}
-    filled, total, split_of = [0.0] * 4, 0, {}
+    split_of: dict[str, int] = {}
+    filled = {False: [0.0] * 4, True: [0.0] * 4}  # images by split, of groups that may only be gallery or query: True
     order = [names[i] for i in torch.randperm(len(names), generator=rng).tolist()]
     # Large groups first, since small ones fill what is left; equal ones stay in random order.
     for group in sorted(order, key=lambda name: -size[name]):
@@ -105,10 +106,12 @@ def divide_groups(
         if word in SPLIT_NUMBERS:
             split_of[group] = SPLIT_NUMBERS[word]
             continue
-        open_splits = (2, 3) if word == "test" or group not in seen else range(4)
-        total += size[group]
-        split_of[group] = max(open_splits, key=lambda split: SHARES[split] * total - filled[split])
-        filled[split_of[group]] += size[group]
+        for_test = word == "test" or group not in seen
+        images = filled[for_test]
+        total = sum(images) + size[group]
+        shares = {split: SHARES[split] for split in ((2, 3) if for_test else range(4))}
+        split_of[group] = max(shares, key=lambda s: shares[s] / sum(shares.values()) * total - images[s])  # noqa: B023
+        images[split_of[group]] += size[group]
     return torch.tensor([split_of[group] for group in groups])
 
 

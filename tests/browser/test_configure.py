@@ -81,13 +81,13 @@ def test_training_starts_from_a_trained_adapter_or_the_page_says_what_differs(pa
     expect(page.get_by_text("--start")).to_be_hidden()
 
 
-def test_a_code_names_the_factors_of_the_suite_that_is_chosen(page, open_tab):
+def test_a_code_predicts_the_factors_of_the_chosen_suite(page, open_tab):
     expect(page.get_by_text("58.3 k static")).to_be_visible()
     page.get_by_role("button", name="Generation").click()
     page.get_by_label("The code predicts the suite's factors").check()
     expect(page.get_by_text("--factors 2 --factors 2 --factors 3")).to_be_visible()
     open_tab(page, "Train")
-    expect(page.get_by_text("rank 3, factors named, on resnet20 (from Configure)")).to_be_visible()
+    expect(page.get_by_text("rank 3, predicting factors, on resnet20 (from Configure)")).to_be_visible()
     page.get_by_label("CIFAR-10, ten shifts").click()
     expect(page.locator(".message.error", has_text="combine no named factors")).to_be_visible()
     page.get_by_label("CIFAR-10, 48 compositions").click()

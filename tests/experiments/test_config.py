@@ -10,6 +10,7 @@ import pytest
 from metalora.adapters.config import AdapterConfig
 from metalora.experiments.config import ComparisonConfig, JobConfig
 from metalora.suites.config import SuiteConfig
+from metalora.suites.task_lists import COMPOSITIONS
 from metalora.training.config import TrainingConfig
 from metalora.util.errors import InputError
 
@@ -93,6 +94,8 @@ def test_first_weights_that_are_given_are_those_of_latent_codes():
         {"download": True},
         {"suite": {"data": "./data"}},
         {"suite": {"data": "/else/where", "download": True}},
+        {"suite": {"image_size": 32}},  # the suite's own
+        {"suite": {"hold_out": COMPOSITIONS.unseen}},  # the suite's own
         {"head_init_std": AdapterConfig(factors=()).initial_head_std},  # what it is by default
         {"rank_pattern": {}},
         {"code_norm_limit": 4},  # 4.0 by default
@@ -139,7 +142,7 @@ def test_every_setting_of_a_training_either_counts_or_is_known_to_decide_nothing
     assert {f.name for f in fields(AdapterConfig)} - counted == {"method", "core"}  # both of the row
 
 
-def test_pictures_of_ones_own_count_by_the_name_of_their_folder(tmp_path, monkeypatch):
+def test_images_of_ones_own_count_by_the_name_of_their_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     names = ("folder:mine", "folder:./mine", f"folder:{tmp_path}/mine", "folder:/else/where/mine")
     keys = {replace(CONFIG, suite=SuiteConfig(name)).jobs(0, 1e-3)[0].key for name in (*names, "folder:yours")}

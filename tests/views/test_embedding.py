@@ -7,7 +7,6 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from metalora.views.embedding_files import write_page, write_table
 
 import metalora
 from metalora.evaluation.config import EmbedConfig

@@ -79,7 +79,9 @@ class EmbeddingForm:
             yield {status: "" if before is None else _describe(before), error: str(problem)}
             return
         pairs = zip(opened, drawn.frames, strict=True)
-        hover = [cards(frame["name"].tolist(), hover_lines(frame), **hover_sprites(adapter)) for adapter, frame in pairs]
+        hover = [
+            cards(frame["name"].tolist(), hover_lines(frame), **hover_sprites(adapter)) for adapter, frame in pairs
+        ]
         plots = _plots(drawn, colour, hover)
         yield {status: _describe(drawn), self.parts["shown"]: drawn} | {self.parts[name]: plots[name] for name in plots}
 

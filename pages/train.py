@@ -28,8 +28,8 @@ TITLES = {  # of suites; others are offered by their names
     "digits": "Digits: 12 tasks of scikit-learn's digits, 3 of them unseen; nothing to download",
     "cifar10": "CIFAR-10, ten transforms (the server needs its archive in data/)",
     "cifar10-compositions": "CIFAR-10, 48 compositions of rotation, channel order and inversion (likewise)",
-    "cifar10-corruptions": "CIFAR-10, corruptions (likewise)",
-    "cifar10-rules": "CIFAR-10, rules of labels (likewise)",
+    "cifar10-corruptions": "CIFAR-10 under corruptions (likewise)",
+    "cifar10-rules": "CIFAR-10 with a rule of labels for each task (likewise)",
 }
 UPLOADED = "upload:"
 OF_SUITE = ("image_size", "hold_out", "max_queries", "max_train_images")

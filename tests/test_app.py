@@ -52,6 +52,7 @@ def test_a_run_is_started_watched_and_belongs_to_its_session(app):
         ({"method": "lorra"}, "Unknown method"),
         ({"backbone": "resnet2000"}, "Unknown backbone"),
         ({"suite": "folder:/etc"}, "zip archive"),
+        ({"suite": "table:/etc/passwd"}, "zip archive"),
         ({"steps": 0}, "steps is 0"),
         ({"steps": 2_000_000}, "steps is 2,000,000: use a whole number from 0 to 1,000,000"),
         ({"start": "run:nobodys"}, "no such run of yours"),

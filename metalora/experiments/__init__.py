@@ -1,0 +1,1 @@
+"""Comparisons: variants, jobs, statistics, tables, studies, and the benchmark."""

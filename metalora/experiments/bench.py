@@ -1,6 +1,6 @@
-"""What an adapter costs beside the plain model: times and memory of several arms, in one process, in turns.
+"""What an adapter costs beside the plain model: times and memory of several networks, in one process, in turns.
 
-Random weights, BatchNorm in evaluation mode, the same target layers in all arms: the ones that extractor "stem"
+Random weights, BatchNorm in evaluation mode, the same target layers in all networks: the ones that extractor "stem"
 leaves to the adapter. PEFT's LoRA (Hu et al. 2106.09685) is what a practitioner would take: `pip install .[bench]`.
 """
 
@@ -32,9 +32,9 @@ from metalora.util.errors import InputError
 from metalora.version import __version__
 
 CLASSES, RATE = 10, 1e-3
-SELF = "-self"  # suffix of an arm whose cores are read from the whole frozen backbone
+SELF = "-self"  # suffix of a network whose cores are generated from the whole frozen backbone
 
-Variant = tuple[str, str]  # variant and pass
+Case = tuple[str, str]  # network and pass
 Parts = tuple[Callable, Callable[[Callable], Any]]  # a network, and what is done with it
 
 
@@ -76,13 +76,13 @@ def run_bench(config: BenchConfig) -> Iterator[Measured]:
         backbone = load_backbone(name, pretrained=False).to(device)
         for batch in config.batches:
             with autocast(device, config.precision):
-                variants = _arms(backbone, batch, device, config.compile)
-                rows = tuple(_rows(variants, backbone, batch, device, config))
+                cases = _cases(backbone, batch, device, config.compile)
+                rows = tuple(_rows(cases, backbone, batch, device, config))
             yield Measured(name, batch, rows)
 
 
 def machine(config: BenchConfig) -> dict[str, Any]:
-    """What the figures were measured on and with."""
+    """Return what the figures were measured on and with."""
     import peft
 
     device = pick_device(config.device)
@@ -101,8 +101,8 @@ def machine(config: BenchConfig) -> dict[str, Any]:
     }
 
 
-def _arms(backbone: Backbone, batch: int, device: torch.device, compile: bool) -> dict[Variant, Timed]:
-    """What is timed, by variant and pass."""
+def _cases(backbone: Backbone, batch: int, device: torch.device, compile: bool) -> dict[Case, Timed]:
+    """Return what is timed, by network and pass."""
     assert backbone.image_size is not None
     images = torch.rand(batch, 3, backbone.image_size, backbone.image_size, device=device)
     labels = torch.randint(CLASSES, (batch,), device=device)
@@ -121,7 +121,7 @@ def _arms(backbone: Backbone, batch: int, device: torch.device, compile: bool) -
     static = adapt(backbone, AdapterConfig("lora", rank=PAPER["lora"].bench_rank, targets=targets))
     peft = _peft(backbone, names)
     width = best(images[:1]).shape[1]
-    variants = {
+    cases = {
         ("plain", "forward"): _forward(backbone, images),
         ("best-frozen", "forward"): _forward(best, images),
         ("peft-lora", "forward"): _forward(peft, images),
@@ -130,14 +130,14 @@ def _arms(backbone: Backbone, batch: int, device: torch.device, compile: bool) -
         ("peft-lora", "train"): _step(peft, images, labels, width),
         ("lora", "train"): _step(static, images, labels, width),
     }
-    for control, model in generating.items():
+    for name, model in generating.items():
         cores = torch.no_grad()(model.generate)(images)
-        if not control.endswith(SELF):
-            variants[control, "forward"] = _forward(model, images, cores=cores)
-        variants[control, "generate"] = _forward(model, images, method="generate")
-        variants[control, "pipeline"] = _forward(model, images)
-        variants[control, "train"] = _step(model, images, labels, width)
-    return {parse_variant: _timed(*parts, compile=compile) for parse_variant, parts in variants.items()}
+        if not name.endswith(SELF):
+            cases[name, "forward"] = _forward(model, images, cores=cores)
+        cases[name, "generate"] = _forward(model, images, method="generate")
+        cases[name, "pipeline"] = _forward(model, images)
+        cases[name, "train"] = _step(model, images, labels, width)
+    return {case: _timed(*parts, compile=compile) for case, parts in cases.items()}
 
 
 def _timed(network: Callable, call: Callable[[Callable], Any], *, compile: bool) -> Timed:
@@ -164,7 +164,7 @@ def _forward(model: nn.Module, images: Tensor, method: str = "__call__", **given
 
 
 def _step(model: nn.Module, images: Tensor, labels: Tensor, width: int) -> Parts:
-    """A training step: generation where there is any, forward, backward, update."""
+    """Return a training step: generation where there is any, forward, backward, update."""
     head = nn.Linear(width, CLASSES).to(images.device)
     trained = [*(p for p in model.parameters() if p.requires_grad), *head.parameters()]
     optimizer = torch.optim.AdamW(trained, lr=RATE, weight_decay=0.0)
@@ -182,7 +182,7 @@ def _step(model: nn.Module, images: Tensor, labels: Tensor, width: int) -> Parts
 
 
 def _plain_step(backbone: Backbone, images: Tensor, labels: Tensor, width: int) -> Parts:
-    """Forward and backward of the frozen network with a head, the gradient going down to the images."""
+    """Return forward and backward of the frozen network with a head, the gradient going down to the images."""
     head = nn.Linear(width, CLASSES).to(images.device)
     inputs = images.clone().requires_grad_()
 
@@ -195,17 +195,17 @@ def _plain_step(backbone: Backbone, images: Tensor, labels: Tensor, width: int) 
 
 
 def _rows(
-    variants: dict[Variant, Timed], backbone: Backbone, batch: int, device: torch.device, config: BenchConfig
+    cases: dict[Case, Timed], backbone: Backbone, batch: int, device: torch.device, config: BenchConfig
 ) -> Iterator[dict[str, Any]]:
-    times: dict[Variant, list[float]] = {parse_variant: [] for parse_variant in variants}
-    peaks: dict[Variant, float] = {}
-    for parse_variant, timed in variants.items():  # also the warm-up
-        peaks[parse_variant] = _peak(timed.call, device)
+    times: dict[Case, list[float]] = {case: [] for case in cases}
+    peaks: dict[Case, float] = {}
+    for case, timed in cases.items():  # also the warm-up
+        peaks[case] = _peak(timed.call, device)
     for _ in range(config.rounds):
-        for parse_variant, timed in variants.items():
-            times[parse_variant].append(_milliseconds(timed.call, device))
-    found = {parse_variant: pd.Series(values) for parse_variant, values in times.items()}
-    for (control, kind), values in found.items():
+        for case, timed in cases.items():
+            times[case].append(_milliseconds(timed.call, device))
+    found = {case: pd.Series(values) for case, values in times.items()}
+    for (name, kind), values in found.items():
         median = values.median()
         yield {
             "model": backbone.name,
@@ -213,16 +213,16 @@ def _rows(
             "batch_size": batch,
             "device": device.type,
             "precision": config.precision,
-            "variant": control,
+            "variant": name,
             "pass": kind,
             "ms": median,
             "ms_iqr": values.quantile(0.75) - values.quantile(0.25),
             **{
-                f"ratio_to_{name}": median / found.get((other, kind), found[other, "forward"]).median()
-                for name, other in (("plain", "plain"), ("peft", "peft-lora"))
+                f"ratio_to_{short}": median / found.get((other, kind), found[other, "forward"]).median()
+                for short, other in (("plain", "plain"), ("peft", "peft-lora"))
             },
-            "compiled": variants[control, kind].compiled,
-            "peak_mb": peaks[control, kind],
+            "compiled": cases[name, kind].compiled,
+            "peak_mb": peaks[name, kind],
         }
 
 

@@ -111,7 +111,7 @@ class Comparison:
         return [*footnotes, *([] if set_gains is None else _set_gain_notes(set_gains)), *self.notes]
 
     def to_dict(self) -> dict[str, Any]:
-        """Return plain values: config, rows (means over seeds), seeds (single ones), gains, tasks, confusion, trials."""
+        """Return plain values: config, rows (means over seeds), seeds (each), gains, tasks, confusion, trials."""
         frames = {
             "rows": self.summary.rename(columns={"mean": "accuracy"}),
             "seeds": self.rows,

@@ -126,7 +126,7 @@ def _canonical_suite(suite: SuiteConfig) -> dict[str, Any]:
     counted = {name: value for name, value in asdict(suite).items() if name in _SUITE or value != defaults[name]}
     values = {f"suite_{name}": value for name, value in counted.items() if name not in ("data", "download")}
     name = kind + (suite.source.resolve().name if path else "")
-    return values | {"suite_name": name, "suite_image_size": suite.side, "suite_hold_out": suite.unseen}
+    return values | {"suite_name": name, "suite_image_size": suite.pixels, "suite_hold_out": suite.unseen}
 
 
 @dataclass(frozen=True)

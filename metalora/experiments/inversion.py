@@ -1,10 +1,11 @@
-"""The rival of every adapter whose tasks are known shifts: read the shift from a set of images, and undo it.
+"""Invert the domain transform of a set of images, the rival of every adapter where tasks are known transforms.
 
-The reader is that of Meta-LoRA, features → a code that names the factors, trained alone with as many steps.
+The reader that predicts a set's factors is the mapping net of Meta-LoRA, trained alone with as many steps.
 """
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -29,19 +30,22 @@ READER = "metalora-tr"  # whose mapping net it is; its adapters stay untouched
 def make_reader(
     backbone: torch.nn.Module, suite: Suite, adapter: AdapterConfig, *, download: bool = False
 ) -> AdaptedModel:
-    """A model whose codes are to name the suite's factors, before its training.
+    """Return a model whose codes are to predict the suite's factors, before its training.
 
     Args:
+        backbone: of the comparison.
+        suite: whose factors are read.
         adapter: of the comparison; its extractor and the width of its mapping net count.
         download: fetch weights of an extractor that are not on this machine.
 
     Raises:
-        InputError: the suite's factors have no names, one of its shifts cannot be undone, or the extractor is unknown
-            or not here.
+        InputError: the suite has no named factors, one of its transforms has no inverse, or the extractor is unknown
+            or not on this machine.
     """
     if not suite.factors:
-        raise InputError(f"{suite.name} has no named factors to read: leave rows that undo shifts out.")
-    for transform in suite.splits["train"].transforms:
+        raise InputError(f"{suite.name} has no named factors to read: leave out rows with inverted transforms.")
+    transforms: tuple[Any, ...] = suite.splits["train"].transforms
+    for transform in transforms:
         transform.inverse(torch.zeros(1, 3, 1, 1))
     counts = tuple(map(len, suite.factors))
     settings = AdapterConfig(READER, rank=1, extractor=adapter.extractor, hidden=adapter.hidden, factors=counts)
@@ -51,10 +55,14 @@ def make_reader(
 def train_reader(
     backbone: torch.nn.Module, suite: Suite, adapter: AdapterConfig, config: TrainingConfig, features: FeatureCache
 ) -> AdaptedModel:
-    """A model whose codes name the suite's factors.
+    """Return a model whose codes predict the suite's factors.
 
     Args:
-        adapter: as `make_reader` takes it.
+        backbone: as in `make_reader`.
+        suite: as in `make_reader`.
+        adapter: as in `make_reader`.
+        config: of the comparison's trainings.
+        features: cache of what the extractor reads of the suite's images.
 
     Raises:
         InputError: as `make_reader`.
@@ -71,6 +79,7 @@ def train_reader(
         with autocast(device, config.precision):
             codes = reader.codes(images, features=features(reader, batch.examples, images))
         optimizer.zero_grad(set_to_none=True)
+        assert suite.factor_indices is not None and suite.combinations is not None
         factor_indices = suite.factor_indices[batch.tasks].to(device)
         reader.mapping.factor_loss(codes, factor_indices, suite.combinations.to(device)).backward()
         optimizer.step()
@@ -82,10 +91,10 @@ def train_reader(
 def invert_examples(
     reader: AdaptedModel, suite: Suite, split: Examples, embed_config: EmbedConfig, features: FeatureCache
 ) -> Examples:
-    """The images of `side`, each with the shift undone that the reader tells from its set.
+    """Return the images of a split, each with the transform inverted that the reader predicts from its set.
 
     Raises:
-        InputError: a shift of the suite cannot be undone; told when the images are rendered.
+        InputError: a transform of the suite has no inverse; raised when the images are rendered.
     """
     device, sets = next(reader.trained.parameters()).device, assign_sets(split, embed_config)
     with autocast(device, embed_config.precision):
@@ -95,14 +104,15 @@ def invert_examples(
             for images in [chunk.images().to(device)]
         ]
     pooled = reader.mapping.pool(torch.cat(codes), sets)
-    read = torch.stack([part.argmax(1) for part in pooled.split(reader.mapping.factors, dim=1)], dim=1).cpu()
-    named = (read[:, None] == suite.factor_indices[None]).all(2).int().argmax(1)  # the task whose factors these are
+    predicted = torch.stack([part.argmax(1) for part in pooled.split(reader.mapping.factors, dim=1)], dim=1).cpu()
+    assert suite.factor_indices is not None
+    tasks = (predicted[:, None] == suite.factor_indices[None]).all(2).int().argmax(1)  # the tasks of these factors
     count = len(suite.tasks)
-    transforms = tuple(_then_undo(split.transforms, task, other) for task in range(count) for other in range(count))
-    return replace(split, transforms=transforms, tasks=split.tasks * count + named)
+    transforms = tuple(_then_invert(split.transforms, task, other) for task in range(count) for other in range(count))
+    return replace(split, transforms=transforms, tasks=split.tasks * count + tasks)
 
 
-def _then_undo(transforms: tuple, task: int, other: int) -> Callable[[Tensor], Tensor]:
+def _then_invert(transforms: tuple, task: int, other: int) -> Callable[[Tensor], Tensor]:
     return lambda images: transforms[other].inverse(transforms[task](images))
 
 
@@ -114,10 +124,10 @@ def embed_inverted(
     embed_config: EmbedConfig,
     features: FeatureCache,
 ) -> Tensor:
-    """Embeddings (N, D) of a static method for the images of a side, whose shift is undone.
+    """Return a static method's embeddings (N, D) of the images of a split, their transforms inverted.
 
     Raises:
-        InputError: a shift of the suite cannot be undone.
+        InputError: a transform of the suite has no inverse.
     """
-    shown = invert_examples(reader, suite, suite.splits[split], embed_config, features)
-    return embed(model, shown, replace(embed_config, set_size=1, set_use=None))
+    inverted = invert_examples(reader, suite, suite.splits[split], embed_config, features)
+    return embed(model, inverted, replace(embed_config, set_size=1, set_use=None))

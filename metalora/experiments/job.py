@@ -53,6 +53,7 @@ def run_job(
     """Train and measure.
 
     Args:
+        config: settings.
         checkpoint: file to resume from when it exists, and to write while training.
         progress: called after every step.
 
@@ -198,6 +199,7 @@ def equal_budget(backbone: torch.nn.Module, config: AdapterConfig) -> AdapterCon
     A layer's rank is that rank or the layer's largest one, whichever is smaller.
 
     Args:
+        backbone: to be adapted.
         config: of the reference method.
     """
     reference = adapt(backbone, config)

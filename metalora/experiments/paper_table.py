@@ -4,7 +4,6 @@ from metalora.experiments.table import Cell, Table
 
 PAPER_CAPTION = "Table I of arXiv 2504.00460: k-NN accuracy in %, as printed there"
 
-
 _PAPER = {
     "Original": (67.04, 61.36, 58.27, 60.83),
     "LoRA": (67.85, 62.02, 59.16, 61.22),
@@ -12,13 +11,11 @@ _PAPER = {
     "Meta-LoRA CP": (71.07, 71.29, 70.32, 72.52),
     "Meta-LoRA TR": (73.24, 71.26, 71.75, 73.87),
 }
-
-
 _PAPER_STARS = {73.24, 71.75, 73.87}
 
 
 def paper_table() -> Table:
-    """The paper's Table I; its data sets, ranks and splits are unpublished."""
+    """Return the paper's Table I; its data sets, ranks and splits are unpublished."""
     columns = [("", "method"), *((net, f"K={k}") for net in ("ResNet", "Mixer") for k in (5, 10))]
     best = [max(column) for column in zip(*_PAPER.values(), strict=True)]
     rows = [
@@ -26,7 +23,7 @@ def paper_table() -> Table:
         for name, values in _PAPER.items()
     ]
     notes = [
-        "*: as printed. Data sets, ranks and splits are unpublished, so these numbers cannot be held against "
+        "*: as printed. Data sets, ranks and splits are unpublished, so these numbers cannot be compared with "
         "measured ones; what is tested here is their order."
     ]
     return Table(columns, rows, notes)

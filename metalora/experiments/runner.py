@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import hashlib
 import json
 import time
 import warnings
@@ -17,6 +18,7 @@ from metalora.experiments.comparison import Comparison
 from metalora.experiments.config import ComparisonConfig, JobConfig
 from metalora.experiments.job import run_job
 from metalora.suites.archives import pictures_state
+from metalora.suites.registry import split_name
 from metalora.training.loop import Progress
 from metalora.util.device import pick_device
 from metalora.util.errors import InputError, LayersLeftOut
@@ -25,7 +27,7 @@ from metalora.util.renamed import upgrade_row
 
 LEARNING_RATES = (1e-3, 3e-3, 6e-3)  # that `tune` tries
 JOBS, OLD_JOBS = "jobs", "cells"  # folders of results, of this version and of the one before
-PICTURES = "pictures.txt"  # the state of a folder of pictures when its first job ran
+IMAGES = "pictures.txt"  # the state of the user's own images when the first job ran
 PARTS = ("rows", "tasks", "confusion")  # of a job's result
 CHECKPOINT, STEPS = ".safetensors", ".steps"  # of a running job: what it resumes from; its name and progress
 SECONDS_BETWEEN_UPDATES = 1.0  # of the progress of a running job
@@ -82,11 +84,11 @@ def run_comparison(
         n_jobs: processes at a time; None: one per core for small networks on a CPU, one on an accelerator.
 
     Raises:
-        InputError: the folder cannot be written; a result or a checkpoint in it is damaged, or is of other pictures
+        InputError: the folder cannot be written; a result or a checkpoint in it is damaged, or is of other images
             than are there now; or a job's settings cannot be used, see `run_job`.
     """
     check_writable(folder / JOBS)
-    _check_pictures(config, folder)
+    _check_images(config, folder)
     remove_stale_progress(folder)
     done, ran, total, started = 0, 0.0, count_jobs(config), time.monotonic()
     issued: set[str] = set()
@@ -97,17 +99,21 @@ def run_comparison(
         yield JobDone(done, total, _title(job), result, ran_here, left or 0.0)
 
 
-def _check_pictures(config: ComparisonConfig, folder: Path) -> None:
-    """Check that all results in a folder are of the same pictures, where these are the user's own."""
-    _, colon, source = config.suite.name.partition(":")
-    if not colon:
+def _check_images(config: ComparisonConfig, folder: Path) -> None:
+    """Check that all results in a folder are of the same images, where these are the user's own."""
+    kind, path = split_name(config.suite.name)
+    if not path:
         return
-    state = pictures_state(Path(source))
-    files = [folder / name / PICTURES for name in (JOBS, OLD_JOBS)]
+    source = config.suite.source
+    if source.is_file() and kind != "folder:":  # a table
+        state = hashlib.sha256(source.read_bytes()).hexdigest()[:24]
+    else:
+        state = pictures_state(source)
+    files = [folder / name / IMAGES for name in (JOBS, OLD_JOBS)]
     earlier = [file.read_text(encoding="utf-8").strip() for file in files if file.exists()]
     if any(other != state for other in earlier):
         raise InputError(
-            f"The pictures in {source} have changed since the trainings in {folder} began: choose another folder for "
+            f"The images in {source} have changed since the trainings in {folder} began: choose another folder for "
             "the results, or delete this one."
         )
     if not earlier:

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import scipy  # its parts are loaded when they are named: the app's first page needs no statistics
+import scipy  # its parts are imported on use: the app's first page needs no statistics
 
 from metalora.util.errors import InputError
 
@@ -21,30 +21,30 @@ PLACE = ["method", "backbone", "suite", "task_split", "gallery", "k"]
 
 
 def summarise(rows: pd.DataFrame) -> pd.DataFrame:
-    """One row per method, backbone, suite, split, gallery and k, in order of appearance; several suites are fine.
+    """Average over seeds: a row per method, backbone, suite, task split, gallery and k, in order of appearance.
 
     Returns:
         Those columns, then mean, std (over seeds, ddof 1; NaN for one seed), n_seeds, validation (mean
         over seeds), and the first value of every other column; seed and correct are dropped.
 
     Raises:
-        InputError: a column is missing, or a seed appears twice in a cell.
+        InputError: a column is missing, or a seed appears twice in one place.
     """
     _need(rows, [*PLACE, "seed", "accuracy"])
     _once(rows, [*PLACE, "seed"])
-    cells = rows.groupby(PLACE, sort=False, dropna=False)
+    places = rows.groupby(PLACE, sort=False, dropna=False)
     # A NaN accuracy makes the mean NaN: a failed seed must not vanish from a mean.
-    measured = cells["accuracy"].agg(
+    measured = places["accuracy"].agg(
         mean=lambda a: a.mean(skipna=False), std=lambda a: a.std(ddof=1, skipna=False), n_seeds="size"
     )
     if "validation" in rows:
-        measured["validation"] = cells["validation"].mean()
+        measured["validation"] = places["validation"].mean()
     rest = [name for name in rows.columns if name not in {*PLACE, "seed", "accuracy", "correct", "validation"}]
-    return measured.join(cells[rest].first()).reset_index() if rest else measured.reset_index()
+    return measured.join(places[rest].first()).reset_index() if rest else measured.reset_index()
 
 
 def best_static(rows: pd.DataFrame) -> dict[str, str]:
-    """For each backbone the static method that is best on mean validation; equal ones: the first in `rows`.
+    """Return the static method with the best mean validation accuracy for each backbone; of equal ones the first.
 
     Raises:
         InputError: a backbone has no static row with a validation accuracy, or one seed has two of them.
@@ -73,7 +73,7 @@ def paired_gains(
     k: int = 5,
     gallery: str = "pooled",
 ) -> pd.Series:
-    """Accuracy of `method` minus that of `against`, per seed (the index), ascending.
+    """Return accuracy of `method` minus that of `against`, per seed (the index), ascending.
 
     Raises:
         InputError: a seed was run for only one of the two, or appears twice.
@@ -98,16 +98,20 @@ def compare_to_static(
     tasks: pd.DataFrame | None = None,
     seed: int = 0,
 ) -> pd.DataFrame:
-    """Every generated method against the static row, per backbone and split.
+    """Compare every generated method with the static row, per backbone and task split.
 
     Args:
+        rows: as in this module's description.
+        k: of k-NN.
+        gallery: "pooled" or "within".
         against: the method to compare with; None: `best_static` of each backbone.
         tasks: accuracies of single tasks of the unseen split at this k and gallery (method, backbone,
             seed, task, accuracy); with it the interval of unseen tasks resamples tasks as well as seeds,
             and is that of the mean over tasks.
+        seed: of resampling.
 
     Returns:
-        Columns backbone, method, split, k, gallery, against, n_seeds, gain (mean, 0 to 1), p (two-sided
+        Columns backbone, method, task_split, k, gallery, against, n_seeds, gain (mean, 0 to 1), p (two-sided
         paired t-test), low and high (95 % bootstrap interval of the mean gain), effect (Cohen's d_z),
         p_holm (over all rows of this frame), detectable (the smallest gain that these seeds could have starred,
         see `smallest_detectable_gain`), star ("*", "n too small" below six seeds, or ""), note (why a number is NaN or
@@ -123,8 +127,8 @@ def compare_to_static(
         raise InputError(f"There is no result at K={k} on the {gallery} gallery: choose a K and a gallery that ran.")
     static = dict.fromkeys(rows["backbone"], against) if against else best_static(rows)
     found = []
-    cells = rows.loc[rows["generated"].eq(True), ["backbone", "method", "task_split"]].drop_duplicates()
-    for backbone, method, task_split in cells.itertuples(index=False):
+    generated = rows.loc[rows["generated"].eq(True), ["backbone", "method", "task_split"]].drop_duplicates()
+    for backbone, method, task_split in generated.itertuples(index=False):
         place = {"backbone": backbone, "method": method, "task_split": task_split, "k": k, "gallery": gallery}
         other = static[backbone]
         gains = paired_gains(rows, **place, against=other)
@@ -153,7 +157,7 @@ def compare_to_static(
 
 
 def holm(p: np.ndarray) -> np.ndarray:
-    """Holm-corrected p values, same shape (m,). An undefined p stays NaN but counts in the family, as a 1 would."""
+    """Return Holm-corrected p values (m,); an undefined p stays NaN but counts in the family, as a 1 would."""
     known = np.nan_to_num(p, nan=1.0)
     order = known.argsort(kind="stable")
     stepped = np.maximum.accumulate(known[order] * np.arange(len(p), 0, -1)).clip(max=1.0)
@@ -163,7 +167,7 @@ def holm(p: np.ndarray) -> np.ndarray:
 
 
 def bootstrap_interval(gains: np.ndarray, *, level: float = 0.95, seed: int = 0) -> tuple[float, float]:
-    """Bootstrap interval of the mean of paired gains (n,), n at least 2, resampling seeds."""
+    """Return a bootstrap interval of the mean of paired gains (n,), n at least 2, resampling seeds."""
     # BCa divides by the spread of the leave-one-out means, zero where all gains are equal; percentiles of
     # the resampled means are then that one gain.
     method = "BCa" if np.ptp(gains) > 0 else "percentile"
@@ -173,14 +177,16 @@ def bootstrap_interval(gains: np.ndarray, *, level: float = 0.95, seed: int = 0)
 
 
 def two_way_interval(gains: np.ndarray, *, level: float = 0.95, seed: int = 0) -> tuple[float, float]:
-    """Percentile interval of the mean gain, resampling seeds and tasks: independently, or a seed's own tasks within it.
+    """Return a percentile interval of the mean gain, resampling seeds, and tasks or each seed's own tasks.
 
     Args:
         gains: of shape (seeds, tasks); NaN where a task is not one of that seed.
+        level: of the interval.
+        seed: of resampling.
     """
     rng = np.random.default_rng(seed)
 
-    def shares(n: int, *more: int) -> np.ndarray:  # how often each of n is drawn: (resamples, …, n)
+    def fractions(n: int, *more: int) -> np.ndarray:  # how often each of n is drawn: (resamples, …, n)
         return rng.multinomial(n, np.full(n, 1 / n), size=(RESAMPLES, *more)) / n
 
     if np.isnan(gains).any():
@@ -188,15 +194,15 @@ def two_way_interval(gains: np.ndarray, *, level: float = 0.95, seed: int = 0) -
         drawn = rng.integers(seeds, size=(RESAMPLES, seeds))
         own = [row[~np.isnan(row)] for row in gains]
         # A seed that is drawn twice gets its tasks drawn twice.
-        means = sum((drawn == i) * (shares(len(row), seeds) @ row) for i, row in enumerate(own)).mean(axis=1)
+        means = sum((drawn == i) * (fractions(len(row), seeds) @ row) for i, row in enumerate(own)).mean(axis=1)
     else:
-        means = ((shares(len(gains)) @ gains) * shares(gains.shape[1])).sum(axis=1)
+        means = ((fractions(len(gains)) @ gains) * fractions(gains.shape[1])).sum(axis=1)
     low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)
 
 
 def smallest_detectable_gain(std_of_differences: float, n_seeds: int, alpha: float = 0.05, power: float = 0.8) -> float:
-    """The mean gain that a two-sided paired t-test over `n_seeds` finds with probability `power`.
+    """Return the mean gain that a two-sided paired t-test over `n_seeds` finds with probability `power`.
 
     In the unit of `std_of_differences` (ddof 1, over seeds); NaN for fewer than two seeds or an unknown
     deviation. For a family of m tests give alpha / m: Holm's first step.
@@ -210,7 +216,7 @@ def smallest_detectable_gain(std_of_differences: float, n_seeds: int, alpha: flo
 
 
 def _power(effect: float, n: int, alpha: float) -> float:
-    """Power of a two-sided one-sample t-test of n values whose mean is `effect` standard deviations from 0.
+    """Return the power of a two-sided one-sample t-test of n values whose mean is `effect` standard deviations.
 
     Integrated over the estimated deviation: scipy's noncentral t is NaN for few values and a small alpha.
     """
@@ -259,7 +265,7 @@ def _star(row: Any) -> str:
 def _task_gains(
     tasks: pd.DataFrame | None, gains: pd.Series, method: str, against: str, backbone: str
 ) -> np.ndarray | None:
-    """Gains of shape (seeds, tasks), NaN for tasks of other seeds; all NaN where an accuracy is; None without tasks."""
+    """Return gains (seeds, tasks), NaN for tasks of other seeds; all NaN where an accuracy is; None without tasks."""
     if tasks is None:
         return None
     _need(tasks, ["method", "backbone", "seed", "task", "accuracy"])

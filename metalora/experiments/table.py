@@ -1,6 +1,6 @@
-"""From summaries and comparisons to one readable table: cells of text with a bold flag, and notes below.
+"""Build a readable table from summaries and gains: cells of text with a bold flag, and notes below.
 
-`table_writers` turns it into its forms. The number formats are public: whatever shows a number shows it so.
+`table_writers` writes it in several formats. The number formats are public, for all that shows numbers.
 """
 
 import math
@@ -27,7 +27,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class Table:
-    """Headings (backbone, what it shows), rows of as many cells, and sentences that stand below.
+    """Headings (backbone, what it shows), rows of as many cells, and sentences below.
 
     The first column is the method, under the backbone "".
     """
@@ -43,7 +43,7 @@ class Table:
 
 
 def format_count(n: float) -> str:
-    """A count in short: 999, "12.3 k", "1.2 M", G, T; "not applicable" for NaN."""
+    """Return a count in short: 999, "12.3 k", "1.2 M", G, T; "not applicable" for NaN."""
     if math.isnan(n):
         return NOT_APPLICABLE
     for unit in ("", " k", " M", " G", " T"):
@@ -56,7 +56,7 @@ def format_count(n: float) -> str:
 
 
 def format_percent(fraction: float, spread: float = math.nan) -> str:
-    """A fraction as per cent with one decimal, "63.2" or "63.2 ± 1.4", the sign left to the heading.
+    """Return a fraction as per cent with one decimal, "63.2" or "63.2 ± 1.4", the sign left to the heading.
 
     "not applicable" for NaN.
     """
@@ -66,7 +66,7 @@ def format_percent(fraction: float, spread: float = math.nan) -> str:
 
 
 def format_time(ms: float) -> str:
-    """Milliseconds with two significant figures, without exponent, the unit left to the heading.
+    """Format milliseconds with two significant figures, without exponent, the unit left to the heading.
 
     "not applicable" for NaN.
     """
@@ -96,15 +96,16 @@ def build_table(
     ks: Sequence[int] | None = None,
     footnotes: Sequence[str] = (),
 ) -> Table:
-    """The table of one suite and gallery: a row per method, columns backbone × split × K, then budgets.
+    """Return the table of one suite and gallery: a row per method, columns backbone × split × K, then budgets.
 
     Args:
         summary: from `summarise`, with any of the columns in `BUDGETS`.
         comparison: from `compare_to_static`, for the stars.
         methods: the rows, in this order; None: those of the summary.
+        gallery: "pooled" or "within".
         backbones: None: those of the summary. Others have columns that say "not run".
         ks: of columns for both splits, run or not; None: those of the summary.
-        footnotes: sentences to add below, for instance what a set row knows.
+        footnotes: sentences to add below, for instance what rows with sets assume.
 
     Raises:
         InputError: the summary has more than one suite, or no row of this gallery while `backbones` or `ks` is None.
@@ -135,7 +136,7 @@ def build_table(
 
 
 def _stars(comparison: pd.DataFrame | None, backbone: str, task_split: str, k: int, gallery: str) -> set[str]:
-    """Methods that earned a star in this column."""
+    """Return the methods that earned a star in this column."""
     if comparison is None:
         return set()
     place = {"backbone": backbone, "task_split": task_split, "k": k, "gallery": gallery, "star": "*"}
@@ -144,7 +145,7 @@ def _stars(comparison: pd.DataFrame | None, backbone: str, task_split: str, k: i
 
 
 def _accuracies(cells: pd.DataFrame, stars: set[str], methods: list[str]) -> list[Cell]:
-    """One column; bold is the best as printed, so that equal numbers are equally bold."""
+    """Return one column; bold is the best as printed, so that equal numbers are equally bold."""
     known = cells.set_index("method")[["mean", "std"]]
     shown = (100 * known["mean"].reindex(methods)).round(1)
     column = []
@@ -158,7 +159,7 @@ def _accuracies(cells: pd.DataFrame, stars: set[str], methods: list[str]) -> lis
 
 
 def _rules(summary: pd.DataFrame, comparison: pd.DataFrame | None, gallery: str) -> list[str]:
-    """What the numbers, bold and * mean."""
+    """Return what the numbers, bold and * mean."""
     if summary.empty:
         return ["k-NN accuracy in %; nothing has run yet."]
     fewest, most = summary["n_seeds"].min(), summary["n_seeds"].max()
@@ -175,7 +176,7 @@ def _rules(summary: pd.DataFrame, comparison: pd.DataFrame | None, gallery: str)
         pairs = comparison.loc[~few, ["backbone", "against"]].drop_duplicates().itertuples(index=False)
         static = ", ".join(f"{against} on {backbone}" for backbone, against in pairs)
         notes.append(
-            f"*: better than the static row it is held against ({static}): paired t-test over at least "
+            f"*: better than the static row it is compared with ({static}): paired t-test over at least "
             f"{SEEDS_FOR_A_STAR} seeds, Holm-corrected p < 0.05, and a 95 % bootstrap interval above zero; "
             f"tested at K={comparison['k'].iloc[0]}."
         )
@@ -191,7 +192,7 @@ def _rules(summary: pd.DataFrame, comparison: pd.DataFrame | None, gallery: str)
 
 
 def _power(comparison: pd.DataFrame) -> list[str]:
-    """The smallest gains that could have been starred; results of earlier versions do not have them."""
+    """Return the smallest gains that could have been starred; results of earlier versions do not have them."""
     known = comparison["detectable"].dropna() if "detectable" in comparison else pd.Series()
     if known.empty:
         return []

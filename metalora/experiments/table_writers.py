@@ -1,4 +1,4 @@
-"""A table to terminal, CSV, Markdown, LaTeX and HTML: each writer turns cells and notes into its own form."""
+"""Write a table to the terminal, and as CSV, Markdown, LaTeX and HTML."""
 
 import csv
 import io
@@ -44,12 +44,12 @@ def _printed(table: Table, columns: Sequence[int], title: str) -> RichTable:
 
 
 def _width(printed: RichTable, console: Console) -> int:
-    """Columns of a terminal that it takes."""
+    """Return the columns of a terminal that it takes."""
     return console.measure(printed, options=console.options.update(width=1000, max_width=1000)).maximum
 
 
 def to_csv(table: Table) -> str:
-    """The cells as CSV, without bold and without notes."""
+    """Return the cells as CSV, without bold and without notes."""
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     writer.writerows([table.header, *([cell.text for cell in row] for row in table.rows)])
@@ -57,7 +57,7 @@ def to_csv(table: Table) -> str:
 
 
 def to_markdown(table: Table) -> str:
-    """A pipe table, bold as **…**, and the notes as paragraphs."""
+    """Return a pipe table, bold as **…**, and the notes as paragraphs."""
 
     def escape(text: str) -> str:
         return re.sub(r"([\\`*_\[\]<|])", r"\\\1", text)
@@ -72,7 +72,7 @@ def to_markdown(table: Table) -> str:
 
 
 def to_latex(table: Table) -> str:
-    """A booktabs tabular, bold as \\textbf, and the notes in \\footnotesize below."""
+    r"""Return a booktabs tabular, bold as \textbf, and the notes in \footnotesize below."""
 
     def line(texts: list[str]) -> str:
         return f"{' & '.join(texts)} \\\\"
@@ -84,7 +84,7 @@ def to_latex(table: Table) -> str:
 
 
 def to_html(table: Table, *, caption: str = "", colours: Mapping[str, str] | None = None) -> str:
-    """A table element and the notes as paragraphs below, all text escaped; what was not run has a class of its own.
+    """Return a table element and the notes as paragraphs, all text escaped; "not run" has a class of its own.
 
     Args:
         caption: of the table, "" for none.

@@ -8,6 +8,7 @@ predicts the factors that a suite's tasks are made of (factor code).
 import itertools
 import math
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -146,6 +147,11 @@ class MappingNet(CoreHead):
         self.to(like)
         if features is not None:
             self._start()
+
+    def _load_from_state_dict(self, state: dict[str, Any], prefix: str, *args: Any) -> None:
+        if f"{prefix}standardised" not in state and f"{prefix}feature_std" in state:  # of format version 1
+            state[f"{prefix}standardised"] = (state[f"{prefix}feature_std"] != 1).any()
+        super()._load_from_state_dict(state, prefix, *args)
 
     @property
     def materialised(self) -> bool:

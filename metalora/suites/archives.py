@@ -17,6 +17,7 @@ import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 from PIL import Image
 
@@ -149,14 +150,14 @@ def pictures_state(source: Path) -> str:
         InputError: the source is missing or is neither a folder nor an archive.
     """
     source = Path(source).expanduser()
-    entries = list_pictures(source)[1]
+    entries: Any = list_pictures(source)[1]  # paths, of a folder
     sizes = [(name, file.stat().st_size) for name, file in entries] if source.is_dir() else source.stat().st_size
     return hashlib.sha256(json.dumps(sizes).encode()).hexdigest()[:24]
 
 
 def _in_folder(source: Path, wanted: Callable[[str], bool]) -> Entries:
-    names = (path.relative_to(source).as_posix() for path in source.rglob("*") if path.is_file())
-    names = sorted(filter(wanted, names))
+    files = (path.relative_to(source).as_posix() for path in source.rglob("*") if path.is_file())
+    names = sorted(filter(wanted, files))
     return len(names), ((name, source / name) for name in names)
 
 
@@ -210,4 +211,6 @@ def _tar_member(archive: tarfile.TarFile, member: tarfile.TarInfo) -> File:
         return InputError(LINK)
     if member.size > MAX_MEMBER:
         return InputError(GIANT)
-    return io.BytesIO(archive.extractfile(member).read())
+    file = archive.extractfile(member)
+    assert file is not None, "the member is a file"
+    return io.BytesIO(file.read())

@@ -37,7 +37,7 @@ def cifar10(config: SuiteConfig, seed: int, progress: Progress | None = None) ->
     Raises:
         InputError: the data is not there, or has too few pictures.
     """
-    size = config.side
+    size = config.pixels
     source = _find(config.source)
     if source is None and not config.download:
         raise InputError(
@@ -45,14 +45,13 @@ def cifar10(config: SuiteConfig, seed: int, progress: Progress | None = None) ->
             "test/CLASS there, or add --download (download=True)."
         )
     if source is None or source.name == BATCHES:
-        found, notes = (
-            _from_torchvision(source.parent if source else config.source, size, config.download),
-            (ORDER_NOTE,),
-        )
+        found = _from_torchvision(source.parent if source else config.source, size, config.download)
+        notes: tuple[str, ...] = (ORDER_NOTE,)
     else:
         found, notes = read_splits(source, ("train", "test"), size, progress), ()
     parts = _parts(found, config, seed)
     tasks = SUITES[config.name].tasks
+    assert tasks is not None
     return transformed_suite(found.pictures, found.labels, found.classes, parts, tasks, config, seed, notes)
 
 

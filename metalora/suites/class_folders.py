@@ -22,7 +22,7 @@ class ClassFolders:
     classes: tuple[str, ...]
 
     def split(self, split: str) -> Tensor:
-        """Indices of the images of one side, int64 (n,)."""
+        """Return indices of the images of one side, int64 (n,)."""
         inside = [name.startswith(f"{split}/") for name in self.pictures.names]
         return torch.tensor(inside).nonzero().flatten()
 
@@ -37,21 +37,21 @@ class _Inside:
         return self.unwrap(name) is not None
 
     def unwrap(self, name: str) -> str | None:
-        """The name from the side on; None where it does not lie so."""
+        """Return the name from the side on; None where it does not lie so."""
         parts = name.split("/")
         start = next((i for i in (0, 1) if parts[i : i + 1] and parts[i] in self.splits), len(parts))
         return "/".join(parts[start:]) if len(parts) >= start + 3 else None
 
 
 def read_splits(source: Path, splits: tuple[str, ...], size: int, progress: Progress | None = None) -> ClassFolders:
-    """The images SIDE/CLASS/NAME of a folder or archive, where one more folder may lie around the sides.
+    """Return the images SIDE/CLASS/NAME of a folder or archive, where one more folder may lie around the sides.
 
     Raises:
         InputError: a side is missing, or has fewer than two classes.
     """
     inside = _Inside(splits)
     pictures = decoded_pictures(source, size, inside, progress)
-    pictures = replace(pictures, names=tuple(map(inside.unwrap, pictures.names)))
+    pictures = replace(pictures, names=tuple(inside.unwrap(name) or name for name in pictures.names))
     folders = [name.split("/")[1] for name in pictures.names]
     classes = tuple(sorted(set(folders)))
     number = {name: label for label, name in enumerate(classes)}

@@ -74,7 +74,7 @@ class SuiteConfig:
         return SUITES.get(split_name(self.name)[0])
 
     @property
-    def side(self) -> int:
+    def pixels(self) -> int:
         """Return the side of the images in pixels."""
         return self.image_size or (self._entry.image_size if self._entry is not None else SuiteEntry.image_size)
 

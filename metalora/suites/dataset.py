@@ -47,7 +47,7 @@ def suite_from_dataset(
     items = [_item(dataset[i], i) for i in range(len(dataset))]
     if not items:
         raise InputError("The dataset is empty: give one with items.")
-    images = torch.stack([_to_square(image, config.side, i) for i, (image, _, _) in enumerate(items)])
+    images = torch.stack([_to_square(image, config.pixels, i) for i, (image, _, _) in enumerate(items)])
     names = tuple(f"{i:06d}" for i in range(len(items)))
     task_of = tuple(map(str, tasks)) if tasks is not None else tuple(task for _, task, _ in items)
     labels = tuple(str(label) if classes is None else classes[label] for _, _, label in items)

@@ -14,7 +14,7 @@ SHARE = 4  # one of so many seen tasks plays an unseen one
 
 
 def develop(suite: Suite) -> Suite:
-    """A suite whose unseen tasks are seen tasks of `suite`, and whose query images are validation images of it.
+    """Return a suite whose unseen tasks are seen tasks of `suite`, and whose query images are validation images of it.
 
     A quarter of the seen tasks, drawn with the suite's seed, are held out. Half of the other tasks' validation
     images become queries; so do all of the held-out tasks', with their gallery images as gallery.

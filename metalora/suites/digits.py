@@ -16,7 +16,7 @@ def digits(config: SuiteConfig, seed: int, progress: Progress | None = None) -> 
     from sklearn.datasets import load_digits  # slow to import, and needed here only
 
     data = load_digits()
-    size = config.side
+    size = config.pixels
     grey = torch.from_numpy(data.images).float()[:, None] / 16
     grey = interpolate(grey, size=(size, size), mode="bilinear", antialias=True).clamp(0, 1)
     images = (255 * grey).round().to(torch.uint8).repeat(1, 3, 1, 1)

@@ -66,7 +66,7 @@ def folder_tasks(names: Sequence[str]) -> list[str]:
 
 
 def _folders(names: Sequence[str]) -> tuple[list[list[str]], int]:
-    """The folders around each image, and how many of them count: 2 where there are tasks."""
+    """Return the folders around each image, and how many of them count: 2 where there are tasks."""
     paths = [name.split("/")[:-1] for name in names]
     if len({path[0] for path in paths if path}) == 1 and _mostly(paths, 2):
         paths = [path[1:] for path in paths]
@@ -90,8 +90,8 @@ def numbered_anew(layout: Layout) -> bool:
     matches = [[re.fullmatch(r"(.*?)(\d+)", name) for name in names] for names in sets]
     if all(names == sets[0] for names in sets) or not all(match for row in matches for match in row):
         return False
-    numbers = [sorted(int(match[2]) for match in row) for row in matches]
-    one_stem = len({match[1] for row in matches for match in row}) == 1
+    numbers = [sorted(int(match[2]) for match in row if match) for row in matches]
+    one_stem = len({match[1] for row in matches for match in row if match}) == 1
     start = numbers[0][0]
     return one_stem and all(row == list(range(start, start + len(row))) for row in numbers)
 

@@ -11,6 +11,7 @@ import time
 import warnings
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import PIL
 
@@ -38,23 +39,27 @@ def decoded_pictures(
         InputError: see `read_pictures`.
     """
     folder = os.environ.get(CACHE, DEFAULT)
-    given = (source, size, *([] if keep is None else [keep]))
+    wanted = keep or _all
     if not folder:
-        return read_pictures(*given, progress=progress)
-    file = Path(folder).expanduser() / f"pictures-{_fingerprint(*given)}.safetensors"
+        return read_pictures(source, size, wanted, progress)
+    file = Path(folder).expanduser() / f"pictures-{_fingerprint(source, size, keep)}.safetensors"
     if (found := _read(file)) is not None:
         return found
     started = time.monotonic()
-    found = read_pictures(*given, progress=progress)
+    found = read_pictures(source, size, wanted, progress)
     if time.monotonic() - started > WORTH:
         _write(file, found)
     return found
 
 
-def _fingerprint(source: Path, size: int, keep: Callable[[str], bool] = lambda name: True) -> str:
+def _all(name: str) -> bool:
+    return True
+
+
+def _fingerprint(source: Path, size: int, keep: Callable[[str], bool] | None) -> str:
     """Tells the state of a source: of a folder every file's name, time and size, of an archive its own."""
     source = Path(source)
-    files = [file for _, file in list_pictures(source, keep)[1]] if source.is_dir() else [source]
+    files: list[Any] = [file for _, file in list_pictures(source, keep or _all)[1]] if source.is_dir() else [source]
     stats = [(str(file.absolute()), *_stamp(file)) for file in files if file.exists()]
     told = [VERSION, PIL.__version__, size, repr(keep), stats]
     return hashlib.sha256(json.dumps(told).encode()).hexdigest()[:24]

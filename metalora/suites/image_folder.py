@@ -18,5 +18,5 @@ def folder(config: SuiteConfig, seed: int, progress: Progress | None = None) -> 
     Raises:
         InputError: No image can be read, or see `labelled_suite`.
     """
-    layout = read_layout(decoded_pictures(config.source, config.side, progress=progress))
+    layout = read_layout(decoded_pictures(config.source, config.pixels, progress=progress))
     return labelled_suite(layout, config, seed, apart=numbered_anew(layout) if any(layout.tasks) else False)

@@ -6,9 +6,10 @@ What cannot be read is named and counted, never fatal and never silent.
 import warnings
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 import torch
@@ -41,7 +42,7 @@ class ImageSet:
         return replace(self, images=self.images[torch.tensor(rows)], names=names)
 
 
-def decode(file: File, size: int, name: str = "The image") -> Tensor:
+def decode(file: Path | IO[bytes], size: int, name: str = "The image") -> Tensor:
     """One image as uint8 RGB of shape (3, size, size): the centre square, resized.
 
     Rotated as its EXIF says, transparency laid on white, the first frame of an animation; 16-bit grey
@@ -55,11 +56,11 @@ def decode(file: File, size: int, name: str = "The image") -> Tensor:
     """
     giant = f"{name} has over {MAX_PIXELS // 10**6} megapixels"
     try:
-        with Image.open(file, formats=FORMATS) as picture:
-            if picture.width * picture.height > MAX_PIXELS:
-                raise InputError(f"{giant} ({picture.width}×{picture.height}): make it smaller.")
-            picture.draft(None, (4 * size, 4 * size))  # a large JPEG need not be decoded in full
-            picture = _to_rgb(ImageOps.exif_transpose(picture))
+        with Image.open(file, formats=FORMATS) as opened:
+            if opened.width * opened.height > MAX_PIXELS:
+                raise InputError(f"{giant} ({opened.width}×{opened.height}): make it smaller.")
+            opened.draft(None, (4 * size, 4 * size))  # a large JPEG need not be decoded in full
+            picture = _to_rgb(ImageOps.exif_transpose(opened))
             picture = ImageOps.fit(picture, (size, size), Image.Resampling.BILINEAR)
     except InputError:
         raise
@@ -76,8 +77,8 @@ def _to_rgb(picture: Image.Image) -> Image.Image:
     if picture.mode.startswith(("I", "F")):
         picture = _eight_bit(picture)
     if picture.has_transparency_data:
-        image = picture.convert("RGBA")
-        image = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), image)
+        picture = picture.convert("RGBA")
+        picture = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture)
     return picture.convert("RGB")
 
 
@@ -86,7 +87,7 @@ def _eight_bit(picture: Image.Image) -> Image.Image:
     low, high = values.min(), values.max()
     if picture.mode.startswith("I") and low >= 0 and high <= 65535:  # Pillow gives 16-bit PGM as "I"
         low, high = 0, 65535
-    return Image.fromarray(np.uint8(np.round(255 * (values - low) / max(high - low, 1e-12))))
+    return Image.fromarray(np.round(255 * (values - low) / max(high - low, 1e-12)).astype(np.uint8))
 
 
 def read_pictures(
@@ -146,7 +147,7 @@ def decode_files(
 
 def _map_ahead(pool: ThreadPoolExecutor, function: Callable, items: Iterable) -> Iterator:
     # Executor.map would read every file of an archive into memory before the first is decoded.
-    waiting = deque()
+    waiting: deque[Future] = deque()
     for item in items:
         waiting.append(pool.submit(function, item))
         if len(waiting) >= READ_AHEAD:

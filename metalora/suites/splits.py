@@ -17,7 +17,7 @@ SHARES = (0.5, 0.1, 0.2, 0.2)  # of training, validation, gallery and query
 
 
 def ranks(groups: Tensor, rng: torch.Generator, first: Tensor | None = None) -> Tensor:
-    """A random rank (0, 1, …) for each row within its group; rows with a smaller `first` come first. (N,)"""
+    """Return a random rank (0, 1, …) for each row within its group, (N,); rows with a smaller `first` come first."""
     order = torch.randperm(len(groups), generator=rng)
     if first is not None:
         order = order[first[order].argsort(stable=True)]
@@ -30,7 +30,7 @@ def ranks(groups: Tensor, rng: torch.Generator, first: Tensor | None = None) -> 
 
 
 def at_most(limit: int, labels: Tensor, tasks: Tensor, rng: torch.Generator) -> Tensor:
-    """Indices, ascending, of up to `limit` rows: as even over classes as can be, then over tasks within them."""
+    """Return indices, ascending, of up to `limit` rows: as even over classes as can be, then over tasks within them."""
     cells = tasks * (labels.max() + 1) + labels
     rank = ranks(labels, rng, first=ranks(cells, rng))
     order = torch.randperm(len(rank), generator=rng)
@@ -39,7 +39,7 @@ def at_most(limit: int, labels: Tensor, tasks: Tensor, rng: torch.Generator) -> 
 
 
 def deal(labels: Tensor, tasks: Sequence[int], rng: torch.Generator) -> Tensor:
-    """One of `tasks` for each row, evenly within each class and over all. (N,)"""
+    """One of `tasks` for each row, evenly within each class and over all, (N,)."""
     order = (labels * len(labels) + ranks(labels, rng)).argsort()
     hands = torch.tensor(tasks)[torch.randperm(len(tasks), generator=rng)]
     result = torch.empty_like(labels)
@@ -77,7 +77,7 @@ SPLIT_NUMBERS = {"train": 0, "validation": 1, "gallery": 2, "query": 3}
 def divide_groups(
     groups: Sequence[str], given: Sequence[str] | None, is_unseen: Tensor, rng: torch.Generator
 ) -> Tensor:
-    """Return the split of every row, 0 to 3 as in `SHARES`, the same for all rows of a group. (N,)
+    """Return the split of every row, 0 to 3 as in `SHARES`, the same for all rows of a group, (N,).
 
     Groups go, in random order, to the split that lacks most of its share. Those with rows of unseen tasks only are
     divided among gallery and query.
@@ -110,7 +110,7 @@ def divide_groups(
         images = filled[for_test]
         total = sum(images) + size[group]
         shares = {split: SHARES[split] for split in ((2, 3) if for_test else range(4))}
-        split_of[group] = max(shares, key=lambda s: shares[s] / sum(shares.values()) * total - images[s])  # noqa: B023
+        split_of[group] = max(shares, key=lambda s: shares[s] / sum(shares.values()) * total - images[s])
         images[split_of[group]] += size[group]
     return torch.tensor([split_of[group] for group in groups])
 

@@ -29,7 +29,7 @@ class Examples:
         return len(self.index)
 
     def __getitem__(self, rows: slice | Tensor | list[int]) -> "Examples":
-        """The chosen rows: a slice, indices or a bool mask."""
+        """Return the chosen rows: a slice, indices or a bool mask."""
         return replace(self, index=self.index[rows], tasks=self.tasks[rows], labels=self.labels[rows])
 
     def images(self) -> Tensor:
@@ -41,7 +41,7 @@ class Examples:
         return images
 
     def chunks(self, size: int) -> Iterator["Examples"]:
-        """The rows in order, `size` at a time."""
+        """Return the rows in order, `size` at a time."""
         for start in range(0, len(self), size):
             yield self[start : start + size]
 
@@ -117,13 +117,17 @@ class Suite:
         return Batch(chosen.images(), chosen.labels, chosen.tasks, groups, chosen)
 
     def describe(self) -> pd.DataFrame:
-        """A row per side and task: count of images, of classes, and of the smallest and largest class."""
+        """Return a row per side and task: count of images, of classes, and of the smallest and largest class."""
         rows = []
         for split, examples in self.splits.items():
             for task in examples.tasks.unique().tolist():
                 counts = examples.labels[examples.tasks == task].bincount()
                 counts = counts[counts > 0]
                 rows.append(
-                    (self.tasks[task], split, *map(int, (counts.sum(), len(counts), counts.min(), counts.max())))
+                    (
+                        self.tasks[task],
+                        split,
+                        *(int(n) for n in (counts.sum(), len(counts), counts.min(), counts.max())),
+                    )
                 )
         return pd.DataFrame(rows, columns=["task", "split", "count", "classes", "smallest", "largest"])

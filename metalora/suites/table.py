@@ -56,7 +56,7 @@ def suite_from_table(
     rows, notes = _checked(frame, config)
     paths = sorted(set(rows["path"]))
     decoded = decode_files(
-        ((path, Path(root, path).expanduser()) for path in paths), config.side, len(paths), progress
+        ((path, Path(root, path).expanduser()) for path in paths), config.pixels, len(paths), progress
     )
     if not len(decoded):
         raise InputError(f"No image of the table can be used; {decoded.skipped[0][0]}: {decoded.skipped[0][1]}")

@@ -91,7 +91,8 @@ class Ink(Transform):
 
     @property
     def inverse(self) -> Transform:
-        return Ink(tuple(1 / value for value in self.colour))
+        red, green, blue = self.colour
+        return Ink((1 / red, 1 / green, 1 / blue))
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,7 @@ from metalora.runs.run_config import RunConfig
 from metalora.runs.run_folder import ADAPTER, open_run
 from metalora.runs.status import Backend
 from metalora.runs.workspace import RUN, Workspace
+from metalora.suites.load import load_suite
 from metalora.util.errors import InputError
 from metalora.util.files import write_whole
 from metalora.views.open_adapter import OpenAdapter, open_bundled, open_trained
@@ -42,9 +43,9 @@ class AppState:
         self.workspace.prune(MAX_AGE)
         self.backend = backend(self.workspace)
         cache = functools.lru_cache(MAX_OPEN)
-        load_suite = cache(lambda config, seed: load_suite(config, seed=seed))
-        self._open_bundled = cache(lambda name: open_bundled(name, load_suite))
-        self._open_trained = cache(lambda folder, changed_at: open_trained(folder, load_suite))
+        load_cached = cache(lambda config, seed: load_suite(config, seed=seed))
+        self._open_bundled = cache(lambda name: open_bundled(name, load_cached))
+        self._open_trained = cache(lambda folder, changed_at: open_trained(folder, load_cached))
 
     def wrap_for_gpu(self, function: Callable) -> Callable:
         """Return `function(self, …)` without its first argument, executed where the back end computes."""

@@ -71,7 +71,7 @@ def marks(comparison: Comparison) -> dict[str, str]:
 
 
 def title(name: str) -> str:
-    """Describe a bundled result for a menu; of a study its name comes first, since a narrow menu shows the beginning."""
+    """Describe a bundled result for a menu; of a study its name comes first, for narrow menus."""
     config = load_bundled(name).config
     suite = config.suite.name.rpartition("/")[2]
     seeds = f"{config.seeds} seed{'s' if config.seeds > 1 else ''}"

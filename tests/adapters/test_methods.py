@@ -9,7 +9,12 @@ import torch
 import metalora
 from metalora.adapters.formats import Factorised, Format, format_class, make_format
 from metalora.adapters.methods import METHODS, PAPER, RIVALS, Method, method, register
+from metalora.experiments.config import ComparisonConfig
+from metalora.experiments.job import run_job
+from metalora.experiments.runner import jobs_of
 from metalora.inspection.inspect_images import inspect_images
+from metalora.suites.config import SuiteConfig
+from metalora.training.config import TrainingConfig
 from metalora.util import registry
 from metalora.util.errors import InputError
 
@@ -188,3 +193,20 @@ def test_a_broken_plug_in_is_named_and_leaves_built_in_methods_alone(plug_ins, v
     assert methods["lora"] is PAPER["lora"]
     with pytest.raises(InputError, match=f"plug-in 'broken'.*{value}.*cannot be loaded"):
         list(methods)
+
+
+def test_a_registered_method_is_a_row_of_a_comparison(toy):
+    names = (toy, f"{toy}-constant", f"{toy}@8") if method(toy).generated else (toy,)
+    config = ComparisonConfig(
+        suite=SuiteConfig(max_queries=30, image_size=8),
+        backbones=("resnet20",),
+        methods=("lora", *names),
+        training=TrainingConfig(steps=2, batch_size=16, device="cpu"),
+        ks=(1,),
+        rank=1,
+    )
+    for job in jobs_of(config):
+        result = run_job(job)
+        assert {row["method"] for row in result["rows"]} <= {"lora", *names}
+        if job.adapter.method == toy:
+            assert job.adapter.rank == method(toy).rank_for(1)

@@ -1,4 +1,4 @@
-"""The benchmark: its rows, its arms' agreement, and what it says without PEFT."""
+"""The benchmark: its rows, the agreement of its networks, and what it says without PEFT."""
 
 import importlib.util
 import json
@@ -26,7 +26,7 @@ def measured():
     return next(run_bench(BenchConfig(models=("resnet20",), batches=(2,), rounds=2)))
 
 
-def test_a_row_for_every_variant_and_pass(measured):
+def test_there_is_a_row_for_every_network_and_pass(measured):
     found = {}
     for row in measured.rows:
         found.setdefault(row["variant"], set()).add(row["pass"])
@@ -44,27 +44,25 @@ def test_ratios_are_of_the_same_pass_or_of_the_forward_pass(measured):
         assert row["ratio_to_peft"] == pytest.approx(row["ms"] / times["peft-lora", kind])
 
 
-def test_all_forward_arms_compute_the_plain_features_at_the_start():
+def test_all_forward_passes_compute_the_plain_features_at_the_start():
     backbone = bench.load_backbone("resnet20")
-    variants = bench._arms(backbone, 2, torch.device("cpu"), compile=False)
-    plain = variants["plain", "forward"].call()
-    for control, kind in variants:
+    cases = bench._cases(backbone, 2, torch.device("cpu"), compile=False)
+    plain = cases["plain", "forward"].call()
+    for name, kind in cases:
         if kind in ("forward", "pipeline"):
-            torch.testing.assert_close(variants[control, kind].call(), plain, rtol=1e-4, atol=1e-5)
+            torch.testing.assert_close(cases[name, kind].call(), plain, rtol=1e-4, atol=1e-5)
 
 
 def test_training_moves_no_batch_norm_and_no_frozen_weight():
     backbone = bench.load_backbone("resnet20")
     before = {name: value.clone() for name, value in backbone.state_dict().items()}
-    variants = bench._arms(backbone, 2, torch.device("cpu"), compile=False)
-    losses = {
-        control: [timed.call() for _ in range(3)] for (control, kind), timed in variants.items() if kind == "train"
-    }
-    assert all(values[0] != values[2] for control, values in losses.items() if control != "plain")
+    cases = bench._cases(backbone, 2, torch.device("cpu"), compile=False)
+    losses = {name: [timed.call() for _ in range(3)] for (name, kind), timed in cases.items() if kind == "train"}
+    assert all(values[0] != values[2] for name, values in losses.items() if name != "plain")
     assert all(torch.equal(value, before[name]) for name, value in backbone.state_dict().items())
 
 
-def test_arms_are_compiled_where_that_is_asked_for(monkeypatch):
+def test_networks_are_compiled_where_that_is_asked_for(monkeypatch):
     taken = []
 
     def stands_for_a_compiler(network, mode):
@@ -102,7 +100,7 @@ def test_wrong_input_is_one_sentence(wrong, capsys):
     assert len(capsys.readouterr().err.strip().split("Error: ")) == 2
 
 
-def test_pefts_arm_trains_what_ours_does():
+def test_peft_trains_as_many_parameters_as_ours():
     backbone = bench.load_backbone("resnet20")
     ours = bench.adapt(backbone, bench.AdapterConfig("metalora-cp", rank=8, extractor="stem"))
     theirs = bench._peft(backbone, tuple(ours.layers))

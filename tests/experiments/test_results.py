@@ -253,13 +253,13 @@ def test_tables_are_written_for_download(written, tmp_path):
     assert len(json.loads(files["json"].read_text())["rows"]) == 2 * 2 * 2 * 2
 
 
-def test_the_paper_s_table_stands_by_itself():
+def test_the_table_of_the_paper_is_as_printed():
     table = paper_table()
     assert table.header == ["method", "ResNet K=5", "ResNet K=10", "Mixer K=5", "Mixer K=10"]
     assert [cell.text for cell in table.rows[-1]] == ["Meta-LoRA TR", "73.24*", "71.26", "71.75*", "73.87*"]
     assert [cell.bold for cell in table.rows[3]] == [False, False, True, False, False]
     assert sum(cell.bold for row in table.rows for cell in row) == 4
-    assert "cannot be held against" in table.notes[0]
+    assert "cannot be compared with" in table.notes[0]
 
 
 def test_rows_are_selected_by_the_size_of_their_sets():

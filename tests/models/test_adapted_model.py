@@ -66,7 +66,7 @@ def test_delta_weight_is_the_layers_update(method, small_net, images, randomise,
         model.delta_weight("norm", cores)
 
 
-# --- the start
+# --- at the start
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -202,7 +202,7 @@ def test_single_images_no_images_and_channels_last(method, small_net, images, ra
     assert model(images[:0]).shape == (0, 5)
 
 
-def test_what_inference_mode_teaches_can_be_trained(small_net, images, adapt):
+def test_a_model_whose_first_batch_is_in_inference_mode_can_be_trained(small_net, images, adapt):
     model = adapt(small_net)
     with torch.inference_mode():
         model(images)

@@ -1,11 +1,17 @@
 """Names → networks with their preprocessing, and adapting networks of many kinds."""
 
+import sys
+
 import pytest
 import torch
+from safetensors.torch import save_file
+from timm.models import build_model_with_cfg, generate_default_cfgs, register_model
+from timm.models.resnet import BasicBlock, ResNet
 from torch import nn
 
 import metalora
 from metalora.adapters.config import AdapterConfig
+from metalora.models.adapt import build_model
 from metalora.models.backbones import BUNDLED, Backbone, image_size_for, load_backbone
 from metalora.util.errors import InputError
 
@@ -36,7 +42,7 @@ def test_images_are_resized_and_normalised_inside():
     [torch.zeros(2, 3, 32, 32, dtype=torch.uint8), torch.rand(2, 1, 32, 32), torch.rand(3, 32, 32)],
     ids=["bytes", "grey", "one image without an axis"],
 )
-def test_images_of_another_kind_are_told(images):
+def test_images_of_another_kind_are_refused(images):
     with pytest.raises(InputError, match=r"resnet20 takes float RGB in \[0, 1\], \(N, 3, H, W\), not "):
         load_backbone("resnet20", pretrained=False)(images)
 
@@ -52,7 +58,7 @@ def test_images_of_another_kind_are_told(images):
         (lambda: load_backbone("vit_tiny_patch16_224", image_size=64, pretrained=False), "images of 224 pixels only"),
     ],
 )
-def test_what_cannot_be_loaded_is_told(call, message):
+def test_a_backbone_that_cannot_be_loaded_is_refused_with_the_reason(call, message):
     with pytest.raises(InputError, match=message):
         call()
 
@@ -65,11 +71,43 @@ def test_a_network_of_any_size_does_not_enlarge_small_images():
     assert backbone(torch.rand(1, 3, 8, 8)).shape == (1, 64)
 
 
-def test_an_output_that_is_no_embedding_is_told():
+def test_an_output_that_is_no_embedding_is_refused():
     with pytest.raises(InputError, match=r"The backbone gives \(2, 4, 3, 3\) for 2 images: make it give embeddings"):
         Backbone(nn.Conv2d(3, 4, 3))(torch.rand(2, 3, 5, 5))
     with pytest.raises(InputError, match="The backbone gives tuple for 2 images"):
         Backbone(nn.LSTM(3, 4))(torch.rand(2, 6, 3))
+
+
+def test_a_model_is_built_at_the_size_that_suits_the_images():
+    assert build_model("resnet20", AdapterConfig(rank=2), image_size=16).backbone.image_size == 16
+    assert build_model("mixer_nano", AdapterConfig(rank=2), image_size=16).backbone.image_size == 32
+    assert build_model("resnet20", AdapterConfig(rank=2), image_size=None).backbone.image_size == 32
+
+
+def test_another_package_adds_a_backbone_through_the_registry_of_timm(tmp_path):
+    def toy_convnet(pretrained=False, **settings):
+        return build_model_with_cfg(
+            ResNet, "toy_convnet", pretrained, block=BasicBlock, layers=(1, 1, 1, 1), **settings
+        )
+
+    weights = tmp_path / "toy.safetensors"
+    cfg = {"file": str(weights), "num_classes": 7, "input_size": (3, 40, 40), "mean": (0.5,) * 3, "std": (0.5,) * 3}
+    cfg |= {
+        "pool_size": (2, 2),
+        "interpolation": "bilinear",
+        "crop_pct": 1.0,
+        "classifier": "fc",
+        "first_conv": "conv1",
+    }
+    toy_convnet.__module__ = __name__
+    sys.modules[__name__].default_cfgs = generate_default_cfgs({"toy_convnet.here": cfg})
+    register_model(toy_convnet)
+    net = ResNet(**shape, num_classes=7)
+    save_file(net.state_dict(), weights)
+    model = build_model("toy_convnet.here", AdapterConfig(rank=2), image_size=28)
+    assert model.backbone.image_size == 40 and len(model.backbone.stages) == 4
+    assert torch.equal(model.backbone.net.layer1[0].conv1.weight, net.layer1[0].conv1.weight)
+    assert model(torch.rand(2, 3, 28, 28)).shape == (2, 512)
 
 
 TIMM = ["resnet18", "mobilenetv3_small_050", "vit_tiny_patch16_224", "swin_tiny_patch4_window7_224", "convnext_atto"]

@@ -82,7 +82,7 @@ def test_a_constant_core_is_an_adapter_parameter():
     assert "(mapping)" not in frame.index
 
 
-def test_what_is_left_out_is_listed_with_its_reason():
+def test_a_layer_that_is_left_out_is_listed_with_its_reason():
     config = AdapterConfig(method="lora", rank=9)
     with pytest.warns(UserWarning, match="rank 9"):
         model = metalora.adapt(nn.Sequential(nn.Linear(4, 20), nn.Linear(20, 20)), config, example=torch.rand(1, 4))
@@ -102,7 +102,7 @@ def test_the_stem_makes_generation_cheaper():
     assert costs["stem"] < costs["self"] / 100
 
 
-def test_an_extractor_of_its_own_counts_as_frozen():
+def test_a_separate_extractor_counts_as_frozen():
     extractor = nn.Sequential(nn.Flatten(), nn.Linear(108, 7))
     extractor.num_features = 7
     _, frame = budget("metalora-cp", extractor=extractor)

@@ -1,4 +1,4 @@
-"""What the mapping net reads of an image."""
+"""What the mapping net reads from an image."""
 
 import copy
 
@@ -49,7 +49,7 @@ def test_stage_statistics_by_hand():
     assert stage_statistics(maps, 1).flatten().tolist() == pytest.approx([3.0, 3.5**0.5, 1.0, 2.0, 3.0, 6.0])
 
 
-def test_layout_tells_of_rotation_where_means_do_not():
+def test_layout_shows_rotation_where_means_do_not():
     maps = numbers(1, 2, 6, 6)
     upright, turned = stage_statistics(maps, 2), stage_statistics(maps.rot90(1, (2, 3)), 2)
     torch.testing.assert_close(upright[:, :4], turned[:, :4])
@@ -116,7 +116,7 @@ def test_another_backbone_is_named():
         make_extractor("resnet2000", staged())
 
 
-def test_a_module_says_its_width_and_is_copied():
+def test_a_module_must_have_its_width_and_is_copied():
     module = nn.Sequential(nn.Flatten(), nn.Linear(12, 5))
     with pytest.raises(InputError, match="The extractor Sequential does not say its width: set its num_features"):
         make_extractor(module, staged())
@@ -126,7 +126,7 @@ def test_a_module_says_its_width_and_is_copied():
     assert extractor.num_features == 5
 
 
-def test_silence_removes_our_hooks_and_no_others():
+def test_silencing_removes_our_hooks_and_no_others():
     backbone = load_backbone("resnet20", pretrained=False)
     theirs = backbone.net.layer1.register_forward_hook(lambda module, args, output: None)
     report_stages(backbone)

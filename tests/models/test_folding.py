@@ -82,14 +82,14 @@ def test_modules_keep_their_classes_and_places():
     ids=["added behind", "added before", "mean", "between", "norm twice", "conv twice", "in a list", "unused"],
 )
 @torch.no_grad()
-def test_an_output_that_goes_elsewhere_as_well_is_left_alone(between):
+def test_a_convolution_whose_output_goes_elsewhere_as_well_is_left_alone(between):
     net = Net(between)
     before = net(X)
     assert fold_batchnorm(net, X) == []
     assert torch.equal(net(X), before)
 
 
-def test_what_trains_or_has_no_statistics_is_left_alone():
+def test_a_batchnorm_that_trains_or_has_no_statistics_is_left_alone():
     net = Net()
     net.norm.train()
     assert fold_batchnorm(net, X) == []
@@ -197,7 +197,7 @@ def test_the_gain_of_an_update_follows_weights_and_precision(small_net, images):
     torch.testing.assert_close(twin(images.double()), exact, rtol=1e-10, atol=1e-12)
 
 
-def test_what_moves_in_inference_mode_can_be_trained_afterwards(small_net, images):
+def test_a_model_that_moves_in_inference_mode_can_be_trained_afterwards(small_net, images):
     model = adapt(small_net, AdapterConfig("lora", rank=2), example=images)
     with torch.inference_mode():
         model.to("cpu")
@@ -238,7 +238,7 @@ def test_a_foreign_backbone_gets_the_layout_that_it_came_with(small_net, images)
     assert not any(layouts(small_net, images)["inputs"])
 
 
-def test_a_foreign_backbone_may_view_what_its_convolutions_give():
+def test_a_foreign_backbone_may_view_the_output_of_its_convolutions():
     net = Net(lambda net, x: net.norm(x).view(-1, 4 * 4 * 4))
     model = adapt(net, AdapterConfig("lora", rank=2), example=X)
     assert model.backbone.folds

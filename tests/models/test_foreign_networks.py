@@ -1,4 +1,4 @@
-"""Networks that cannot be adapted, or only just: what is refused is said by name."""
+"""Networks that cannot be adapted, or only in part: a refusal names the layer."""
 
 import pytest
 import torch
@@ -25,7 +25,7 @@ class Sequence(nn.Module):
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 4, 6])
-def test_a_leading_axis_that_is_not_the_batch_is_told_whatever_the_first_batch(count, adapt):
+def test_a_leading_axis_that_is_not_the_batch_is_refused_whatever_the_first_batch(count, adapt):
     images = torch.rand(count, 3, 1, 9)  # three rows
     with pytest.raises(InputError, match=r"'layer' has 3 rows for 2 images: its leading axis is not the batch"):
         adapt(Sequence())(images)
@@ -45,7 +45,7 @@ class Odd(nn.Module):
         return self.again(self.used(x).relu())
 
 
-def test_a_layer_that_is_never_called_is_told(adapt):
+def test_a_layer_that_is_never_called_is_refused(adapt):
     with pytest.raises(InputError, match=r"'unused' is never called .* \(nor are 1 more\): exclude it"):
         adapt(Odd(), example=torch.rand(2, 6))
 
@@ -64,7 +64,7 @@ def test_a_layer_in_two_places_is_adapted_in_both(method, randomise, adapt, clos
     close(model.fold(cores)(x), wanted, 1e-12)
 
 
-def test_layers_whose_weights_are_tied_fold_apart(randomise, adapt, close):
+def test_layers_whose_weights_are_tied_get_their_own_updates_when_folded(randomise, adapt, close):
     net, x = nn.Sequential(nn.Linear(6, 6), nn.ReLU(), nn.Linear(6, 6)), torch.rand(3, 6)
     net[2].weight = net[0].weight
     model = adapt(net, "lora", example=x)
@@ -72,7 +72,7 @@ def test_layers_whose_weights_are_tied_fold_apart(randomise, adapt, close):
     close(model.fold()(x), model(x), 1e-5)
 
 
-def test_transformers_run_with_what_can_be_adapted(randomise, adapt, close):
+def test_transformers_are_adapted_where_their_layers_are_called(randomise, adapt, close):
     class Attending(nn.Module):
         def __init__(self):
             super().__init__()
@@ -101,14 +101,14 @@ def test_checkpointing_is_refused(flag, small_net, adapt):
         adapt(small_net)
 
 
-def test_what_is_adapted_is_not_adapted_again(small_net, images, adapt):
+def test_an_adapted_model_is_not_adapted_again(small_net, images, adapt):
     model = adapt(small_net, example=images)
     for again in (model, model.backbone, model.backbone.net):
         with pytest.raises(InputError, match="adapted already"):
             adapt(again)
 
 
-def test_an_output_that_is_no_embedding_is_told(adapt):
+def test_an_output_that_is_no_embedding_is_refused(adapt):
     for method in METHODS:
         with pytest.raises(InputError, match=r"gives \(\d, 4, 3, 3\) for \d images: make it give embeddings"):
             adapt(nn.Sequential(nn.Conv2d(3, 4, 3)), method, example=torch.rand(1, 3, 5, 5))

@@ -42,7 +42,7 @@ def test_a_set_shares_the_core_of_its_mean_code(model, many):
     torch.testing.assert_close(model(many, groups=groups), model(many, cores=model.generate(many, groups=groups)))
 
 
-def test_shuffling_deals_out_the_same_cores(model, many):
+def test_shuffling_permutes_the_same_cores(model, many):
     plain, shuffled = model.generate(many).flatten(), model.generate(many, shuffle=3).flatten()
     assert torch.equal(shuffled, model.generate(many, shuffle=3).flatten())
     assert not torch.equal(shuffled, plain)
@@ -52,7 +52,7 @@ def test_shuffling_deals_out_the_same_cores(model, many):
     torch.testing.assert_close(shuffled, plain[origin])
 
 
-def test_lengths_that_do_not_fit_are_told(model, many):
+def test_lengths_that_do_not_fit_are_refused(model, many):
     cores = model.generate(many)
     with pytest.raises(InputError, match="5 group numbers for 6 images"):
         model.generate(many, groups=torch.zeros(5, dtype=torch.long))
@@ -68,14 +68,14 @@ def test_lengths_that_do_not_fit_are_told(model, many):
         model.delta_weight("conv")
 
 
-def test_cores_of_another_model_are_refused_by_layer(model, many):
+def test_cores_of_another_model_are_refused_by_name_of_layer(model, many):
     other = Cores({"elsewhere": torch.ones(6, 2, 2)})
     with pytest.raises(InputError, match="There is no core of layer 'conv'"):
         model(many, cores=other)
 
 
 @pytest.mark.parametrize("method", STATIC)
-def test_static_methods_generate_nothing_and_say_so(method, small_net, images, randomise, adapt, close):
+def test_static_methods_refuse_to_generate(method, small_net, images, randomise, adapt, close):
     model = adapt(small_net, method, example=images)
     cores = Cores({name: torch.ones(1, 2) for name in ("conv", "grouped", "token", "head")})
     calls = [
@@ -99,7 +99,7 @@ def test_a_constant_core_needs_no_core_to_fold(small_net, images, randomise, ada
         model.codes(images)
 
 
-def test_the_stem_serves_generation_and_embedding_in_one_pass(randomise, tiny_resnet):
+def test_the_stem_is_read_in_the_pass_of_the_embedding(randomise, tiny_resnet):
     model = tiny_resnet(extractor="stem").double()
     randomise(model.trained, scale=0.05)
     images, groups = torch.rand(4, 3, 16, 16, dtype=torch.float64), torch.tensor([1, 0, 1, 0])

@@ -1,7 +1,8 @@
-"""Adapters on disk: what comes back, and what a person is told when it cannot."""
+"""Adapters on disk: what comes back, and the message when it cannot."""
 
 import errno
 import json
+from pathlib import Path
 
 import pytest
 import torch
@@ -9,8 +10,9 @@ from torch import nn
 
 import metalora
 from metalora.adapters.config import AdapterConfig
+from metalora.models.bundled import FOLDER, NAMES
 from metalora.models.loading import restore, settings_of
-from metalora.models.saving import CONFIG, WEIGHTS
+from metalora.models.saving import CONFIG, FORMAT_VERSION, WEIGHTS
 from metalora.util import files
 from metalora.util.errors import InputError
 
@@ -150,7 +152,7 @@ A = "adapters.conv.A"
         (lambda f: (f / CONFIG).write_bytes(b"\xff\xfe"), "config.json cannot be read"),
         (lambda f: (f / CONFIG).write_text("[]"), "has format version None"),
         (lambda f: (f / WEIGHTS).write_bytes((f / WEIGHTS).read_bytes()[:-9]), "not a whole safetensors file"),
-        (edit(lambda c: c.update(format_version=99)), "has format version 99, this metalora reads 2"),
+        (edit(lambda c: c.update(format_version=99)), "format version 99"),
         (edit(lambda c: c.pop("tensors")), "lacks tensors: save the adapter again"),
         (edit(lambda c: c["adapter"].update(wheels=4)), "Unknown setting 'wheels'"),
         (edit(lambda c: c["adapter"].update(rank=1)), r"'adapters.conv.A' is float32 .* where .* is needed"),
@@ -163,7 +165,7 @@ A = "adapters.conv.A"
         (rewrite(lambda t: t.update({A: t[A].double()})), "'adapters.conv.A' is float64"),
     ],
 )
-def test_a_damaged_folder_is_told(saved, small_net, damage, message):
+def test_a_damaged_folder_is_refused_with_its_reason(saved, small_net, damage, message):
     damage(saved)
     with pytest.raises(InputError, match=message):
         metalora.load(saved, small_net)
@@ -219,7 +221,7 @@ def test_a_full_disk_leaves_what_was_there(failing, saved, small_net, images, ra
 
 
 @pytest.mark.parametrize("method", ["lora", "metalora-cp"])
-def test_a_new_model_goes_on_from_a_saved_one(method, randomise, tmp_path):
+def test_a_new_model_is_trained_on_from_a_saved_one(method, randomise, tmp_path):
     saved = adapt("resnet20", randomise, method=method)
     saved.save(tmp_path / "run")
     fresh = metalora.adapt("resnet20", AdapterConfig(method, rank=2, seed=5, dropout=0.1))
@@ -238,7 +240,7 @@ def test_a_new_model_goes_on_from_a_saved_one(method, randomise, tmp_path):
         ("mixer_nano", {}, "adapts resnet20, not mixer_nano"),
     ],
 )
-def test_other_settings_cannot_go_on_from_it(backbone, settings, said, randomise, tmp_path):
+def test_a_model_of_other_settings_is_not_trained_on_from_it(backbone, settings, said, randomise, tmp_path):
     adapt("resnet20", randomise).save(tmp_path / "run")
     model = metalora.adapt(backbone, AdapterConfig(**{"rank": 2, **settings}))
     before = {name: value.clone() for name, value in model.state_dict().items()}
@@ -247,7 +249,7 @@ def test_other_settings_cannot_go_on_from_it(backbone, settings, said, randomise
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
 
 
-def test_an_adapter_saved_before_codes_had_a_radius_comes_back_without_one(randomise, tmp_path):
+def test_an_adapter_saved_before_codes_had_a_norm_limit_comes_back_without_one(randomise, tmp_path):
     saved = adapt("resnet20", randomise, code_norm_limit=0.0)
     saved.save(tmp_path)
     config = json.loads((tmp_path / CONFIG).read_text())
@@ -256,11 +258,11 @@ def test_an_adapter_saved_before_codes_had_a_radius_comes_back_without_one(rando
     images = torch.rand(2, 3, 32, 32)
     assert torch.equal(metalora.load(tmp_path)(images), saved(images))
     fresh = metalora.adapt("resnet20", AdapterConfig(rank=2))
-    restore(fresh, tmp_path)  # training may go on within a radius
+    restore(fresh, tmp_path)  # training may continue with a limit
     assert not torch.equal(fresh(images), saved(images))
 
 
-def test_other_weights_of_the_backbone_cannot_go_on_from_it(randomise, tmp_path):
+def test_a_model_of_other_backbone_weights_is_not_trained_on_from_it(randomise, tmp_path):
     adapt("resnet20", randomise).save(tmp_path / "run")
     other = metalora.adapt(metalora.load_backbone("resnet20", pretrained=False), AdapterConfig(rank=2))
     with pytest.raises(InputError, match="was trained on other weights of its backbone"):
@@ -273,5 +275,33 @@ def test_a_bundled_adapter_is_known_by_its_name(tmp_path, monkeypatch):
     assert metalora.load("mixer_nano/metalora-cp").config == config
     monkeypatch.chdir(tmp_path)
     (tmp_path / "mixer_nano" / "metalora-cp").mkdir(parents=True)
-    with pytest.raises(InputError, match="holds no adapter"):  # a folder of one's own comes first
+    with pytest.raises(InputError, match="holds no adapter"):  # a local folder comes first
         metalora.load("mixer_nano/metalora-cp")
+
+
+VERSION_1 = Path(__file__).parents[1] / "data" / "adapter-version-1"
+
+
+def test_an_adapter_of_format_version_1_is_read_as_it_was():
+    assert json.loads((VERSION_1 / CONFIG).read_text())["format_version"] == 1
+    before, now = metalora.load(VERSION_1), metalora.load("resnet20/metalora-cp")
+    assert before.config == now.config
+    images = torch.rand(4, 3, 28, 28, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        torch.testing.assert_close(before(images), now(images), rtol=0, atol=1e-6)
+    assert before.mapping.standardised and now.mapping.standardised
+
+
+def test_bundled_adapters_are_of_this_format_version():
+    configs = list(FOLDER.glob(f"*/{CONFIG}"))
+    assert len(configs) == len(NAMES)
+    assert {json.loads(config.read_text())["format_version"] for config in configs} == {FORMAT_VERSION}
+
+
+@pytest.mark.parametrize("standardised", [False, True])
+def test_whether_features_were_standardised_is_saved(standardised, small_net, images, tmp_path):
+    model = metalora.adapt(small_net, AdapterConfig(rank=2), example=images)
+    if standardised:
+        model.standardise(images)
+    model.save(tmp_path)
+    assert metalora.load(tmp_path, small_net).mapping.standardised == standardised

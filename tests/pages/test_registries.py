@@ -5,6 +5,9 @@ import pytest
 
 from metalora.adapters.lora import LoRA
 from metalora.adapters.methods import METHODS, Method, register
+from metalora.suites.digits import digits
+from metalora.suites.registry import SUITES, SuiteEntry
+from metalora.suites.task_lists import DIGITS
 
 
 class Toy(LoRA):
@@ -18,24 +21,42 @@ def toy_method():
     METHODS.unregister("toy")
 
 
+@pytest.fixture
+def toy_suite():
+    SUITES.register("toy-suite", SuiteEntry(digits, DIGITS))
+    yield "toy-suite"
+    SUITES.unregister("toy-suite")
+
+
 def choices(demo, label):
-    """Names that the field of that label offers."""
-    (field,) = (
-        block
-        for block in demo.blocks.values()
-        if isinstance(block, gr.Radio | gr.CheckboxGroup) and block.label == label
-    )
-    return [name for _, name in field.choices]
+    """Names that the fields of that label offer."""
+    fields = (block for block in demo.blocks.values() if isinstance(block, gr.Radio | gr.CheckboxGroup))
+    return [[name for _, name in field.choices] for field in fields if field.label == label]
+
+
+def form(demo, handler):
+    """The form that a handler of the page belongs to."""
+    return next(event.fn.__self__ for event in demo.fns.values() if event.name == handler)
 
 
 def test_a_registered_method_is_offered_by_configure_and_compare(toy_method, build_page):
     demo = build_page()
-    assert toy_method in choices(demo, "Method") and toy_method in choices(demo, "Methods")
+    assert toy_method in choices(demo, "Method")[0] and toy_method in choices(demo, "Methods")[0]
 
 
 def test_configure_describes_a_registered_method(toy_method, build_page):
-    form = next(event.fn.__self__ for event in build_page().fns.values() if event.name == "describe")
-    values = [toy_method if name == "method" else field.value for name, field in form.fields.items()]
-    _, error, headline, _, _, diagram, table, command, *_ = form.describe(None, {}, None, *values)
+    configure = form(build_page(), "describe")
+    values = [toy_method if name == "method" else field.value for name, field in configure.fields.items()]
+    _, error, headline, _, _, diagram, table, command, *_ = configure.describe(None, {}, None, *values)
     assert not error and "21 layers adapted" in headline and len(table) == 21
     assert diagram and "--method toy" in command
+
+
+def test_a_registered_suite_is_offered_by_train_and_compare_with_its_tasks(toy_suite, build_page):
+    demo = build_page()
+    offered = choices(demo, "Suite")
+    assert len(offered) == 2 and all(toy_suite in names for names in offered)
+    train = form(demo, "update_settings")
+    values = [DIGITS.names[:1] if name == "hold_out" else field.value for name, field in train.fields.items()]
+    config = train.run_config(train.context.settings.value, toy_suite, "", *values)
+    assert config.suite.name == toy_suite and config.suite.unseen == DIGITS.names[:1]

@@ -40,15 +40,15 @@ def embed(
     out = checked_file(out, ".npz")
     embed_config = OPTIONS.read(given, **({"set_size": None} if pool else {}))
     model = load_adapter(adapter, given) if adapter is not None else load_original(str(backbone), given)
-    pictures = read_images(model, images, given)
-    features = embed_images(model, pictures, embed_config)
-    codes = code_images(model, pictures, embed_config)
-    write_embeddings(out, pictures.table, features.numpy(), None if codes is None else codes.numpy())
+    user_images = read_images(model, images, given)
+    features = embed_images(model, user_images, embed_config)
+    codes = code_images(model, user_images, embed_config)
+    write_embeddings(out, user_images.table, features.numpy(), None if codes is None else codes.numpy())
     written = [str(out), str(out.with_suffix(".csv"))]
-    skipped = [list(pair) for pair in pictures.skipped]
-    shape = {"count": len(pictures), "dimensions": features.shape[1]}
+    skipped = [list(pair) for pair in user_images.skipped]
+    shape = {"count": len(user_images), "dimensions": features.shape[1]}
     write_json(json, {**shape, "files": written, "skipped": skipped})
-    typer.echo(f"{len(pictures)} embeddings of {features.shape[1]} dimensions are in {' and '.join(written)}.")
+    typer.echo(f"{len(user_images)} embeddings of {features.shape[1]} dimensions are in {' and '.join(written)}.")
 
 
 def write_embeddings(out: Path, known: Any, features: Any, codes: Any | None) -> None:

@@ -50,9 +50,9 @@ def read_images(model: Any, images: list[Path] | None, given: dict[str, Any]) ->
 
     with Bar("Reading images") as bar:
         if "suite" in given:
-            pictures = from_suite(load_suite(SUITE.read(given), progress=bar.reading))
+            user_images = from_suite(load_suite(SUITE.read(given), progress=bar.reading))
         else:
             size = given.get("image_size") or model.backbone.image_size
-            pictures = read_paths(images or [], size, bar.reading)
-    print_skipped(pictures.skipped)
-    return pictures
+            user_images = read_paths(images or [], size, bar.reading)
+    print_skipped(user_images.skipped)
+    return user_images

@@ -35,10 +35,10 @@ def inspect(
 
     out = checked_file(out, ".npz") if out else None
     model = load_adapter(adapter, given)
-    pictures = read_images(model, images, given)
+    user_images = read_images(model, images, given)
     device = pick_device(given.get("device", "auto"))
-    pixels = pictures.images()
-    inspection = inspect_images(model.to(device), pixels.to(device), pictures.table["name"], pool=pool)
+    pixels = user_images.images()
+    inspection = inspect_images(model.to(device), pixels.to(device), user_images.table["name"], pool=pool)
     if figure:
         save_figure(fingerprint(inspection, pixels), figure)
     if out:
@@ -82,10 +82,10 @@ def fold(
     if model.config.generates:
         if not images:
             raise InputError("This method's update depends on the image: name one or more images.")
-        pictures = read_images(model, images, given)
-        names = pictures.table["name"].tolist()
+        user_images = read_images(model, images, given)
+        names = user_images.table["name"].tolist()
         with torch.inference_mode():
-            cores = model.generate(pictures.images().to(next(model.parameters()).device)).mean()
+            cores = model.generate(user_images.images().to(next(model.parameters()).device)).mean()
     elif images:
         typer.echo("Note: this method has one adapter for every image; the images are not used.", err=True)
     plain = model.fold(cores)

@@ -31,15 +31,15 @@ def from_plain(kind: type[Config], values: Mapping[str, Any]) -> Config:
     """
     if not isinstance(values, Mapping):
         raise InputError(f"{kind.__name__} is {values!r}: give an object with its settings.")
-    known, types, given = {field.name for field in fields(kind)}, get_type_hints(kind), {}
+    names, types, kwargs = {field.name for field in fields(kind)}, get_type_hints(kind), {}
     for name, value in upgrade_settings(values).items():
-        if name not in known:
-            raise InputError(f"Unknown setting {name!r} of {kind.__name__}: use {choices(name, sorted(known))}.")
+        if name not in names:
+            raise InputError(f"Unknown setting {name!r} of {kind.__name__}: use {choices(name, sorted(names))}.")
         if is_dataclass(types[name]) and not is_dataclass(value):
             value = from_plain(types[name], value)
-        given[name] = tuple(value) if isinstance(value, list) else value
+        kwargs[name] = tuple(value) if isinstance(value, list) else value
     try:
-        return kind(**given)
+        return kind(**kwargs)
     except TypeError as error:  # a field without a default is missing, or a value is of another kind
         raise InputError(f"These settings cannot be read ({error}): write them again.") from error
 

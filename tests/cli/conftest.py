@@ -1,4 +1,4 @@
-"""What verbs are tried on: pictures, a trained run, a saved static adapter."""
+"""Inputs of the verbs: images, a trained run, a saved static adapter."""
 
 import numpy as np
 import pytest
@@ -11,13 +11,13 @@ import metalora
 
 @pytest.fixture(autouse=True)
 def one_core(monkeypatch):
-    """Processes of their own take seconds to start: run cells in this one."""
+    """Processes of their own take seconds to start: run jobs in this one."""
     monkeypatch.setattr("metalora.experiments.runner.joblib.cpu_count", lambda: 1)
 
 
 @pytest.fixture(scope="session")
 def pictures(tmp_path_factory):
-    """PATH/class/picture with one broken file."""
+    """PATH/class/image with one broken file."""
     folder = tmp_path_factory.mktemp("pictures")
     rng = np.random.default_rng(0)
     for name in ("cat/1.png", "cat/2.png", "dog/1.png"):

@@ -1,4 +1,4 @@
-"""Settings written down are read back as they were."""
+"""Settings written as a command line, as Python and as JSON are read back as they were."""
 
 import json
 import shlex

@@ -57,7 +57,7 @@ def test_where_nothing_can_be_written_is_shown_before_the_first_training(option,
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
-def test_results_of_other_pictures_are_not_mixed(tmp_path):
+def test_results_of_other_images_are_not_mixed(tmp_path):
     for name in ("cat", "dog"):
         (tmp_path / "own" / name).mkdir(parents=True)
         for i in range(20):

@@ -1,4 +1,4 @@
-"""`embed`: of pictures and of suites."""
+"""`embed`: of images and of suites."""
 
 import json
 

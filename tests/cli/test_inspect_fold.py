@@ -1,4 +1,4 @@
-"""`inspect` and `fold`: what they say is what the library says."""
+"""`inspect` and `fold`: they agree with the library."""
 
 import json
 
@@ -22,7 +22,7 @@ def test_a_pool_shares_one_core(tmp_path, trained, pictures):
     assert pool["similarity"][0][1] == pytest.approx(1)
 
 
-def test_inspect_says_what_the_library_says(tmp_path, trained, pictures):
+def test_inspect_agrees_with_the_library(tmp_path, trained, pictures):
     file = pictures / "dog/1.png"
     run("inspect", file, "--adapter", trained / "adapter", "--json", tmp_path / "i.json", "--out", tmp_path / "i.npz")
     said = json.loads((tmp_path / "i.json").read_text())

@@ -34,6 +34,6 @@ def test_installed_it_starts_the_package_of_the_wheel(started, installed, monkey
 
 
 @pytest.mark.parametrize(("missing", "said"), [("gradio", "pip install gradio"), ("metalora_app", "is not installed")])
-def test_what_is_missing_is_a_sentence(started, installed, monkeypatch, missing, said):
+def test_a_missing_package_is_refused(started, installed, monkeypatch, missing, said):
     monkeypatch.setattr(launch_app, "find_spec", lambda name: None if name == missing else name)
     assert said in refused("app") and not started

@@ -52,7 +52,7 @@ def test_every_verb_has_help(verb):
     assert "--json" in run(verb, "--help").output
 
 
-def test_the_words_of_an_option_are_those_of_the_setting():
+def test_the_help_of_an_option_is_the_documentation_of_its_setting():
     words = {name: parameter.annotation.__metadata__[0].help for name, parameter in TOY.parameters().items()}
     assert words == {
         "width": "Width of it; left out: any. Default: 3.",
@@ -106,7 +106,7 @@ def test_an_old_option_is_renamed_with_a_note(word):
     assert notes == ["--rate is called --lr now; the old name goes with 0.3."]
 
 
-def test_what_a_verb_has_no_option_for_stays_as_it_is():
+def test_words_that_are_no_old_options_of_the_verb_stay_as_they_are():
     assert upgrade_options(["--rate", "--batch"], {"--batch", "--batch-size"}) == (["--rate", "--batch"], [])
 
 

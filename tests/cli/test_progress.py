@@ -1,4 +1,4 @@
-"""What `compare` and `study` show while trainings run."""
+"""Progress that `compare` and `study` print while trainings run."""
 
 import json
 import os
@@ -17,7 +17,7 @@ def write_progress(folder, name, fraction):
     write_text(folder / JOBS / f"{name}.steps", json.dumps({"name": name, "fraction": fraction}))
 
 
-def test_between_finished_trainings_it_tells_how_far_the_running_ones_are(tmp_path, monkeypatch, capsys):
+def test_progress_of_running_trainings_is_printed_between_finished_ones(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(progress, "SECONDS_IN_FILE", 0.05)
     monkeypatch.setattr("metalora.cli.messages.SECONDS_BETWEEN_LINES", 0)
 
@@ -30,20 +30,20 @@ def test_between_finished_trainings_it_tells_how_far_the_running_ones_are(tmp_pa
     def wait_for(words):
         for _ in range(200):
             progress.time.sleep(0.05)
-            told.append(capsys.readouterr().err)
-            if words in "".join(told):
+            printed.append(capsys.readouterr().err)
+            if words in "".join(printed):
                 return []
-        pytest.fail(f"{words!r} was not told: {told}")
+        pytest.fail(f"{words!r} was not printed: {printed}")
 
-    told = []
+    printed = []
     assert [job.done for job in progress.follow("Training", jobs(), tmp_path, 3)] == [1]
-    text = "".join(told) + capsys.readouterr().err
+    text = "".join(printed) + capsys.readouterr().err
     assert text.startswith("Training 0/3  the first trainings\n")
     assert "Training 0/3  0:0" in text  # two more trainings' worth of the time so far are left
     assert "Training 1/3  1:05 left  metalora-tr\n" in text
 
 
-def test_it_stops_looking_when_the_trainings_fail(tmp_path):
+def test_the_watcher_ends_when_a_training_fails(tmp_path):
     def jobs():
         yield JobDone(1, 2, "lora", {}, 0.0, 0.0)
         raise ValueError("broken")
@@ -53,7 +53,7 @@ def test_it_stops_looking_when_the_trainings_fail(tmp_path):
     assert not any(isinstance(thread, progress._Watcher) for thread in progress.threading.enumerate())
 
 
-def test_a_word_to_end_acts_as_ctrl_c_and_only_while_trainings_run(tmp_path):
+def test_sigterm_acts_as_ctrl_c_while_trainings_run_only(tmp_path):
     before = signal.getsignal(signal.SIGTERM)
 
     def jobs():
@@ -65,14 +65,14 @@ def test_a_word_to_end_acts_as_ctrl_c_and_only_while_trainings_run(tmp_path):
     assert signal.getsignal(signal.SIGTERM) is before
 
 
-def test_a_worker_that_joblib_replaces_is_no_news_to_a_person(capsys):
+def test_warnings_of_joblib_about_workers_are_not_printed(capsys):
     with warnings.catch_warnings():
         warnings.simplefilter("always")  # not the error that it is under test
-        tell_both()
+        warn_twice()
     assert capsys.readouterr().err == "Note: Layers are left out.\n"
 
 
-def tell_both():
+def warn_twice():
     with show_errors():
         warnings.warn("A worker stopped while some jobs were given to the executor.", UserWarning, stacklevel=1)
         warnings.warn("Layers are left out.", UserWarning, stacklevel=1)

@@ -31,7 +31,7 @@ BAD = {
     "K of compare": ([*COMPARE, "--k", "5000"], "K = 5000 is larger than the gallery"),
     "K 0": ([*COMPARE, "--k", "0"], "K is 0"),
     "missing folder": ([*TRAIN, "--suite", "folder:EMPTY/none"], "There is no folder"),
-    "empty folder": ([*TRAIN, "--suite", "folder:EMPTY"], "holds no picture"),
+    "empty folder": ([*TRAIN, "--suite", "folder:EMPTY"], "holds no image"),
     "one class": ([*TRAIN, "--suite", "folder:ONE"], "two are needed"),
     "giant": ([*TRAIN, "--suite", "folder:GIANT"], "1 unreadable"),
     "unknown task": ([*TRAIN, "--hold-out", "mirrored"], "mirrored"),
@@ -88,7 +88,7 @@ def test_a_run_of_other_settings_is_refused(trained):
 
 
 @pytest.mark.parametrize("damage", ["truncated", "version", "missing"])
-def test_a_damaged_adapter_is_told(damage, tmp_path, static, pictures):
+def test_a_damaged_adapter_is_refused(damage, tmp_path, static, pictures):
     folder = tmp_path / "adapter"
     if damage != "missing":
         folder.mkdir()
@@ -111,22 +111,22 @@ def test_a_damaged_adapter_is_told(damage, tmp_path, static, pictures):
         (["PICTURES", "--backbone", "resnet20", "--out", "e.csv"], "no .npz file"),
         (["PICTURES", "--backbone", "resnet20", "--pool", "--out", "e.npz"], "nothing is generated"),
         (["PICTURES/none.png", "--backbone", "resnet20", "--out", "e.npz"], "check the path"),
-        (["PICTURES/cat/broken.png", "--backbone", "resnet20", "--out", "e.npz"], "No picture can be used"),
+        (["PICTURES/cat/broken.png", "--backbone", "resnet20", "--out", "e.npz"], "No image can be used"),
     ],
 )
-def test_wrong_words_for_embed(arguments, said, pictures):
+def test_wrong_arguments_of_embed_are_refused(arguments, said, pictures):
     notes = run("embed", *(word.replace("PICTURES", str(pictures)) for word in arguments), code=2).stderr
     assert said in notes.splitlines()[-1]
 
 
-def test_a_loss_that_is_not_finite_is_told(tmp_path, monkeypatch):
+def test_a_loss_that_is_not_finite_is_an_error(tmp_path, monkeypatch):
     monkeypatch.setattr("metalora.training.objective.F.cross_entropy", lambda logits, _: logits.sum() * float("nan"))
     assert "lower the learning rate" in refused("train", tmp_path / "run", *QUICK)
     assert json.loads((tmp_path / "run/run.json").read_text())["status"] == "failed"
     assert not (tmp_path / "run/adapter").exists()
 
 
-def test_a_full_disk_is_told(tmp_path, static, pictures, monkeypatch):
+def test_a_full_disk_is_an_error_that_leaves_nothing(tmp_path, static, pictures, monkeypatch):
     def full(*_, **__):
         raise OSError(28, "No space left on device")
 

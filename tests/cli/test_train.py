@@ -1,4 +1,4 @@
-"""`train`: a run that can be loaded, stopped, and gone on from."""
+"""`train`: a run that can be loaded, stopped and resumed."""
 
 import json
 import os
@@ -17,7 +17,7 @@ def test_train_writes_a_run_that_can_be_loaded(trained):
     assert metalora.load(trained / "adapter").config.targets == ("layer1.0",)
 
 
-def test_a_run_goes_on_from_the_adapter_of_another(trained, tmp_path):
+def test_a_run_starts_from_the_adapter_of_another(trained, tmp_path):
     run("train", tmp_path / "on", "--start", trained / "adapter", *SMALL, "--steps", "1")
     assert metalora.load(tmp_path / "on/adapter").config.targets == ("layer1.0",)
     said = refused("train", tmp_path / "other", "--start", trained / "adapter", *SMALL, "--steps", "1", "--rank", "3")
@@ -29,7 +29,7 @@ def test_a_finished_run_says_so(trained):
     assert "finished" in run("train", "--run", trained, *QUICK, "--targets", "layer1.0").output
 
 
-def test_an_interrupted_run_says_how_to_go_on(tmp_path, trained, monkeypatch):
+def test_an_interrupted_run_says_how_to_resume_it(tmp_path, trained, monkeypatch):
     update = cli.messages.Bar.update
 
     def interrupt(bar, done, *rest, **words):
@@ -46,7 +46,7 @@ def test_an_interrupted_run_says_how_to_go_on(tmp_path, trained, monkeypatch):
     assert (tmp_path / "run" / weights).read_bytes() == (trained / weights).read_bytes()
 
 
-def test_a_signal_that_comes_with_the_word_to_stop_does_not_disturb_the_saving(tmp_path, monkeypatch):
+def test_a_signal_while_a_stopped_run_is_saved_is_held_back(tmp_path, monkeypatch):
     save = metalora.AdaptedModel.save
 
     def late(model, path):

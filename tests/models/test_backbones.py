@@ -102,7 +102,7 @@ def test_another_package_adds_a_backbone_through_the_registry_of_timm(tmp_path):
     toy_convnet.__module__ = __name__
     sys.modules[__name__].default_cfgs = generate_default_cfgs({"toy_convnet.here": cfg})
     register_model(toy_convnet)
-    net = ResNet(**shape, num_classes=7)
+    net = ResNet(num_classes=7, **shape)
     save_file(net.state_dict(), weights)
     model = build_model("toy_convnet.here", AdapterConfig(rank=2), image_size=28)
     assert model.backbone.image_size == 40 and len(model.backbone.stages) == 4

@@ -1,4 +1,4 @@
-"""Numbers as people give them."""
+"""Checks of numbers that users give."""
 
 import pytest
 
@@ -19,12 +19,12 @@ from metalora.util.errors import InputError
         ("4", "rank is '4'"),
     ],
 )
-def test_what_is_no_such_number_is_a_sentence(value, said):
+def test_other_values_than_whole_numbers_within_bounds_are_refused(value, said):
     with pytest.raises(InputError, match=f"{said}: use a whole number from 1 to 8,000"):
         check_int("rank", value, 1, 8000)
 
 
-def test_without_an_upper_bound_the_sentence_names_the_lower_one():
+def test_without_an_upper_bound_the_message_names_the_lower_one():
     with pytest.raises(InputError, match="rank is 0: use a whole number of 1 or more"):
         check_int("rank", 0)
 
@@ -35,9 +35,9 @@ def test_bounds_are_allowed(value):
 
 
 @pytest.mark.parametrize("value", [None, "0.5", True, float("nan"), float("inf"), 1.5])
-def test_what_is_no_number_of_that_kind_is_a_sentence(value):
-    told = "empty" if value is None else repr(value)
-    with pytest.raises(InputError, match=f"^share is {told}: use a share up to 1\\.$"):
+def test_other_values_than_numbers_of_that_kind_are_refused(value):
+    shown = "empty" if value is None else repr(value)
+    with pytest.raises(InputError, match=f"^share is {printed}: use a share up to 1\\.$"):
         check_float("share", value, lambda share: share <= 1, "a share up to 1")
 
 

@@ -1,4 +1,4 @@
-"""Compiling: the same numbers where it works, the network itself and a note where it does not."""
+"""Compiling: the same numbers where it works, the network itself and a warning where it does not."""
 
 from dataclasses import replace
 
@@ -36,7 +36,7 @@ def test_what_compiles_is_compiled_and_tried_without_moving_the_random_numbers(e
     torch.testing.assert_close(fast(x), net(x))
 
 
-def test_what_does_not_compile_runs_as_it_is_and_says_why(monkeypatch):
+def test_a_network_that_cannot_be_compiled_runs_as_it_is_with_a_warning(monkeypatch):
     def broken(network, mode):
         def call(x):
             raise RuntimeError("no compiler here\nand much more")

@@ -55,19 +55,19 @@ def test_files_that_belong_together_change_together(tmp_path):
     assert (tmp_path / "first").read_text() == "old"
 
 
-def test_a_folder_that_is_a_file_is_told(tmp_path):
+def test_a_file_in_place_of_a_folder_is_refused(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match="Cannot write"):
         write_text(tmp_path / "file" / "inside", "text")
 
 
-def test_a_file_that_is_a_folder_is_told(tmp_path):
+def test_a_folder_in_place_of_a_file_is_refused(tmp_path):
     with pytest.raises(InputError, match=rf"{tmp_path} is a folder: name a file\.$"):
         write_text(tmp_path, "text")
     assert list(tmp_path.iterdir()) == []
 
 
-def test_whether_a_folder_can_be_written_is_seen_without_a_trace(tmp_path):
+def test_checking_a_folder_leaves_nothing_behind(tmp_path):
     (tmp_path / "file").write_text("")
     check_writable(tmp_path)
     check_writable(tmp_path / "deep" / "folder")
@@ -88,7 +88,7 @@ def test_whether_a_folder_can_be_written_is_seen_without_a_trace(tmp_path):
     ],
     ids=["missing", "truncated", "empty", "text", "folder"],
 )
-def test_a_damaged_file_is_told(tmp_path, damage, message):
+def test_a_damaged_file_is_refused(tmp_path, damage, message):
     write_tensors(tmp_path / "file", {"a": torch.ones(3)})
     damage(tmp_path / "file")
     with pytest.raises(InputError, match=message):

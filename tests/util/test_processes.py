@@ -1,4 +1,4 @@
-"""Processes: what a started one finds, and how one is known again."""
+"""Processes: what a started one can import, and how one is identified."""
 
 import os
 import sys

@@ -128,7 +128,7 @@ def test_settings_that_decide_nothing_leave_every_job_as_it_is(settings):
         ({"teacher_forcing_ratio": 0.3}, {FACTORS}),
         ({"factor_loss_weight": 0.3}, {FACTORS, "lora-factors"}),
     ],
-    ids=str,
+    ids=lambda value: "rows" if isinstance(value, set) else str(value),
 )
 def test_a_setting_counts_for_the_jobs_that_it_has_an_effect_on(settings, rows):
     assert rows_with_another_identity(**settings) == rows

@@ -85,10 +85,10 @@ def test_a_model_is_built_at_the_size_that_suits_the_images():
 
 
 def test_another_package_adds_a_backbone_through_the_registry_of_timm(tmp_path):
+    shape = {"block": BasicBlock, "layers": (1, 1, 1, 1)}
+
     def toy_convnet(pretrained=False, **settings):
-        return build_model_with_cfg(
-            ResNet, "toy_convnet", pretrained, block=BasicBlock, layers=(1, 1, 1, 1), **settings
-        )
+        return build_model_with_cfg(ResNet, "toy_convnet", pretrained, **shape, **settings)
 
     weights = tmp_path / "toy.safetensors"
     cfg = {"file": str(weights), "num_classes": 7, "input_size": (3, 40, 40), "mean": (0.5,) * 3, "std": (0.5,) * 3}

@@ -64,9 +64,12 @@ UNTIL = "the old name goes with 0.3."
 
 
 def upgrade_settings(values: Any) -> Any:
-    """Rename old keys of nested settings, as JSON gives them."""
+    """Rename old keys of nested settings, as JSON gives them; the patterns of a rank pattern are no keys."""
     if isinstance(values, Mapping):
-        return {SETTINGS.get(key, key): upgrade_settings(value) for key, value in values.items()}
+        return {
+            SETTINGS.get(key, key): value if key == "rank_pattern" else upgrade_settings(value)
+            for key, value in values.items()
+        }
     return [upgrade_settings(value) for value in values] if isinstance(values, list) else values
 
 

@@ -30,6 +30,24 @@ def left_out_accuracy(points, labels):
     return np.mean([(labels[row[1:]] == labels[row[0]]).all() for row in near])
 
 
+@pytest.fixture(scope="module")
+def compiled_umap():
+    """The package umap, with what `project` needs of it compiled."""
+    warm_up()
+    return pytest.importorskip("umap")
+
+
+@pytest.fixture
+def quick_align(compiled_umap, monkeypatch):
+    """Interpret the functions that aligning calls once or twice: compiling them takes half a minute."""
+    for module, name in (
+        (compiled_umap.umap_, "fast_knn_indices"),
+        (compiled_umap.aligned_umap, "build_neighborhood_similarities"),
+        (compiled_umap.aligned_umap, "procrustes_align"),
+    ):
+        monkeypatch.setattr(module, name, getattr(module, name).py_func)
+
+
 def test_pca_keeps_the_two_widest_directions():
     rng = torch.Generator().manual_seed(0)
     flat = torch.randn(50, 2, generator=rng, dtype=torch.float64) * torch.tensor([3.0, 1.0])
@@ -53,8 +71,7 @@ def test_pca_of_one_dimension_and_of_equal_points():
     assert not project(torch.ones(5, 4), "pca").any()
 
 
-def test_umap_separates_clusters_and_repeats_itself():
-    warm_up()
+def test_umap_separates_clusters_and_repeats_itself(compiled_umap):
     features, labels = clusters()
     points = project(features, neighbours=8)
     assert points.shape == (60, 2) and points.dtype == np.float32 and np.isfinite(points).all()
@@ -79,7 +96,7 @@ def test_umap_accepts_equal_points_and_zero():
     assert np.isfinite(project(features, neighbours=3)).all()
 
 
-def test_aligned_planes_keep_images_near_their_position():
+def test_aligned_planes_keep_images_near_their_position(quick_align):
     features, labels = clusters()
     turned = features @ torch.linalg.qr(torch.randn(12, 12, generator=torch.Generator().manual_seed(2))).Q
     one, other = align([features, turned[:, :9]], neighbours=8)

@@ -37,7 +37,7 @@ def test_bounds_are_allowed(value):
 @pytest.mark.parametrize("value", [None, "0.5", True, float("nan"), float("inf"), 1.5])
 def test_other_values_than_numbers_of_that_kind_are_refused(value):
     shown = "empty" if value is None else repr(value)
-    with pytest.raises(InputError, match=f"^share is {printed}: use a share up to 1\\.$"):
+    with pytest.raises(InputError, match=f"^share is {shown}: use a share up to 1\\.$"):
         check_float("share", value, lambda share: share <= 1, "a share up to 1")
 
 

@@ -63,3 +63,8 @@ def test_every_public_name_can_be_imported(name):
 def test_other_names_are_unknown():
     with pytest.raises(AttributeError, match="no attribute 'adopt'"):
         _ = metalora.adopt
+
+
+def test_patterns_of_ranks_are_no_settings():
+    settings = {"rate": 0.1, "adapter": {"radius": 1.0, "rank_pattern": {"rate": 2}}}
+    assert upgrade_settings(settings) == {"lr": 0.1, "adapter": {"code_norm_limit": 1.0, "rank_pattern": {"rate": 2}}}

@@ -7,7 +7,8 @@ import gradio as gr
 
 from metalora.util.errors import InputError
 from metalora.views.app_state import AppState
-from metalora.views.inspect import MAX_IMAGES, InspectView, swap_view
+from metalora.views.inspect import MAX_IMAGES, swap_view
+from metalora.views.inspect_view import InspectView
 
 from .components import Message, caption
 from .context import COMPUTE, PRIVATE, Context

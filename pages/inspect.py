@@ -12,12 +12,12 @@ from metalora.views.app_state import DEFAULT, RUN, AppState
 from metalora.views.inspect import (
     EXAMPLES,
     MAX_IMAGES,
-    InspectView,
     constant_update,
     inspect_view,
     neighbours_html,
     save_inspection,
 )
+from metalora.views.inspect_view import InspectView
 
 from .components import Message, caption, show_errors
 from .context import COMPUTE, PRIVATE, QUIET, Context

@@ -12,34 +12,12 @@ from typing import Any
 from metalora.adapters.formats import Format, Shape
 from metalora.adapters.methods import method
 from metalora.models.adapted_model import AdaptedModel
-from metalora.plots.palette import FONT, NEUTRAL, label, method_colour
+from metalora.plots.diagram_parts import STYLE, Axes, frozen, legend, node, open_leg, open_legs, pair, write
+from metalora.plots.palette import label, method_colour
 from metalora.util.errors import InputError
 
 MAX_BRANCHES = 3  # drawn; the others are counted in words
 LEFT = 286  # of the frame
-STYLE = f"""
-.tensor-network {{ max-width: 100%; height: auto; fill: none; stroke: currentColor; stroke-width: 1.75; }}
-.tensor-network text {{ fill: currentColor; stroke: none; text-anchor: middle; font: 14px {FONT}; }}
-.tensor-network text.start {{ text-anchor: start; }} .tensor-network text.end {{ text-anchor: end; }}
-.tensor-network text.name {{ font-size: 17px; }} .tensor-network text.plus {{ font-size: 22px; }}
-.tensor-network tspan {{ font-size: 70%; }}
-.tensor-network .dot {{ fill: currentColor; }}
-.tensor-network .frozen {{ fill: {NEUTRAL}; fill-opacity: 0.2; }}
-.tensor-network .generated {{ fill: var(--method); fill-opacity: 0.3; stroke: var(--method); stroke-width: 2.5; }}
-.tensor-network .frame {{ stroke: var(--method); stroke-width: 1.5; stroke-dasharray: 5 4; }}
-"""
-LEGEND = {"frozen": "frozen", "trained": "trained", "generated": "generated for each image", "dot": "one index, shared"}
-
-
-@dataclass(frozen=True)
-class Axes:
-    """The labels of a diagram's legs, the kind of its core, and the index of what differs by image."""
-
-    open: tuple[str, ...]  # I and the kernel's
-    out: str
-    rank: str
-    core: str
-    index: str
 
 
 @dataclass(frozen=True)
@@ -86,7 +64,7 @@ def diagram(
     draw = {"chain": _chain, "branches": _branches, "copy": _copy, "ring": _ring}.get(entry.diagram or "")
     drawing = draw(axes, format) if draw else _tensors(axes, format, shape)
     note = "" if scale == 1 or not draw else f"A holds the scale α / R = {scale:.3g}"
-    legend, width = _legend(drawing)
+    explained, width = legend(drawing.svg, drawing.bottom + 28)
     width = max(width, drawing.right + 40 + 8 * len(axes.out))
     height = drawing.bottom + (72 if note else 48)
     open_axes = f"Open axes: {', '.join((*axes.open, axes.out))}."
@@ -97,14 +75,14 @@ def diagram(
         f"<title>{escape(entry.title)}: update of {escape(layer)}</title>"
         f"<desc>Added to the frozen weight W. {drawing.description} {open_axes}{how}</desc><style>{STYLE}</style>"
         f'<rect class="frame" x="{LEFT}" y="8" width="{drawing.right - LEFT:g}" height="{drawing.bottom - 8}" rx="14"/>'
-        f"{_text(LEFT + 14, drawing.bottom - 11, 'ΔW', 'start name', index)}{_frozen(drawing.bottom / 2 + 4, axes)}"
-        f"{drawing.svg}{legend}{_text(11, drawing.bottom + 57, note, 'start')}</svg>"
+        f"{write(LEFT + 14, drawing.bottom - 11, 'ΔW', 'start name', index)}{frozen(drawing.bottom / 2 + 4, axes)}"
+        f"{drawing.svg}{explained}{write(11, drawing.bottom + 57, note, 'start')}</svg>"
     )
 
 
 def _chain(axes: Axes, format: Format) -> Drawing:
     """Draw A and B in a row."""
-    svg = _pair(axes, 70) + _out(464, 70, axes.out)
+    svg = pair(axes, 70) + open_leg(464, 70, axes.out)
     return Drawing(svg, 484, 152, f"A and B share one axis, {axes.rank}.")
 
 
@@ -114,13 +92,11 @@ def _branches(axes: Axes, format: Any) -> Drawing:
     more = count > MAX_BRANCHES
     shown = [1, 2, count] if more else list(range(1, count + 1))
     for branch in shown:
-        svg += (
-            f'{_pair(axes, y, str(branch))}<path d="M464 {y}H542M520 {y}v-36"/><circle class="dot" cx="520" cy="{y}" '
-        )
-        svg += f'r="4.5"/>{_node(520, y - 58, "s", str(branch))}{_out(542, y, axes.out)}'
+        svg += f'{pair(axes, y, str(branch))}<path d="M464 {y}H542M520 {y}v-36"/><circle class="dot" cx="520" cy="{y}" '
+        svg += f'r="4.5"/>{node(520, y - 58, "s", str(branch))}{open_leg(542, y, axes.out)}'
         if branch != count:
             words = f"+ {count - MAX_BRANCHES} more +" if more and branch == 2 else "+"
-            svg += _text(385, y + 58, words, "plus" if words == "+" else "")
+            svg += write(385, y + 58, words, "plus" if words == "+" else "")
             y += 132
     words = f"A sum of {count} branches: A and B share one axis, {axes.rank}, and s scales the output."
     return Drawing(svg, 562, y + 82, words)
@@ -128,18 +104,18 @@ def _branches(axes: Axes, format: Any) -> Drawing:
 
 def _copy(axes: Axes, format: Format) -> Drawing:
     """Draw A, B and c joined by one index: a diagonal core."""
-    svg = f"""{_open(328, 70, axes.open)}{_node(328, 70, "A")}<path d="M350 70H474M412 70v44"/>{_node(496, 70, "B")}
-<circle class="dot" cx="412" cy="70" r="4.5"/>{_node(412, 136, "c", axes.index, axes.core)}{_out(518, 70, axes.out)}
-{_text(381, 63, axes.rank)}{_text(443, 63, axes.rank)}{_text(420, 99, axes.rank, "start")}"""
+    svg = f"""{open_legs(328, 70, axes.open)}{node(328, 70, "A")}<path d="M350 70H474M412 70v44"/>{node(496, 70, "B")}
+<circle class="dot" cx="412" cy="70" r="4.5"/>{node(412, 136, "c", axes.index, axes.core)}{open_leg(518, 70, axes.out)}
+{write(381, 63, axes.rank)}{write(443, 63, axes.rank)}{write(420, 99, axes.rank, "start")}"""
     return Drawing(svg, 538, 178, f"A, B and the core c share one axis, {axes.rank}.")
 
 
 def _ring(axes: Axes, format: Format) -> Drawing:
     """Draw A, B and C on a circle, joined by three legs of size R."""
-    svg = f"""{_open(328, 82, axes.open)}{_node(328, 82, "A")}{_node(452.7, 82, "B")}{_out(474.7, 82, axes.out)}
-{_node(390.4, 190, "C", axes.index, axes.core)}
+    svg = f"""{open_legs(328, 82, axes.open)}{node(328, 82, "A")}{node(452.7, 82, "B")}{open_leg(474.7, 82, axes.out)}
+{node(390.4, 190, "C", axes.index, axes.core)}
 <path d="M439 64.8A72 72 0 0 0 341.8 64.8M320.1 102.5A72 72 0 0 0 368.7 186.6M412.1 186.6A72 72 0 0 0 460.7 102.5"/>
-{_text(390.4, 65, axes.rank)}{_text(337, 152, axes.rank, "start")}{_text(444, 152, axes.rank, "end")}"""
+{write(390.4, 65, axes.rank)}{write(337, 152, axes.rank, "start")}{write(444, 152, axes.rank, "end")}"""
     return Drawing(svg, 494.7, 228, f"A, B and the core C close a ring of three axes, each {axes.rank}.")
 
 
@@ -149,68 +125,11 @@ def _tensors(axes: Axes, format: Format, shape: Shape) -> Drawing:
     shapes = format.parameter_shapes(tuple(kernel), inputs, outputs)
     shapes |= {"core": format.core_shape} if format.core_shape else {}
     sizes = {name: "×".join(map(str, sides)) for name, sides in shapes.items()}
-    svg, x = _open(LEFT + 22, 72, axes.open, 42), LEFT + 56
+    svg, x = open_legs(LEFT + 22, 72, axes.open, 42), LEFT + 56
     for name, size in sizes.items():
         kind, index = (axes.core, axes.index) if name == "core" else ("trained", "")
-        svg += (
-            _node(x, 56, escape(name[0]), index, kind)
-            + _text(x, 96, label(name, 12) if len(name) > 1 else "")
-            + _text(x, 114, size)
-        )
+        svg += node(x, 56, escape(name[0]), index, kind)
+        svg += write(x, 96, label(name, 12) if len(name) > 1 else "") + write(x, 114, size)
         x += 112
     tensors = ", ".join(f"{escape(name)} ({size})" for name, size in sizes.items())
-    return Drawing(svg + _out(x - 56, 72, axes.out, 20), x - 56, 152, f"ΔW is computed from {tensors}.")
-
-
-def _pair(axes: Axes, y: float, index: str = "") -> str:
-    """Draw A with its open legs, the leg R, and B."""
-    return f"""{_open(328, y, axes.open)}{_node(328, y, "A", index)}<path d="M350 {y}h70"/>
-{_text(385, y - 7, axes.rank)}{_node(442, y, "B", index)}"""
-
-
-def _frozen(y: float, axes: Axes) -> str:
-    """Draw W and the plus sign."""
-    names = tuple(leg[0] for leg in axes.open)
-    return f"""<g transform="translate(0 {y:g})"><rect class="frozen" x="66" y="-22" width="44" height="44" rx="4"/>
-{_open(88, 0, names, square=True)}{_text(88, 6, "W", "name")}{_out(110, 0, "O")}{_text(184, 8, "+", "plus")}</g>"""
-
-
-def _node(x: float, y: float, name: str, index: str = "", kind: str = "trained") -> str:
-    return f'<circle class="{kind}" cx="{x}" cy="{y}" r="22"/>{_text(x, y + 6, name, "name", index)}'
-
-
-def _open(x: float, y: float, labels: tuple[str, ...], end: float = 62, *, square: bool = False) -> str:
-    """Draw open legs to the left of a node, up to a distance: I in the middle, the kernel's above and below."""
-    svg = ""
-    for text, (dx, dy) in zip(labels, ((1, 0), (0.83, -0.56), (0.83, 0.56)), strict=False):
-        start = 22 / dx if square else 22
-        ends = [(round(x - r * dx, 1), round(y + r * dy, 1)) for r in (start, end)]
-        svg += '<path d="M{} {}L{} {}"/>'.format(*ends[0], *ends[1]) + _text(
-            ends[1][0] - 6, ends[1][1] + 5, text, "end"
-        )
-    return svg
-
-
-def _out(x: float, y: float, text: str, length: float = 40) -> str:
-    """Draw an open leg to the right."""
-    return f'<path d="M{x} {y}h{length}"/>{_text(x + length + 6, y + 5, text, "start")}'
-
-
-def _text(x: float, y: float, text: str, kind: str = "", index: str = "") -> str:
-    below = f'<tspan dy="4">{index}</tspan>' if index else ""
-    return f'<text class="{kind}" x="{x:g}" y="{y:g}">{text}{below}</text>' if text else ""
-
-
-def _legend(drawing: Drawing) -> tuple[str, float]:
-    """Explain the kinds of nodes that occur; also return the width."""
-    svg, x, y = "", 11.0, drawing.bottom + 28
-    for kind, words in LEGEND.items():
-        if kind == "frozen" or f'class="{kind}"' in drawing.svg:
-            half, corner = (4.5, 4.5) if kind == "dot" else (7, 1 if kind == "frozen" else 7)
-            corner_x, side = x + 7 - half, 2 * half
-            svg += (
-                f'<rect class="{kind}" x="{corner_x:g}" y="{y - half:g}" width="{side}" height="{side}" rx="{corner}"/>'
-            )
-            svg += _text(x + 21, y + 5, words, "start")
-            x += 52 + 7.4 * len(words)
-    return svg, x
+    return Drawing(svg + open_leg(x - 56, 72, axes.out, 20), x - 56, 152, f"ΔW is computed from {tensors}.")

@@ -1,7 +1,7 @@
 """A person's images under one adapter: what the app's Inspect tab and its endpoints show."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -10,8 +10,8 @@ from torch import Tensor
 from metalora.adapters.methods import method
 from metalora.inspection.files import write_inspection
 from metalora.inspection.gallery import Gallery
-from metalora.inspection.inspect_images import Inspection, probable_factors
-from metalora.inspection.neighbours import NeighbourReport, SwapResult, report_neighbours, swap_core
+from metalora.inspection.inspect_images import probable_factors
+from metalora.inspection.neighbours import SwapResult, report_neighbours, swap_core
 from metalora.inspection.user_images import UserImages, read_paths
 from metalora.models.adapted_model import AdaptedModel
 from metalora.models.backbones import ASSETS
@@ -19,103 +19,13 @@ from metalora.suites.archives import SUFFIXES
 from metalora.util.device import pick_device
 from metalora.util.errors import InputError
 from metalora.views.app_state import DEFAULT, AppState
+from metalora.views.inspect_view import InspectView
 from metalora.views.neighbour_table import neighbour_table, swap_table
 from metalora.views.open_adapter import OpenAdapter
 
 MAX_IMAGES = 16  # at once
 K = 5  # neighbours
 EXAMPLES = tuple(sorted((ASSETS / "examples").glob("*.png")))
-
-
-@dataclass(frozen=True, eq=False, repr=False)
-class InspectView:
-    """N images under one adapter, kept between the events of a page. See `inspect_view`.
-
-    Attributes:
-        adapter: its name in `AppState.adapters`.
-        adapter_hash: another hash under this name is another adapter.
-        title: method and backbone, in words.
-        method: of the adapter, in words.
-        set_size: images of one core in training, None: all of a task.
-        images: float RGB in [0, 1], (N, 3, S, S).
-        skipped: (name, reason) of files that could not be used.
-        pooled: the images share one core.
-        factors: the factors that were predicted of each image, in words, and last, where pooled, of all of them
-            together; empty where the code predicts none.
-        report: cores, strengths and neighbours.
-    """
-
-    adapter: str
-    adapter_hash: str
-    title: str
-    method: str
-    set_size: int | None
-    images: Tensor
-    skipped: tuple[tuple[str, str], ...]
-    pooled: bool
-    factors: tuple[str, ...]
-    report: NeighbourReport
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """Names of the images, numbered, so that two of one name differ."""
-        return tuple(f"{i}. {name}" for i, name in enumerate(self.report.inspection.names, start=1))
-
-    @property
-    def numbered(self) -> Inspection:
-        """The inspection with numbers for names, which fit into figures of any width."""
-        return replace(self.report.inspection, names=tuple(map(str, range(1, len(self.images) + 1))))
-
-    @property
-    def constant(self) -> bool:
-        """One adapter is used for all images."""
-        return self.report.inspection.constant
-
-    @property
-    def has_cores(self) -> bool:
-        """There are cores to draw."""
-        return self.report.inspection.cores is not None
-
-    @property
-    def layers(self) -> list[str]:
-        """Names of the adapted layers, shallow to deep."""
-        return list(self.report.inspection.strength)
-
-    @property
-    def strongest_layer(self) -> str:
-        """The layer whose updates are the strongest, over all images."""
-        return str(self.report.inspection.strength.mean().idxmax())
-
-    @property
-    def headline(self) -> str:
-        """What is inspected, in a sentence or two."""
-        count = f"{len(self.images)} image{'s' if len(self.images) > 1 else ''}"
-        if self.constant:
-            return f"{self.title}, {count}. {self.method} has one adapter for every image: its strengths are constant."
-        cores = ", one core for all of them" if self.pooled else ", a core for each"
-        factors = f" Predicted of all together: {self.factors[-1]}." if self.pooled and self.factors else ""
-        advice = ""
-        if self.pooled and self.set_size == 1:
-            advice = " This adapter was trained on single images: a shared core is new to it."
-        elif not self.pooled and self.set_size != 1:
-            advice = " It was trained on sets: images that come from one task can share a core, see Pool."
-        return f"{self.title}, {count}{cores}.{factors}{advice}"
-
-    @property
-    def skipped_message(self) -> str:
-        """Files that could not be used, each with its reason; "" where there are none."""
-        return " ".join(f"Left out: {name}. {reason}" for name, reason in self.skipped)
-
-    @property
-    def swap_obstacle(self) -> str:
-        """Why no core can be swapped; "" where one can."""
-        if self.constant:
-            return f"{self.method} has one adapter for every image: there is no core to swap."
-        if self.pooled:
-            return "The images share one core: switch pooling off to swap cores."
-        if len(self.images) < 2:
-            return "It takes two images to swap a core: upload another one."
-        return ""
 
 
 def read_files(files: Sequence[str | Path], size: int) -> UserImages:

@@ -32,7 +32,7 @@ def test_the_first_screen_is_full(inspect):
     for label in ("Fingerprints", "Strength of each", "Core of the chosen", "Cosine similarity", "codes"):
         expect(inspect.locator(f'.plot-area[aria-label*="{label}"] .main-svg').first).to_be_visible()
     expect(inspect.locator(".places").first.locator("tbody tr")).to_have_count(len(EXAMPLES))
-    expect(inspect.get_by_text("with 100 % of the core of 2.")).to_be_visible()
+    expect(inspect.get_by_text("with 100% of the core of 2.")).to_be_visible()
     read = inspect.locator(".places .read")
     expect(read).to_have_count(len(EXAMPLES))
     for file, words in zip(EXAMPLES, read.all_inner_texts(), strict=True):
@@ -85,12 +85,12 @@ def test_swap_and_blend_move_the_image(inspect):
     expect(said).to_contain_text("1. ")
     before = place.inner_html()
     choose(inspect, "Core from", "3.")
-    expect(said).to_contain_text("100 % of the core of 3.")
+    expect(said).to_contain_text("100% of the core of 3.")
     assert place.inner_html() != before
     swapped = said.inner_text()
     inspect.get_by_label("number input for Fraction of that core").fill("0.5")
     inspect.get_by_label("number input for Fraction of that core").press("Enter")
-    expect(said).to_contain_text("50 % of the core of 3.")
+    expect(said).to_contain_text("50% of the core of 3.")
     assert said.inner_text() != swapped
 
 

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Runs the tests from a fresh clone: makes .venv with the `dev` extra if there is none, then runs all that is not slow.
-# Arguments go to pytest: bash tests/run.sh -m slow; bash tests/run.sh --cov (branch coverage, a few per cent slower)
+# Arguments go to pytest: bash tests/run.sh -m slow; bash tests/run.sh --cov (prints branch coverage; slower)
 set -euo pipefail
 cd "$(dirname "$0")/.."
 stamp=.venv/installed

@@ -11,7 +11,6 @@ from metalora.adapters.config import AdapterConfig
 from metalora.adapters.methods import method
 from metalora.experiments.variants import CONTROLS, DEFAULT, REFERENCE, Variant, parse_variant
 from metalora.suites.config import SuiteConfig
-from metalora.suites.registry import split_name
 from metalora.training.config import TrainingConfig
 from metalora.util.checks import check_int
 from metalora.util.config import from_plain, to_plain
@@ -121,11 +120,11 @@ def _effective(job: JobConfig) -> Iterator[tuple[str, str]]:
 
 def _canonical_suite(suite: SuiteConfig) -> dict[str, Any]:
     """Return what decides a suite's images: images of one's own count by the name of their folder or file."""
-    kind, path = split_name(suite.name)
+    kind, colon, _ = suite.name.partition(":")
     defaults = asdict(SuiteConfig())
     counted = {name: value for name, value in asdict(suite).items() if name in _SUITE or value != defaults[name]}
     values = {f"suite_{name}": value for name, value in counted.items() if name not in ("data", "download")}
-    name = kind + (suite.source.resolve().name if path else "")
+    name = kind + (f":{suite.source.resolve().name}" if colon else "")
     return values | {"suite_name": name, "suite_image_size": suite.pixels, "suite_hold_out": suite.unseen}
 
 

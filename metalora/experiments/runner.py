@@ -18,7 +18,6 @@ from metalora.experiments.comparison import Comparison
 from metalora.experiments.config import ComparisonConfig, JobConfig
 from metalora.experiments.job import run_job
 from metalora.suites.archives import pictures_state
-from metalora.suites.registry import split_name
 from metalora.training.loop import Progress
 from metalora.util.device import pick_device
 from metalora.util.errors import InputError, LayersLeftOut
@@ -101,11 +100,11 @@ def run_comparison(
 
 def _check_images(config: ComparisonConfig, folder: Path) -> None:
     """Check that all results in a folder are of the same images, where these are the user's own."""
-    kind, path = split_name(config.suite.name)
-    if not path:
+    kind, colon, _ = config.suite.name.partition(":")
+    if not colon:
         return
     source = config.suite.source
-    if source.is_file() and kind != "folder:":  # a table
+    if source.is_file() and kind != "folder":  # a table
         state = hashlib.sha256(source.read_bytes()).hexdigest()[:24]
     else:
         state = pictures_state(source)

@@ -81,9 +81,8 @@ class Backbone(nn.Module):
             example: one image or more.
         """
         self.channels_last = self.name is not None  # a foreign network may rely on the usual layout
-        layout = torch.channels_last if self.channels_last else torch.preserve_format
         with forward_context(enabled=False, exact=True):
-            self.folds = fold_batchnorm(self, example, layout)
+            self.folds = fold_batchnorm(self, example, channels_last=self.channels_last)
 
     def forward(self, images: Tensor) -> Tensor:
         """Return the embeddings (N, D) of images."""

@@ -6,7 +6,7 @@ replaced. Before every pass of the backbone, `refresh` compares the tensors that
 storage, version) and computes it anew after a change. A fold is out of use
 
 - in an exact pass (`AdaptedModel.disabled`) and in a compiled one, which fuses BatchNorm by itself,
-- while the BatchNorm trains, or one of the tensors requires a gradient,
+- while the BatchNorm trains or has no statistics, or one of the tensors requires a gradient,
 - once one of the two modules is no longer where it was.
 
 torch does not count writes through `.data` or in `torch.inference_mode()`, so they go unnoticed: write under
@@ -43,8 +43,8 @@ class Fold:
     Args:
         conv: its output goes into `norm` and nowhere else.
         norm: a BatchNorm with running statistics.
-        places: (children of the parent, name) of both modules.
-        layout: memory format of the folded weight, which decides the output's.
+        places: (children of its parent, name) of each.
+        channels_last: memory format of the folded weight, which decides the output's.
     """
 
     def __init__(
@@ -52,20 +52,19 @@ class Fold:
         conv: nn.Conv2d,
         norm: nn.BatchNorm2d,
         places: tuple[tuple[dict[str, Any], str], ...],
-        layout: torch.memory_format,
+        channels_last: bool,
     ):
-        self.conv, self.norm, self.layout, self._places = conv, norm, layout, places
+        self.conv, self.norm, self._places, self._channels_last = conv, norm, places, channels_last
         self._folded: Folded | None = None
-        self._sources: list[Tensor | None] = []  # what it was computed from,
-        self._aliases: list[Tensor | None] = []  # whose storages keep their addresses while these exist
         self._marks: list = []
+        self._kept: list[tuple[Tensor, Tensor]] = []
         for module, forward in ((conv, self._convolve), (norm, self._normalise)):
             module.__dict__["forward"] = forward
         conv.__dict__["fold"] = self
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave to a copy to compute its own fold."""
-        return self.__dict__ | {"_folded": None, "_sources": [], "_aliases": []}
+        return self.__dict__ | {"_folded": None, "_kept": []}
 
     def remove(self) -> None:
         """Give both modules their own `forward` back."""
@@ -90,25 +89,23 @@ class Fold:
     def refresh(self) -> None:
         """Compute the fold anew after a change, or put it out of use."""
         conv, norm = self.conv._parameters, self.norm._parameters
-        statistics = (self.norm._buffers["running_mean"], self.norm._buffers["running_var"])
-        sources = [conv["weight"], conv["bias"], norm["weight"], norm["bias"], *statistics]
-        if not self._usable(sources):
+        needed = [conv.get("weight"), self.norm._buffers.get("running_mean"), self.norm._buffers.get("running_var")]
+        sources = [*needed, conv.get("bias"), norm.get("weight"), norm.get("bias")]
+        if any(tensor is None for tensor in needed) or not self._usable(sources):
             self._folded = None
             return
         marks = [self.norm.eps, *map(_mark, sources)]
-        same = all(new is old for new, old in zip(sources, self._sources, strict=False))
-        if self._folded is None or marks != self._marks or not same:
-            self._folded = fold_tensors(self.conv, self.norm, self.layout)
-            self._aliases = [None if tensor is None else tensor.detach() for tensor in sources]
-            self._sources, self._marks = sources, marks
+        if self._folded is None or marks != self._marks:
+            self._folded = fold_tensors(self.conv, self.norm, self._channels_last)
+            # These keep ids and addresses from being used again.
+            self._kept = [(tensor, tensor.detach()) for tensor in sources if tensor is not None]
+            self._marks = marks
 
     def _usable(self, sources: list[Tensor | None]) -> bool:
-        in_place = all(
-            children.get(name) is module
-            for module, (children, name) in zip((self.conv, self.norm), self._places, strict=True)
-        )
-        trains = self.norm.training or any(tensor is not None and tensor.requires_grad for tensor in sources)
-        return in_place and not trains
+        if self.norm.training or any(tensor is not None and tensor.requires_grad for tensor in sources):
+            return False
+        (conv_siblings, conv_name), (norm_siblings, norm_name) = self._places
+        return conv_siblings.get(conv_name) is self.conv and norm_siblings.get(norm_name) is self.norm
 
     def _convolve(self, x: Tensor) -> Tensor:
         folded = self.folded
@@ -120,14 +117,16 @@ class Fold:
         return nn.BatchNorm2d.forward(self.norm, x) if self.folded is None else x
 
 
-def _mark(tensor: Tensor | None) -> tuple[int, int] | None:
-    """Return what differs after a write (torch's count of them) or a move (the address)."""
-    return None if tensor is None else (0 if tensor.is_inference() else tensor._version, tensor.data_ptr())
+def _mark(tensor: Tensor | None) -> tuple[int, ...] | None:
+    """Return what differs once the tensor is another, was written to (torch counts that), or was moved."""
+    if tensor is None:
+        return None
+    return id(tensor), 0 if tensor.is_inference() else tensor._version, tensor.data_ptr()
 
 
 @torch.inference_mode(False)
 @torch.no_grad()
-def fold_tensors(conv: nn.Conv2d, norm: nn.BatchNorm2d, layout: torch.memory_format) -> Folded:
+def fold_tensors(conv: nn.Conv2d, norm: nn.BatchNorm2d, channels_last: bool) -> Folded:
     """Compute weight, bias and gain of a convolution and its BatchNorm together, in float32 or wider."""
     assert norm.running_mean is not None and norm.running_var is not None
     wide = torch.promote_types(conv.weight.dtype, torch.float32)
@@ -137,20 +136,21 @@ def fold_tensors(conv: nn.Conv2d, norm: nn.BatchNorm2d, layout: torch.memory_for
     bias = (0 if conv.bias is None else conv.bias.to(wide)) - mean
     bias = bias * gain + (0 if norm.bias is None else norm.bias.to(wide))
     weight = (conv.weight.to(wide) * gain[:, None, None, None]).to(conv.weight)
+    layout = torch.channels_last if channels_last else torch.preserve_format
     return Folded(weight.clone(memory_format=layout), bias.to(weight), gain.to(weight))
 
 
-def fold_batchnorm(net: nn.Module, example: Tensor, layout: torch.memory_format = torch.preserve_format) -> list[Fold]:
+def fold_batchnorm(net: nn.Module, example: Tensor, *, channels_last: bool = False) -> list[Fold]:
     """Fold every BatchNorm of `net` that follows a convolution alone.
 
     Args:
         net: in evaluation mode; called once with `example`.
         example: one input or more.
-        layout: memory format of the folded weights; as the network came unless it is known to take another.
+        channels_last: whether the network is known to take that memory format; otherwise it stays as it came.
     """
     pairs = _pairs(net, example)
     places = {module: (parent._modules, name) for parent in net.modules() for name, module in parent.named_children()}
-    folds = [Fold(conv, norm, (places[conv], places[norm]), layout) for conv, norm in pairs]
+    folds = [Fold(conv, norm, (places[conv], places[norm]), channels_last) for conv, norm in pairs]
     for fold in folds:
         fold.refresh()
     return folds

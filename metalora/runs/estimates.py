@@ -14,8 +14,7 @@ from dataclasses import replace
 import torch
 
 from metalora.evaluation.feature_cache import FeatureCache
-from metalora.models.adapt import adapt
-from metalora.models.backbones import image_size_for, load_backbone
+from metalora.models.adapt import build_model
 from metalora.runs.run_config import RunConfig
 from metalora.suites.config import SuiteConfig
 from metalora.suites.suite import SEEN_SPLITS, Examples, Suite
@@ -60,8 +59,7 @@ def _seconds_of_step(key: str) -> float:
     config = RunConfig.from_dict(json.loads(key))
     size, download = config.suite.image_size or 32, config.suite.download
     assert size is not None
-    backbone = load_backbone(config.backbone, image_size=image_size_for(config.backbone, size), download=download)
-    model = adapt(backbone, config.adapter, download=download)
+    model = build_model(config.backbone, config.adapter, image_size=size, download=download)
     suite = _noise(max(config.training.batch_size, 16), size, config.adapter.factors)
     no_cache = FeatureCache(suite, limit=0)  # in a real training most images are new for long
     times = [time.monotonic()]

@@ -10,7 +10,7 @@ import torch
 
 from metalora.evaluation.accuracy import accuracy, check_galleries, embed_splits, measure, validation_accuracy
 from metalora.evaluation.config import EmbedConfig
-from metalora.models.adapt import adapt
+from metalora.models.adapt import build_model
 from metalora.models.adapted_model import AdaptedModel
 from metalora.models.backbones import image_size_for, load_backbone
 from metalora.models.loading import restore
@@ -51,7 +51,7 @@ def execute(
     run.check_not_running()
     config = run.config if device is None else replace(run.config, training=replace(run.config.training, device=device))
     with contextlib.ExitStack() as stack:
-        if run.state is RunState.QUEUED:  # whoever queued it is shown what goes wrong from here on
+        if run.state is RunState.QUEUED:  # errors from here on are recorded for its visitor
             stack.callback(run.lock().release)
             run.record(RunState.RUNNING)
         try:
@@ -81,8 +81,7 @@ def _build(config: RunConfig, reading: Callable | None) -> tuple[Suite, AdaptedM
     load_backbone(config.backbone, image_size=size and image_size_for(config.backbone, size), download=download)
     suite = load_suite(config.suite, seed=config.training.seed, progress=reading)
     notes = [*check_galleries(suite, config.ks), *suite.notes]
-    size = image_size_for(config.backbone, suite.image_size)
-    model = adapt(load_backbone(config.backbone, image_size=size, download=download), config.adapter, download=download)
+    model = build_model(config.backbone, config.adapter, image_size=suite.image_size, download=download)
     if not model.layers:
         raise InputError("The original backbone has nothing to train: choose another method.")
     if config.start is not None:

@@ -78,7 +78,7 @@ def check_archive(source: Path, limits: Limits | None = None) -> list[str]:
     if not pictures:
         inner = next((info.filename for info in entries if info.filename.lower().endswith(ARCHIVES)), None)
         advice = f"unpack {inner} and pack its folders" if inner else "pack class folders of PNG or JPEG files"
-        raise InputError(f"The archive holds no pictures: {advice}.")
+        raise InputError(f"The archive holds no images: {advice}.")
     if any(info.flag_bits & 1 for info in pictures):
         raise InputError("The archive is locked with a password: pack it again without one.")
     largest = max(pictures, key=lambda info: info.file_size)

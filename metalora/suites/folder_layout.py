@@ -42,6 +42,17 @@ class Layout:
         optional = [None if values is None else pick(values) for values in (self.groups, self.splits)]
         return Layout(images, pick(self.tasks), pick(self.folders), *optional)
 
+    @property
+    def unit(self) -> str:
+        """What is divided among the splits."""
+        return "images" if self.groups is None else "groups"
+
+    def class_sizes(self) -> Counter[tuple[str, str]]:
+        """Count the images, or the groups, of every class of a task: (task, class) → number."""
+        units = self.groups or range(len(self.tasks))
+        cells = dict.fromkeys(zip(self.tasks, self.folders, units, strict=True))
+        return Counter((task, folder) for task, folder, _ in cells)
+
 
 def read_layout(images: ImageSet) -> Layout:
     """Decided by how deep most images lie; a single folder around all of them is looked through.
@@ -99,18 +110,21 @@ def numbered_anew(layout: Layout) -> bool:
 def leave_out_small(
     layout: Layout, smallest: int, hold_out: Sequence[str] = (), smallest_unseen: int = 2
 ) -> tuple[Layout, tuple[str, ...]]:
-    """Without the classes of a task that have fewer than `smallest` images, and sentences that name them.
+    """Leave out the classes of a task that have fewer than `smallest` images or groups; return notes on them too.
 
     Args:
         hold_out: tasks for which `smallest_unseen` counts instead.
     """
     cells = list(zip(layout.tasks, layout.folders, strict=True))
     needed = {cell: smallest_unseen if cell[0] in hold_out else smallest for cell in cells}
-    small = {cell: count for cell, count in Counter(cells).items() if count < needed[cell]}
+    small = {cell: count for cell, count in layout.class_sizes().items() if count < needed[cell]}
     notes = tuple(
-        f"Class {'/'.join(filter(None, cell))} is left out: it has {count} of the {needed[cell]} images it needs."
+        f"Class {'/'.join(filter(None, cell))} is left out: "
+        f"it has {count} of the {needed[cell]} {layout.unit} it needs."
         for cell, count in sorted(small.items())
     )
     kept = layout.select([cell not in small for cell in cells])
     lost = sorted(set(layout.tasks) - set(kept.tasks) - {""})
-    return kept, notes + tuple(f"Task {task} is left out: none of its classes has enough pictures." for task in lost)
+    return kept, notes + tuple(
+        f"Task {task} is left out: none of its classes has enough {layout.unit}." for task in lost
+    )

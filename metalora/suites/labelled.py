@@ -5,7 +5,6 @@ unseen task half is gallery, half query. Images of one group (a clip, a patient)
 is given stays as it is.
 """
 
-from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import replace
 
@@ -14,7 +13,7 @@ from torch import Tensor
 
 from metalora.suites.config import SuiteConfig
 from metalora.suites.folder_layout import Layout, leave_out_small
-from metalora.suites.splits import SHARES, at_most, divide, divide_groups, ranks, transformed_suite, unseen_tasks
+from metalora.suites.splits import SHARES, at_most, divide_groups, ranks, transformed_suite, unseen_tasks
 from metalora.suites.suite import SEEN_SPLITS, UNSEEN_SPLITS, Examples, Suite
 from metalora.suites.task_lists import TEN_TRANSFORMS, held_out_tasks
 from metalora.suites.transforms import DomainTransform
@@ -22,10 +21,10 @@ from metalora.util.errors import InputError
 from metalora.util.seeding import seeded_generator
 
 SMALLEST = len(SHARES)  # an image for every split
-HALVES = (0.5, 0.5)  # of an unseen task: gallery and query
 UNCAPPED = ("train", "seen gallery", "unseen gallery")
 APART = "Every task numbers its class folders anew, so a class is named task/class."
 UNION = "Classes of the same name are the same class in every task."
+NO_VALIDATION = "No image is marked for validation: it gets a sixth of those for training."
 
 
 def labelled_suite(layout: Layout, config: SuiteConfig, seed: int, *, apart: bool = False) -> Suite:
@@ -46,7 +45,8 @@ def labelled_suite(layout: Layout, config: SuiteConfig, seed: int, *, apart: boo
     empty = [name for name, split in suite.splits.items() if not len(split)]
     if empty:
         raise InputError(f"{config.source} leaves no image for the split {empty[0]!r}: add images or groups.")
-    return suite
+    unmarked = layout.splits is not None and not {"", "validation"} & set(layout.splits)
+    return suite.with_notes(NO_VALIDATION) if unmarked else suite
 
 
 def _number(names: Sequence[str]) -> tuple[tuple[str, ...], Tensor]:
@@ -56,9 +56,8 @@ def _number(names: Sequence[str]) -> tuple[tuple[str, ...], Tensor]:
 
 
 def _require_two(layout: Layout, config: SuiteConfig, unseen: Collection[str] = (), apart: bool = False) -> None:
-    """See that seen tasks have two classes of enough images; `layout` has all, those that are too small as well."""
-    cells = zip(layout.tasks, layout.folders, strict=True)
-    sizes = Counter(cell for cell in cells if cell[0] not in unseen)
+    """Check that seen tasks have two classes of enough images; `layout` has all, those that are too small as well."""
+    sizes = {cell: size for cell, size in layout.class_sizes().items() if cell[0] not in unseen}
     large = {cell if apart else cell[1] for cell, size in sizes.items() if size >= SMALLEST}
     if len(large) >= 2:
         return
@@ -66,8 +65,8 @@ def _require_two(layout: Layout, config: SuiteConfig, unseen: Collection[str] = 
     next_one = max(small, key=small.__getitem__, default=None)
     why = f" (the largest of the others, {next_one}, has {small[next_one]})" if next_one else ""
     raise InputError(
-        f"{config.source} has {len(large) or 'no'} class with {SMALLEST} images or more to train on{why}: "
-        f"two are needed, add images{' or hold out fewer tasks' if unseen else ''}."
+        f"{config.source} has {len(large) or 'no'} class with {SMALLEST} {layout.unit} or more to train on{why}: "
+        f"two are needed, add {layout.unit}{' or hold out fewer tasks' if unseen else ''}."
     )
 
 
@@ -135,11 +134,7 @@ def _parts(
     """Divide the images: training, validation, gallery and query of seen tasks, gallery and query of unseen ones."""
     cells = task_of * (labels.max() + 1) + labels
     is_unseen = torch.isin(task_of, torch.tensor(unseen, dtype=torch.int64))
-    if layout.groups is None and layout.splits is None:
-        parts = divide(cells.masked_fill(is_unseen, -1), SHARES, rng)
-        return parts + (divide(cells.masked_fill(~is_unseen, -1), HALVES, rng) if len(unseen) else [])
-    groups = layout.groups or tuple(map(str, range(len(labels))))
-    split_of = divide_groups(groups, layout.splits, is_unseen, rng)
+    split_of = divide_groups(layout.groups, layout.splits, cells, is_unseen, rng)
     seen = [(~is_unseen & (split_of == split)).nonzero().flatten() for split in range(len(SHARES))]
     return seen + [(is_unseen & (split_of == split)).nonzero().flatten() for split in (2, 3)]
 

@@ -1,7 +1,7 @@
 """Dividing images among sides and tasks: balanced over classes, decided by the seed alone."""
 
-from collections import Counter
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -14,6 +14,7 @@ from metalora.util.errors import InputError
 from metalora.util.seeding import seeded_generator
 
 SHARES = (0.5, 0.1, 0.2, 0.2)  # of training, validation, gallery and query
+HALVES = (0.5, 0.5)  # of an unseen task, and of test images: gallery and query
 
 
 def ranks(groups: Tensor, rng: torch.Generator, first: Tensor | None = None) -> Tensor:
@@ -71,48 +72,55 @@ def divide(groups: Tensor, shares: Sequence[float], rng: torch.Generator) -> lis
     return [torch.cat(split).sort().values if split else torch.empty(0, dtype=torch.int64) for split in splits]
 
 
-SPLIT_NUMBERS = {"train": 0, "validation": 1, "gallery": 2, "query": 3}
+OPEN = -1
+SPLIT_NUMBERS = {"": OPEN, "train": 0, "validation": 1, "gallery": 2, "query": 3, "test": 4}
 
 
 def divide_groups(
-    groups: Sequence[str], given: Sequence[str] | None, is_unseen: Tensor, rng: torch.Generator
+    groups: Sequence[str] | None, given: Sequence[str] | None, cells: Tensor, is_unseen: Tensor, rng: torch.Generator
 ) -> Tensor:
     """Return the split of every row, 0 to 3 as in `SHARES`, the same for all rows of a group, (N,).
 
-    Groups go, in random order, to the split that lacks most of its share. Those with rows of unseen tasks only are
-    divided among gallery and query.
+    The groups of every class of a task are divided by themselves; a group of several counts for the one with the
+    fewest groups. Groups of unseen tasks only are divided among gallery and query. Where the given splits leave none
+    for validation, it gets a sixth of those for training.
 
     Args:
-        groups: Name of each row's group.
+        groups: Name of each row's group; None: every row by itself.
         given: Split of each row where it is decided, "test" for gallery or query, "" where it is open; None: all open.
+        cells: Number of each row's class of a task, (N,).
         is_unseen: Which rows are of unseen tasks, (N,).
-        rng: Decides the order.
+        rng: Decides which groups go where.
 
     Raises:
         InputError: Rows of one group are given to different splits.
     """
-    names, size = sorted(set(groups)), Counter(groups)
-    wanted: dict[str, str] = {}
-    for group, split in zip(groups, given or [""] * len(groups), strict=True):
-        if split and wanted.setdefault(group, split) != split:
-            raise InputError(f"Group {group!r} is in {wanted[group]} and in {split}: give all its rows one split.")
-    seen = {group for group, unseen in zip(groups, is_unseen.tolist(), strict=True) if not unseen}
-    split_of: dict[str, int] = {}
-    filled = {False: [0.0] * 4, True: [0.0] * 4}  # images by split, of groups that may only be gallery or query: True
-    order = [names[i] for i in torch.randperm(len(names), generator=rng).tolist()]
-    # Large groups first, since small ones fill what is left; equal ones stay in random order.
-    for group in sorted(order, key=lambda name: -size[name]):
-        word = wanted.get(group, "")
-        if word in SPLIT_NUMBERS:
+    values: Sequence[Any] = range(len(cells)) if groups is None else groups
+    names = sorted(set(values))
+    number = {name: i for i, name in enumerate(names)}
+    group_of = torch.tensor([number[value] for value in values])
+    split_of = torch.full((len(names),), OPEN)
+    for group, word in zip(group_of.tolist(), given or (), strict=False):
+        if word and split_of[group] not in (OPEN, SPLIT_NUMBERS[word]):
+            raise InputError(f"Group {names[group]!r} is in two splits, one of them {word}: give all its rows one.")
+        if word:
             split_of[group] = SPLIT_NUMBERS[word]
-            continue
-        for_test = word == "test" or group not in seen
-        images = filled[for_test]
-        total = sum(images) + size[group]
-        shares = {split: SHARES[split] for split in ((2, 3) if for_test else range(4))}
-        split_of[group] = max(shares, key=lambda s: shares[s] / sum(shares.values()) * total - images[s])
-        images[split_of[group]] += size[group]
-    return torch.tensor([split_of[group] for group in groups])
+    counts = torch.stack([group_of, cells], dim=1).unique(dim=0)[:, 1].bincount()
+    by_rarity = counts[cells] * len(counts) + cells
+    rarest = torch.zeros_like(split_of).scatter_reduce(0, group_of, by_rarity, "amin", include_self=False) % len(counts)
+    is_seen = torch.zeros(len(names), dtype=torch.bool)
+    is_seen[group_of[~is_unseen]] = True
+
+    def assign(chosen: Tensor, shares: Sequence[float], splits: Sequence[int]) -> None:
+        for split, rows in zip(splits, divide(rarest.masked_fill(~chosen, -1), shares, rng), strict=True):
+            split_of[rows] = split
+
+    assign(split_of == SPLIT_NUMBERS["test"], HALVES, (2, 3))
+    assign((split_of == OPEN) & is_seen, SHARES, range(4))
+    assign(split_of == OPEN, HALVES, (2, 3))
+    if not ((split_of == 1) & is_seen).any():
+        assign((split_of == 0) & is_seen, (5 / 6, 1 / 6), (0, 1))
+    return split_of[group_of]
 
 
 def draw_tasks(

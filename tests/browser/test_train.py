@@ -15,7 +15,7 @@ def short_run(page, open_tab, steps="6"):
     page.get_by_label("Tiny").click()
     expect(page.get_by_text("25.9 k static")).to_be_visible()
     open_tab(page, "Train")
-    for label, value in (("Steps", steps), ("Batch", "16"), ("Validate every", "3")):
+    for label, value in (("Steps", steps), ("Batch", "16"), ("Validate every", "20")):
         page.get_by_label(label, exact=True).fill(value)
     page.get_by_role("button", name="Tasks, sizes and precision").click()
     page.get_by_label("Max queries").fill("60")

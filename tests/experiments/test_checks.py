@@ -1,4 +1,4 @@
-"""What is refused, and what is told, before the first training of a comparison."""
+"""What is refused, and what is noted, before the first training of a comparison."""
 
 import pytest
 from suite_checks import write_pictures
@@ -15,7 +15,7 @@ def config(*methods, **settings):
     return ComparisonConfig(methods=methods, training=TrainingConfig(device="cpu"), **given)
 
 
-def test_a_budget_out_of_reach_is_told():
+def test_a_budget_out_of_reach_is_noted():
     _, notes = check_comparison(config("lora-equal-budget", "metalora-tr"))
     assert not notes
     _, notes = check_comparison(config("lora-equal-budget", hidden=1024))
@@ -24,14 +24,14 @@ def test_a_budget_out_of_reach_is_told():
     assert said.endswith("largest rank, Meta-LoRA TR 779,139.")
 
 
-def test_rows_that_renormalise_need_batchnorm():
+def test_bn_adapted_rows_need_batchnorm():
     rows = ("lora", "lora@8-bn-adapted")
     check_comparison(config(*rows))
     with pytest.raises(InputError, match="lora@8-bn-adapted needs BatchNorm layers, mixer_nano has none"):
         check_comparison(config(*rows, backbones=("resnet20", "mixer_nano")))
 
 
-def test_rows_that_undo_shifts_need_named_factors_and_an_extractor(tmp_path):
+def test_inverted_rows_need_named_factors_and_an_extractor(tmp_path):
     rows = ("lora", "lora@8-inverted")
     check_comparison(config(*rows))
     with pytest.raises(InputError, match=r"lora@8-inverted on resnet20: .*'resnet21'"):

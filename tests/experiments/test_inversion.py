@@ -1,4 +1,4 @@
-"""Reading a set's shift and undoing it."""
+"""Reading the factors of a set, and inverting its transform."""
 
 from dataclasses import replace
 
@@ -31,18 +31,18 @@ def reading(digits):
 
 
 @pytest.mark.parametrize("transform", [*COMPOSITIONS.transforms[::5], *DIGITS.transforms])
-def test_undoing_gives_the_picture_back(transform):
+def test_an_inverted_transform_gives_the_image_back(transform):
     images = torch.rand(2, 3, 6, 6, generator=seeded_generator(0))
     torch.testing.assert_close(transform.inverse(transform(images)), images)
 
 
-def test_what_loses_pixels_cannot_be_undone():
+def test_a_transform_that_loses_pixels_has_no_inverse():
     (blur,) = [transform for transform in TEN_TRANSFORMS.transforms if transform.name == "blur"]
-    with pytest.raises(InputError, match="blur loses"):
+    with pytest.raises(InputError, match="Blur loses"):
         blur.inverse(torch.rand(1, 3, 6, 6))
 
 
-def test_whole_sets_are_read_rightly_and_undone(digits, reading):
+def test_whole_tasks_are_read_correctly_and_inverted(digits, reading):
     reader, features = reading
     split = digits.splits["seen query"]
     plain = split.pictures[split.index].float() / 255
@@ -51,7 +51,7 @@ def test_whole_sets_are_read_rightly_and_undone(digits, reading):
     assert right.float().mean() > 0.9
 
 
-def test_embeddings_are_those_of_the_undone_images(digits, reading):
+def test_embeddings_are_those_of_the_inverted_images(digits, reading):
     reader, features = reading
     model = metalora.adapt("resnet20", AdapterConfig("original"))
     embed_config = EmbedConfig(set_size=8, set_use="inverted", device="cpu")
@@ -62,15 +62,15 @@ def test_embeddings_are_those_of_the_undone_images(digits, reading):
     assert not torch.allclose(found, embed(model, digits.splits["seen query"], EmbedConfig(device="cpu")), atol=1e-2)
 
 
-def test_a_suite_without_names_has_nothing_to_read(digits):
+def test_a_suite_without_named_factors_has_no_reader(digits):
     nameless = replace(digits, factors=(), factor_indices=None)
     backbone = metalora.load_backbone("resnet20", image_size=8)
     with pytest.raises(InputError, match="no named factors"):
         train_reader(backbone, nameless, AdapterConfig("lora"), TrainingConfig(device="cpu"), FeatureCache(nameless))
 
 
-def test_a_suite_whose_shifts_lose_pixels_has_no_reader(digits):
+def test_a_suite_whose_transforms_lose_pixels_has_no_reader(digits):
     train = replace(digits.splits["train"], transforms=CORRUPTIONS.transforms)
     lossy = replace(digits, splits={**digits.splits, "train": train})
-    with pytest.raises(InputError, match="noise loses what it would take to undo it"):
+    with pytest.raises(InputError, match=r"Noise loses .* inverted rows"):
         make_reader(metalora.load_backbone("resnet20", image_size=8), lossy, AdapterConfig("lora"))

@@ -9,6 +9,7 @@ from scipy import stats
 
 from metalora.experiments.statistics import (
     SEEDS_ONLY,
+    _power,
     best_static,
     bootstrap_interval,
     compare_to_static,
@@ -230,7 +231,7 @@ def test_intervals_cover_the_truth():
 
 @pytest.mark.parametrize(("gain", "fewest", "most"), [(0.0, 0.0, 0.05), (0.02, 0.9, 1.0)])
 def test_rate_of_stars(gain, fewest, most, monkeypatch):
-    monkeypatch.setattr("gc.collect", lambda: 0)  # multipletests collects garbage each time, most of its time
+    monkeypatch.setattr("metalora.experiments.statistics.RESAMPLES", 999)
     rng = np.random.default_rng(2)
     stars = 0
     for _ in range(120):
@@ -251,3 +252,16 @@ def test_the_smallest_detectable_gain_is_found_four_times_in_five():
     assert 500 < smallest_detectable_gain(1.0, 2, 0.001) < 1000
     for std, n, alpha in [(0.01, 1, 0.05), (math.nan, 6, 0.05)]:
         assert math.isnan(smallest_detectable_gain(std, n, alpha))
+
+
+@pytest.mark.parametrize("n", [2, 3, 6, 30, 200])
+@pytest.mark.parametrize("alpha", [0.05, 0.0025, 1e-5])
+def test_the_power_without_an_effect_is_alpha(n, alpha):
+    assert _power(0.0, n, alpha) == pytest.approx(alpha, rel=1e-9)
+
+
+@pytest.mark.parametrize(("n", "alpha", "effect"), [(3, 0.05, 1.0), (6, 0.05, 0.5), (6, 0.0025, 2.0), (30, 0.01, 0.6)])
+def test_the_power_is_that_of_the_noncentral_t_distribution(n, alpha, effect):
+    critical, away = stats.t.isf(alpha / 2, n - 1), effect * np.sqrt(n)
+    wanted = stats.nct.sf(critical, n - 1, away) + stats.nct.cdf(-critical, n - 1, away)
+    assert _power(effect, n, alpha) == pytest.approx(wanted, abs=1e-9)

@@ -180,7 +180,7 @@ def test_latex(table):
     assert lines[11] == r"\par{\footnotesize Sets of 8 \& no labels.}"
 
 
-def test_columns_stand_before_anything_ran(summary):
+def test_columns_are_there_before_anything_ran(summary):
     planned = {"backbones": ["net", "mixer"], "ks": [5, 10]}
     table = build_table(summary, None, METHODS, **planned)
     assert table.header[1:5] == ["net seen K=5", "net seen K=10", "net unseen K=5", "net unseen K=10"]

@@ -1,12 +1,12 @@
-"""Names of a comparison's rows."""
+"""Variants: from and to text, what they share, what is refused."""
 
 import pytest
 
-from metalora.experiments.variants import CONTROLS, DEFAULT, parse_variant
+from metalora.experiments.variants import CONTROLS, DEFAULT, Variant, parse_variant
 from metalora.util.errors import InputError
 
 
-def test_names_say_method_variant_and_set_size():
+def test_the_text_says_method_control_and_set_size():
     row = parse_variant("metalora-tr-shuffled@8")
     assert (row.method, row.control, row.set_size) == ("metalora-tr", "shuffled", 8)
     assert parse_variant("metalora-cp@all").set_size is None
@@ -14,7 +14,7 @@ def test_names_say_method_variant_and_set_size():
     assert parse_variant("multi-lora") == parse_variant("multi-lora") != parse_variant("lora")
 
 
-def test_only_generated_rows_earn_stars_and_only_static_ones_are_held_against():
+def test_only_generated_rows_earn_stars_and_only_static_ones_are_compared_with():
     generated = [name for name in (*DEFAULT, *CONTROLS) if parse_variant(name).generated]
     static = [name for name in (*DEFAULT, *CONTROLS) if parse_variant(name).static]
     assert generated == ["metalora-cp", "metalora-tr", "metalora-tr@8"]
@@ -46,11 +46,11 @@ def test_only_generated_rows_earn_stars_and_only_static_ones_are_held_against():
         ("lora", "lora-factors", False),
     ],
 )
-def test_rows_that_differ_only_in_use_share_a_training(one, other, same):
+def test_variants_that_differ_only_in_use_share_a_training(one, other, same):
     assert (parse_variant(one).training == parse_variant(other).training) is same
 
 
-def test_set_rows_say_what_they_assume():
+def test_variants_with_sets_say_what_they_assume():
     assert "8 unlabelled images" in parse_variant("metalora-tr@8").assumption
     assert "standardised" in parse_variant("lora@8").assumption
     assert parse_variant("lora").assumption is None
@@ -59,7 +59,7 @@ def test_set_rows_say_what_they_assume():
     assert "ceiling" in parse_variant("metalora-tr-factors-oracle").assumption
 
 
-def test_titles_tell_rows_apart():
+def test_titles_differ():
     names = [
         "metalora-tr",
         "metalora-tr@1",
@@ -74,7 +74,7 @@ def test_titles_tell_rows_apart():
     assert parse_variant("metalora-tr@all").title == "Meta-LoRA TR, whole tasks"
 
 
-SENSELESS = [
+REFUSED = [
     "lorra",
     "lora-constant",
     "multi-lora-shuffled",
@@ -96,7 +96,36 @@ SENSELESS = [
 ]
 
 
-@pytest.mark.parametrize("name", [*SENSELESS, ""])
-def test_senseless_names_are_refused_in_a_sentence(name):
+@pytest.mark.parametrize("name", [*REFUSED, ""])
+def test_variants_that_are_not_offered_are_refused_in_one_sentence(name):
     with pytest.raises(InputError, match=r": use|, use|is not offered"):
         parse_variant(name)
+
+
+TEXTS = [*DEFAULT, *CONTROLS, "metalora-tr@1", "metalora-tr-factors@all", "metalora-tr-factors-oracle", "lora-factors"]
+TEXTS += ["metalora-tr-factors-shuffled@8", "lora@8-routed", "original@all-bn-adapted", "lora-equal-budget@4-inverted"]
+
+
+@pytest.mark.parametrize("text", TEXTS)
+def test_a_variant_is_written_as_it_is_read(text):
+    assert str(parse_variant(text)) == text
+
+
+def test_a_variant_can_be_made_from_its_parts():
+    assert Variant("metalora-tr", set_size=8) == parse_variant("metalora-tr@8")
+    assert Variant("metalora-tr", factor_code=True, control="oracle") == parse_variant("metalora-tr-factors-oracle")
+    with pytest.raises(InputError, match="'lora-constant' is not offered: lora has no core"):
+        Variant("lora", control="constant")
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("metalora-tr-named@8", "metalora-tr-factors@8"),
+        ("metalora-tr-named-oracle", "metalora-tr-factors-oracle"),
+        ("lora@8-undone", "lora@8-inverted"),
+        ("original@all-renormalised", "original@all-bn-adapted"),
+    ],
+)
+def test_old_spellings_are_read(old, new):
+    assert str(parse_variant(old)) == new

@@ -1,6 +1,7 @@
 """BatchNorm folded into frozen convolutions: where it may be, that results stay, and that changes are noticed."""
 
 import copy
+import io
 import pickle
 
 import pytest
@@ -105,6 +106,7 @@ CHANGES = {
     "a weight removed": lambda net: setattr(net.norm, "weight", None),
     "a state loaded": lambda net: net.load_state_dict({key: 2 * value for key, value in net.state_dict().items()}),
     "statistics reset": lambda net: net.norm.reset_running_stats(),
+    "no statistics": lambda net: (setattr(net.norm, "running_mean", None), setattr(net.norm, "running_var", None)),
     "another eps": lambda net: setattr(net.norm, "eps", 0.5),
     "another precision and back": lambda net: net.bfloat16().double(),
     "the convolution alone in another precision and back": lambda net: net.conv.bfloat16().double(),
@@ -167,7 +169,14 @@ def test_weights_that_are_trained_get_their_gradient():
     assert all(parameter.grad.any() for parameter in backbone.net.parameters())
 
 
-@pytest.mark.parametrize("copied", [copy.deepcopy, lambda backbone: pickle.loads(pickle.dumps(backbone))])
+def saved_and_loaded(module):
+    file = io.BytesIO()
+    torch.save(module, file)
+    file.seek(0)
+    return torch.load(file, weights_only=False)
+
+
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda module: pickle.loads(pickle.dumps(module)), saved_and_loaded])
 @torch.no_grad()
 def test_a_copy_has_folds_of_its_own(copied):
     backbone = folded(nn.Sequential(*conv_norm(), nn.Flatten()).double().eval())

@@ -72,8 +72,8 @@ def test_a_bomb_is_refused_by_its_ratio(tmp_path):
 @pytest.mark.parametrize(
     ("members", "said"),
     [
-        ({"notes.txt": b"x"}, "holds no pictures: pack class folders"),
-        ({"inner.zip": b"PK"}, r"holds no pictures: unpack inner\.zip"),
+        ({"notes.txt": b"x"}, "holds no images: pack class folders"),
+        ({"inner.zip": b"PK"}, r"holds no images: unpack inner\.zip"),
         ({"__MACOSX/a/1.png": b"x"}, "holds no images"),
     ],
 )

@@ -71,6 +71,38 @@ def test_a_split_column_decides(frame, tmp_path):
     }
 
 
+def test_validation_is_taken_from_training_where_a_split_column_has_none(frame, tmp_path):
+    frame["part"] = ["train", "train", "TEST"] * 24
+    config = SuiteConfig("table:frame", image_size=8, split_column="part")
+    suite = suite_from_table(frame, config, root=tmp_path)
+    found = groups_by_split(suite, frame, "part")
+    assert found["validation"] == found["train"] == {"train"} and found["seen query"] == {"TEST"}
+    assert any("sixth of those for training" in note for note in suite.notes)
+    assert_disjoint_seen(suite)
+
+
+@pytest.mark.parametrize("clips", [4, 6])
+def test_every_class_of_a_task_has_groups_in_every_split(clips):
+    rows = [(t, c, g) for t in "ab" for c in range(5) for g in range(clips) for _ in range(3)]
+    for seed in range(3):
+        suite = suite_from_dataset(
+            [(torch.zeros(3, 8, 8), c) for _, c, _ in rows],
+            tasks=[t for t, _, _ in rows],
+            groups=[f"{t}{c}{g}" for t, c, g in rows],
+            config=SuiteConfig("clips", image_size=8),
+            seed=seed,
+        )
+        for split in suite.splits.values():
+            assert len(set(zip(split.tasks.tolist(), split.labels.tolist(), strict=True))) == 10
+
+
+def test_groups_are_counted_where_they_are_divided(frame, tmp_path):
+    frame.loc[(frame["task"] == "day") & (frame["label"] == "cat"), "clip"] = "one clip"
+    config = SuiteConfig("table:frame", image_size=8, group_column="clip")
+    suite = suite_from_table(frame, config, root=tmp_path)
+    assert "Class day/cat is left out: it has 1 of the 4 groups it needs." in suite.notes
+
+
 def test_without_tasks_images_are_shown_through_ten_transforms(frame, tmp_path):
     suite = suite_from_table(frame.drop(columns="task"), SuiteConfig("table:frame", image_size=8), root=tmp_path)
     assert len(suite.tasks) == 10 and suite.classes == ("cat", "dog")

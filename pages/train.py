@@ -143,11 +143,12 @@ class TrainForm:
     def receive(self, token: str, file: str) -> list[Any]:
         """Keep an uploaded archive, after a look at its directory."""
         images = check_archive(file)
-        upload = self.context.app_state.workspace.add_upload(token, file, file)
-        tasks = folder_tasks(images)
+        workspace = self.context.app_state.workspace
+        upload, tasks = workspace.add_upload(token, file, file), folder_tasks(images)
         layout = f"in {len(tasks)} tasks" if tasks else "in class folders, to which ten transforms are applied"
         count = f"{len(images):,} image{'s' if len(images) > 1 else ''}"
-        contents = f"{count} {layout}; whether they make a suite shows when the run starts."
+        kept = f"until the next {workspace.max_uploads} uploads, or {workspace.max_bytes // 2**20} MB, replace it"
+        contents = f"{count} {layout}; whether they make a suite shows when the run starts. The archive is kept {kept}."
         info = _held_out_info(None if tasks else TEN_TRANSFORMS)
         return [upload, contents, gr.update(choices=tasks or list(TEN_TRANSFORMS.names), value=[], info=info)]
 

@@ -7,7 +7,7 @@ import torch
 from PIL import Image
 
 
-def write_pictures(folder, count, seed=0):
+def write_images(folder, count, seed=0):
     folder.mkdir(parents=True)
     rng = np.random.default_rng(seed)
     for number in range(count):

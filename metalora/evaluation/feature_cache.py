@@ -28,7 +28,7 @@ class FeatureCache:
     def __init__(self, suite: Suite, limit: int = 2**30):
         self.limit = limit
         self.computed, self.reused, self._seconds = 0, 0, 0.0
-        self._rows = torch.full((len(suite.pictures), len(suite.tasks)), -1)  # of `_kept`, by image and task
+        self._rows = torch.full((len(suite.source_images), len(suite.tasks)), -1)  # of `_kept`, by image and task
         self._kept: Tensor | None = None
         self._count = 0
 

@@ -17,7 +17,7 @@ import pandas as pd
 from metalora.experiments.comparison import Comparison
 from metalora.experiments.config import ComparisonConfig, JobConfig
 from metalora.experiments.job import run_job
-from metalora.suites.archives import pictures_state
+from metalora.suites.archives import images_state
 from metalora.training.loop import Progress
 from metalora.util.device import pick_device
 from metalora.util.errors import InputError, LayersLeftOut
@@ -107,7 +107,7 @@ def _check_images(config: ComparisonConfig, folder: Path) -> None:
     if source.is_file() and kind != "folder":  # a table
         state = hashlib.sha256(source.read_bytes()).hexdigest()[:24]
     else:
-        state = pictures_state(source)
+        state = images_state(source)
     files = [folder / name / IMAGES for name in (JOBS, OLD_JOBS)]
     earlier = [file.read_text(encoding="utf-8").strip() for file in files if file.exists()]
     if any(other != state for other in earlier):

@@ -70,7 +70,7 @@ def content_hash(gallery: Gallery) -> str:
     """Return the hash of a gallery's pixels, tasks and classes, which differs from images to images."""
     examples = gallery.examples
     names = "\n".join((*gallery.suite.classes, "", *gallery.suite.tasks)).encode()
-    tensors = {"pixels": examples.pictures[examples.index], "tasks": examples.tasks, "labels": examples.labels}
+    tensors = {"pixels": examples.source_images[examples.index], "tasks": examples.tasks, "labels": examples.labels}
     return hash_tensors(tensors | {"names": torch.tensor(list(names), dtype=torch.uint8)})
 
 

@@ -12,7 +12,7 @@ from metalora.evaluation.config import EmbedConfig
 from metalora.evaluation.embedding import embed
 from metalora.models.adapted_model import AdaptedModel
 from metalora.suites.archives import SUFFIXES
-from metalora.suites.images import ImageSet, decode, read_pictures
+from metalora.suites.images import ImageSet, decode, read_images
 from metalora.suites.suite import Examples, Suite
 from metalora.suites.transforms import Identity
 from metalora.util.device import autocast, pick_device
@@ -71,7 +71,7 @@ def read_paths(paths: Sequence[str | Path], size: int, progress: Progress | None
 def _read(path: Path, size: int, progress: Progress | None) -> ImageSet:
     """Read one image file, which may be unreadable, or a folder or archive of them."""
     if not path.is_file() or path.suffix.lower() not in SUFFIXES:
-        return read_pictures(path, size, progress=progress)
+        return read_images(path, size, progress=progress)
     try:
         return ImageSet(decode(path, size)[None], (path.name,))
     except InputError as error:

@@ -74,12 +74,12 @@ def _seconds_of_step(key: str) -> float:
 
 def _noise(count: int, size: int, factors: tuple[int, ...]) -> Suite:
     """Build a suite of `count` random images in two classes and two tasks, which have factors of so many values."""
-    pictures = torch.randint(256, (count, 3, size, size), dtype=torch.uint8)
+    images = torch.randint(256, (count, 3, size, size), dtype=torch.uint8)
     rows = torch.arange(count)
-    examples = Examples(pictures, (Identity(), Identity()), rows, rows % 2, rows // 2 % 2)
+    examples = Examples(images, (Identity(), Identity()), rows, rows % 2, rows // 2 % 2)
     return Suite(
         name="noise",
-        pictures=pictures,
+        source_images=images,
         names=tuple(map(str, rows.tolist())),
         classes=("a", "b"),
         tasks=("one", "two"),

@@ -57,7 +57,7 @@ RATIO_FROM = 10 * 2**20  # bytes: small plain bitmaps shrink a lot and harm nobo
 
 
 def check_archive(source: Path, limits: Limits | None = None) -> list[str]:
-    """Refuse a zip archive that is not fit to be read, from its directory alone; the names of its pictures.
+    """Refuse a zip archive that is not fit to be read, from its directory alone; the names of its images.
 
     The sizes that it declares bound what is read later: a member never gives more, whatever it holds.
 
@@ -74,31 +74,31 @@ def check_archive(source: Path, limits: Limits | None = None) -> list[str]:
         ) from error
     if len(entries) > limits.entries:
         raise InputError(f"The archive has {len(entries):,} entries: send {limits.entries:,} at most.")
-    pictures = [info for info in entries if not info.is_dir() and _is_picture(_zip_name(info))]
-    if not pictures:
+    images = [info for info in entries if not info.is_dir() and _is_image(_zip_name(info))]
+    if not images:
         inner = next((info.filename for info in entries if info.filename.lower().endswith(ARCHIVES)), None)
         advice = f"unpack {inner} and pack its folders" if inner else "pack class folders of PNG or JPEG files"
         raise InputError(f"The archive holds no images: {advice}.")
-    if any(info.flag_bits & 1 for info in pictures):
+    if any(info.flag_bits & 1 for info in images):
         raise InputError("The archive is locked with a password: pack it again without one.")
-    largest = max(pictures, key=lambda info: info.file_size)
+    largest = max(images, key=lambda info: info.file_size)
     if largest.file_size > limits.member:
         raise InputError(
             f"{largest.filename} has {_megabytes(largest.file_size)}: {_megabytes(limits.member)} is the most."
         )
-    total = sum(info.file_size for info in pictures)
+    total = sum(info.file_size for info in images)
     if total > limits.total:
         raise InputError(f"The images have {_megabytes(total)} unpacked: send {_megabytes(limits.total)} at most.")
     if total > max(RATIO_FROM, limits.ratio * Path(source).stat().st_size):
         raise InputError(f"The archive unpacks to over {limits.ratio} times its size: pack PNG or JPEG files.")
-    return [_zip_name(info) for info in pictures]
+    return [_zip_name(info) for info in images]
 
 
 def _megabytes(count: int) -> str:
     return f"{count / 2**20:,.0f} MB"
 
 
-def _is_picture(name: str) -> bool:
+def _is_image(name: str) -> bool:
     """Whether a name is an image's by its suffix, and not hidden; ".." hides nothing."""
     parts = PurePosixPath(name).parts
     hidden = any(part.startswith((".", "__MACOSX")) and part != ".." for part in parts)
@@ -113,7 +113,7 @@ def _zip_name(info: zipfile.ZipInfo) -> str:
     return info.filename.replace("\\", "/")  # some programs of Windows pack so
 
 
-def list_pictures(source: Path, keep: Callable[[str], bool] = lambda name: True) -> Entries:
+def list_images(source: Path, keep: Callable[[str], bool] = lambda name: True) -> Entries:
     """Every image file of a folder or archive whose name passes `keep`, known by its suffix.
 
     Hidden files (a part of the name starts with a dot, or with __MACOSX) do not count.
@@ -130,7 +130,7 @@ def list_pictures(source: Path, keep: Callable[[str], bool] = lambda name: True)
     source = Path(source)
 
     def wanted(name: str) -> bool:
-        return _is_picture(name) and keep(name)
+        return _is_image(name) and keep(name)
 
     if source.is_dir():
         return _in_folder(source, wanted)
@@ -139,18 +139,18 @@ def list_pictures(source: Path, keep: Callable[[str], bool] = lambda name: True)
     if source.is_file() and tarfile.is_tarfile(source):
         return None, _in_tar(source, wanted)
     if source.exists():
-        raise InputError(f"{source} is neither a folder nor a tar or zip archive of pictures: choose one of these.")
+        raise InputError(f"{source} is neither a folder nor a tar or zip archive of images: choose one of these.")
     raise InputError(f"There is no folder or archive {source}: check the path.")
 
 
-def pictures_state(source: Path) -> str:
+def images_state(source: Path) -> str:
     """Short text that tells a folder's images, by their names and sizes, or an archive, by its size, from others.
 
     Raises:
         InputError: the source is missing or is neither a folder nor an archive.
     """
     source = Path(source).expanduser()
-    entries: Any = list_pictures(source)[1]  # paths, of a folder
+    entries: Any = list_images(source)[1]  # paths, of a folder
     sizes = [(name, file.stat().st_size) for name, file in entries] if source.is_dir() else source.stat().st_size
     return hashlib.sha256(json.dumps(sizes).encode()).hexdigest()[:24]
 

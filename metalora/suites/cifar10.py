@@ -32,10 +32,10 @@ def cifar10(config: SuiteConfig, seed: int, progress: Progress | None = None) ->
     """Build a suite of CIFAR-10, of 32 pixels unless another size is given.
 
     Validation is the last 500 training images of each class, whatever the seed, as in pretraining;
-    the gallery 500 more per class, drawn with the seed; queries are test pictures.
+    the gallery 500 more per class, drawn with the seed; queries are test images.
 
     Raises:
-        InputError: the data is not there, or has too few pictures.
+        InputError: the data is not there, or has too few images.
     """
     size = config.pixels
     source = _find(config.source)
@@ -52,7 +52,7 @@ def cifar10(config: SuiteConfig, seed: int, progress: Progress | None = None) ->
     parts = _parts(found, config, seed)
     tasks = SUITES[config.name].tasks
     assert tasks is not None
-    return transformed_suite(found.pictures, found.labels, found.classes, parts, tasks, config, seed, notes)
+    return transformed_suite(found.images, found.labels, found.classes, parts, tasks, config, seed, notes)
 
 
 def _find(data: Path) -> Path | None:
@@ -73,10 +73,10 @@ def _from_torchvision(root: Path, size: int, download: bool) -> ClassFolders:
         images.append(torch.from_numpy(data.data).permute(0, 3, 1, 2))
         labels += data.targets
         names += [f"{split}/{data.classes[label]}/{number:05d}" for number, label in enumerate(data.targets)]
-    pictures = torch.cat(images).contiguous()
-    if size != pictures.shape[-1]:
-        pictures = torch.cat([resize(chunk, [size, size]) for chunk in pictures.split(1000)])
-    return ClassFolders(ImageSet(pictures, tuple(names)), torch.tensor(labels), tuple(data.classes))
+    pixels = torch.cat(images).contiguous()
+    if size != pixels.shape[-1]:
+        pixels = torch.cat([resize(chunk, [size, size]) for chunk in pixels.split(1000)])
+    return ClassFolders(ImageSet(pixels, tuple(names)), torch.tensor(labels), tuple(data.classes))
 
 
 def _parts(found: ClassFolders, config: SuiteConfig, seed: int) -> tuple[torch.Tensor, ...]:

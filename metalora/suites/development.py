@@ -1,4 +1,4 @@
-"""The part of a suite on which choices are made: nothing of its unseen tasks, nothing of its query pictures."""
+"""The part of a suite on which choices are made: nothing of its unseen tasks, nothing of its query images."""
 
 from dataclasses import replace
 
@@ -31,14 +31,14 @@ def develop(suite: Suite) -> Suite:
     unseen = tuple(task for task in suite.seen if suite.tasks[task] in held)
     splits = {name: suite.splits[name] for name in ("train", "validation", "seen gallery")}
     apart = {name: torch.isin(split.tasks, torch.tensor(unseen)) for name, split in splits.items()}
-    seen_sides = {name: split[~apart[name]] for name, split in splits.items()}
-    validation, queries = _halves(seen_sides["validation"], rng)
+    seen_splits = {name: split[~apart[name]] for name, split in splits.items()}
+    validation, queries = _halves(seen_splits["validation"], rng)
     return replace(
         suite,
         seen=tuple(task for task in suite.seen if task not in unseen),
         unseen=unseen,
         splits={
-            **seen_sides,
+            **seen_splits,
             "validation": validation,
             "seen query": queries,
             "unseen gallery": splits["seen gallery"][apart["seen gallery"]],

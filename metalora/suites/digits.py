@@ -20,7 +20,7 @@ def digits(config: SuiteConfig, seed: int, progress: Progress | None = None) -> 
     grey = torch.from_numpy(data.images).float()[:, None] / 16
     grey = interpolate(grey, size=(size, size), mode="bilinear", antialias=True).clamp(0, 1)
     images = (255 * grey).round().to(torch.uint8).repeat(1, 3, 1, 1)
-    pictures = ImageSet(images, tuple(f"digits/{number:04d}" for number in range(len(images))))
+    decoded = ImageSet(images, tuple(f"digits/{number:04d}" for number in range(len(images))))
     labels = torch.from_numpy(data.target).long()
     parts = divide(labels, SHARES, seeded_generator(seed))
-    return transformed_suite(pictures, labels, tuple(map(str, data.target_names)), parts, DIGITS, config, seed)
+    return transformed_suite(decoded, labels, tuple(map(str, data.target_names)), parts, DIGITS, config, seed)

@@ -1,4 +1,4 @@
-"""From the names of images to tasks and classes: task/class/picture, or class/picture."""
+"""From the names of images to tasks and classes: task/class/image, or class/image."""
 
 import re
 from collections import Counter, defaultdict

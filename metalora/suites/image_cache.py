@@ -15,8 +15,8 @@ from typing import Any
 
 import PIL
 
-from metalora.suites.archives import list_pictures
-from metalora.suites.images import ImageSet, Progress, read_pictures
+from metalora.suites.archives import list_images
+from metalora.suites.images import ImageSet, Progress, read_images
 from metalora.util.errors import InputError
 from metalora.util.files import read_tensors, write_tensors
 
@@ -27,26 +27,26 @@ LARGEST = 16 * 2**30  # bytes of all files together; those used least recently g
 VERSION = 1  # to be raised when `decode` gives other pixels
 
 
-def decoded_pictures(
+def decoded_images(
     source: Path, size: int, keep: Callable[[str], bool] | None = None, progress: Progress | None = None
 ) -> ImageSet:
-    """As `read_pictures`, from a file of images decoded before where there is one and the source is unchanged.
+    """As `read_images`, from a file of images decoded before where there is one and the source is unchanged.
 
     Args:
         keep: which names; its repr tells it from others.
 
     Raises:
-        InputError: see `read_pictures`.
+        InputError: see `read_images`.
     """
     folder = os.environ.get(CACHE, DEFAULT)
     wanted = keep or _all
     if not folder:
-        return read_pictures(source, size, wanted, progress)
+        return read_images(source, size, wanted, progress)
     file = Path(folder).expanduser() / f"pictures-{_fingerprint(source, size, keep)}.safetensors"
     if (found := _read(file)) is not None:
         return found
     started = time.monotonic()
-    found = read_pictures(source, size, wanted, progress)
+    found = read_images(source, size, wanted, progress)
     if time.monotonic() - started > WORTH:
         _write(file, found)
     return found
@@ -59,10 +59,10 @@ def _all(name: str) -> bool:
 def _fingerprint(source: Path, size: int, keep: Callable[[str], bool] | None) -> str:
     """Tells the state of a source: of a folder every file's name, time and size, of an archive its own."""
     source = Path(source)
-    files: list[Any] = [file for _, file in list_pictures(source, keep or _all)[1]] if source.is_dir() else [source]
+    files: list[Any] = [file for _, file in list_images(source, keep or _all)[1]] if source.is_dir() else [source]
     stats = [(str(file.absolute()), *_stamp(file)) for file in files if file.exists()]
-    told = [VERSION, PIL.__version__, size, repr(keep), stats]
-    return hashlib.sha256(json.dumps(told).encode()).hexdigest()[:24]
+    state = [VERSION, PIL.__version__, size, repr(keep), stats]
+    return hashlib.sha256(json.dumps(state).encode()).hexdigest()[:24]
 
 
 def _stamp(file: Path) -> tuple[int, int]:
@@ -81,10 +81,10 @@ def _read(file: Path) -> ImageSet | None:
     return ImageSet(tensors["images"], tuple(header["names"]), tuple(map(tuple, header["skipped"])))
 
 
-def _write(file: Path, pictures: ImageSet) -> None:
-    header = {"names": pictures.names, "skipped": pictures.skipped}
+def _write(file: Path, decoded: ImageSet) -> None:
+    header = {"names": decoded.names, "skipped": decoded.skipped}
     try:
-        write_tensors(file, {"images": pictures.images}, header)
+        write_tensors(file, {"images": decoded.images}, header)
         _make_room(file)
     except (InputError, OSError) as error:
         warnings.warn(f"The decoded images are not kept for the next time: {error}", stacklevel=3)

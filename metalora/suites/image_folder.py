@@ -6,7 +6,7 @@ around everything is skipped, so one task alone reads as PATH/class/image.
 
 from metalora.suites.config import SuiteConfig
 from metalora.suites.folder_layout import numbered_anew, read_layout
-from metalora.suites.image_cache import decoded_pictures
+from metalora.suites.image_cache import decoded_images
 from metalora.suites.images import Progress
 from metalora.suites.labelled import labelled_suite
 from metalora.suites.suite import Suite
@@ -18,5 +18,5 @@ def folder(config: SuiteConfig, seed: int, progress: Progress | None = None) -> 
     Raises:
         InputError: No image can be read, or see `labelled_suite`.
     """
-    layout = read_layout(decoded_pictures(config.source, config.pixels, progress=progress))
+    layout = read_layout(decoded_images(config.source, config.pixels, progress=progress))
     return labelled_suite(layout, config, seed, apart=numbered_anew(layout) if any(layout.tasks) else False)

@@ -1,4 +1,4 @@
-"""Reading pictures: files of any size, mode and format → one uint8 tensor.
+"""Reading images: files of any size, mode and format → one uint8 tensor.
 
 What cannot be read is named and counted, never fatal and never silent.
 """
@@ -16,7 +16,7 @@ import torch
 from PIL import Image, ImageOps
 from torch import Tensor
 
-from metalora.suites.archives import FORMATS, File, list_pictures
+from metalora.suites.archives import FORMATS, File, list_images
 from metalora.util.errors import InputError
 
 MAX_PIXELS = 16_000_000
@@ -27,7 +27,7 @@ Progress = Callable[[int, int | None], None]  # images read so far, and in all w
 
 @dataclass(frozen=True, eq=False)
 class ImageSet:
-    """Decoded pictures. images: uint8 of shape (N, 3, size, size); names: N paths in the source."""
+    """Decoded images. images: uint8 of shape (N, 3, size, size); names: N paths in the source."""
 
     images: Tensor
     names: tuple[str, ...]
@@ -60,8 +60,8 @@ def decode(file: Path | IO[bytes], size: int, name: str = "The image") -> Tensor
             if opened.width * opened.height > MAX_PIXELS:
                 raise InputError(f"{giant} ({opened.width}×{opened.height}): make it smaller.")
             opened.draft(None, (4 * size, 4 * size))  # a large JPEG need not be decoded in full
-            picture = _to_rgb(ImageOps.exif_transpose(opened))
-            picture = ImageOps.fit(picture, (size, size), Image.Resampling.BILINEAR)
+            image = _to_rgb(ImageOps.exif_transpose(opened))
+            image = ImageOps.fit(image, (size, size), Image.Resampling.BILINEAR)
     except InputError:
         raise
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
@@ -70,27 +70,27 @@ def decode(file: Path | IO[bytes], size: int, name: str = "The image") -> Tensor
         raise InputError(
             f"{name} is broken or of an unknown format ({type(error).__name__}): save it again as PNG or JPEG."
         ) from error
-    return torch.from_numpy(np.array(picture)).permute(2, 0, 1).contiguous()
+    return torch.from_numpy(np.array(image)).permute(2, 0, 1).contiguous()
 
 
-def _to_rgb(picture: Image.Image) -> Image.Image:
-    if picture.mode.startswith(("I", "F")):
-        picture = _eight_bit(picture)
-    if picture.has_transparency_data:
-        picture = picture.convert("RGBA")
-        picture = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture)
-    return picture.convert("RGB")
+def _to_rgb(image: Image.Image) -> Image.Image:
+    if image.mode.startswith(("I", "F")):
+        image = _eight_bit(image)
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+    return image.convert("RGB")
 
 
-def _eight_bit(picture: Image.Image) -> Image.Image:
-    values = np.nan_to_num(np.asarray(picture, dtype=np.float64))
+def _eight_bit(image: Image.Image) -> Image.Image:
+    values = np.nan_to_num(np.asarray(image, dtype=np.float64))
     low, high = values.min(), values.max()
-    if picture.mode.startswith("I") and low >= 0 and high <= 65535:  # Pillow gives 16-bit PGM as "I"
+    if image.mode.startswith("I") and low >= 0 and high <= 65535:  # Pillow gives 16-bit PGM as "I"
         low, high = 0, 65535
     return Image.fromarray(np.round(255 * (values - low) / max(high - low, 1e-12)).astype(np.uint8))
 
 
-def read_pictures(
+def read_images(
     source: Path, size: int, keep: Callable[[str], bool] = lambda name: True, progress: Progress | None = None
 ) -> ImageSet:
     """Decode every image of `source` whose name passes `keep`, in the order of their names.
@@ -98,12 +98,12 @@ def read_pictures(
     Args:
         source: a folder or an archive (tar, zip).
         size: side of the decoded squares, in pixels.
-        progress: called after each picture.
+        progress: called after each image.
 
     Raises:
         InputError: the source is missing or damaged, or there is no image in it.
     """
-    total, entries = list_pictures(source, keep)
+    total, entries = list_images(source, keep)
     decoded = decode_files(entries, size, total, progress)
     if not len(decoded):
         unreadable = f" ({len(decoded.skipped)} unreadable)" if decoded.skipped else ""

@@ -98,7 +98,7 @@ def _by_task(layout: Layout, config: SuiteConfig, seed: int, apart: bool) -> Sui
     in_task = [set(labels[task_of == task].tolist()) for task in range(len(tasks))]
     return Suite(
         name=config.name,
-        pictures=layout.images.images,
+        source_images=layout.images.images,
         names=layout.images.names,
         classes=classes,
         tasks=tasks,

@@ -1,4 +1,4 @@
-"""Dividing images among sides and tasks: balanced over classes, decided by the seed alone."""
+"""Dividing images among splits and tasks: balanced over classes, decided by the seed alone."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -62,7 +62,7 @@ def apportion(count: int, shares: Sequence[float]) -> list[int]:
 
 
 def divide(groups: Tensor, shares: Sequence[float], rng: torch.Generator) -> list[Tensor]:
-    """Divide the rows of every group by `shares`; group -1 is left out. Ascending indices of each side."""
+    """Divide the rows of every group by `shares`; group -1 is left out. Ascending indices of each split."""
     splits: list[list[Tensor]] = [[] for _ in shares]
     for group in groups[groups >= 0].unique():
         rows = (groups == group).nonzero().flatten()
@@ -132,7 +132,7 @@ def draw_tasks(
     among equals. The last one that has a value is taken when there is no other choice.
 
     Args:
-        levels: int64 (tasks, factors), see `Suite`; None: any tasks will do.
+        factor_indices: int64 (tasks, factors), see `Suite`; None: any tasks will do.
 
     Raises:
         InputError: no task would be left to train on.
@@ -190,7 +190,7 @@ def _rules(classes: Sequence[str], tasks: TaskList) -> Tensor:
 
 
 def transformed_suite(
-    pictures: ImageSet,
+    images: ImageSet,
     labels: Tensor,
     classes: tuple[str, ...],
     parts: Sequence[Tensor],
@@ -199,7 +199,7 @@ def transformed_suite(
     seed: int,
     notes: tuple[str, ...] = (),
 ) -> Suite:
-    """One labelled set of images, shown through the shifts of `tasks`.
+    """One labelled set of images, shown through the transforms of `tasks`.
 
     Training rows are all training images in every seen task; every other image gets one seen task, and
     gallery and query images one unseen task besides.
@@ -227,19 +227,17 @@ def transformed_suite(
     rules = _rules(classes, tasks)
     return Suite(
         name=config.name,
-        pictures=pictures.images,
-        names=pictures.names,
+        source_images=images.images,
+        names=images.names,
         classes=classes,
         tasks=tasks.names,
         seen=seen,
         unseen=unseen,
-        splits={
-            s: Examples(pictures.images, tasks.transforms, i, t, rules[t, labels[i]]) for s, (i, t) in rows.items()
-        },
+        splits={s: Examples(images.images, tasks.transforms, i, t, rules[t, labels[i]]) for s, (i, t) in rows.items()},
         primary="within" if tasks.swaps else "pooled",
         seed=seed,
         factors=tasks.factors,
         factor_indices=indices,
-        skipped=pictures.skipped,
+        skipped=images.skipped,
         notes=notes,
     )

@@ -1,4 +1,4 @@
-"""What a suite is: a set of tasks over one label space, its images and their sides."""
+"""What a suite is: a set of tasks over one label space, its images and their splits."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -17,9 +17,9 @@ UNSEEN_SPLITS = ("unseen gallery", "unseen query")
 
 @dataclass(frozen=True, eq=False)
 class Examples:
-    """Rows (image, task, label) of one side; the images are rendered when asked for."""
+    """Rows (image, task, label) of one split; the images are rendered when asked for."""
 
-    pictures: Tensor  # uint8 (P, 3, S, S), shared by all sides of a suite
+    source_images: Tensor  # uint8 (P, 3, S, S), shared by all splits of a suite
     transforms: tuple[Callable[[Tensor], Tensor], ...]  # a task's: float (n, 3, S, S) in [0, 1] → the same shape
     index: Tensor  # int64 (N,): which image
     tasks: Tensor  # int64 (N,)
@@ -34,10 +34,10 @@ class Examples:
 
     def images(self) -> Tensor:
         """Float32 (N, 3, S, S) in [0, 1], each image as its task shows it."""
-        images = torch.empty(len(self), *self.pictures.shape[1:])
+        images = torch.empty(len(self), *self.source_images.shape[1:])
         for task in self.tasks.unique().tolist():
             rows = (self.tasks == task).nonzero().flatten()
-            images[rows] = self.transforms[task](self.pictures[self.index[rows]].float() / 255)
+            images[rows] = self.transforms[task](self.source_images[self.index[rows]].float() / 255)
         return images
 
     def chunks(self, size: int) -> Iterator["Examples"]:
@@ -62,13 +62,13 @@ class Suite:
     """Tasks over one label space. No source image serves two of training, validation, gallery and query."""
 
     name: str
-    pictures: Tensor  # uint8 (P, 3, S, S)
+    source_images: Tensor  # uint8 (P, 3, S, S)
     names: tuple[str, ...]  # of the images
     classes: tuple[str, ...]  # the label space: the union over all tasks
     tasks: tuple[str, ...]
     seen: tuple[int, ...]
     unseen: tuple[int, ...]
-    splits: dict[str, Examples]  # SEEN_SIDES, and UNSEEN_SIDES where there are unseen tasks
+    splits: dict[str, Examples]  # SEEN_SPLITS, and UNSEEN_SPLITS where there are unseen tasks
     primary: Literal["pooled", "within"]  # the gallery that counts: "within" where tasks have different classes
     seed: int
     factors: tuple[tuple[str, ...], ...] = ()  # the values of every named factor that the tasks are made of
@@ -83,7 +83,7 @@ class Suite:
     @property
     def image_size(self) -> int:
         """Side of the images, in pixels."""
-        return self.pictures.shape[-1]
+        return self.source_images.shape[-1]
 
     @property
     def combinations(self) -> Tensor | None:
@@ -117,7 +117,7 @@ class Suite:
         return Batch(chosen.images(), chosen.labels, chosen.tasks, groups, chosen)
 
     def describe(self) -> pd.DataFrame:
-        """Return a row per side and task: count of images, of classes, and of the smallest and largest class."""
+        """Return a row per split and task: count of images, of classes, and of the smallest and largest class."""
         rows = []
         for split, examples in self.splits.items():
             for task in examples.tasks.unique().tolist():

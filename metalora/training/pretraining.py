@@ -123,12 +123,10 @@ class Pretraining:
         held = held_out(everything.labels, HELD_OUT_PER_CLASS)
         if not 0 < int(held.sum()) < len(held):
             raise InputError(f"{source} has too few images: more than {HELD_OUT_PER_CLASS} in every class are needed.")
-        self.validation_names = [
-            name for name, out in zip(everything.pictures.names, held.tolist(), strict=True) if out
-        ]
+        self.validation_names = [name for name, out in zip(everything.images.names, held.tolist(), strict=True) if out]
         self.splits = {
-            "train": (everything.pictures.images[~held], everything.labels[~held]),
-            "validation": (everything.pictures.images[held], everything.labels[held]),
+            "train": (everything.images.images[~held], everything.labels[~held]),
+            "validation": (everything.images.images[held], everything.labels[held]),
         }
         torch.manual_seed(seed)
         net: Any = self.entry.build(len(self.classes))
@@ -195,7 +193,7 @@ class Pretraining:
         """Return the accuracy on the images of "validation" or "test"."""
         if split == "test" and split not in self.splits:
             test = read_split(self.source, "test", self.entry.image_size)
-            self.splits["test"] = (test.pictures.images, test.labels)
+            self.splits["test"] = (test.images.images, test.labels)
         self.net.eval()
         images, labels = self.splits[split]
         hits = 0

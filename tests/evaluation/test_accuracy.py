@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from suite_checks import write_pictures
+from suite_checks import write_images
 
 from metalora.evaluation.accuracy import check_galleries, validation_accuracy
 from metalora.suites.load import load_suite
@@ -11,7 +11,7 @@ from metalora.util.errors import InputError
 
 def test_validation_makes_do_with_the_smallest_gallery_of_a_task(tmp_path):
     for seed, path in enumerate(("photo/cat", "photo/dog", "toy/cat", "toy/bird")):
-        write_pictures(tmp_path / path, 10, seed)
+        write_images(tmp_path / path, 10, seed)
     suite = load_suite(f"folder:{tmp_path}")
     assert suite.primary == "within" and not check_galleries(suite, [1])
 

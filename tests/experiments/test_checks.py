@@ -1,7 +1,7 @@
 """What is refused, and what is noted, before the first training of a comparison."""
 
 import pytest
-from suite_checks import write_pictures
+from suite_checks import write_images
 
 from metalora.experiments.checks import check_comparison
 from metalora.experiments.config import ComparisonConfig
@@ -37,13 +37,13 @@ def test_inverted_rows_need_named_factors_and_an_extractor(tmp_path):
     with pytest.raises(InputError, match=r"lora@8-inverted on resnet20: .*'resnet21'"):
         check_comparison(config(*rows, extractor="resnet21"))
     for seed, path in enumerate(("photo/cat", "photo/dog", "toy/cat", "toy/dog")):
-        write_pictures(tmp_path / path, 10, seed)
+        write_images(tmp_path / path, 10, seed)
     with pytest.raises(InputError, match=r"lora@8-inverted on resnet20: .* has no named factors"):
         check_comparison(config(*rows, suite=SuiteConfig(f"folder:{tmp_path}")))
 
 
 def test_tasks_without_a_gallery_are_named(tmp_path):
     for name in ("cat", "dog"):
-        write_pictures(tmp_path / name, 6)
+        write_images(tmp_path / name, 6)
     with pytest.raises(InputError, match=r"Task '[a-z0-9-]+' has queries and no image in the gallery"):
         check_comparison(config("original", suite=SuiteConfig(f"folder:{tmp_path}")))

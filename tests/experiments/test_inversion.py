@@ -45,7 +45,7 @@ def test_a_transform_that_loses_pixels_has_no_inverse():
 def test_whole_tasks_are_read_correctly_and_inverted(digits, reading):
     reader, features = reading
     split = digits.splits["seen query"]
-    plain = split.pictures[split.index].float() / 255
+    plain = split.source_images[split.index].float() / 255
     shown = invert_examples(reader, digits, split, EmbedConfig(set_size=None, device="cpu"), features)
     right = (shown.images() - plain).abs().flatten(1).amax(1) < 1e-5
     assert right.float().mean() > 0.9

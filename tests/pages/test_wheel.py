@@ -8,14 +8,14 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 BUILD = """
-from importlib.util import find_spec
+import sys
 import metalora_app
 from metalora_app.app import STYLE, build
 from metalora_app.plot import SCRIPT
 from metalora.views.app_state import AppState
 
-assert find_spec("pages") is None
 assert callable(metalora_app.main)
+assert not any(name.partition(".")[0] in ("app", "pages") for name in sys.modules)
 print(len(build(AppState("workspace")).fns), STYLE, SCRIPT)
 """
 

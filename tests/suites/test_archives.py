@@ -9,8 +9,8 @@ import pytest
 from PIL import Image
 
 from metalora.suites import archives
-from metalora.suites.archives import Limits, check_archive, list_pictures
-from metalora.suites.images import read_pictures
+from metalora.suites.archives import Limits, check_archive, list_images
+from metalora.suites.images import read_images
 from metalora.suites.load import load_suite
 from metalora.util.errors import InputError
 
@@ -31,7 +31,7 @@ def pack(path, members, **options):
 
 def skipped(path):
     """Names and reasons of the members that are not read."""
-    return {name: str(file) for name, file in list_pictures(path)[1] if isinstance(file, InputError)}
+    return {name: str(file) for name, file in list_images(path)[1] if isinstance(file, InputError)}
 
 
 def test_a_sound_archive_is_counted_and_read(tmp_path):
@@ -45,7 +45,7 @@ def test_a_sound_archive_is_counted_and_read(tmp_path):
 
 def test_names_packed_by_old_windows_programs_are_folders(tmp_path):
     path = pack(tmp_path / "a.zip", {"cat\\1.png": png()})
-    assert read_pictures(path, 8).names == ("cat/1.png",)
+    assert read_images(path, 8).names == ("cat/1.png",)
 
 
 @pytest.mark.parametrize(
@@ -112,7 +112,7 @@ def test_names_that_lead_out_are_named_and_not_read(tmp_path):
     names = ["../1.png", "a/../../2.png", "/etc/3.png", "C:\\4.png"]
     path = pack(tmp_path / "a.zip", {name: png() for name in [*names, "a/5.png"]})
     assert set(skipped(path).values()) == {archives.OUTSIDE} and len(skipped(path)) == 4
-    found = read_pictures(path, 8)
+    found = read_images(path, 8)
     assert found.names == ("a/5.png",) and {reason for _, reason in found.skipped} == {archives.OUTSIDE}
 
 

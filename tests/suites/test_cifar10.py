@@ -6,7 +6,7 @@ from itertools import product
 import numpy as np
 import pytest
 import torch
-from suite_checks import assert_disjoint, write_pictures
+from suite_checks import assert_disjoint, write_images
 from torch.nn.functional import interpolate
 from torchvision.datasets import CIFAR10
 
@@ -22,8 +22,8 @@ def tiny_cifar(tmp_path, monkeypatch):
     monkeypatch.setattr(cifar10, "HELD_OUT_PER_CLASS", 3)
     monkeypatch.setattr(cifar10, "GALLERY_PER_CLASS", 4)
     for label, name in enumerate(("cat", "dog")):
-        write_pictures(tmp_path / "cifar10" / "train" / name, 12, label)
-        write_pictures(tmp_path / "cifar10" / "test" / name, 6, 10 + label)
+        write_images(tmp_path / "cifar10" / "train" / name, 12, label)
+        write_images(tmp_path / "cifar10" / "test" / name, 6, 10 + label)
     return tmp_path
 
 
@@ -59,8 +59,8 @@ def test_label_rules_differ_by_task_and_pixels_do_not(tmp_path, monkeypatch):
     monkeypatch.setattr(cifar10, "HELD_OUT_PER_CLASS", 3)
     monkeypatch.setattr(cifar10, "GALLERY_PER_CLASS", 4)
     for label, name in enumerate(("automobile", "bird", "cat", "dog", "truck")):
-        write_pictures(tmp_path / "train" / name, 20, label)
-        write_pictures(tmp_path / "test" / name, 8, 10 + label)
+        write_images(tmp_path / "train" / name, 20, label)
+        write_images(tmp_path / "test" / name, 8, 10 + label)
     suite = load_suite("cifar10-rules", data=tmp_path)
     assert suite.primary == "within"
     assert suite.factor_indices is None and suite.factors == ()
@@ -71,7 +71,7 @@ def test_label_rules_differ_by_task_and_pixels_do_not(tmp_path, monkeypatch):
             true = suite.names[split.index[row]].split("/")[1]
             swapped = suite.tasks[split.tasks[row]].startswith("swapped")
             assert suite.classes[split.labels[row]] == (exchanged.get(true, true) if swapped else true)
-            assert torch.equal(rendered[row], suite.pictures[split.index[row]].float() / 255)
+            assert torch.equal(rendered[row], suite.source_images[split.index[row]].float() / 255)
     with pytest.raises(InputError, match="no class 'cat'"):
         load_suite("cifar10-rules", data=renamed(tmp_path, "cat", "cow"))
 
@@ -95,7 +95,7 @@ def test_cifar_of_torchvision(tmp_path, monkeypatch):
     names = [f"class{i}" for i in range(10)]
     monkeypatch.setattr(CIFAR10, "_load_meta", lambda self: setattr(self, "classes", names))
     suite = load_suite("cifar10", data=tmp_path, image_size=16)
-    assert suite.pictures.shape == (60, 3, 16, 16) and suite.notes
+    assert suite.source_images.shape == (60, 3, 16, 16) and suite.notes
     assert_disjoint(suite)
 
 
@@ -103,6 +103,6 @@ def test_cifar_that_is_not_there(tmp_path):
     with pytest.raises(InputError, match=r"There is no CIFAR-10 in .*--download"):
         load_suite("cifar10", data=tmp_path)
     for split, name in product(("train", "test"), "ab"):
-        write_pictures(tmp_path / split / name, 2)
+        write_images(tmp_path / split / name, 2)
     with pytest.raises(InputError, match="2 training images only"):
         load_suite("cifar10", data=tmp_path)

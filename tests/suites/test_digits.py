@@ -18,7 +18,7 @@ def digits():
 
 def test_digits_sides(digits):
     assert_disjoint(digits)
-    assert digits.pictures.shape == (1797, 3, 16, 16) and digits.primary == "pooled"
+    assert digits.source_images.shape == (1797, 3, 16, 16) and digits.primary == "pooled"
     assert len(digits.seen) == 9 and len(digits.unseen) == 3
     train = digits.splits["train"]
     assert len(train) == 9 * len(train.index.unique())  # every training image in every seen task
@@ -51,11 +51,11 @@ def test_images_are_the_shifted_pictures(digits):
     images = query.images()
     assert images.dtype == torch.float32 and images.shape == (len(query), 3, 16, 16)
     for row in (0, 7, len(query) - 1):
-        picture = digits.pictures[query.index[row]][None].float() / 255
+        picture = digits.source_images[query.index[row]][None].float() / 255
         assert torch.equal(DIGITS.transforms[query.tasks[row]](picture)[0], images[row])
     assert torch.equal(torch.cat([chunk.images() for chunk in query.chunks(100)]), images)
     assert torch.equal(query[torch.tensor([5, 3])].images(), images[[5, 3]])
-    assert query[:4].pictures is digits.pictures
+    assert query[:4].source_images is digits.source_images
 
 
 def test_image_size_and_hold_out():

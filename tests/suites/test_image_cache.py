@@ -8,8 +8,8 @@ import torch
 from PIL import Image
 
 from metalora.suites import image_cache
-from metalora.suites.image_cache import CACHE, decoded_pictures
-from metalora.suites.images import read_pictures
+from metalora.suites.image_cache import CACHE, decoded_images
+from metalora.suites.images import read_images
 from metalora.util.errors import InputError
 
 
@@ -41,11 +41,11 @@ def same(one, other):
 
 
 def test_the_second_time_nothing_is_decoded(source, kept, monkeypatch):
-    first = decoded_pictures(source, 8)
-    assert same(first, read_pictures(source, 8))
+    first = decoded_images(source, 8)
+    assert same(first, read_images(source, 8))
     assert first.skipped
-    monkeypatch.setattr(image_cache, "read_pictures", None)  # would be no function to call
-    assert same(decoded_pictures(source, 8), first)
+    monkeypatch.setattr(image_cache, "read_images", None)  # would be no function to call
+    assert same(decoded_images(source, 8), first)
     assert len(files(kept)) == 1
 
 
@@ -57,31 +57,31 @@ def test_another_size_another_choice_and_a_changed_source_are_decoded(source, ke
         def __repr__(self):
             return "First()"
 
-    decoded_pictures(source, 8)
-    assert decoded_pictures(source, 4).images.shape[-1] == 4
-    assert decoded_pictures(source, 8, First()).names == ("cat/0.png",)
+    decoded_images(source, 8)
+    assert decoded_images(source, 4).images.shape[-1] == 4
+    assert decoded_images(source, 8, First()).names == ("cat/0.png",)
     assert len(files(kept)) == 3
     Image.new("RGB", (9, 9)).save(source / "cat" / "0.png")
     os.utime(source / "cat" / "0.png", (1, 1))
-    assert decoded_pictures(source, 8).images[0].max() == 0
+    assert decoded_images(source, 8).images[0].max() == 0
     (source / "cat" / "1.png").unlink()
-    assert decoded_pictures(source, 8).names == ("cat/0.png", "cat/2.png")
+    assert decoded_images(source, 8).names == ("cat/0.png", "cat/2.png")
 
 
 def test_a_torn_file_is_made_again(source, kept):
-    wanted = decoded_pictures(source, 8)
+    wanted = decoded_images(source, 8)
     (file,) = files(kept)
     file.write_bytes(file.read_bytes()[:40])
-    assert same(decoded_pictures(source, 8), wanted)
+    assert same(decoded_images(source, 8), wanted)
     assert file.stat().st_size > 40
 
 
 def test_nothing_is_kept_of_what_is_quickly_read_or_where_nothing_is_to_be_kept(source, kept, monkeypatch):
     monkeypatch.setattr(image_cache, "WORTH", 60)
-    decoded_pictures(source, 8)
+    decoded_images(source, 8)
     monkeypatch.setattr(image_cache, "WORTH", -1)
     monkeypatch.setenv(CACHE, "")
-    decoded_pictures(source, 8)
+    decoded_images(source, 8)
     assert files(kept) == []
 
 
@@ -89,19 +89,19 @@ def test_a_folder_that_cannot_be_written_is_told_and_not_fatal(source, tmp_path,
     (tmp_path / "file").write_text("in the way")
     monkeypatch.setenv(CACHE, str(tmp_path / "file"))
     with pytest.warns(UserWarning, match="not kept for the next time"):
-        assert len(decoded_pictures(source, 8)) == 3
+        assert len(decoded_images(source, 8)) == 3
 
 
 def test_the_oldest_files_make_room(source, kept, monkeypatch):
-    decoded_pictures(source, 8)
+    decoded_images(source, 8)
     (oldest,) = files(kept)
     os.utime(oldest, (1, 1))
     monkeypatch.setattr(image_cache, "LARGEST", 1200)
-    decoded_pictures(source, 9)
+    decoded_images(source, 9)
     assert len(files(kept)) == 1
     assert oldest not in files(kept)
 
 
 def test_a_source_that_is_missing_is_named(tmp_path, kept):
     with pytest.raises(InputError, match="nowhere"):
-        decoded_pictures(tmp_path / "nowhere", 8)
+        decoded_images(tmp_path / "nowhere", 8)

@@ -2,7 +2,7 @@
 
 import pytest
 from PIL import Image
-from suite_checks import assert_disjoint, assert_same, write_pictures
+from suite_checks import assert_disjoint, assert_same, write_images
 
 from metalora.suites.folder_layout import folder_tasks
 from metalora.suites.load import load_suite
@@ -14,7 +14,7 @@ from metalora.util.errors import InputError
 def by_task(tmp_path):
     """Two tasks with cats and dogs, one with cats and birds; 10 images of each."""
     for seed, path in enumerate(("photo/cat", "photo/dog", "sketch/cat", "sketch/dog", "toy/cat", "toy/bird")):
-        write_pictures(tmp_path / path, 10, seed)
+        write_images(tmp_path / path, 10, seed)
     return tmp_path
 
 
@@ -38,7 +38,7 @@ def test_folder_of_tasks(by_task):
 def test_folder_of_equal_tasks_is_pooled(by_task):
     for path in sorted((by_task / "toy" / "bird").iterdir()):
         path.unlink()
-    write_pictures(by_task / "toy" / "dog" / "deeper", 10)
+    write_images(by_task / "toy" / "dog" / "deeper", 10)
     suite = load_suite(f"folder:{by_task}")
     assert suite.primary == "pooled" and suite.classes == ("cat", "dog")
     assert not suite.unseen and "unseen query" not in suite.splits
@@ -47,23 +47,23 @@ def test_folder_of_equal_tasks_is_pooled(by_task):
 def test_numbered_classes_belong_to_their_task(tmp_path):
     for task, classes in (("Greek", 3), ("Latin", 2)):
         for number in range(1, classes + 1):
-            write_pictures(tmp_path / "top" / task / f"character{number:02d}", 4)
+            write_images(tmp_path / "top" / task / f"character{number:02d}", 4)
     suite = load_suite(f"folder:{tmp_path}")
     assert suite.classes[0] == "Greek/character01" and len(suite.classes) == 5
     assert suite.primary == "within" and "task/class" in suite.notes[0]
 
 
 def test_folder_of_classes_gets_the_ten_shifts(tmp_path):
-    write_pictures(tmp_path / "cat", 12, 0)
-    write_pictures(tmp_path / "dog", 12, 1)
+    write_images(tmp_path / "cat", 12, 0)
+    write_images(tmp_path / "dog", 12, 1)
     suite = load_suite(f"folder:{tmp_path}", hold_out=["invert"])
     assert_disjoint(suite)
     assert suite.tasks == TEN_TRANSFORMS.names and [suite.tasks[i] for i in suite.unseen] == ["invert"]
 
 
 def test_what_is_left_out_is_named(by_task):
-    write_pictures(by_task / "photo" / "fox", 3)
-    write_pictures(by_task / "toy" / "fox", 3)
+    write_images(by_task / "photo" / "fox", 3)
+    write_images(by_task / "toy" / "fox", 3)
     (by_task / "photo" / "cat" / "bad.png").write_bytes(b"no image")
     (by_task / "stray.png").write_bytes((by_task / "photo" / "cat" / "000.png").read_bytes())
     suite = load_suite(f"folder:{by_task}", hold_out=["toy"])
@@ -74,7 +74,7 @@ def test_what_is_left_out_is_named(by_task):
 
 
 def test_task_without_a_large_enough_class_is_named(by_task):
-    write_pictures(by_task / "clay" / "cat", 2)
+    write_images(by_task / "clay" / "cat", 2)
     suite = load_suite(f"folder:{by_task}")
     assert "clay" not in suite.tasks and any(note.startswith("Task clay is left out") for note in suite.notes)
 
@@ -102,14 +102,14 @@ def test_folders_that_give_no_suite(tmp_path):
     Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
     with pytest.raises(InputError, match="no class folders"):
         load_suite(f"folder:{tmp_path}")
-    write_pictures(tmp_path / "cat", 8)
+    write_images(tmp_path / "cat", 8)
     with pytest.raises(InputError, match="two are needed"):
         load_suite(f"folder:{tmp_path}")
 
 
 def test_seen_tasks_need_two_classes(by_task):
     for path in ("clay/cat", "clay/dog"):
-        write_pictures(by_task / path, 2)
+        write_images(by_task / path, 2)
     for kind in ("photo", "sketch"):
         for path in sorted((by_task / kind / "dog").iterdir()):
             path.unlink()
@@ -124,7 +124,7 @@ def test_seen_tasks_need_two_classes(by_task):
 
 def test_classes_that_are_too_small_are_told_where_none_is_left(tmp_path):
     for path, count in (("photo/cat", 3), ("photo/dog", 3), ("sketch/cat", 2), ("sketch/dog", 3)):
-        write_pictures(tmp_path / path, count)
+        write_images(tmp_path / path, count)
     said = r"no class with 4 images or more to train on \(the largest of the others, {}, has 3\): two are needed"
     with pytest.raises(InputError, match=said.format("sketch/dog")):
         load_suite(f"folder:{tmp_path}", hold_out=["photo"])

@@ -11,7 +11,7 @@ from PIL import Image
 
 from metalora.suites import images
 from metalora.suites.class_folders import held_out, read_split
-from metalora.suites.images import decode, read_pictures
+from metalora.suites.images import decode, read_images
 from metalora.util.errors import InputError
 
 
@@ -137,11 +137,11 @@ def test_folder_and_archives_read_alike(tmp_path):
     write_class_folders(tmp_path / "data")
     (tmp_path / "data" / ".hidden.png").write_bytes(b"")
     calls = []
-    plain = read_pictures(tmp_path / "data", 8, progress=lambda done, total: calls.append((done, total)))
+    plain = read_images(tmp_path / "data", 8, progress=lambda done, total: calls.append((done, total)))
     assert len(plain) == 12 and list(plain.names) == sorted(plain.names) and not plain.skipped
     assert calls[-1] == (12, 12)
     for name in ("a.zip", "a.tar.xz"):
-        packed = read_pictures(pack(tmp_path / "data", tmp_path / name), 8)
+        packed = read_images(pack(tmp_path / "data", tmp_path / name), 8)
         assert packed.names == plain.names and torch.equal(packed.images, plain.images)
 
 
@@ -150,7 +150,7 @@ def test_read_side(tmp_path, wrapper):
     write_class_folders(tmp_path / wrapper)
     side = read_split(tmp_path, "train", 8)
     assert side.classes == ("cat", "dog") and side.labels.tolist() == [0, 0, 0, 1, 1, 1]
-    assert side.pictures.names[0] == "train/cat/0.png"
+    assert side.images.names[0] == "train/cat/0.png"
     assert held_out(side.labels, 1).tolist() == [False, False, True] * 2
 
 
@@ -164,11 +164,11 @@ def test_unreadable_files_are_named(tmp_path):
     Image.new("RGB", (8, 8)).save(tmp_path / "good.png")
     (tmp_path / "bad.png").write_bytes(b"no picture")
     (tmp_path / "notes.txt").write_text("no picture either, and not called one")
-    found = read_pictures(tmp_path, 8)
+    found = read_images(tmp_path, 8)
     assert found.names == ("good.png",) and [name for name, _ in found.skipped] == ["bad.png"]
     (tmp_path / "good.png").unlink()
     with pytest.raises(InputError, match="no image that can be used"):
-        read_pictures(tmp_path, 8)
+        read_images(tmp_path, 8)
 
 
 def test_damaged_member_of_a_zip_is_named(tmp_path):
@@ -177,7 +177,7 @@ def test_damaged_member_of_a_zip_is_named(tmp_path):
     content = bytearray(archive.read_bytes())
     content[content.index(b"IDAT") + 6] ^= 255
     archive.write_bytes(content)
-    found = read_pictures(archive, 8)
+    found = read_images(archive, 8)
     assert len(found) == 11 and len(found.skipped) == 1
 
 
@@ -186,21 +186,21 @@ def test_damaged_tar(tmp_path):
     archive = pack(tmp_path / "data", tmp_path / "a.tar.xz")
     archive.write_bytes(archive.read_bytes()[:400])
     with pytest.raises(InputError, match="is damaged"):
-        read_pictures(archive, 8)
+        read_images(archive, 8)
 
 
 def test_missing_source_and_other_files(tmp_path):
     with pytest.raises(InputError, match="There is no folder or archive"):
-        read_pictures(tmp_path / "nowhere", 8)
+        read_images(tmp_path / "nowhere", 8)
     (tmp_path / "table.csv").write_text("1,2")
     with pytest.raises(InputError, match="neither a folder nor a tar or zip"):
-        read_pictures(tmp_path / "table.csv", 8)
+        read_images(tmp_path / "table.csv", 8)
 
 
 def test_files_are_not_read_far_ahead(tmp_path, monkeypatch):
     write_class_folders(tmp_path / "data", count=20)
     monkeypatch.setattr(images, "READ_AHEAD", 4)
-    total, entries = images.list_pictures(pack(tmp_path / "data", tmp_path / "a.zip"))
+    total, entries = images.list_images(pack(tmp_path / "data", tmp_path / "a.zip"))
     read, decoded = [0], [0]
 
     def counted():

@@ -4,7 +4,7 @@ import pandas as pd
 import pytest
 import torch
 from PIL import Image
-from suite_checks import assert_disjoint, write_pictures
+from suite_checks import assert_disjoint, write_images
 
 from metalora.suites.config import SuiteConfig
 from metalora.suites.dataset import suite_from_dataset
@@ -20,7 +20,7 @@ def frame(tmp_path):
     rows = []
     for task in ("day", "dusk", "night"):
         for label in ("cat", "dog"):
-            write_pictures(tmp_path / task / label, 12, seed=len(rows))
+            write_images(tmp_path / task / label, 12, seed=len(rows))
             for number in range(12):
                 path = f"{task}/{label}/{number:03d}.png"
                 rows.append({"path": path, "task": task, "label": label, "clip": f"{task}-{label}-{number // 3}"})

@@ -86,6 +86,16 @@ class Suite:
         return self.source_images.shape[-1]
 
     @property
+    def sides(self) -> dict[str, Examples]:
+        """Return `splits`, under the name that it had before 0.2; the old name goes with 0.3."""
+        return self.splits
+
+    @property
+    def pictures(self) -> Tensor:
+        """Return `source_images`, under the name that it had before 0.2; the old name goes with 0.3."""
+        return self.source_images
+
+    @property
     def combinations(self) -> Tensor | None:
         """Values of the named factors that seen tasks combine, each combination once: int64 (T, factors); or None."""
         return None if self.factor_indices is None else self.factor_indices[list(self.seen)].unique(dim=0)

@@ -12,7 +12,7 @@ from metalora.runs.presets import PRESETS
 from metalora.runs.run_config import RunConfig
 from metalora.suites.archives import check_archive
 from metalora.suites.config import SuiteConfig
-from metalora.suites.folder_layout import folder_tasks
+from metalora.suites.folder_meaning import folder_tasks
 from metalora.suites.registry import SUITES
 from metalora.suites.task_lists import TEN_TRANSFORMS, TaskList
 from metalora.training.loop import clock

@@ -107,7 +107,7 @@ def _run_parts(name: str, parts: dict[str, Any], folder: Path, work: Path, n_job
         log_final(name, parts, folder.parent)
     try:
         for key, config in parts.items():
-            jobs = run_part(config, folder / key, work / key, suites[key].primary, n_jobs, notes[key])
+            jobs = run_part(config, folder / key, work / key, suites[key], n_jobs, notes[key])
             for _ in follow(f"{name}, {key}", jobs, work / key, count_jobs(config)):
                 pass
     except KeyboardInterrupt as error:

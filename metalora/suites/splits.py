@@ -11,6 +11,7 @@ from metalora.suites.images import ImageSet
 from metalora.suites.suite import SEEN_SPLITS, UNSEEN_SPLITS, Examples, Suite
 from metalora.suites.task_lists import TaskList, held_out_tasks
 from metalora.util.errors import InputError
+from metalora.util.files import hash_words
 from metalora.util.seeding import seeded_generator
 
 SHARES = (0.5, 0.1, 0.2, 0.2)  # of training, validation, gallery and query
@@ -82,8 +83,8 @@ def divide_groups(
     """Return the split of every row, 0 to 3 as in `SHARES`, the same for all rows of a group, (N,).
 
     The groups of every class of a task are divided by themselves; a group of several counts for the one with the
-    fewest groups. Groups of unseen tasks only are divided among gallery and query. Where the given splits leave none
-    for validation, it gets a sixth of those for training.
+    fewest groups. Groups of unseen tasks only are divided among gallery and query. Where no group is left for
+    validation, it gets a sixth of the groups for training, or of their rows where every class has only one.
 
     Args:
         groups: Name of each row's group; None: every row by itself.
@@ -119,7 +120,13 @@ def divide_groups(
     assign((split_of == OPEN) & is_seen, SHARES, range(4))
     assign(split_of == OPEN, HALVES, (2, 3))
     if not ((split_of == 1) & is_seen).any():
-        assign((split_of == 0) & is_seen, (5 / 6, 1 / 6), (0, 1))
+        trained = (split_of == 0) & is_seen
+        if rarest[trained].bincount().max() > 1:
+            assign(trained, (5 / 6, 1 / 6), (0, 1))
+        else:
+            result = split_of[group_of]
+            result[divide(cells.masked_fill(~trained[group_of], -1), (5 / 6, 1 / 6), rng)[1]] = 1
+            return result
     return split_of[group_of]
 
 
@@ -240,4 +247,5 @@ def transformed_suite(
         factor_indices=indices,
         skipped=images.skipped,
         notes=notes,
+        annotations=hash_words([labels.tolist(), list(classes)]),
     )

@@ -39,7 +39,7 @@ def compare(
     config = comparison_settings(given)
     folder = out or Path("results") / re.sub(r"[^\w.-]+", "-", config.suite.name).strip("-")
     check_folder(folder, owned=(JOBS, OLD_JOBS))
-    suite, notes = check("Reading images", config)
+    config, suite, notes = check("Reading images", config)
     done, trainings = 0, run_comparison(config, folder, n_jobs=jobs, suite=suite)
     try:
         for job in follow("Training", trainings, folder, count_jobs(config)):

@@ -100,7 +100,7 @@ def _run_parts(name: str, parts: dict[str, Any], folder: Path, work: Path, n_job
     suites, notes = {}, {}
     for key, config in parts.items():
         stored_results(config, folder / key / RESULTS)  # refused before the first training
-        suites[key], notes[key] = check(f"Reading images for {key}", config)
+        parts[key], suites[key], notes[key] = check(f"Reading images for {key}", config)
         for note in notes[key]:
             typer.echo(f"Note: {note}", err=True)
     if final:

@@ -165,7 +165,7 @@ def _read_png(file: Path | IO[bytes], opened: Image.Image, significant: int | No
     """Return the values of a PNG of 16 bits, transparency laid on white, and the largest value that it declares."""
     if opened.mode == "I;16":
         values = np.asarray(opened)
-    elif "LA" in str(opened.tile):
+    elif "LA" in str(opened.tile):  # type: ignore[attr-defined]
         raise InputError("It is a PNG of 16-bit grey with transparency: save it without the transparency.")
     else:
         values = 256 * np.asarray(opened).astype(np.uint16) + _low_bytes(file)

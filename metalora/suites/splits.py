@@ -40,13 +40,31 @@ def at_most(limit: int, labels: Tensor, tasks: Tensor, rng: torch.Generator) -> 
     return order[:limit].sort().values
 
 
-def deal(labels: Tensor, tasks: Sequence[int], rng: torch.Generator) -> Tensor:
-    """One of `tasks` for each row, evenly within each class and over all, (N,)."""
-    order = (labels * len(labels) + ranks(labels, rng)).argsort()
+def deal(
+    labels: Tensor, tasks: Sequence[int], rng: torch.Generator, *, complete: bool = False
+) -> tuple[Tensor, Tensor]:
+    """Deal rows to tasks, evenly within each class and over all.
+
+    Args:
+        labels: Class of each row, (N,).
+        tasks: Numbers of the tasks.
+        rng: Decides which rows go where.
+        complete: Deal the rows of a class that are fewer than the tasks to several, so that every task has every class.
+
+    Returns:
+        Rows and their tasks, (M,) each, M ≥ N.
+    """
+    rank, counts = ranks(labels, rng), labels.bincount()
     hands = torch.tensor(tasks)[torch.randperm(len(tasks), generator=rng)]
-    result = torch.empty_like(labels)
-    result[order] = hands[torch.arange(len(labels)) % len(tasks)]
-    return result
+    times = torch.ones_like(counts)  # that a row of each class is dealt
+    if complete:
+        times = (len(tasks) / counts.clamp(min=1)).ceil().long()
+    start = (counts * times).cumsum(0) - counts * times
+    repeats = times[labels]
+    rows = torch.arange(len(labels)).repeat_interleave(repeats)
+    again = torch.arange(len(rows)) - (repeats.cumsum(0) - repeats)[rows]
+    place = (start[labels] + rank)[rows] + again * counts[labels][rows]
+    return rows, hands[place % len(tasks)]
 
 
 def apportion(count: int, shares: Sequence[float]) -> list[int]:
@@ -208,8 +226,8 @@ def transformed_suite(
 ) -> Suite:
     """One labelled set of images, shown through the transforms of `tasks`.
 
-    Training rows are all training images in every seen task; every other image gets one seen task, and
-    gallery and query images one unseen task besides.
+    Training rows are all training images in every seen task; every other image gets one seen task, and gallery and
+    query images one unseen task besides. Of a class with fewer gallery images than tasks they get several.
 
     Args:
         labels: int64 (P,).
@@ -227,10 +245,12 @@ def transformed_suite(
     )
     rows = {"train": (train.repeat(len(seen)), torch.tensor(seen).repeat_interleave(len(train)))}
     for split, index in zip(SEEN_SPLITS[1:], (validation, gallery, query), strict=True):
-        rows[split] = (index, deal(labels[index], seen, rng))
+        dealt, task_of = deal(labels[index], seen, rng, complete="gallery" in split)
+        rows[split] = (index[dealt], task_of)
     if unseen:
         for split, index in zip(UNSEEN_SPLITS, (gallery, query), strict=True):
-            rows[split] = (index, deal(labels[index], unseen, rng))
+            dealt, task_of = deal(labels[index], unseen, rng, complete="gallery" in split)
+            rows[split] = (index[dealt], task_of)
     rules = _rules(classes, tasks)
     return Suite(
         name=config.name,

@@ -19,9 +19,9 @@ def as_command(config: RunConfig) -> str:
 
 
 def as_compare_command(config: ComparisonConfig) -> str:
-    """Write `python -m metalora compare …` with every option that is not at its default."""
-    words = [*COMPARISON.write(config), *SUITE.write(config.suite)]
-    return _command("compare", *words, *COMPARISON_TRAINING.write(config.training))
+    """Write `python -m metalora compare …` with the steps and every option that is not at its default."""
+    words = [*COMPARISON.write(config), *SUITE.write(config.suite), "--steps", str(config.training.steps)]
+    return _command("compare", *words, *COMPARISON_TRAINING.without("steps").write(config.training))
 
 
 def as_study_command(name: str, config: ComparisonConfig) -> str:

@@ -166,7 +166,13 @@ def remove_stale_progress(folder: Path) -> None:
 def _trials(config: ComparisonConfig) -> list[JobConfig]:
     if not config.tune:
         return []
-    return [job for lr in LEARNING_RATES for job in config.jobs(0, lr) if job.trained.is_trained]
+    jobs = [job for lr in LEARNING_RATES for job in config.jobs(0, lr) if job.trained.is_trained]
+    if config.trial_steps is None:
+        return jobs
+    return [
+        replace(job, training=replace(job.training, steps=config.trial_steps, keep_best=False), trial=True)
+        for job in jobs
+    ]
 
 
 def read_comparison(

@@ -13,9 +13,10 @@ from metalora.runs.run_config import RunConfig
 
 
 def as_command(config: RunConfig) -> str:
-    """Write `python -m metalora train …` with every option that is not at its default."""
+    """Write `python -m metalora train …` with the steps or minutes and every option that is not at its default."""
     words = [*RUN.write(config), *ADAPTER.write(config.adapter), *SUITE.write(config.suite)]
-    return _command("train", *words, *TRAINING.write(config.training))
+    steps = () if config.minutes is not None else ("--steps", str(config.training.steps))
+    return _command("train", *words, *steps, *TRAINING.without("steps").write(config.training))
 
 
 def as_compare_command(config: ComparisonConfig) -> str:

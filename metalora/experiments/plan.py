@@ -11,18 +11,15 @@ from pathlib import Path
 import joblib
 
 from metalora.experiments.config import ComparisonConfig, JobConfig
-from metalora.experiments.runner import LEARNING_RATES, jobs_of
+from metalora.experiments.runner import jobs_of
 from metalora.models.adapt import build_model
 from metalora.suites.suite import Suite
 from metalora.training.config import VALIDATIONS
-from metalora.training.pace import STEPS, seconds_per_step
+from metalora.training.plan import LEARNING_RATES, STEPS, TRIAL, planned_steps, seconds_per_step, trial_steps
 from metalora.util.device import pick_device
 from metalora.util.files import write_text
 
 PLAN = "plan.json"
-PASSES = 12  # over the training images, the most
-LEAST = 24  # steps
-TRIAL = 0.125  # of the steps, in which a learning rate is tried
 EMBEDDING = 1 / 3  # of a training step's time for an image is that of embedding it
 MINUTES, MINUTES_DIGITS = 40.0, 3.0
 
@@ -57,17 +54,14 @@ def plan_comparison(
     if stored is not None and stored["minutes"] == minutes:
         steps, note = stored["steps"], f"as the trainings in {folder} began"
     else:
-        most = -(-PASSES * rows // batch)
-        affordable = _affordable_steps(config, suite, 60 * minutes, n_jobs)
-        steps = max(min(most, affordable), min(LEAST, most))
-        limit = f"{PASSES} passes" if steps == most else f"what {minutes:g} minutes allow here"
-        note = f"{limit}, about {steps * batch / rows:.1f} passes over {rows:,} training images"
+        steps = planned_steps(rows, batch, _affordable_steps(config, suite, 60 * minutes, n_jobs))
+        passes = f"{steps * batch / rows:.1f} passes over {rows:,} training images"
+        note = f"{passes}, in about {minutes:g} minutes here at most"
         write_text(folder / PLAN, json.dumps({"steps": steps, "minutes": minutes}) + "\n")
     training = replace(config.training, steps=steps, keep_best=True)
-    trial_steps = max(min(LEAST, steps), round(TRIAL * steps))
     planned = replace(config, training=training)
     if choose_lr and not config.tune:
-        planned = replace(planned, tune=True, trial_steps=trial_steps)
+        planned = replace(planned, tune=True, trial_steps=trial_steps(steps))
     return planned, f"Every training has {steps} steps ({note}): set --steps or --minutes for others."
 
 
@@ -78,7 +72,7 @@ def _stored(file: Path) -> dict | None:
         return None
 
 
-def _affordable_steps(config: ComparisonConfig, suite: Suite, seconds: float, n_jobs: int | None) -> int:
+def _affordable_steps(config: ComparisonConfig, suite: Suite, seconds: float, n_jobs: int | None) -> float:
     """Return the steps with which all trainings and measurements take `seconds`, by a few steps of each backbone."""
     processes = n_jobs or (joblib.cpu_count() if pick_device(config.training.device).type == "cpu" else 1)
     trained = [job for job in jobs_of(config) if job.trained.is_trained]
@@ -92,7 +86,7 @@ def _affordable_steps(config: ComparisonConfig, suite: Suite, seconds: float, n_
     fixed += sum(validated * per_image[job.backbone] for job in trained)
     trials = len(LEARNING_RATES) * TRIAL / config.seeds  # learning rates are tried with the first seed
     per_step = sum(paces[job.backbone] for job in trained) * (1 + trials)
-    return int((seconds * processes - fixed) / per_step)
+    return (seconds * processes - fixed) / per_step
 
 
 def _pace(config: ComparisonConfig, suite: Suite, backbone: str) -> float:

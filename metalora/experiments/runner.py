@@ -19,12 +19,12 @@ from metalora.experiments.job import run_job
 from metalora.suites.load import load_suite
 from metalora.suites.suite import Suite
 from metalora.training.loop import Progress
+from metalora.training.plan import LEARNING_RATES
 from metalora.util.device import pick_device
 from metalora.util.errors import InputError, LayersLeftOut
 from metalora.util.files import check_writable, write_text
 from metalora.util.renamed import upgrade_row
 
-LEARNING_RATES = (1e-3, 3e-3, 6e-3)  # that `tune` tries
 JOBS, OLD_JOBS = "jobs", "cells"  # folders of results, of this version and of the one before
 IMAGES, FINGERPRINT = "pictures.txt", "suite "  # file with the fingerprint of the first job's images, and its prefix
 PARTS = ("rows", "tasks", "confusion")  # of a job's result

@@ -16,7 +16,7 @@ from metalora.suites.config import SuiteConfig
 from metalora.suites.suite import SEEN_SPLITS, Examples, Suite
 from metalora.suites.transforms import Identity
 from metalora.training.config import TrainingConfig
-from metalora.training.pace import STEPS, seconds_per_step
+from metalora.training.plan import STEPS, seconds_per_step
 
 MAX_BATCH = 64  # images of a measured step; the time of larger batches is proportional
 

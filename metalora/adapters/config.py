@@ -46,6 +46,8 @@ class AdapterConfig:
         core: Whether cores are generated for each image, or one constant core is learned for all.
         rank_pattern: Regular expression → rank of the layers whose name it matches.
         dropout: Probability of dropout on the adapter's input, in training.
+        adapter_dtype: Precision of what is trained: float32, also beside a backbone of half precision (float64 beside one
+            of float64), or that of the backbone.
         seed: Seed of the initial values.
 
     Raises:
@@ -67,6 +69,7 @@ class AdapterConfig:
     core: str = "generated"
     rank_pattern: Mapping[str, int] = field(default_factory=dict)
     dropout: float = 0.0
+    adapter_dtype: str = "float32"
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -81,6 +84,8 @@ class AdapterConfig:
         use = "a length above 0, or 0 for none"
         check_float("code_norm_limit", self.code_norm_limit, lambda value: value >= 0, use)
         check_float("dropout", self.dropout, lambda value: 0 <= value < 1, "a fraction from 0 to below 1")
+        if self.adapter_dtype not in ("float32", "backbone"):
+            raise InputError(f"adapter_dtype is {self.adapter_dtype!r}: use float32 or backbone.")
         if self.core not in ("generated", "constant"):
             raise InputError(f"core is {self.core!r}: use generated or constant.")
         if not isinstance(self.extractor, str) and not hasattr(self.extractor, "state_dict"):

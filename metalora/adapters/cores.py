@@ -20,9 +20,9 @@ class Cores:
     """
 
     def __init__(self, tensors: Mapping[str, Tensor]):
-        lengths = {len(tensor) for tensor in tensors.values()}
-        if len(lengths) != 1:
-            raise InputError(f"Cores need the same number of samples in every layer, not {sorted(lengths)}.")
+        lengths = [tensor.shape[0] for tensor in tensors.values()]
+        if not lengths or any(length != lengths[0] for length in lengths):
+            raise InputError(f"Cores need the same number of samples in every layer, not {sorted(set(lengths))}.")
         self._tensors = dict(tensors)
 
     @overload
@@ -45,6 +45,11 @@ class Cores:
 
     def __len__(self) -> int:
         return len(next(iter(self._tensors.values())))
+
+    @property
+    def samples(self) -> int:
+        """N, which a compiler may leave open; `len` is a number always."""
+        return next(iter(self._tensors.values())).shape[0]
 
     def __iter__(self) -> Iterator["Cores"]:
         return (self[i] for i in range(len(self)))
@@ -100,10 +105,10 @@ class Cores:
         Raises:
             InputError: there is another number of samples.
         """
-        if len(self) == count:
+        if self.samples == count:
             return self
-        if len(self) != 1:
-            raise InputError(f"There are {len(self)} cores for {count} images: give one, or one for each image.")
+        if self.samples != 1:
+            raise InputError(f"There are {self.samples} cores for {count} images: give one, or one for each image.")
         return Cores({name: tensor.expand(count, *tensor.shape[1:]) for name, tensor in self.items()})
 
     def to(self, *args: Any, **kwargs: Any) -> "Cores":

@@ -48,8 +48,8 @@ class FiLM(Format):
         core, shape = core.to(out.dtype), (-1, *[1] * (out.ndim - 2))
         if out.ndim == 4:
             core = core[..., None, None]
-        elif len(core) > 1:
-            core = core.repeat_interleave(len(out) // len(core), dim=0)
+        elif core.shape[0] > 1:
+            core = core.repeat_interleave(out.shape[0] // core.shape[0], dim=0)
         bias, gain = layer.output_bias, layer.output_gain
         product = out if bias is None else out - bias.view(shape)
         return out + core[:, 0] * product + core[:, 1] * (1 if gain is None else gain.view(shape))

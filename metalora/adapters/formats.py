@@ -171,7 +171,7 @@ class Factorised(Format):
         if core is None:
             return z, up[None]
         if z.shape[1] > up.shape[1]:  # more positions than outputs: the weight is the smaller one to mix
-            return z, self.fold(up, core.to(z))
+            return z, self.fold(up, core.to(up))
         return self.mix(z, core.to(z)), up[None]
 
     def update_norm(self, weight: Tensor, factors: Factors, core: Tensor | None = None) -> Tensor:

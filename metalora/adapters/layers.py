@@ -4,13 +4,16 @@ The layers know the geometry (positions, groups, padding), the formats know the 
 to the layers through `forward_context`, so that a network's own forward needs no change.
 """
 
+import math
 from typing import Any
 
 import torch
 from timm.layers import Conv2dSame
 from timm.layers.conv2d_same import conv2d_same
 from torch import Tensor, nn
+from torch.nn.modules.module import _global_forward_hooks
 
+from metalora.adapters.config import AdapterConfig
 from metalora.adapters.formats import Format
 from metalora.adapters.forward_context import current
 from metalora.adapters.products import add_product, linear
@@ -19,10 +22,33 @@ from metalora.util.errors import InputError
 Base = nn.Linear | nn.Conv2d
 
 
-class Adapter(nn.Module):
-    """The trained part of one adapted layer: the tensors that its format needs for the frozen weight's shape."""
+def trained_dtype(base: Base, config: AdapterConfig) -> torch.dtype:
+    """Return the precision of what is trained for a frozen layer."""
+    own = base.weight.dtype
+    return own if config.adapter_dtype == "backbone" else torch.promote_types(own, torch.float32)
 
-    def __init__(self, base: Base, format: Format, scale: float, dropout: float, rng: torch.Generator):
+
+class Adapter(nn.Module):
+    """The trained part of one adapted layer: the tensors that its format needs for the frozen weight's shape.
+
+    Args:
+        base: the frozen layer.
+        format: its update.
+        scale: of the update.
+        dropout: probability.
+        rng: gives the first values.
+        dtype: of the tensors; None is that of the frozen weight.
+    """
+
+    def __init__(
+        self,
+        base: Base,
+        format: Format,
+        scale: float,
+        dropout: float,
+        rng: torch.Generator,
+        dtype: torch.dtype | None = None,
+    ):
         super().__init__()
         outputs, inputs, *kernel = base.weight.shape
         self.format, self.scale = format, scale
@@ -31,18 +57,27 @@ class Adapter(nn.Module):
         fan_in = inputs * torch.Size(kernel).numel()
         # ΔW is 0 at the start through its last factor alone, which therefore learns at once.
         bounds = {"B": format.rank**-0.5, **dict.fromkeys(list(shapes)[-1:], 0.0)}
+        self._names = tuple(shapes)
         for name, shape in shapes.items():
             # Drawn on the CPU in float64: the same start on every device and in every precision.
             value = (2 * torch.rand(shape, generator=rng, dtype=torch.float64) - 1) * bounds.get(name, fan_in**-0.5)
-            self.register_parameter(name, nn.Parameter(value.to(base.weight)))
+            self.register_parameter(name, nn.Parameter(value.to(base.weight.device, dtype or base.weight.dtype)))
 
     def factors(self) -> dict[str, Tensor]:
         """Return the static factors in the format's index order, with every static scale folded in."""
-        return self.format.factors(dict(self.named_parameters(recurse=False)), self.scale)
+        return self.format.factors({name: getattr(self, name) for name in self._names}, self.scale)
+
+
+def has_hooks(module: nn.Module) -> bool:
+    """Return whether somebody looks at what goes into a module, or comes out of it."""
+    hooks = module._forward_hooks, module._forward_pre_hooks, module._backward_hooks, module._backward_pre_hooks
+    return any(hooks) or bool(_global_forward_hooks)
 
 
 class AdaptedLayer(nn.Module):
     """A frozen `base` whose output is updated, unless adapters are disabled in this thread.
+
+    It has the attributes of its base, so that a network that reads them works as before.
 
     Attributes:
         name: in the backbone.
@@ -57,6 +92,14 @@ class AdaptedLayer(nn.Module):
         self.name, self.base, self.rows_by_image = name, base, rows_by_image
         # A tuple keeps it out of the module tree: the trained part is a child of another module.
         self._adapter = (adapter,)
+
+    def __getattr__(self, name: str) -> Any:
+        try:
+            return super().__getattr__(name)
+        except AttributeError:
+            if name == "base" or name.startswith("_"):  # not there yet, in a copy or a pickle
+                raise
+            return getattr(self.base, name)
 
     @property
     def adapter(self) -> Adapter:
@@ -107,12 +150,17 @@ class AdaptedLayer(nn.Module):
         norm = self.adapter.format.update_norm(self.weight.cpu().double(), factors, core)
         return norm / self.weight.norm().cpu().double().clamp(min=1e-12)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, input: Tensor) -> Tensor:
         """Return the frozen layer's output, updated."""
-        return self._update(x, len(x)) if current.enabled else self.base(x)
+        if not current.enabled:
+            return self.base(input)
+        out = self.base(input)
+        if has_hooks(self.base):  # what a hook has seen stays as it was
+            out = out.clone()
+        return self._update(out, input, input.shape[0])
 
-    def _update(self, x: Tensor, samples: int) -> Tensor:
-        return self.adapter.format.apply(self, self.base(x), x, self._core(samples), samples)
+    def _update(self, out: Tensor, x: Tensor, samples: int) -> Tensor:
+        return self.adapter.format.apply(self, out, x, self._core(samples), samples)
 
     def _core(self, rows: int) -> Tensor | None:
         if not self.adapter.format.core_shape:
@@ -123,12 +171,13 @@ class AdaptedLayer(nn.Module):
                 "and switch activation checkpointing off."
             )
         core = current.cores[self.name]
-        if len(core) in (1, rows):
+        images = core.shape[0]
+        if images == 1 or images == rows:
             return core
-        if self.rows_by_image and rows % len(core) == 0:
-            return core.repeat_interleave(rows // len(core), dim=0)
+        if self.rows_by_image and rows % images == 0:
+            return core.repeat_interleave(rows // images, dim=0)
         raise InputError(
-            f"The input of layer {self.name!r} has {rows} rows for {len(core)} images: its leading axis is not "
+            f"The input of layer {self.name!r} has {rows} rows for {images} images: its leading axis is not "
             "the batch; leave the layer out with exclude."
         )
 
@@ -144,18 +193,20 @@ class AdaptedLayer(nn.Module):
 class AdaptedLinear(AdaptedLayer):
     """An adapted `nn.Linear`, for input (N, …, I)."""
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, input: Tensor) -> Tensor:
         """Return the frozen layer's output, updated."""
         if not current.enabled:
-            return self.base(x)
+            return self.base(input)
+        *rows, width = input.shape
+        x = input.reshape(math.prod(rows), width)
         # Flat, since autograd copies what is written into a view, which is what torch makes of more dimensions.
-        out = self._update(x.reshape(x.shape[:-1].numel(), x.shape[-1]), len(x))
-        return out.view(*x.shape[:-1], out.shape[-1])
+        out = self.base(input).clone().flatten(0, -2) if has_hooks(self.base) else self.base(x)
+        return self._update(out, x, rows[0]).view(*rows, out.shape[-1])
 
     def narrow(self, x: Tensor, weight: Tensor, samples: int) -> Tensor:
         """Return the narrow activations (N, L, M) of rows (N · L, I)."""
         z = linear(self.adapter.dropout(x).to(weight.dtype), weight)
-        return z.view(samples, len(x) // max(1, samples), z.shape[-1])
+        return z.view(samples, x.shape[0] // (samples or 1), z.shape[-1])
 
 
 class AdaptedConv2d(AdaptedLayer):
@@ -166,9 +217,9 @@ class AdaptedConv2d(AdaptedLayer):
 
     base: nn.Conv2d
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, input: Tensor) -> Tensor:
         """Return the frozen layer's output, updated."""
-        return super().forward(x) if x.ndim == 4 else super().forward(x[None])[0]
+        return super().forward(input) if input.ndim == 4 else super().forward(input[None])[0]
 
     def narrow(self, x: Tensor, weight: Tensor, samples: int) -> Tensor:
         """Return the narrow activations (N, groups · L, M) of an input (N, C, H, W)."""

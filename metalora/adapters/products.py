@@ -6,6 +6,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from metalora.util.compiling import transformed
+
 
 class _Linear(torch.autograd.Function):
     """x @ weightᵀ, with a gradient of a narrow weight ten times as fast on a CPU as that of `F.linear`."""
@@ -24,7 +26,7 @@ class _Linear(torch.autograd.Function):
 
 def linear(x: Tensor, weight: Tensor) -> Tensor:
     """Return x @ weightᵀ, for x (L, I) and a narrow weight (M, I)."""
-    return F.linear(x, weight) if torch.compiler.is_compiling() else _Linear.apply(x, weight)
+    return F.linear(x, weight) if transformed() else _Linear.apply(x, weight)
 
 
 class _AddProduct(torch.autograd.Function):
@@ -65,7 +67,7 @@ def add_product(out: Tensor, z: Tensor, weight: Tensor) -> Tensor:
         weight: (N, M, O) or (1, M, O).
     """
     weight = weight.to(z.dtype)
-    if torch.compiler.is_compiling():  # it fuses by itself, and cannot trace a function that writes into its argument
+    if transformed():
         product = z @ weight
         return out + (product.transpose(1, 2) if out.ndim == 4 else product).reshape(out.shape)
     return _AddProduct.apply(out, z, weight)

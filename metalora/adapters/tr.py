@@ -65,7 +65,7 @@ class TR(Factorised):
 
     def mix(self, z: Tensor, core: Tensor) -> Tensor:
         """Exchange leg a for leg c."""
-        rows = z.reshape(len(z), z.shape[1] * self.rank, self.rank)
+        rows = z.reshape(z.shape[0], z.shape[1] * self.rank, self.rank)
         return (rows @ core.mT).reshape(z.shape)
 
     def fold(self, up: Tensor, core: Tensor) -> Tensor:

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from metalora.adapters.config import AdapterConfig
-from metalora.adapters.layers import AdaptedLayer
+from metalora.adapters.layers import AdaptedLayer, trained_dtype
 from metalora.models.adapted_model import AdaptedModel
 from metalora.models.backbones import Backbone, image_size_for, load_backbone
 from metalora.models.mapping_net import ConstantCore, MappingNet
@@ -80,7 +80,8 @@ def _add_generator(model: AdaptedModel, features: int | None) -> None:
     if not model.generated:
         return
     formats = {name: layer.adapter.format for name, layer in model.layers.items()}
-    like = next(iter(model.layers.values())).weight
+    base = next(iter(model.layers.values())).base
+    like = base.weight.new_empty(0, dtype=trained_dtype(base, model.config))
     if model.config.core == "constant":
         model.trained.constant = ConstantCore(formats, like)
         return

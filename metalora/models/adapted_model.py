@@ -13,7 +13,7 @@ from metalora.adapters.config import AdapterConfig
 from metalora.adapters.cores import Cores
 from metalora.adapters.formats import make_format
 from metalora.adapters.forward_context import current, forward_context
-from metalora.adapters.layers import ADAPTED, AdaptedLayer, Adapter
+from metalora.adapters.layers import ADAPTED, AdaptedLayer, Adapter, trained_dtype
 from metalora.adapters.methods import method
 from metalora.adapters.targets import Selection, select_layers
 from metalora.models.backbones import Backbone
@@ -72,7 +72,8 @@ class AdaptedModel(nn.Module):
         base: Any = net.get_submodule(name)
         kind = nn.Linear if isinstance(base, nn.Linear) else nn.Conv2d
         rng = seeded_generator(config.seed, index)
-        adapter = Adapter(base, make_format(config, rank, len(base.weight)), config.scale(rank), config.dropout, rng)
+        format, dtype = make_format(config, rank, len(base.weight)), trained_dtype(base, config)
+        adapter = Adapter(base, format, config.scale(rank), config.dropout, rng, dtype)
         layer = ADAPTED[kind](name, base, adapter, rows_by_image=self.backbone.rows_by_image)
         # A layer in several places is adapted in all of them.
         for alias, module in list(net.named_modules(remove_duplicate=False)):
@@ -127,7 +128,7 @@ class AdaptedModel(nn.Module):
         """
         if self.example is not None:
             return
-        if len(images) == 0:
+        if images.shape[0] == 0:
             raise InputError("The first batch is empty, so sizes stay unknown: begin with one image or more.")
         # What is learnt here outlives an inference_mode around the first batch.
         with torch.inference_mode(False), torch.no_grad():
@@ -144,10 +145,9 @@ class AdaptedModel(nn.Module):
         return self.generate(images) if self.generated else None
 
     def features(self, images: Tensor) -> Tensor:
-        """Return the extractor's features of images: (N, F)."""
+        """Return the extractor's features of images: (N, F), with a gradient where the images require one."""
         self._must_generate()
-        with torch.no_grad():
-            return self.extractor(images)
+        return self.extractor(images)
 
     def standardise(self, images: Tensor, chunk: int = 256) -> None:
         """Take the statistics of the training images' features, by which features are standardised.
@@ -157,7 +157,8 @@ class AdaptedModel(nn.Module):
             chunk: number of images in a pass.
         """
         self.prepare(images[:2])
-        self.mapping.standardise(torch.cat([self.features(part) for part in images.split(chunk)]))
+        with torch.no_grad():
+            self.mapping.standardise(torch.cat([self.features(part) for part in images.split(chunk)]))
 
     def codes(self, images: Tensor, *, features: Tensor | None = None) -> Tensor:
         """Return the code of every image: (N, code).
@@ -197,7 +198,7 @@ class AdaptedModel(nn.Module):
             InputError: the method has no core to generate.
         """
         if self.generated and not self.config.generates:
-            return self.constant.cores().expand(len(images))
+            return self.constant.cores().expand(images.shape[0])
         codes = self.codes(images, features=features)
         if groups is not None:
             codes = self.mapping.pool(codes, groups)
@@ -235,8 +236,9 @@ class AdaptedModel(nn.Module):
                 self._must_generate()
             return self._run(images, None)
         if cores is not None:
-            if len(cores) not in (1, len(images)):
-                raise InputError(f"There are {len(cores)} cores for {len(images)} images: give one, or one for each.")
+            if cores.samples not in (1, images.shape[0]):
+                count = f"{cores.samples} cores for {images.shape[0]} images"
+                raise InputError(f"There are {count}: give one, or one for each.")
             return self._run(images, cores)
         if not self.config.generates:
             return self._run(images, self.constant.cores())
@@ -253,8 +255,7 @@ class AdaptedModel(nn.Module):
 
         def generate(name: str, output: Tensor) -> None:
             if name in self.extractor.stages:
-                with torch.no_grad():
-                    features = self.extractor.describe(images, {name: self.extractor.read(name, output)})
+                features = self.extractor.describe(images, {name: self.extractor.read(name, output)})
                 codes = self.mapping.codes(features)
                 current.cores = self.cores(codes if groups is None else self.mapping.pool(codes, groups))
 
@@ -331,4 +332,4 @@ class AdaptedModel(nn.Module):
     def _sized_example(self) -> Tensor:
         if self.example is None:
             raise InputError("Sizes are known after a first batch: call the model once, or give adapt() an example.")
-        return self.example
+        return self.example.to(next(self.backbone.parameters())) if self.example.is_floating_point() else self.example

@@ -28,6 +28,7 @@ from torchvision.transforms.v2 import Normalize, Resize  # v2 compiles without a
 
 from metalora.adapters.forward_context import current, forward_context
 from metalora.models.folding import Fold, fold_batchnorm
+from metalora.util.compiling import transformed
 from metalora.util.errors import InputError
 from metalora.util.files import read_tensors
 
@@ -90,13 +91,15 @@ class Backbone(nn.Module):
             kind = f"{images.dtype} of shape {tuple(images.shape)}".removeprefix("torch.")
             raise InputError(f"{self.name} takes float RGB in [0, 1], (N, 3, H, W), not {kind}: convert the images.")
         inputs = self.preprocess(images)
-        if self.channels_last and not current.exact:
+        if self.name is not None:
+            inputs = inputs.to(next((parameter.dtype for parameter in self.parameters()), inputs.dtype))
+        if self.channels_last and not current.exact and not transformed():
             inputs = inputs.contiguous(memory_format=torch.channels_last)
-        if not torch.compiler.is_compiling():
+        if not transformed():
             for fold in self.folds:
                 fold.refresh()
         output = self.net(inputs)
-        if not isinstance(output, Tensor) or output.ndim != 2 or len(output) != len(images):
+        if not isinstance(output, Tensor) or output.ndim != 2 or output.shape[0] != images.shape[0]:
             shape = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
             raise InputError(f"The backbone gives {shape} for {len(images)} images: make it give embeddings (N, D).")
         return output

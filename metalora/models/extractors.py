@@ -4,6 +4,7 @@ arXiv 2504.00460 uses a pre-trained ResNet. Here it is the adapted backbone itse
 first stage only ("stem"), another backbone by name, or any module.
 """
 
+import contextlib
 import copy
 import math
 from collections.abc import Iterable
@@ -15,6 +16,7 @@ from torch.nn import functional as F
 
 from metalora.adapters.forward_context import current, forward_context
 from metalora.models.backbones import Backbone, load_backbone
+from metalora.util.compiling import transformed
 from metalora.util.errors import InputError
 
 EPSILON = 1e-6
@@ -55,7 +57,8 @@ def stage_statistics(output: Tensor, channels: int, prefix: int = 0) -> Tensor:
         output = output.movedim(-1, 1)
     mean = output.mean((2, 3))
     # Ten times as fast as torch.std_mean on a CPU.
-    std = (output - mean[..., None, None]).square().mean((2, 3)).sqrt()
+    variance = (output - mean[..., None, None]).square().mean((2, 3))
+    std = variance.clamp(min=torch.finfo(variance.dtype).tiny).sqrt()  # the gradient of √0 is infinite
     return torch.cat([mean, std, F.adaptive_avg_pool2d(output, 2).flatten(1)], dim=1)
 
 
@@ -67,7 +70,7 @@ def _report(name: str, module: nn.Module, args: tuple, output: Tensor) -> None:
     if current.stage_hook is not None:
         current.stage_hook(name, output)
     # Pooling after the last stage returns a gradient of another layout, which then slows every layer.
-    if output.requires_grad and _is_channels_last(output) and not torch.compiler.is_compiling():
+    if output.requires_grad and not transformed() and _is_channels_last(output):
         output.register_hook(lambda gradient: gradient.contiguous(memory_format=torch.channels_last))
 
 
@@ -105,7 +108,6 @@ class StageExtractor(nn.Module):
         self.own = backbone if owned else None
         self._backbone = (backbone,)  # in a tuple: not a child
 
-    @torch.no_grad()
     def forward(self, images: Tensor) -> Tensor:
         """Return the features (N, F) of images (N, 3, H, W) in [0, 1]."""
         statistics: dict[str, Tensor] = {}
@@ -113,18 +115,19 @@ class StageExtractor(nn.Module):
         def collect(name: str, output: Tensor) -> None:
             if name in self.stages:
                 statistics[name] = self.read(name, output)
-            if len(statistics) == len(self.stages):
+            if len(statistics) == len(self.stages) and not torch.compiler.is_compiling():  # which drops the rest itself
                 raise StopForward
 
-        try:
-            with forward_context(enabled=False, stage_hook=collect):
-                self._backbone[0](images)
-        except StopForward:
+        with contextlib.suppress(StopForward), forward_context(enabled=False, stage_hook=collect):
+            self._backbone[0](images)
+        if len(statistics) == len(self.stages):
             return self.describe(images, statistics)
         raise InputError(f"The stages {', '.join(self.stages)} are not all part of the backbone's forward pass.")
 
     def read(self, name: str, output: Tensor) -> Tensor:
         """Return the statistics of a stage's output, at once, since later layers may overwrite it."""
+        if output.requires_grad:  # and so is needed for the gradient
+            output = output.clone()
         return stage_statistics(output, self.stages[name], self.prefix)
 
     def describe(self, images: Tensor, statistics: dict[str, Tensor]) -> Tensor:
@@ -146,7 +149,6 @@ class OutputExtractor(nn.Module):
         self.own = backbone if owned else None
         self._backbone = (backbone,)
 
-    @torch.no_grad()
     def forward(self, images: Tensor) -> Tensor:
         """Return the features (N, F) of images."""
         with forward_context(enabled=False):

@@ -7,6 +7,7 @@ storage, version) and computes it anew after a change. A fold is out of use
 
 - in an exact pass (`AdaptedModel.disabled`) and in a compiled one, which fuses BatchNorm by itself,
 - while the BatchNorm trains or has no statistics, or one of the tensors requires a gradient,
+- while one of the modules has a hook of somebody's, which so sees what the module gives by itself,
 - once one of the two modules is no longer where it was.
 
 torch does not count writes through `.data` or in `torch.inference_mode()`, so they go unnoticed: write under
@@ -21,6 +22,8 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves
 
 from metalora.adapters.forward_context import current
+from metalora.adapters.layers import AdaptedLayer, has_hooks
+from metalora.util.compiling import transformed
 
 
 class Folded(NamedTuple):
@@ -43,7 +46,7 @@ class Fold:
     Args:
         conv: its output goes into `norm` and nowhere else.
         norm: a BatchNorm with running statistics.
-        places: (children of its parent, name) of each.
+        places: (parent, name) of each.
         channels_last: memory format of the folded weight, which decides the output's.
     """
 
@@ -51,7 +54,7 @@ class Fold:
         self,
         conv: nn.Conv2d,
         norm: nn.BatchNorm2d,
-        places: tuple[tuple[dict[str, Any], str], ...],
+        places: tuple[tuple[nn.Module, str], ...],
         channels_last: bool,
     ):
         self.conv, self.norm, self._places, self._channels_last = conv, norm, places, channels_last
@@ -74,7 +77,7 @@ class Fold:
     @property
     def folded(self) -> Folded | None:
         """What a pass computes with in this thread; None where both modules do their own work."""
-        return None if current.exact or torch.compiler.is_compiling() else self._folded
+        return None if current.exact or transformed() else self._folded
 
     @property
     def gain(self) -> Tensor | None:
@@ -104,8 +107,10 @@ class Fold:
     def _usable(self, sources: list[Tensor | None]) -> bool:
         if self.norm.training or any(tensor is not None and tensor.requires_grad for tensor in sources):
             return False
-        (conv_siblings, conv_name), (norm_siblings, norm_name) = self._places
-        return conv_siblings.get(conv_name) is self.conv and norm_siblings.get(norm_name) is self.norm
+        (around, conv_name), (norm_parent, norm_name) = self._places
+        if any(map(has_hooks, (self.conv, self.norm, *([around] if isinstance(around, AdaptedLayer) else [])))):
+            return False
+        return around._modules.get(conv_name) is self.conv and norm_parent._modules.get(norm_name) is self.norm
 
     def _convolve(self, x: Tensor) -> Tensor:
         folded = self.folded
@@ -149,7 +154,7 @@ def fold_batchnorm(net: nn.Module, example: Tensor, *, channels_last: bool = Fal
         channels_last: whether the network is known to take that memory format; otherwise it stays as it came.
     """
     pairs = _pairs(net, example)
-    places = {module: (parent._modules, name) for parent in net.modules() for name, module in parent.named_children()}
+    places = {module: (parent, name) for parent in net.modules() for name, module in parent.named_children()}
     folds = [Fold(conv, norm, (places[conv], places[norm]), channels_last) for conv, norm in pairs]
     for fold in folds:
         fold.refresh()

@@ -65,6 +65,9 @@ def load(
         raise InputError(f"{path} was trained on other weights of its backbone: pass the module that it was made from.")
     example = torch.zeros(saved["example_shape"]).to(like)
     model = adapt(wrapped, config, example=example, download=download)
+    floats = {tensor.dtype for tensor in tensors.values() if tensor.is_floating_point()}
+    if len(floats) == 1:  # a model may have been moved to another precision as a whole
+        model.trained.to(*floats)
     _fill(model, saved, tensors, path)
     model.decoding = Decoding(**saved.get("decoding", {}))
     return model

@@ -91,8 +91,10 @@ class Objective(nn.Module):
         else:
             embeddings = network(images)
             targets = self.factor_indices[batch.tasks].to(device)
-            auxiliary = factor_loss(self.names(embeddings), targets, self.combinations.to(device), self.factors)
-        logits = self.classes(embeddings)
+            auxiliary = factor_loss(
+                self.names(embeddings.to(self.names.weight.dtype)), targets, self.combinations.to(device), self.factors
+            )
+        logits = self.classes(embeddings.to(self.classes.weight.dtype))
         return F.cross_entropy(logits, labels) + self.weight * auxiliary, (logits.argmax(1) == labels).float().mean()
 
     def _cores(

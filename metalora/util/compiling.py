@@ -1,10 +1,24 @@
-"""`torch.compile` where it works; elsewhere the network as it is, with a warning that says why."""
+"""`torch.compile` where it works, and whether a compiler, or another tool of torch's, is at work now."""
 
 import warnings
 from collections.abc import Callable
 from typing import Any
 
 import torch
+from torch.autograd import forward_ad
+
+
+def transformed() -> bool:
+    """Return whether a pass may consist of torch's ordinary operations only, without writing into their arguments.
+
+    It is compiled, exported or traced, or a transform of torch.func or forward differentiation looks into it.
+    """
+    return (
+        torch.compiler.is_compiling()
+        or torch._C._are_functorch_transforms_active()
+        or torch.jit.is_tracing()
+        or forward_ad._current_level >= 0
+    )
 
 
 def compiled(network: Callable, trial: Callable[[Callable], Any]) -> Callable:

@@ -38,5 +38,5 @@ def _write(app_state: AppState, draw: Draw, kind: str, token: str, chart: Embedd
     """Write a file into the visitor's folder and return its path."""
     if chart is None:
         raise InputError(NOTHING)
-    folder = app_state.workspace.folder(token)
+    folder = app_state.workspace.export_folder(token, "embedding")
     return str(write_table(chart, folder) if kind == "csv" else write_page(chart, draw(chart, colour), folder))

@@ -21,7 +21,7 @@ from metalora.training.config import TrainingConfig
 from metalora.util.errors import InputError
 from metalora.views.api import embed_files, inspect_files
 from metalora.views.app_state import DEFAULT, AppState
-from metalora.views.uploads import add_archive, describe_upload
+from metalora.views.uploads import add_archive, archive_contents, list_uploads
 
 from .components import show_errors
 from .context import COMPUTE, Context
@@ -91,7 +91,7 @@ class Endpoints:
         return self.app_state.backend.stop(_owner(visitor, request), run).to_dict()
 
     def upload_images(self, file: str, visitor: str, request: gr.Request) -> dict[str, Any]:
-        """Keep a zip of task/class/image or class/image; return {upload, visitor, name, bytes, images, tasks}.
+        """Keep a zip of task/class/image or class/image; return {upload, visitor, images, tasks}.
 
         A run takes it as the suite upload:ID, with ID the value of "upload"; in another session also with the visitor's
         id. At the limit of archives or bytes it is refused: delete one first.
@@ -100,12 +100,12 @@ class Endpoints:
         if not file:
             raise InputError("There is no file: send a zip archive of images.")
         upload = add_archive(self.app_state, owner, file)
-        return {"visitor": owner, **describe_upload(self.app_state, owner, upload)}
+        contents = archive_contents(self.app_state, owner, upload)
+        return {"upload": upload, "visitor": owner, "images": contents.images, "tasks": contents.tasks}
 
     def uploads(self, visitor: str, request: gr.Request) -> list[dict[str, Any]]:
-        """Return your uploads, those used last first, each {upload, name, bytes, images, tasks}."""
-        owner = _owner(visitor, request)
-        return [describe_upload(self.app_state, owner, upload.id) for upload in self.app_state.workspace.uploads(owner)]
+        """Return your uploads, those used last first, each {upload, name, bytes}."""
+        return list_uploads(self.app_state, _owner(visitor, request))
 
     def delete_upload(self, upload: str, visitor: str, request: gr.Request) -> list[dict[str, Any]]:
         """Delete an upload of yours; return those that are left. Runs made with it keep their copy."""

@@ -1,8 +1,8 @@
 """A queue of runs, each executed by a worker process: `python -m metalora train --run FOLDER`.
 
 Which runs wait and which are being trained is recorded in their folders, so that a restarted app finds both. Workers
-are sessions of their own and outlive the app. Of several apps on one workspace, and the command line, the one that has a
-run's lock trains it: see run_folder.py.
+are sessions of their own and outlive the app. Of several apps on one workspace, and the command line, the one that
+has a run's lock trains it: see run_folder.py.
 """
 
 import contextlib

@@ -245,7 +245,7 @@ class Workspace:
         return self.root / "tables" / name
 
     def prune(self, older_than: timedelta) -> int:
-        """Delete uploads, comparisons, exports and inactive runs that nobody touched for so long; return their number."""
+        """Delete what nobody touched for so long and no process works on; return the number of things deleted."""
         return prune(self._visitors, older_than)
 
     def prune_regularly(self, older_than: timedelta, every: timedelta) -> threading.Event:

@@ -23,9 +23,10 @@ from metalora.runs.workspace import RUN, Workspace
 from metalora.suites.load import load_suite
 from metalora.util.errors import InputError
 from metalora.util.files import write_whole
+from metalora.util.paths import is_stray
 from metalora.views.open_adapter import OpenAdapter, open_bundled, open_trained
 
-MAX_AGE = timedelta(days=30)  # of uploads and inactive runs
+MAX_AGE = timedelta(days=30)  # of uploads, exports, comparisons and inactive runs that nobody touches
 MAX_OPEN = 6  # adapters in memory of each kind, and suites
 DEFAULT = "resnet20/metalora-tr"
 
@@ -105,7 +106,7 @@ class AppState:
         """
         adapter = self.workspace.adapter_folder(visitor, f"{RUN}{run}")
         file = adapter.with_name(f"{adapter.name}.zip")
-        parts = sorted(part for part in adapter.iterdir() if not part.name.startswith("."))  # those are half written
+        parts = sorted(part for part in adapter.iterdir() if not is_stray(part.name))  # or half written
         changed_at = max(part.stat().st_mtime_ns for part in parts)
 
         def write(temporary: Path) -> None:

@@ -24,9 +24,8 @@ class Contents:
     tasks: list[str]
 
     def __str__(self) -> str:
-        layout = (
-            f"in {len(self.tasks)} tasks" if self.tasks else "in class folders, to which ten transforms are applied"
-        )
+        tasks = len(self.tasks)
+        layout = f"in {tasks} tasks" if tasks else "in class folders, to which ten transforms are applied"
         count = f"{self.images:,} image{'s' if self.images > 1 else ''}"
         return f"{count} {layout}; whether they make a suite shows when the run starts."
 
@@ -61,18 +60,16 @@ def upload_titles(app_state: AppState, visitor: str) -> dict[str, str]:
 
 
 def _title(upload: Upload) -> str:
-    return f"{upload.name}, {max(0.1, upload.size / MB):.1f} MB, used {datetime.fromtimestamp(upload.used_at):%Y-%m-%d %H:%M}"
+    used_at = f"{datetime.fromtimestamp(upload.used_at):%Y-%m-%d %H:%M}"
+    return f"{upload.name}, {max(0.1, upload.size / MB):.1f} MB, used {used_at}"
 
 
-def describe_upload(app_state: AppState, visitor: str, upload: str) -> dict[str, Any]:
-    """Return an upload for programs: "upload", "name", "bytes", "images" and "tasks".
-
-    Raises:
-        InputError: there is none, or it is another visitor's.
-    """
-    contents, file = archive_contents(app_state, visitor, upload), app_state.workspace.upload(visitor, upload)
-    size = file.stat().st_size
-    return {"upload": upload, "name": file.name, "bytes": size, "images": contents.images, "tasks": contents.tasks}
+def list_uploads(app_state: AppState, visitor: str) -> list[dict[str, Any]]:
+    """Return the visitor's uploads for programs, those used last first, each {upload, name, bytes}."""
+    return [
+        {"upload": upload.id, "name": upload.name, "bytes": upload.size}
+        for upload in app_state.workspace.uploads(visitor)
+    ]
 
 
 def limits_text(app_state: AppState) -> str:

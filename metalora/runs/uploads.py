@@ -44,11 +44,13 @@ class Upload:
 def list_uploads(folder: Path) -> list[Upload]:
     """Return the uploads in a folder, which may not exist, those used last first."""
     found = []
-    for file in folder.glob("*/*"):
-        if not re.fullmatch(UPLOAD_ID, file.parent.name) or is_stray(file.name) or not file.is_file():
-            continue
-        with contextlib.suppress(FileNotFoundError):  # deleted meanwhile
-            found.append(Upload(file.parent.name, file, file.stat().st_size, file.parent.stat().st_mtime))
+    for path in folder.glob("*"):
+        if re.fullmatch(UPLOAD_ID, path.name) and path.is_dir():
+            with contextlib.suppress(FileNotFoundError):  # deleted meanwhile
+                files = [file for file in path.iterdir() if not is_stray(file.name) and file.is_file()]
+                file = min(files, key=lambda file: file.stat().st_mtime_ns, default=None)
+                if file is not None:
+                    found.append(Upload(path.name, file, file.stat().st_size, path.stat().st_mtime))
     return sorted(found, key=lambda upload: (upload.used_at, upload.id), reverse=True)
 
 

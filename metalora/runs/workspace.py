@@ -31,6 +31,7 @@ from metalora.runs.run_folder import ADAPTER, SETTINGS, RunFolder, RunState
 from metalora.runs.uploads import UPLOAD_ID, Upload, check_room, keep_upload, list_uploads, mark_used
 from metalora.runs.visitor_limits import check_limits
 from metalora.util.errors import InputError
+from metalora.util.paths import is_stray
 
 TOKEN, RUN_ID = r"[\w-]{32}", r"\d{8}-\d{6}-\d{6}-[0-9a-f]{16}"
 RUN = "run:"  # begins the name of an adapter that a visitor trained
@@ -103,7 +104,7 @@ class Workspace:
                 if source is not None:
                     config = _with_archive(config, _link(source, folder / "upload"))
                 if start is not None:  # a copy, since its run may be deleted, or trained further
-                    config = replace(config, start=str(shutil.copytree(start, folder / "start")))
+                    config = replace(config, start=str(_copy(start, folder / "start")))
                 RunFolder(folder, config).record(RunState.NEW)
             except (OSError, InputError) as error:
                 shutil.rmtree(folder, ignore_errors=True)
@@ -268,6 +269,15 @@ def _run_folders(visitor: Path) -> list[Path]:
     """Return the folders of a visitor's runs, oldest first."""
     folders = (file.parent for file in (visitor / "runs").glob(f"*/{SETTINGS}"))
     return sorted(folder for folder in folders if re.fullmatch(RUN_ID, folder.name))
+
+
+def _copy(adapter: Path, folder: Path) -> Path:
+    """Copy an adapter into a new folder, without stray files; return that folder."""
+
+    def strays(_: str, names: list[str]) -> list[str]:
+        return [name for name in names if is_stray(name)]
+
+    return shutil.copytree(adapter, folder, ignore=strays, ignore_dangling_symlinks=True)
 
 
 def _link(source: Path, folder: Path) -> Path:

@@ -106,7 +106,7 @@ class AppState:
         """
         adapter = self.workspace.adapter_folder(visitor, f"{RUN}{run}")
         file = adapter.with_name(f"{adapter.name}.zip")
-        parts = sorted(part for part in adapter.iterdir() if not is_stray(part.name))  # or half written
+        parts = sorted(part for part in adapter.iterdir() if part.is_file() and not is_stray(part.name))
         changed_at = max(part.stat().st_mtime_ns for part in parts)
 
         def write(temporary: Path) -> None:

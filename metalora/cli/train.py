@@ -61,9 +61,10 @@ def _resumed_settings(name: str) -> RunConfig:
     """Return the settings of a run that starts from a saved adapter."""
     from metalora.models.bundled import NAMES
     from metalora.models.loading import settings_of
+    from metalora.util.paths import expand
 
     backbone, adapter = settings_of(name)
-    start = name if name in NAMES else str(Path(name).absolute())
+    start = name if name in NAMES else str(expand(name).absolute())
     return RunConfig(backbone or RunConfig.backbone, adapter=adapter, start=start)
 
 

@@ -11,6 +11,7 @@ from metalora.adapters.layers import AdaptedLayer
 from metalora.models.backbones import Backbone
 from metalora.util.errors import InputError
 from metalora.util.files import hash_tensors, tensor_file, text_file, write_whole
+from metalora.util.paths import expand, is_stray
 from metalora.version import __version__
 
 FORMAT_VERSION = 2
@@ -23,9 +24,11 @@ def check_folder(path: Path, owned: tuple[str, ...] = (WEIGHTS,)) -> None:
     Raises:
         InputError: `path` is a file, or a folder that holds something else.
     """
+    path = expand(path)
     if path.exists() and not path.is_dir():
         raise InputError(f"{path} is a file: choose a folder.")
-    if path.is_dir() and any(path.iterdir()) and not any((path / name).exists() for name in owned):
+    found = [file for file in path.iterdir() if not is_stray(file.name)] if path.is_dir() else []
+    if found and not any((path / name).exists() for name in owned):
         raise InputError(f"{path} holds something else: choose an empty or a new folder.")
 
 

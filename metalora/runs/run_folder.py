@@ -29,6 +29,7 @@ from metalora.runs.run_config import RunConfig
 from metalora.util.errors import InputError
 from metalora.util.files import write_text
 from metalora.util.locks import LOCK, Busy, locked
+from metalora.util.paths import expand
 from metalora.util.processes import is_alive, process
 from metalora.util.renamed import upgrade_row
 from metalora.version import __version__
@@ -186,6 +187,7 @@ def create_run(path: Path, config: RunConfig) -> RunFolder:
     Raises:
         InputError: the folder holds something else, or a run of other settings.
     """
+    path = expand(path)
     check_folder(path, owned=(SETTINGS, LOCK))
     if not holds_run(path):
         return RunFolder(path, config)
@@ -206,6 +208,7 @@ def open_run(path: Path) -> RunFolder:
     Raises:
         InputError: there is none, or its run.json is damaged or of another version.
     """
+    path = expand(path)
     file = path / SETTINGS
     name = path.absolute().name  # a server's paths are not shown to visitors
     try:

@@ -31,7 +31,7 @@ from metalora.runs.run_folder import ADAPTER, SETTINGS, RunFolder, RunState
 from metalora.runs.uploads import UPLOAD_ID, Upload, check_room, keep_upload, list_uploads, mark_used
 from metalora.runs.visitor_limits import check_limits
 from metalora.util.errors import InputError
-from metalora.util.paths import is_stray
+from metalora.util.paths import expand, is_stray
 
 TOKEN, RUN_ID = r"[\w-]{32}", r"\d{8}-\d{6}-\d{6}-[0-9a-f]{16}"
 RUN = "run:"  # begins the name of an adapter that a visitor trained
@@ -47,6 +47,9 @@ class Workspace:
         max_uploads: of a visitor.
         max_bytes: of a visitor's uploads together.
         max_runs: of a visitor.
+
+    Raises:
+        InputError: the disk refuses.
     """
 
     def __init__(
@@ -57,9 +60,12 @@ class Workspace:
         max_bytes: int = 512 * 2**20,
         max_runs: int = 50,
     ):
-        self.root = Path(root).absolute()
+        self.root = expand(root).absolute()
         self.max_uploads, self.max_bytes, self.max_runs = max_uploads, max_bytes, max_runs
-        self._visitors.mkdir(parents=True, exist_ok=True, mode=0o700)
+        try:
+            self._visitors.mkdir(parents=True, exist_ok=True, mode=0o700)
+        except OSError as error:
+            raise InputError(f"Cannot write in {root}: {error}; name another folder in METALORA_WORKSPACE.") from error
         self._lock = FileLock(self.root / ".lock")  # from counting a visitor's files to adding one
 
     @property

@@ -19,6 +19,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from metalora.util.errors import InputError
+from metalora.util.paths import expand
 
 
 def write_whole(*files: tuple[Path, Callable[[Path], Any]]) -> None:
@@ -28,6 +29,7 @@ def write_whole(*files: tuple[Path, Callable[[Path], Any]]) -> None:
         InputError: The disk refuses, for instance because it is full, or a path is a folder.
     """
     temporaries: list[Path] = []
+    files = tuple((expand(path), write) for path, write in files)
     try:
         for path, write in files:
             if path.is_dir():
@@ -53,7 +55,7 @@ def check_writable(folder: Path) -> None:
     Raises:
         InputError: They cannot.
     """
-    created: list[Path] = []
+    folder, created = expand(folder), []
     try:
         created = [path for path in (folder, *folder.parents) if not path.exists()]
         folder.mkdir(parents=True, exist_ok=True)
@@ -100,6 +102,7 @@ def read_tensors(path: Path, advice: str = "write it again") -> tuple[dict[str, 
     Raises:
         InputError: The file is missing, truncated or not safetensors.
     """
+    path = expand(path)
     try:
         with safe_open(path, framework="pt") as file:
             header = json.loads((file.metadata() or {}).get("header", "{}"))

@@ -143,7 +143,7 @@ def endpoints(context: Context) -> None:
 
 
 def _upload_fields() -> list[Any]:
-    return [gr.File(file_types=[".zip"], label="Zip archive of images", visible=False), _text("", VISITOR)]
+    return [gr.File(label="Zip archive of images", visible=False), _text("", VISITOR)]
 
 
 def _image_fields() -> list[Any]:

@@ -69,16 +69,14 @@ def upload_panel(context: Context) -> UploadPanel:
     """Lay out the controls of own images."""
     with gr.Column(visible=False) as group:
         archive = gr.File(label="Zip of task/class/image or class/image", file_types=[".zip"], height=120)
-        with gr.Row(equal_height=True):
-            chosen = gr.Dropdown(
-                [],
-                value=None,
-                label="Uploaded archives",
-                info=limits_text(context.app_state),
-                allow_custom_value=True,  # a server that was restarted has no choices until the page is loaded again
-                scale=4,
-            )
-            delete = gr.Button("Delete archive", size="sm", interactive=False, min_width=80)
+        chosen = gr.Dropdown(
+            [],
+            value=None,
+            label="Uploaded archives",
+            info=limits_text(context.app_state),
+            allow_custom_value=True,  # a server that was restarted has no choices until the page is loaded again
+        )
+        delete = gr.Button("Delete archive", size="sm", interactive=False)
         contents = Message()
     return UploadPanel(context, group, archive, chosen, delete, contents)
 

@@ -9,7 +9,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from metalora.runs.app_folders import set_folders, workspace_root
+from metalora.runs.app_process import set_filters, set_folders, workspace_root
 
 
 def main(root: str | Path | None = None, **settings: Any) -> None:
@@ -23,6 +23,7 @@ def main(root: str | Path | None = None, **settings: Any) -> None:
     gc.disable()  # imports create a million long-lived objects: collecting meanwhile is a quarter of the start
     root = workspace_root(root)
     set_folders(root)
+    set_filters()
     if importlib.util.find_spec("spaces"):
         import spaces  # noqa: F401 - lends GPUs on ZeroGPU Spaces, and has to come before torch
 

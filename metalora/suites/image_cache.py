@@ -1,11 +1,12 @@
 """Decoded images in one file per source and size, so that a large archive is decoded once.
 
-The file lies in the folder that METALORA_CACHE names (see `cache_folder`). It is
+The file lies in the folder that METALORA_CACHE names ("~/.cache/metalora" where it does not; "" keeps nothing). It is
 read by memory mapping: processes that work on the same images share them.
 """
 
 import hashlib
 import json
+import os
 import time
 import warnings
 from collections.abc import Callable
@@ -18,8 +19,9 @@ from metalora.suites.archives import list_images
 from metalora.suites.images import ImageSet, Progress, read_images
 from metalora.util.errors import InputError
 from metalora.util.files import read_tensors, write_tensors
-from metalora.util.paths import cache_folder
 
+CACHE = "METALORA_CACHE"
+DEFAULT = "~/.cache/metalora"
 WORTH = 3.0  # seconds of decoding from which a file is worth keeping
 LARGEST = 16 * 2**30  # bytes of all files together; those used least recently go first
 VERSION = 1  # to be raised when `decode` gives other pixels
@@ -36,11 +38,11 @@ def decoded_images(
     Raises:
         InputError: see `read_images`.
     """
-    folder = cache_folder()
+    folder = os.environ.get(CACHE, DEFAULT)
     wanted = keep or _all
-    if folder is None:
+    if not folder:
         return read_images(source, size, wanted, progress)
-    file = folder / f"pictures-{_fingerprint(source, size, keep)}.safetensors"
+    file = Path(folder).expanduser() / f"pictures-{_fingerprint(source, size, keep)}.safetensors"
     if (found := _read(file)) is not None:
         return found
     started = time.monotonic()

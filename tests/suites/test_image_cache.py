@@ -8,10 +8,9 @@ import torch
 from PIL import Image
 
 from metalora.suites import image_cache
-from metalora.suites.image_cache import decoded_images
+from metalora.suites.image_cache import CACHE, decoded_images
 from metalora.suites.images import read_images
 from metalora.util.errors import InputError
-from metalora.util.paths import CACHE
 
 
 @pytest.fixture

@@ -1,4 +1,6 @@
-"""Where an app and what it starts keep temporary files and caches: below its workspace, for a server without a home.
+"""What an app sets for its whole process: folders of temporary files and caches, and which warnings are of no interest.
+
+All that is written lies below the workspace, since a server may have no home:
 
 temporary/ID   what visitors send, of one app; deleted when that app has ended
 numba          what UMAP compiles, for the next start
@@ -8,14 +10,16 @@ matplotlib     where that is installed, its list of fonts
 import os
 import secrets
 import shutil
+import warnings
 from contextlib import suppress
 from pathlib import Path
 
 from filelock import FileLock
 
-from metalora.util.errors import InputError
+from metalora.util.errors import InputError, LayersLeftOut
 from metalora.util.locks import LOCK, Busy, locked
 from metalora.util.paths import expand
+from metalora.util.quiet import UMAP
 
 WORKSPACE = "workspace"
 CACHES = {"NUMBA_CACHE_DIR": "numba", "MPLCONFIGDIR": "matplotlib"}
@@ -39,6 +43,13 @@ def set_folders(root: Path) -> None:
         os.environ.setdefault(variable, str(root / name))
     if TEMPORARY not in os.environ:
         os.environ[TEMPORARY] = str(_temporary_folder(root / "temporary"))
+
+
+def set_filters() -> None:
+    """Ignore warnings that the page shows itself, or that say nothing to a person; call it before threads start."""
+    warnings.simplefilter("ignore", LayersLeftOut)
+    warnings.filterwarnings("ignore", module=UMAP)
+    warnings.filterwarnings("ignore", module=r"PIL\.")  # on odd metadata
 
 
 def _temporary_folder(parent: Path) -> Path:

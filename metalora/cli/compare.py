@@ -39,10 +39,10 @@ def compare(
     config = comparison_settings(given)
     folder = out or Path("results") / re.sub(r"[^\w.-]+", "-", config.suite.name).strip("-")
     check_folder(folder, owned=(JOBS, OLD_JOBS))
-    suite, notes = check("Reading images", config)
-    done = 0
+    config, suite, notes = check("Reading images", config)
+    done, trainings = 0, run_comparison(config, folder, n_jobs=jobs, suite=suite)
     try:
-        for job in follow("Training", run_comparison(config, folder, n_jobs=jobs), folder, count_jobs(config)):
+        for job in follow("Training", trainings, folder, count_jobs(config)):
             done = job.done
     except KeyboardInterrupt as error:
         raise leave(f"Stopped: {done} finished trainings are kept, the same command resumes.", 1) from error

@@ -53,6 +53,8 @@ def read_images(model: Any, images: list[Path] | None, given: dict[str, Any]) ->
             user_images = from_suite(load_suite(SUITE.read(given), progress=bar.reading))
         else:
             size = given.get("image_size") or model.backbone.image_size
-            user_images = read_paths(images or [], size, bar.reading)
+            user_images = read_paths(images or [], size, bar.reading, model.decoding)
     print_skipped(user_images.skipped)
+    for note in user_images.notes:
+        typer.echo(f"Note: {note}", err=True)
     return user_images

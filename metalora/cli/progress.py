@@ -13,13 +13,16 @@ from metalora.cli.messages import Bar, skipped_note, time_left
 SECONDS, SECONDS_IN_FILE = 2.0, 60.0  # between reads of running trainings, in a terminal and in a file
 
 
-def check(title: str, config: Any) -> tuple[Any, list[str]]:
-    """Check a comparison, showing how far its images are read; return its suite and notes, unusable images included."""
+def check(title: str, config: Any) -> tuple[Any, Any, list[str]]:
+    """Check a comparison, showing how far its images are read; return its settings, suite and notes.
+
+    The settings lack Ks that the galleries cannot serve; the notes name images that cannot be used.
+    """
     from metalora.experiments.checks import check_comparison
 
     with Bar(title) as bar:
-        suite, notes = check_comparison(config, bar.reading)
-    return suite, [*notes, *([skipped_note(suite.skipped)] if suite.skipped else [])]
+        config, suite, notes = check_comparison(config, bar.reading)
+    return config, suite, [*notes, *([skipped_note(suite.skipped)] if suite.skipped else [])]
 
 
 def follow(title: str, jobs: Generator[Any, None, None], folder: Path, total: int) -> Iterator[Any]:

@@ -100,14 +100,14 @@ def _run_parts(name: str, parts: dict[str, Any], folder: Path, work: Path, n_job
     suites, notes = {}, {}
     for key, config in parts.items():
         stored_results(config, folder / key / RESULTS)  # refused before the first training
-        suites[key], notes[key] = check(f"Reading images for {key}", config)
+        parts[key], suites[key], notes[key] = check(f"Reading images for {key}", config)
         for note in notes[key]:
             typer.echo(f"Note: {note}", err=True)
     if final:
         log_final(name, parts, folder.parent)
     try:
         for key, config in parts.items():
-            jobs = run_part(config, folder / key, work / key, suites[key].primary, n_jobs, notes[key])
+            jobs = run_part(config, folder / key, work / key, suites[key], n_jobs, notes[key])
             for _ in follow(f"{name}, {key}", jobs, work / key, count_jobs(config)):
                 pass
     except KeyboardInterrupt as error:

@@ -86,7 +86,7 @@ def validation_accuracy(
 def measure(
     suite: Suite, features: SplitFeatures, ks: Sequence[int], embed_config: EmbedConfig | None = None
 ) -> Iterator[tuple[dict[str, Any], Examples, Tensor]]:
-    """Classify the queries of seen and unseen tasks, on both galleries, for every K.
+    """Classify the queries of seen and unseen tasks, on both galleries, for every K that a gallery can serve.
 
     Args:
         suite: whose splits.
@@ -103,33 +103,49 @@ def measure(
         queries, gallery = suite.splits[f"{task_split} query"], suite.splits[f"{task_split} gallery"]
         pair = features(f"{task_split} query"), features(f"{task_split} gallery")
         for kind in GALLERIES:
-            for k, predicted in predict(queries, pair[0], gallery, pair[1], ks, kind, embed_config).items():
+            served = [k for k in ks if k <= largest_k(suite, task_split, kind)]
+            if not served:
+                continue
+            for k, predicted in predict(queries, pair[0], gallery, pair[1], served, kind, embed_config).items():
                 yield {"task_split": task_split, "gallery": kind, "k": k}, queries, predicted
 
 
-def check_galleries(suite: Suite, ks: Sequence[int]) -> list[str]:
-    """Check that the galleries are large enough for every K; return notes on classes that are smaller than K.
+def largest_k(suite: Suite, task_split: str, kind: str) -> int:
+    """Return the largest K that a gallery can serve: all its images, or those of the task that has the fewest."""
+    gallery = suite.splits[f"{task_split} gallery"]
+    if kind == "pooled":
+        return len(gallery)
+    tasks = suite.splits[f"{task_split} query"].tasks.unique()
+    return int(gallery.tasks.bincount(minlength=len(suite.tasks))[tasks].min())
+
+
+def usable_ks(suite: Suite, ks: Sequence[int]) -> tuple[tuple[int, ...], list[str]]:
+    """Return the Ks that the primary galleries can serve, and notes: on the other Ks, and on classes smaller than K.
 
     Raises:
-        InputError: K is below 1, or larger than the gallery of a task that has queries.
+        InputError: K is below 1, or the galleries can serve none of `ks`.
     """
     check_ks(ks)
-    notes, k = [], max(ks)
-    for task_split in ("seen", "unseen"):
-        split = f"{task_split} gallery"
-        if split not in suite.splits:
-            continue
-        gallery = suite.splits[split]
-        for task in suite.splits[f"{task_split} query"].tasks.unique().tolist():
-            count = int((gallery.tasks == task).sum())
-            if not count:
-                raise InputError(f"Task {suite.tasks[task]!r} has queries and no image in the gallery: add images.")
-            if count < k:
-                raise InputError(
-                    f"K = {k} is larger than the gallery of task {suite.tasks[task]!r} ({count} images): "
-                    "use a smaller K or add images."
-                )
+    notes = []
+    splits = [name for name in ("seen", "unseen") if f"{name} query" in suite.splits]
+    limits = {(name, kind): largest_k(suite, name, kind) for name in splits for kind in GALLERIES}
+    name, most = min(((name, limits[name, suite.primary]) for name in splits), key=lambda pair: pair[1])
+    usable = tuple(k for k in ks if k <= most)
+    where = f"the gallery of {name} tasks has {most} images{' of one task' if suite.primary == 'within' else ''}"
+    if not usable:
+        raise InputError(f"K = {min(ks)} is too large: {where}; use a smaller K or add images.")
+    if len(usable) < len(ks):
+        notes.append(f"K = {', '.join(str(k) for k in ks if k > most)} is left out: {where}.")
+    for (name, kind), limit in limits.items():
+        missing = [str(k) for k in usable if k > limit]
+        if missing:
+            notes.append(
+                f"K = {', '.join(missing)} is not measured on the {kind} gallery of {name} tasks: {limit} images."
+            )
+    for name in splits:
+        gallery = suite.splits[f"{name} gallery"]
         smallest = int(gallery.labels.bincount()[gallery.labels.unique()].min())
-        if smallest < k:
-            notes.append(f"The {split} has classes of {smallest} images, fewer than K = {k}: their votes are diluted.")
-    return notes
+        if smallest < max(usable):
+            few = f"classes of {smallest} images, fewer than K = {max(usable)}"
+            notes.append(f"The {name} gallery has {few}: their votes are diluted.")
+    return usable, notes

@@ -2,11 +2,12 @@
 
 import warnings
 from collections.abc import Callable
+from dataclasses import replace
 
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from metalora.adapters.methods import method
-from metalora.evaluation.accuracy import check_galleries
+from metalora.evaluation.accuracy import usable_ks
 from metalora.experiments.config import ComparisonConfig, JobConfig
 from metalora.experiments.inversion import make_reader
 from metalora.experiments.job import equal_budget, total_parameters
@@ -20,7 +21,7 @@ from metalora.util.errors import InputError, LayersLeftOut
 
 def check_comparison(
     config: ComparisonConfig, progress: Callable[[int, int | None], None] | None = None
-) -> tuple[Suite, list[str]]:
+) -> tuple[ComparisonConfig, Suite, list[str]]:
     """Check that every job of a comparison can run.
 
     Args:
@@ -28,7 +29,8 @@ def check_comparison(
         progress: called while the suite is read, see `load_suite`.
 
     Returns:
-        The suite of the first seed, and notes that a reader of the table needs.
+        The settings with the Ks that the galleries can serve, the suite of the first seed, and notes that a reader of
+        the table needs.
 
     Raises:
         InputError: the device, a backbone, a method's rank or targets, the suite or K cannot be used, or a row uses
@@ -39,7 +41,8 @@ def check_comparison(
     # Every name first: they are cheap to check, a suite may have to be decoded.
     backbones = {name: load_backbone(name, download=config.download) for name in config.backbones}
     suite = load_suite(config.suite, progress=progress)
-    notes = [*check_galleries(suite, config.ks), *suite.notes]
+    ks, notes = usable_ks(suite, config.ks)
+    config, notes = replace(config, ks=ks), [*notes, *suite.notes]
     for name, backbone in backbones.items():
         size = image_size_for(name, suite.image_size)
         if size is not None and size != backbone.image_size:
@@ -47,7 +50,7 @@ def check_comparison(
     for job in config.jobs(0, config.training.lr):
         notes += _check_adapter(job, backbones[job.backbone], config.rank)
         _check_set_uses(job, backbones[job.backbone], suite)
-    return suite, notes
+    return config, suite, notes
 
 
 def _check_adapter(job: JobConfig, backbone: Backbone, rank: int) -> list[str]:

@@ -58,8 +58,9 @@ def run_job(
         progress: called after every step.
 
     Returns:
-        "job" (the settings), "rows" (a dict per variant, task split, gallery and K), "tasks" (accuracies of single
-        tasks) and "confusion" (how often each class was taken for each, at the first K), plain values.
+        "job" (the settings), "images" (the suite's fingerprint), "rows" (a dict per variant, task split, gallery and
+        K), "tasks" (accuracies of single tasks) and "confusion" (how often each class was taken for each, at the first
+        K), plain values.
 
     Raises:
         InputError: the settings cannot be used, see `check_comparison`; the checkpoint is of other settings; or the
@@ -89,7 +90,13 @@ def run_job(
         "ms_per_step": milliseconds,
         "device": device_name(pick_device(training.device)),
     }
-    result: dict[str, Any] = {"job": config.to_dict(), "rows": [], "tasks": [], "confusion": []}
+    result: dict[str, Any] = {
+        "job": config.to_dict(),
+        "images": suite.fingerprint,
+        "rows": [],
+        "tasks": [],
+        "confusion": [],
+    }
     single = embed_splits(model, suite, _embed_config(Variant(config.trained.method), training), features)
     for variant in config.variants:
         embed_config = _embed_config(variant, training)

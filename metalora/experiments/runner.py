@@ -2,7 +2,6 @@
 
 import contextlib
 import functools
-import hashlib
 import json
 import time
 import warnings
@@ -17,7 +16,8 @@ import pandas as pd
 from metalora.experiments.comparison import Comparison
 from metalora.experiments.config import ComparisonConfig, JobConfig
 from metalora.experiments.job import run_job
-from metalora.suites.archives import images_state
+from metalora.suites.load import load_suite
+from metalora.suites.suite import Suite
 from metalora.training.loop import Progress
 from metalora.util.device import pick_device
 from metalora.util.errors import InputError, LayersLeftOut
@@ -26,7 +26,7 @@ from metalora.util.renamed import upgrade_row
 
 LEARNING_RATES = (1e-3, 3e-3, 6e-3)  # that `tune` tries
 JOBS, OLD_JOBS = "jobs", "cells"  # folders of results, of this version and of the one before
-IMAGES = "pictures.txt"  # the state of the user's own images when the first job ran
+IMAGES, FINGERPRINT = "pictures.txt", "suite "  # file with the fingerprint of the first job's images, and its prefix
 PARTS = ("rows", "tasks", "confusion")  # of a job's result
 CHECKPOINT, STEPS = ".safetensors", ".steps"  # of a running job: what it resumes from; its name and progress
 SECONDS_BETWEEN_UPDATES = 1.0  # of the progress of a running job
@@ -69,7 +69,7 @@ class RunningJob:
 
 
 def run_comparison(
-    config: ComparisonConfig, folder: Path, *, n_jobs: int | None = None
+    config: ComparisonConfig, folder: Path, *, n_jobs: int | None = None, suite: Suite | None = None
 ) -> Generator[JobDone, None, None]:
     """Run the jobs whose results `folder` lacks, yielding after each; then `read_comparison` has the results.
 
@@ -81,13 +81,14 @@ def run_comparison(
         config: settings.
         folder: of the results.
         n_jobs: processes at a time; None: one per core for small networks on a CPU, one on an accelerator.
+        suite: the suite of the settings, where it is loaded already.
 
     Raises:
         InputError: the folder cannot be written; a result or a checkpoint in it is damaged, or is of other images
             than are there now; or a job's settings cannot be used, see `run_job`.
     """
     check_writable(folder / JOBS)
-    _check_images(config, folder)
+    check_images(suite or load_suite(config.suite), folder)
     remove_stale_progress(folder)
     done, ran, total, started = 0, 0.0, count_jobs(config), time.monotonic()
     issued: set[str] = set()
@@ -98,25 +99,22 @@ def run_comparison(
         yield JobDone(done, total, _title(job), result, ran_here, left or 0.0)
 
 
-def _check_images(config: ComparisonConfig, folder: Path) -> None:
-    """Check that all results in a folder are of the same images, where these are the user's own."""
-    kind, colon, _ = config.suite.name.partition(":")
-    if not colon:
-        return
-    source = config.suite.source
-    if source.is_file() and kind != "folder":  # a table
-        state = hashlib.sha256(source.read_bytes()).hexdigest()[:24]
-    else:
-        state = images_state(source)
+def check_images(suite: Suite, folder: Path) -> None:
+    """Check that the results in a folder are of this suite's images and labels; record them where there are none yet.
+
+    Raises:
+        InputError: they are of others.
+    """
     files = [folder / name / IMAGES for name in (JOBS, OLD_JOBS)]
     earlier = [file.read_text(encoding="utf-8").strip() for file in files if file.exists()]
-    if any(other != state for other in earlier):
+    fingerprint = FINGERPRINT + suite.fingerprint
+    if any(other.startswith(FINGERPRINT) and other != fingerprint for other in earlier):
         raise InputError(
-            f"The images in {source} have changed since the trainings in {folder} began: choose another folder for "
-            "the results, or delete this one."
+            f"The images of {suite.name}, or their labels, have changed since the trainings in {folder} began: choose "
+            "another folder for the results, or delete this one."
         )
-    if not earlier:
-        write_text(files[0], state + "\n")
+    if fingerprint not in earlier:
+        write_text(files[0], fingerprint + "\n")
 
 
 def _warn(result: dict[str, Any], issued: set[str]) -> None:
@@ -200,6 +198,8 @@ def read_comparison(
     known = known or {}
     present = [job for job in jobs if not partial or job.key in known or has_result(folder, job)]
     results = [known[job.key] if job.key in known else read_result(folder, job) for job in present]
+    if len({result["images"] for result in results if "images" in result}) > 1:
+        raise InputError(f"The trainings in {folder} are of different images or labels: delete it and run them again.")
     rows, tasks, confusion = (pd.DataFrame([row for result in results for row in result[name]]) for name in PARTS)
     if len(rows):
         order = {str(variant): i for i, variant in enumerate(config.variants)}

@@ -25,6 +25,7 @@ from metalora.experiments.results import FOLDER, adopt_results, as_jobs, load_co
 from metalora.experiments.runner import JobDone, has_result, jobs_of, read_comparison, run_comparison
 from metalora.experiments.table_writers import to_markdown
 from metalora.models.backbones import ASSETS
+from metalora.suites.suite import Suite
 from metalora.util.errors import InputError, choices
 from metalora.util.files import write_text
 from metalora.version import __version__
@@ -92,7 +93,7 @@ def run_settings(
 
 
 def run_part(
-    config: ComparisonConfig, out: Path, work: Path, primary: str, n_jobs: int | None, notes: Sequence[str] = ()
+    config: ComparisonConfig, out: Path, work: Path, suite: Suite, n_jobs: int | None, notes: Sequence[str] = ()
 ) -> Generator[JobDone, None, None]:
     """Run what is missing of a part; write `out`/comparison.json from what is there, and again after every training.
 
@@ -101,7 +102,7 @@ def run_part(
         out: folder of the results; trainings that an earlier run left there are neither repeated nor lost, those of
             more seeds included.
         work: folder of the single jobs.
-        primary: the suite's gallery that is read first.
+        suite: the suite of the settings.
         n_jobs: processes at a time, see `run_comparison`.
         notes: sentences for below the table.
 
@@ -114,11 +115,11 @@ def run_part(
         adopt_results(work, as_jobs(stored))
 
     def write() -> None:
-        write_results(read_comparison(kept, work, primary, notes, partial=True), out)
+        write_results(read_comparison(kept, work, suite.primary, notes, partial=True), out)
 
     if any(has_result(work, job) for job in jobs_of(kept)):
         write()
-    for job in run_comparison(config, work, n_jobs=n_jobs):
+    for job in run_comparison(config, work, n_jobs=n_jobs, suite=suite):
         if job.ran:
             write()
         yield job

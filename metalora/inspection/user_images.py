@@ -12,7 +12,9 @@ from metalora.evaluation.config import EmbedConfig
 from metalora.evaluation.embedding import embed
 from metalora.models.adapted_model import AdaptedModel
 from metalora.suites.archives import SUFFIXES
+from metalora.suites.decoding import AS_DECLARED, Decoding
 from metalora.suites.images import ImageSet, decode, read_images
+from metalora.suites.names import readable
 from metalora.suites.suite import Examples, Suite
 from metalora.suites.transforms import Identity
 from metalora.util.device import autocast, pick_device
@@ -30,11 +32,13 @@ class UserImages:
         splits: name of a split → its examples; a person's images are one split, "".
         table: a row per image, in the order of the splits: "name", "label", "task", "split" ("" where unknown).
         skipped: (name, reason) of files that could not be used.
+        notes: sentences on what was not read.
     """
 
     splits: dict[str, Examples]
     table: pd.DataFrame
     skipped: tuple[tuple[str, str], ...] = ()
+    notes: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.table)
@@ -44,17 +48,25 @@ class UserImages:
         return torch.cat([split.images() for split in self.splits.values()])
 
 
-def read_paths(paths: Sequence[str | Path], size: int, progress: Progress | None = None) -> UserImages:
+def read_paths(
+    paths: Sequence[str | Path], size: int, progress: Progress | None = None, decoding: Decoding = AS_DECLARED
+) -> UserImages:
     """Read the images of files, folders and archives, as squares of `size` pixels.
 
     In a folder, task/class/image and class/image give task and label.
+
+    Args:
+        paths: of files, folders and archives.
+        size: side of the squares, in pixels.
+        progress: called with the number of images read, and in all where that is known.
+        decoding: how deep images become eight bits, such as `AdaptedModel.decoding`.
 
     Raises:
         InputError: a path does not exist, or no image can be read.
     """
     if not paths:
         raise InputError("There are no images: name files or a folder.")
-    parts = [_read(expand(path), size, progress) for path in paths]
+    parts = [_read(expand(path), size, progress, decoding) for path in paths]
     names = [name for part in parts for name in part.names]
     skipped = [pair for part in parts for pair in part.skipped]
     if not names:
@@ -66,17 +78,17 @@ def read_paths(paths: Sequence[str | Path], size: int, progress: Progress | None
     transforms = (Identity(),) * len(set(tasks))
     examples = Examples(pixels, transforms, torch.arange(len(pixels)), task_numbers, _numbers(labels))
     table = pd.DataFrame({"name": names, "label": labels, "task": tasks, "split": ""})
-    return UserImages({"": examples}, table, tuple(skipped))
+    return UserImages({"": examples}, table, tuple(skipped), tuple(note for part in parts for note in part.notes))
 
 
-def _read(path: Path, size: int, progress: Progress | None) -> ImageSet:
+def _read(path: Path, size: int, progress: Progress | None, decoding: Decoding) -> ImageSet:
     """Read one image file, which may be unreadable, or a folder or archive of them."""
     if not path.is_file() or path.suffix.lower() not in SUFFIXES:
-        return read_images(path, size, progress=progress)
+        return read_images(path, size, progress=progress, decoding=decoding)
     try:
-        return ImageSet(decode(path, size)[None], (path.name,))
+        return ImageSet(decode(path, size, decoding=decoding)[None], (readable(path.name),))
     except InputError as error:
-        return ImageSet(torch.empty(0, 3, size, size, dtype=torch.uint8), (), ((path.name, str(error)),))
+        return ImageSet(torch.empty(0, 3, size, size, dtype=torch.uint8), (), ((readable(path.name), str(error)),))
 
 
 def _numbers(names: Sequence[str]) -> Tensor:
@@ -99,7 +111,7 @@ def from_suite(suite: Suite) -> UserImages:
         )
         for name, split in splits.items()
     ]
-    return UserImages(splits, pd.concat(tables, ignore_index=True), suite.skipped)
+    return UserImages(splits, pd.concat(tables, ignore_index=True), suite.skipped, suite.notes)
 
 
 def embed_images(model: AdaptedModel, images: UserImages, embed_config: EmbedConfig) -> Tensor:

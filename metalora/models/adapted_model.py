@@ -23,6 +23,7 @@ from metalora.models.extractors import make_extractor, report_stages
 from metalora.models.mapping_net import ConstantCore, MappingNet
 from metalora.models.plain_network import plain_network
 from metalora.models.saving import save
+from metalora.suites.decoding import AS_DECLARED
 from metalora.util.errors import InputError
 from metalora.util.seeding import seeded_generator
 
@@ -48,6 +49,7 @@ class AdaptedModel(nn.Module):
         if any(getattr(module, flag, False) is True for module in backbone.modules() for flag in CHECKPOINTING):
             raise InputError("The backbone checkpoints activations, which loses the cores: switch that off first.")
         self.config = config
+        self.decoding = AS_DECLARED  # of the images that it was trained on
         stem = next(iter(backbone.stages), None) if config.extractor == "stem" and config.generates else None
         adapts = method(config.method).format is not None
         selection = select_layers(backbone.net, config, stem) if adapts else Selection({})
@@ -324,7 +326,7 @@ class AdaptedModel(nn.Module):
             InputError: sizes are not known yet, the folder holds something else, or the disk refuses.
         """
         example, trained = self._sized_example(), self.trained.state_dict()
-        save(Path(path), self.config, trained, self.backbone, self.extractor, example)
+        save(Path(path), self.config, trained, self.backbone, self.extractor, example, self.decoding)
 
     def _sized_example(self) -> Tensor:
         if self.example is None:

@@ -14,6 +14,7 @@ from metalora.models.adapted_model import AdaptedModel
 from metalora.models.backbones import Backbone, load_backbone
 from metalora.models.bundled import adapter_folder
 from metalora.models.saving import CONFIG, FORMAT_VERSION, WEIGHTS, describe, extractor_hash, original_hash
+from metalora.suites.decoding import Decoding
 from metalora.util.errors import InputError
 from metalora.util.files import hash_tensors, read_tensors
 from metalora.util.renamed import upgrade_settings
@@ -65,6 +66,7 @@ def load(
     example = torch.zeros(saved["example_shape"]).to(like)
     model = adapt(wrapped, config, example=example, download=download)
     _fill(model, saved, tensors, path)
+    model.decoding = Decoding(**saved.get("decoding", {}))
     return model
 
 

@@ -1,6 +1,7 @@
 """Adapters on disk: a folder with config.json and adapter.safetensors."""
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 
 import torch
@@ -9,6 +10,7 @@ from torch import Tensor, nn
 from metalora.adapters.config import AdapterConfig
 from metalora.adapters.layers import AdaptedLayer
 from metalora.models.backbones import Backbone
+from metalora.suites.decoding import Decoding
 from metalora.util.errors import InputError
 from metalora.util.files import hash_tensors, tensor_file, text_file, write_whole
 from metalora.util.paths import expand, is_stray
@@ -39,6 +41,7 @@ def save(
     backbone: Backbone,
     extractor: nn.Module | None,
     example: Tensor,
+    decoding: Decoding,
 ) -> None:
     """Write the trained tensors of a model, with the name of its backbone and the hash of that one's weights.
 
@@ -49,6 +52,7 @@ def save(
         backbone: with adapted layers.
         extractor: None where nothing is generated.
         example: one image of the first batch.
+        decoding: how deep images became eight bits in training.
 
     Raises:
         InputError: the folder holds something else, or the disk refuses.
@@ -67,6 +71,7 @@ def save(
         "adapter": config.to_dict(),
         "tensors": describe(trained),
         "example_shape": list(example.shape),
+        "decoding": asdict(decoding),
     }
     text = json.dumps(saved, indent=1) + "\n"
     write_whole(tensor_file(path / WEIGHTS, trained), text_file(path / CONFIG, text))

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from metalora.evaluation.accuracy import accuracy, check_galleries, embed_splits, measure, validation_accuracy
+from metalora.evaluation.accuracy import accuracy, embed_splits, measure, usable_ks, validation_accuracy
 from metalora.evaluation.config import EmbedConfig
 from metalora.models.adapt import build_model
 from metalora.models.adapted_model import AdaptedModel
@@ -77,7 +77,7 @@ def _build(config: RunConfig, reading: Callable | None) -> tuple[Suite, AdaptedM
     # Before the suite is read, so that a wrong name is reported at once.
     load_backbone(config.backbone, image_size=size and image_size_for(config.backbone, size), download=download)
     suite = load_suite(config.suite, seed=config.training.seed, progress=reading)
-    notes = [*check_galleries(suite, config.ks), *suite.notes]
+    notes = [*usable_ks(suite, config.ks)[1], *suite.notes]
     model = build_model(config.backbone, config.adapter, image_size=suite.image_size, download=download)
     if not model.layers:
         raise InputError("The original backbone has nothing to train: choose another method.")

@@ -5,42 +5,121 @@ no harmless file (a link, a name that leaves the archive, a lock, a giant) is na
 is held to `Limits` by `check_archive` before anything in it is read.
 """
 
-import hashlib
 import io
-import json
 import lzma
+import os
 import re
 import stat
 import tarfile
 import zipfile
 import zlib
+from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path, PurePosixPath
-from typing import Any
 
 from PIL import Image
 
+from metalora.suites.names import is_system, readable, zip_name
 from metalora.util.errors import InputError
 
+# Formats that Pillow reads with a package of their own: its module, what registers it, and its name on PyPI.
+_PLUGINS = (("pillow_heif", "register_heif_opener", "pillow-heif"), ("pillow_jxl", None, "pillow-jxl-plugin"))
+for _module, _function, _ in _PLUGINS:
+    if find_spec(_module) is not None:
+        _plugin = import_module(_module)
+        if _function is not None:
+            getattr(_plugin, _function)()
+
 # Pillow opens more (PostScript runs a program, HDF5 and PDF hold no image that it can decode): these only.
-_WANTED = ("PNG", "JPEG", "GIF", "BMP", "WEBP", "TIFF", "PPM", "TGA", "ICO", "JPEG2000", "AVIF")
-_SUFFIXES = Image.registered_extensions()
+_WANTED = ("PNG", "JPEG", "GIF", "BMP", "WEBP", "TIFF", "PPM", "TGA", "ICO", "JPEG2000", "AVIF", "HEIF", "JXL")
+_EXTENSIONS = Image.registered_extensions()  # loads all plugins
 FORMATS = tuple(name for name in _WANTED if name in Image.OPEN)
-SUFFIXES = frozenset(suffix for suffix, name in _SUFFIXES.items() if name in FORMATS)
+DICOM = (".dcm", ".dicom")
+SUFFIXES = frozenset(suffix for suffix, name in _EXTENSIONS.items() if name in FORMATS) | {".mpo"}
+if find_spec("pydicom") is not None:
+    SUFFIXES = SUFFIXES.union(DICOM)
+HELP = {
+    **dict.fromkeys((".heic", ".heif", ".hif"), "pip install pillow-heif"),
+    ".jxl": "pip install pillow-jxl-plugin",
+    **dict.fromkeys(DICOM, "pip install pydicom"),
+    **dict.fromkeys((".cr2", ".cr3", ".nef", ".arw", ".dng", ".raf", ".orf", ".rw2"), "export them as JPEG"),
+}
 ARCHIVES = (".zip", ".tar", ".gz", ".tgz", ".xz", ".bz2", ".7z", ".rar")
 
 MAX_MEMBER = 256 * 2**20  # bytes of an image in any archive: 16 megapixels of 16-bit RGBA take half
+MAX_NAMED = 5  # folders of a note
 METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)  # others unpack without a bound on memory
 LINK = "It is a link: put the image itself there."
 OUTSIDE = "Its name leads out of the archive: pack it again from inside its folder."
 LOCKED = "It is locked with a password: pack it again without one."
 METHOD = "It is packed by an unusual method: pack it again as an ordinary zip."
 DAMAGED = "It is damaged: pack it again."
+BROKEN_LINK = "It is a link to nothing: put the image itself there."
 GIANT = f"It is larger than {MAX_MEMBER // 2**20} MB: make it smaller."
 
 File = Path | io.BytesIO | InputError  # an error: what is wrong with the member
-Entries = tuple[int | None, Iterator[tuple[str, File]]]
+
+
+@dataclass
+class Listing:
+    """The image files of a source, and what else lies there.
+
+    Attributes:
+        entries: (name relative to the source with forward slashes, file), one at a time. In place of a file that is
+            not to be read stands an InputError that says why.
+        total: How many entries there are; None: not known before the end, in a tar archive.
+        unread: Numbers of files that are no images, by suffix; of a tar archive, known at the end.
+        skipped: (name, reason) of folders that cannot be opened.
+    """
+
+    entries: Iterator[tuple[str, File]] = field(default_factory=lambda: iter(()))
+    total: int | None = None
+    unread: Counter[str] = field(default_factory=Counter)
+    skipped: list[tuple[str, str]] = field(default_factory=list)
+    _folders: dict[str, bool] = field(default_factory=dict)  # whether there is an image in it or below
+
+    def count(self, name: str, *, is_folder: bool = False) -> bool:
+        """Take note of a file or folder; return whether it is an image file by its suffix."""
+        if is_system(name):
+            return False
+        path = PurePosixPath(name)
+        is_image = not is_folder and path.suffix.lower() in SUFFIXES
+        for folder in map(str, (path, *path.parents) if is_folder else path.parents):
+            self._folders[folder] = self._folders.get(folder, False) or is_image
+        if not is_image and not is_folder:
+            self.unread[path.suffix.lower()] += 1
+        return is_image
+
+    @property
+    def empty(self) -> list[str]:
+        """Folders without an image, sorted; those in them are not named besides."""
+        has_image = self._folders
+        parents = {folder: str(PurePosixPath(folder).parent) for folder in has_image}
+        return sorted(name for name, image in has_image.items() if not image and has_image.get(parents[name], True))
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Sentences on what is not read."""
+        other, notes = [], []
+        for suffix, count in sorted(self.unread.items()):
+            if suffix in HELP:
+                notes.append(f"{_files(count, suffix)} not read: {HELP[suffix]}.")
+            else:
+                other.append(f"{count:,} {suffix or 'without a suffix'}")
+        if other:
+            notes.append(f"Files that are no images are not read: {', '.join(other)}.")
+        if self.empty and self.empty != ["."]:
+            named = ", ".join(self.empty[:MAX_NAMED])
+            more = f" and {len(self.empty) - MAX_NAMED:,} more" if len(self.empty) > MAX_NAMED else ""
+            notes.append(f"Folders without an image: {named}{more}.")
+        return tuple(notes)
+
+
+def _files(count: int, suffix: str) -> str:
+    return f"{count:,} {suffix} files are" if count > 1 else f"1 {suffix} file is"
 
 
 @dataclass(frozen=True)
@@ -74,11 +153,12 @@ def check_archive(source: Path, limits: Limits | None = None) -> list[str]:
         ) from error
     if len(entries) > limits.entries:
         raise InputError(f"The archive has {len(entries):,} entries: send {limits.entries:,} at most.")
-    images = [info for info in entries if not info.is_dir() and _is_image(_zip_name(info))]
+    listing = Listing()
+    images = [info for info in entries if listing.count(zip_name(info), is_folder=info.is_dir())]
     if not images:
         inner = next((info.filename for info in entries if info.filename.lower().endswith(ARCHIVES)), None)
         advice = f"unpack {inner} and pack its folders" if inner else "pack class folders of PNG or JPEG files"
-        raise InputError(f"The archive holds no images: {advice}.")
+        raise InputError(" ".join([f"The archive holds no images: {advice}.", *listing.notes]))
     if any(info.flag_bits & 1 for info in images):
         raise InputError("The archive is locked with a password: pack it again without one.")
     largest = max(images, key=lambda info: info.file_size)
@@ -91,92 +171,95 @@ def check_archive(source: Path, limits: Limits | None = None) -> list[str]:
         raise InputError(f"The images have {_megabytes(total)} unpacked: send {_megabytes(limits.total)} at most.")
     if total > max(RATIO_FROM, limits.ratio * Path(source).stat().st_size):
         raise InputError(f"The archive unpacks to over {limits.ratio} times its size: pack PNG or JPEG files.")
-    return [_zip_name(info) for info in images]
+    return [zip_name(info) for info in images]
 
 
 def _megabytes(count: int) -> str:
     return f"{count / 2**20:,.0f} MB"
 
 
-def _is_image(name: str) -> bool:
-    """Whether a name is an image's by its suffix, and not hidden; ".." hides nothing."""
-    parts = PurePosixPath(name).parts
-    hidden = any(part.startswith((".", "__MACOSX")) and part != ".." for part in parts)
-    return not hidden and PurePosixPath(name).suffix.lower() in SUFFIXES
-
-
 def _leads_out(name: str) -> bool:
     return ".." in PurePosixPath(name).parts or re.match("/|[A-Za-z]:/", name) is not None
 
 
-def _zip_name(info: zipfile.ZipInfo) -> str:
-    return info.filename.replace("\\", "/")  # some programs of Windows pack so
+def list_images(source: Path, keep: Callable[[str], bool] = lambda name: True, encoding: str | None = None) -> Listing:
+    """List every image file of a folder or archive whose name passes `keep`, known by its suffix, by name.
 
+    Links are followed. Hidden files and those of systems (see `is_system`) do not count.
 
-def list_images(source: Path, keep: Callable[[str], bool] = lambda name: True) -> Entries:
-    """Every image file of a folder or archive whose name passes `keep`, known by its suffix.
-
-    Hidden files (a part of the name starts with a dot, or with __MACOSX) do not count.
-
-    Returns:
-        How many there are (None: not known before the end, in a tar archive), and an iterator over
-        (name relative to the source with forward slashes, file), reading one file at a time. In place of
-        a file that is not to be read stands an InputError that says why.
+    Args:
+        source: A folder, or a tar or zip archive.
+        keep: Which names.
+        encoding: Of the names in a zip archive, see `zip_name`.
 
     Raises:
-        InputError: the source is missing or is neither a folder nor an archive; from the iterator,
-            an archive is damaged.
+        InputError: The source is missing or is neither a folder nor an archive; from the iterator, an archive is
+            damaged.
     """
     source = Path(source)
-
-    def wanted(name: str) -> bool:
-        return _is_image(name) and keep(name)
-
     if source.is_dir():
-        return _in_folder(source, wanted)
+        return _in_folder(source, keep)
     if source.is_file() and zipfile.is_zipfile(source):
-        return _in_zip(source, wanted)
+        return _in_zip(source, keep, encoding)
     if source.is_file() and tarfile.is_tarfile(source):
-        return None, _in_tar(source, wanted)
+        listing = Listing()
+        listing.entries = _in_tar(source, keep, listing)
+        return listing
     if source.exists():
         raise InputError(f"{source} is neither a folder nor a tar or zip archive of images: choose one of these.")
     raise InputError(f"There is no folder or archive {source}: check the path.")
 
 
-def images_state(source: Path) -> str:
-    """Short text that tells a folder's images, by their names and sizes, or an archive, by its size, from others.
+def _in_folder(source: Path, keep: Callable[[str], bool]) -> Listing:
+    listing = Listing()
+    files: list[tuple[str, File]] = []
 
-    Raises:
-        InputError: the source is missing or is neither a folder nor an archive.
-    """
-    source = Path(source).expanduser()
-    entries: Any = list_images(source)[1]  # paths, of a folder
-    sizes = [(name, file.stat().st_size) for name, file in entries] if source.is_dir() else source.stat().st_size
-    return hashlib.sha256(json.dumps(sizes).encode()).hexdigest()[:24]
+    def visit(folder: Path, name: str, above: frozenset[tuple[int, int]]) -> None:
+        try:
+            state = folder.stat()
+            entries = list(os.scandir(folder))
+        except OSError as error:
+            listing.skipped.append((name, f"The folder cannot be opened ({error.strerror}): check its permissions."))
+            return
+        place = (state.st_dev, state.st_ino)
+        if place in above:  # a link to a folder that it lies in
+            return
+        for entry in entries:
+            below, path = f"{name}/{readable(entry.name)}".lstrip("/"), Path(entry.path)
+            is_folder = entry.is_dir()
+            if is_folder and not is_system(below):
+                listing.count(below, is_folder=True)
+                visit(path, below, above | {place})
+            elif not is_folder and listing.count(below) and keep(below):
+                files.append((below, path if path.exists() else InputError(BROKEN_LINK)))
+
+    visit(source, "", frozenset())
+    files.sort(key=lambda pair: pair[0])
+    listing.entries, listing.total = iter(files), len(files)
+    return listing
 
 
-def _in_folder(source: Path, wanted: Callable[[str], bool]) -> Entries:
-    files = (path.relative_to(source).as_posix() for path in source.rglob("*") if path.is_file())
-    names = sorted(filter(wanted, files))
-    return len(names), ((name, source / name) for name in names)
-
-
-def _in_zip(source: Path, wanted: Callable[[str], bool]) -> Entries:
+def _in_zip(source: Path, keep: Callable[[str], bool], encoding: str | None) -> Listing:
+    listing, members = Listing(), {}
     with zipfile.ZipFile(source) as archive:
-        members = {str(PurePosixPath(_zip_name(info))): info for info in archive.infolist() if not info.is_dir()}
-    names = sorted(filter(wanted, members))
+        for info in archive.infolist():
+            name = zip_name(info, encoding)
+            if listing.count(name, is_folder=info.is_dir()) and keep(name):
+                members[info.filename] = (str(PurePosixPath(name)), info)
+    chosen = sorted(members.values(), key=lambda pair: pair[0])
 
     def entries() -> Iterator[tuple[str, File]]:
         with zipfile.ZipFile(source) as archive:
-            for name in names:
-                yield name, _zip_member(archive, members[name])
+            for name, info in chosen:
+                yield name, _zip_member(archive, info)
 
-    return len(names), entries()
+    listing.entries, listing.total = entries(), len(chosen)
+    return listing
 
 
 def _zip_member(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> File:
     wrong = {
-        OUTSIDE: _leads_out(_zip_name(info)),
+        OUTSIDE: _leads_out(zip_name(info)),
         LINK: stat.S_ISLNK(info.external_attr >> 16),
         LOCKED: bool(info.flag_bits & 1),
         METHOD: info.compress_type not in METHODS,
@@ -193,12 +276,12 @@ def _zip_member(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> File:
         return InputError(DAMAGED)
 
 
-def _in_tar(source: Path, wanted: Callable[[str], bool]) -> Iterator[tuple[str, File]]:
+def _in_tar(source: Path, keep: Callable[[str], bool], listing: Listing) -> Iterator[tuple[str, File]]:
     try:
         with tarfile.open(source) as archive:
             for member in archive:
-                name = str(PurePosixPath(member.name))
-                if not member.isdir() and wanted(name):
+                name = readable(str(PurePosixPath(member.name)))
+                if listing.count(name, is_folder=member.isdir()) and keep(name):
                     yield name, _tar_member(archive, member)
     except (tarfile.TarError, lzma.LZMAError, zlib.error, EOFError, OSError) as error:
         raise InputError(f"The archive {source} is damaged ({error}): get it again.") from error

@@ -1,4 +1,4 @@
-"""CIFAR-10 (Krizhevsky 2009) under ten shifts, compositions of three factors, corruptions, or other label rules.
+"""CIFAR-10 (Krizhevsky 2009) under ten transforms, compositions of three factors, corruptions, or other label rules.
 
 Read from class folders (train/CLASS/NAME, test/CLASS/NAME; a folder or an archive) or from the
 files of torchvision.

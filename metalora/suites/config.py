@@ -3,10 +3,14 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from metalora.suites.decoding import check_bands
+from metalora.suites.folder_meaning import check_layout
+from metalora.suites.names import readable
 from metalora.suites.registry import SUITES, SuiteEntry, split_name
 from metalora.suites.task_lists import held_out_tasks
 from metalora.util.checks import check_int
 from metalora.util.errors import InputError
+from metalora.util.paths import expand
 
 IMAGE_SIZES = 8, 1024  # pixels, the least and the most
 
@@ -31,6 +35,10 @@ class SuiteConfig:
         label_column: Column of a table with the labels.
         group_column: Column of a table whose rows stay in one split, such as a patient or a clip.
         split_column: Column of a table that says train, val, gallery, query or test for each row.
+        layout: What the folders mean, from the top: levels of split, task, class and group (clips, patients: each stays
+            in one split), such as class/group; left out: decided by their depth and names.
+        bands: The one or three channels to read of images with others than grey or RGB, counted from 1.
+        name_encoding: Of the names in a zip archive that are not UTF-8, such as cp866.
         download: Fetch data and weights that are not on this machine.
 
     Raises:
@@ -50,12 +58,18 @@ class SuiteConfig:
     label_column: str = "label"
     group_column: str | None = None
     split_column: str | None = None
+    layout: str | None = None
+    bands: tuple[int, ...] = ()
+    name_encoding: str | None = None
     download: bool = False
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "data", str(self.data))
         names = (self.hold_out,) if isinstance(self.hold_out, str) else tuple(self.hold_out)
-        object.__setattr__(self, "hold_out", names)
+        object.__setattr__(self, "hold_out", tuple(map(readable, names)))
+        object.__setattr__(self, "bands", check_bands(self.bands))
+        if self.layout is not None:
+            check_layout(self.layout)
         check_int("max_queries", self.max_queries)
         if self.max_train_images is not None:
             check_int("max_train_images", self.max_train_images)
@@ -87,7 +101,7 @@ class SuiteConfig:
     @property
     def source(self) -> Path:
         """Return where the data is: the path behind the colon of `name`, otherwise `data`."""
-        return Path(split_name(self.name)[1] or self.data).expanduser()
+        return expand(split_name(self.name)[1] or self.data)
 
     @property
     def factors(self) -> tuple[int, ...]:

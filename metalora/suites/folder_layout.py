@@ -1,15 +1,15 @@
-"""From the names of images to tasks and classes: task/class/image, or class/image."""
+"""From the names of images to the split, task, class and group of each."""
 
 import re
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-import torch
-
+from metalora.suites.folder_meaning import SPLIT_WORDS, Meaning, find_meaning
 from metalora.suites.images import ImageSet
 from metalora.util.errors import InputError
 
+SMALLEST, SMALLEST_GROUPS = 4, 3
 OUTSIDE = "The image lies outside the class folders: move it into one."
 
 
@@ -23,6 +23,7 @@ class Layout:
         folders: Their classes.
         groups: Names of what has to stay in one split, such as clips or patients; None: every image by itself.
         splits: "train", "validation", "gallery", "query", "test", or "" where it is open; None: all are open.
+        notes: Sentences on how they were read.
     """
 
     images: ImageSet
@@ -30,6 +31,7 @@ class Layout:
     folders: tuple[str, ...]
     groups: tuple[str, ...] | None = None
     splits: tuple[str, ...] | None = None
+    notes: tuple[str, ...] = ()
 
     def select(self, kept: Sequence[bool]) -> "Layout":
         """Return the images where `kept` is true."""
@@ -38,9 +40,13 @@ class Layout:
         def pick(values: tuple[str, ...]) -> tuple[str, ...]:
             return tuple(values[row] for row in rows)
 
-        images = replace(self.images, images=self.images.images[torch.tensor(rows)], names=pick(self.images.names))
-        optional = [None if values is None else pick(values) for values in (self.groups, self.splits)]
-        return Layout(images, pick(self.tasks), pick(self.folders), *optional)
+        groups, splits = (None if values is None else pick(values) for values in (self.groups, self.splits))
+        return Layout(self.images.select(rows), pick(self.tasks), pick(self.folders), groups, splits, self.notes)
+
+    @property
+    def smallest(self) -> int:
+        """How many images, or groups, a class of a seen task needs: one for every split, but a group for validation."""
+        return SMALLEST if self.groups is None else SMALLEST_GROUPS
 
     @property
     def unit(self) -> str:
@@ -54,38 +60,57 @@ class Layout:
         return Counter((task, folder) for task, folder, _ in cells)
 
 
-def read_layout(images: ImageSet) -> Layout:
-    """Decided by how deep most images lie; a single folder around all of them is looked through.
+DEEPER = "The images of a folder below a class stay in one split; to divide them one by one, use --layout {}."
+FEW_GROUPS = (
+    "Some classes have folders of images, too few to keep each in one split, so that they are divided; to keep "
+    "them together, use --layout {}/group."
+)
+
+
+def read_layout(images: ImageSet, layout: str | None = None) -> Layout:
+    """Read split, task, class and group of every image from the folders around it.
+
+    Args:
+        images: The images.
+        layout: What the folders mean, see `check_layout`; None: see `find_meaning`.
 
     Raises:
-        InputError: the images lie in no folders.
+        InputError: The images lie in no folders, or see `find_meaning`.
     """
-    paths, depth = _folders(images.names)
-    inside = [len(path) >= depth for path in paths]
+    meaning = find_meaning(images.names, layout)
+    levels = meaning.levels
+    paths = [meaning.folders(name) for name in images.names]
+    inside = [len(path) >= len(levels) for path in paths]
     if not any(inside):
         raise InputError("The images lie in no class folders: sort them into PATH/class or PATH/task/class.")
     strays = tuple((name, OUTSIDE) for name, good in zip(images.names, inside, strict=True) if not good)
-    tasks = tuple(path[0] if path and depth == 2 else "" for path in paths)
-    folders = tuple(path[depth - 1] if len(path) >= depth else "" for path in paths)
-    return Layout(replace(images, skipped=images.skipped + strays), tasks, folders).select(inside)
+
+    def column(level: str) -> tuple[str, ...]:
+        place = levels.index(level) if level in levels else None
+        return tuple("" if place is None or place >= len(path) else path[place] for path in paths)
+
+    splits = tuple(SPLIT_WORDS.get(word.lower(), "") for word in column("split")) if "split" in levels else None
+    groups, tasks, folders = None, column("task"), column("class")
+    if "group" in levels:
+        groups = tuple("/".join(path) for path in paths)
+    read = Layout(replace(images, skipped=images.skipped + strays), tasks, folders, groups, splits, meaning.notes)
+    read = read.select(inside)
+    return read if layout is not None or groups is not None else _with_deeper_groups(read, meaning)
 
 
-def folder_tasks(names: Sequence[str]) -> list[str]:
-    """Tasks of images with these names, sorted; none where they lie in class folders only."""
-    paths, depth = _folders(names)
-    return sorted({path[0] for path in paths if len(path) >= depth}) if depth == 2 else []
-
-
-def _folders(names: Sequence[str]) -> tuple[list[list[str]], int]:
-    """Return the folders around each image, and how many of them count: 2 where there are tasks."""
-    paths = [name.split("/")[:-1] for name in names]
-    if len({path[0] for path in paths if path}) == 1 and _mostly(paths, 2):
-        paths = [path[1:] for path in paths]
-    return paths, 2 if _mostly(paths, 2) else 1
-
-
-def _mostly(paths: Sequence[Sequence[str]], depth: int) -> bool:
-    return 2 * sum(len(path) >= depth for path in paths) > len(paths)
+def _with_deeper_groups(layout: Layout, meaning: Meaning) -> Layout:
+    """Keep folders below a class together, where every class has enough of them; say so either way."""
+    paths, depth = [meaning.folders(name) for name in layout.images.names], len(meaning.levels)
+    if not any(len(path) > depth for path in paths):
+        return layout
+    names = [
+        "/".join(path) if len(path) > depth else name for path, name in zip(paths, layout.images.names, strict=True)
+    ]
+    grouped = replace(layout, groups=tuple(names))
+    written = "/".join(meaning.levels)
+    if min(grouped.class_sizes().values()) < SMALLEST_GROUPS:
+        return replace(layout, notes=(*layout.notes, FEW_GROUPS.format(written)))
+    return replace(grouped, notes=(*layout.notes, DEEPER.format(written)))
 
 
 def numbered_anew(layout: Layout) -> bool:
@@ -108,15 +133,17 @@ def numbered_anew(layout: Layout) -> bool:
 
 
 def leave_out_small(
-    layout: Layout, smallest: int, hold_out: Sequence[str] = (), smallest_unseen: int = 2
+    layout: Layout, hold_out: Sequence[str] = (), smallest_unseen: int = 2
 ) -> tuple[Layout, tuple[str, ...]]:
-    """Leave out the classes of a task that have fewer than `smallest` images or groups; return notes on them too.
+    """Leave out the classes of a task that have too few images or groups; return notes on them too.
 
     Args:
+        layout: of all classes.
         hold_out: tasks for which `smallest_unseen` counts instead.
+        smallest_unseen: images, or groups.
     """
     cells = list(zip(layout.tasks, layout.folders, strict=True))
-    needed = {cell: smallest_unseen if cell[0] in hold_out else smallest for cell in cells}
+    needed = {cell: smallest_unseen if cell[0] in hold_out else layout.smallest for cell in cells}
     small = {cell: count for cell, count in layout.class_sizes().items() if count < needed[cell]}
     notes = tuple(
         f"Class {'/'.join(filter(None, cell))} is left out: "

@@ -3,8 +3,9 @@
 What cannot be read is named and counted, never fatal and never silent.
 """
 
-import warnings
-from collections import deque
+import contextlib
+import threading
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -13,25 +14,51 @@ from typing import IO
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps
+from PIL import Image
 from torch import Tensor
 
 from metalora.suites.archives import FORMATS, File, list_images
+from metalora.suites.decoding import AS_DECLARED, Decoding
+from metalora.suites.pixels import (
+    Deep,
+    common_range,
+    fit,
+    is_dicom,
+    is_tiff,
+    orientation,
+    read_deep,
+    read_dicom,
+    read_tiff,
+    to_bytes,
+)
 from metalora.util.errors import InputError
+from metalora.util.quiet import ignore_warnings
 
-MAX_PIXELS = 16_000_000
+MAX_PIXELS = 120_000_000
+LARGE = 16_000_000  # pixels from which images are decoded one at a time, so that memory is bounded
 READ_AHEAD = 64  # files that are in memory at once, waiting to be decoded
 
 Progress = Callable[[int, int | None], None]  # images read so far, and in all where that is known
+_one_large = threading.Lock()
 
 
 @dataclass(frozen=True, eq=False)
 class ImageSet:
-    """Decoded images. images: uint8 of shape (N, 3, size, size); names: N paths in the source."""
+    """Decoded images.
+
+    Attributes:
+        images: uint8 (N, 3, size, size).
+        names: N paths in the source.
+        skipped: (name, reason) of what could not be read.
+        notes: Sentences on what was not read.
+        decoding: How deep images became eight bits; new images have to be read alike.
+    """
 
     images: Tensor
     names: tuple[str, ...]
-    skipped: tuple[tuple[str, str], ...] = ()  # (name, reason) of what could not be read
+    skipped: tuple[tuple[str, str], ...] = ()
+    notes: tuple[str, ...] = ()
+    decoding: Decoding = AS_DECLARED
 
     def __len__(self) -> int:
         return len(self.names)
@@ -39,34 +66,50 @@ class ImageSet:
     def select(self, rows: Sequence[int]) -> "ImageSet":
         """Return the images of some rows, which may repeat."""
         names = tuple(self.names[row] for row in rows)
-        return replace(self, images=self.images[torch.tensor(rows)], names=names)
+        return replace(self, images=self.images[torch.tensor(rows, dtype=torch.int64)], names=names)
 
 
-def decode(file: Path | IO[bytes], size: int, name: str = "The image") -> Tensor:
-    """One image as uint8 RGB of shape (3, size, size): the centre square, resized.
+def decode(file: Path | IO[bytes], size: int, name: str = "The image", decoding: Decoding | None = None) -> Tensor:
+    """Decode one image as uint8 RGB of shape (3, size, size): the centre square, resized.
 
-    Rotated as its EXIF says, transparency laid on white, the first frame of an animation; 16-bit grey
-    keeps its range, 32-bit values are stretched from their smallest to their largest.
+    Rotated as its EXIF says, transparency laid on white, the first frame of an animation. Images of more than eight
+    bits are scaled, see `Decoding`; without a range by their own values.
 
     Args:
-        name: what the message calls it.
+        file: A file, or its path.
+        size: Side of the result, in pixels.
+        name: What the message calls it.
+        decoding: How deep images and those of many channels are read.
 
     Raises:
-        InputError: it is no image, or one of over 16 megapixels.
+        InputError: It is no image, or one of over 120 megapixels.
     """
-    giant = f"{name} has over {MAX_PIXELS // 10**6} megapixels"
+    decoding = decoding or AS_DECLARED
+    image = _decode(file, size, name, decoding)
+    return to_bytes(image, decoding.value_range) if isinstance(image, Deep) else image
+
+
+def _decode(file: Path | IO[bytes], size: int, name: str, decoding: Decoding) -> Tensor | Deep:
     try:
+        if is_dicom(file):
+            return read_dicom(file, size)
         with Image.open(file, formats=FORMATS) as opened:
             if opened.width * opened.height > MAX_PIXELS:
-                raise InputError(f"{giant} ({opened.width}×{opened.height}): make it smaller.")
+                pixels = f"{MAX_PIXELS // 10**6} megapixels ({opened.width}×{opened.height})"
+                raise InputError(f"{name} has over {pixels}: make it smaller.")
             opened.draft(None, (4 * size, 4 * size))  # a large JPEG need not be decoded in full
-            image = _to_rgb(ImageOps.exif_transpose(opened))
-            image = ImageOps.fit(image, (size, size), Image.Resampling.BILINEAR)
+            with _one_large if opened.width * opened.height > LARGE else contextlib.nullcontext():
+                deep = read_deep(file, opened, size, decoding.bands)
+                if deep is not None:
+                    return deep
+                image = fit(_to_rgb(opened), size, orientation(opened))
     except InputError:
         raise
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise InputError(f"{giant}: make it smaller.") from error
+        raise InputError(f"{name} has over {MAX_PIXELS // 10**6} megapixels: make it smaller.") from error
     except Exception as error:  # Pillow's plugins raise whatever they like on broken files
+        if isinstance(error, Image.UnidentifiedImageError) and is_tiff(file):  # of many channels, or deep ones
+            return read_tiff(file, size, decoding.bands)
         raise InputError(
             f"{name} is broken or of an unknown format ({type(error).__name__}): save it again as PNG or JPEG."
         ) from error
@@ -74,45 +117,58 @@ def decode(file: Path | IO[bytes], size: int, name: str = "The image") -> Tensor
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:
-    if image.mode.startswith(("I", "F")):
-        image = _eight_bit(image)
     if image.has_transparency_data:
         image = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
     return image.convert("RGB")
 
 
-def _eight_bit(image: Image.Image) -> Image.Image:
-    values = np.nan_to_num(np.asarray(image, dtype=np.float64))
-    low, high = values.min(), values.max()
-    if image.mode.startswith("I") and low >= 0 and high <= 65535:  # Pillow gives 16-bit PGM as "I"
-        low, high = 0, 65535
-    return Image.fromarray(np.round(255 * (values - low) / max(high - low, 1e-12)).astype(np.uint8))
-
-
 def read_images(
-    source: Path, size: int, keep: Callable[[str], bool] = lambda name: True, progress: Progress | None = None
+    source: Path,
+    size: int,
+    keep: Callable[[str], bool] = lambda name: True,
+    progress: Progress | None = None,
+    *,
+    decoding: Decoding | None = None,
+    encoding: str | None = None,
 ) -> ImageSet:
     """Decode every image of `source` whose name passes `keep`, in the order of their names.
 
     Args:
         source: a folder or an archive (tar, zip).
         size: side of the decoded squares, in pixels.
+        keep: which names.
         progress: called after each image.
+        decoding: see `decode_files`.
+        encoding: of the names in a zip archive, see `zip_name`.
 
     Raises:
         InputError: the source is missing or damaged, or there is no image in it.
     """
-    total, entries = list_images(source, keep)
-    decoded = decode_files(entries, size, total, progress)
+    listing = list_images(source, keep, encoding)
+    decoded = decode_files(listing.entries, size, listing.total, progress, decoding)
+    decoded = replace(decoded, skipped=decoded.skipped + tuple(listing.skipped), notes=listing.notes)
     if not len(decoded):
-        unreadable = f" ({len(decoded.skipped)} unreadable)" if decoded.skipped else ""
-        raise InputError(f"{source} holds no image that can be used{unreadable}: check the path.")
+        raise InputError(" ".join([f"{source} holds no image that can be used: {why_none(decoded)}", *listing.notes]))
     return decoded
 
 
+def why_none(decoded: ImageSet) -> str:
+    """Say why no image could be decoded: the most frequent reason, and one image that it is true of."""
+    if not decoded.skipped:
+        return "check the path."
+    (reason, count), *_ = Counter(reason for _, reason in decoded.skipped).most_common(1)
+    name = next(name for name, other in decoded.skipped if other == reason)
+    others = f" (as {count - 1:,} more)" if count > 1 else ""
+    return f"{name}{others}: {reason}"
+
+
 def decode_files(
-    entries: Iterable[tuple[str, File]], size: int, total: int | None = None, progress: Progress | None = None
+    entries: Iterable[tuple[str, File]],
+    size: int,
+    total: int | None = None,
+    progress: Progress | None = None,
+    decoding: Decoding | None = None,
 ) -> ImageSet:
     """Decode named files, in the order of their names; those that cannot be read are in `skipped`.
 
@@ -121,28 +177,32 @@ def decode_files(
         size: Side of the decoded squares, in pixels.
         total: Number of entries, where it is known.
         progress: Called after each image.
+        decoding: How deep images are read; without a range they share the one of all together.
     """
+    settings = decoding or AS_DECLARED
 
-    def attempt(entry: tuple[str, File]) -> tuple[str, Tensor | str]:
+    def attempt(entry: tuple[str, File]) -> tuple[str, Tensor | Deep | str]:
         name, file = entry
         try:
-            return name, str(file) if isinstance(file, InputError) else decode(file, size)
+            return name, str(file) if isinstance(file, InputError) else _decode(file, size, "The image", settings)
         except InputError as error:
             return name, str(error)
 
     results = []
-    # Filters of warnings belong to the process, not to a thread: set here, never inside the pool.
-    with warnings.catch_warnings(), ThreadPoolExecutor() as pool:
-        warnings.simplefilter("ignore")  # Pillow's remarks on odd metadata
+    with ignore_warnings(), ThreadPoolExecutor() as pool:  # Pillow's remarks on odd metadata
         for result in _map_ahead(pool, attempt, entries):
             results.append(result)
             if progress is not None:
                 progress(len(results), total)
     results.sort(key=lambda result: result[0])
-    good = [(name, image) for name, image in results if isinstance(image, Tensor)]
     bad = tuple((name, reason) for name, reason in results if isinstance(reason, str))
-    images = torch.stack([image for _, image in good]) if good else torch.empty(0, 3, size, size, dtype=torch.uint8)
-    return ImageSet(images, tuple(name for name, _ in good), bad)
+    good = [(name, image) for name, image in results if not isinstance(image, str)]
+    undeclared = [image for _, image in good if isinstance(image, Deep) and image.declared is None]
+    if undeclared and settings.value_range is None:
+        settings = replace(settings, value_range=common_range(undeclared))
+    squares = [to_bytes(image, settings.value_range) if isinstance(image, Deep) else image for _, image in good]
+    images = torch.stack(squares) if squares else torch.empty(0, 3, size, size, dtype=torch.uint8)
+    return ImageSet(images, tuple(name for name, _ in good), bad, decoding=settings)
 
 
 def _map_ahead(pool: ThreadPoolExecutor, function: Callable, items: Iterable) -> Iterator:

@@ -18,12 +18,13 @@ from metalora.suites.suite import SEEN_SPLITS, UNSEEN_SPLITS, Examples, Suite
 from metalora.suites.task_lists import TEN_TRANSFORMS, held_out_tasks
 from metalora.suites.transforms import DomainTransform
 from metalora.util.errors import InputError
+from metalora.util.files import hash_words
 from metalora.util.seeding import seeded_generator
 
-SMALLEST = len(SHARES)  # an image for every split
 UNCAPPED = ("train", "seen gallery", "unseen gallery")
 APART = "Every task numbers its class folders anew, so a class is named task/class."
 UNION = "Classes of the same name are the same class in every task."
+SHARED_VALIDATION = "There are too few groups for validation: it gets a sixth of the images of training groups."
 NO_VALIDATION = "No image is marked for validation: it gets a sixth of those for training."
 
 
@@ -45,8 +46,21 @@ def labelled_suite(layout: Layout, config: SuiteConfig, seed: int, *, apart: boo
     empty = [name for name, split in suite.splits.items() if not len(split)]
     if empty:
         raise InputError(f"{config.source} leaves no image for the split {empty[0]!r}: add images or groups.")
-    unmarked = layout.splits is not None and not {"", "validation"} & set(layout.splits)
-    return suite.with_notes(NO_VALIDATION) if unmarked else suite
+    labels = [layout.tasks, layout.folders, layout.groups, layout.splits]
+    return replace(suite, annotations=hash_words(labels), decoding=layout.images.decoding).with_notes(
+        *layout.notes, *layout.images.notes, *_validation_note(layout, suite)
+    )
+
+
+def _validation_note(layout: Layout, suite: Suite) -> tuple[str, ...]:
+    """Say where validation images come from, if not from images or groups of their own."""
+    if layout.splits is not None and not {"", "validation"} & set(layout.splits):
+        return (NO_VALIDATION,)
+    if layout.groups is not None:
+        held = {layout.groups[row] for row in suite.splits["train"].index.tolist()}
+        if any(layout.groups[row] in held for row in suite.splits["validation"].index.tolist()):
+            return (SHARED_VALIDATION,)
+    return ()
 
 
 def _number(names: Sequence[str]) -> tuple[tuple[str, ...], Tensor]:
@@ -58,21 +72,22 @@ def _number(names: Sequence[str]) -> tuple[tuple[str, ...], Tensor]:
 def _require_two(layout: Layout, config: SuiteConfig, unseen: Collection[str] = (), apart: bool = False) -> None:
     """Check that seen tasks have two classes of enough images; `layout` has all, those that are too small as well."""
     sizes = {cell: size for cell, size in layout.class_sizes().items() if cell[0] not in unseen}
-    large = {cell if apart else cell[1] for cell, size in sizes.items() if size >= SMALLEST}
+    large = {cell if apart else cell[1] for cell, size in sizes.items() if size >= layout.smallest}
     if len(large) >= 2:
         return
-    small = {"/".join(filter(None, cell)): size for cell, size in sizes.items() if size < SMALLEST}
+    small = {"/".join(filter(None, cell)): size for cell, size in sizes.items() if size < layout.smallest}
     next_one = max(small, key=small.__getitem__, default=None)
     why = f" (the largest of the others, {next_one}, has {small[next_one]})" if next_one else ""
+    needed = f"{layout.smallest} {layout.unit} or more to train on"
     raise InputError(
-        f"{config.source} has {len(large) or 'no'} class with {SMALLEST} {layout.unit} or more to train on{why}: "
+        f"{config.source} has {len(large) or 'no'} class with {needed}{why}: "
         f"two are needed, add {layout.unit}{' or hold out fewer tasks' if unseen else ''}."
     )
 
 
 def _transformed(layout: Layout, config: SuiteConfig, seed: int, apart: bool) -> Suite:
     _require_two(layout, config)
-    layout, notes = leave_out_small(layout, SMALLEST)
+    layout, notes = leave_out_small(layout)
     classes, labels = _number(layout.folders)
     parts = _parts(layout, labels, torch.zeros_like(labels), (), seeded_generator(seed))
     return transformed_suite(layout.images, labels, classes, parts[:4], TEN_TRANSFORMS, config, seed, notes)
@@ -82,7 +97,7 @@ def _by_task(layout: Layout, config: SuiteConfig, seed: int, apart: bool) -> Sui
     held_out_tasks(config.hold_out, sorted(set(layout.tasks)))
     _require_two(layout, config, config.hold_out, apart)
     everything = layout
-    layout, notes = leave_out_small(layout, SMALLEST, config.hold_out)
+    layout, notes = leave_out_small(layout, config.hold_out)
     names = [f"{t}/{f}" if apart else f for t, f in zip(layout.tasks, layout.folders, strict=True)]
     classes, labels = _number(names)
     tasks, task_of = _number(layout.tasks)

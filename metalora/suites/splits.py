@@ -11,6 +11,7 @@ from metalora.suites.images import ImageSet
 from metalora.suites.suite import SEEN_SPLITS, UNSEEN_SPLITS, Examples, Suite
 from metalora.suites.task_lists import TaskList, held_out_tasks
 from metalora.util.errors import InputError
+from metalora.util.files import hash_words
 from metalora.util.seeding import seeded_generator
 
 SHARES = (0.5, 0.1, 0.2, 0.2)  # of training, validation, gallery and query
@@ -39,13 +40,31 @@ def at_most(limit: int, labels: Tensor, tasks: Tensor, rng: torch.Generator) -> 
     return order[:limit].sort().values
 
 
-def deal(labels: Tensor, tasks: Sequence[int], rng: torch.Generator) -> Tensor:
-    """One of `tasks` for each row, evenly within each class and over all, (N,)."""
-    order = (labels * len(labels) + ranks(labels, rng)).argsort()
+def deal(
+    labels: Tensor, tasks: Sequence[int], rng: torch.Generator, *, complete: bool = False
+) -> tuple[Tensor, Tensor]:
+    """Deal rows to tasks, evenly within each class and over all.
+
+    Args:
+        labels: Class of each row, (N,).
+        tasks: Numbers of the tasks.
+        rng: Decides which rows go where.
+        complete: Deal the rows of a class that are fewer than the tasks to several, so that every task has every class.
+
+    Returns:
+        Rows and their tasks, (M,) each, M ≥ N.
+    """
+    rank, counts = ranks(labels, rng), labels.bincount()
     hands = torch.tensor(tasks)[torch.randperm(len(tasks), generator=rng)]
-    result = torch.empty_like(labels)
-    result[order] = hands[torch.arange(len(labels)) % len(tasks)]
-    return result
+    times = torch.ones_like(counts)  # that a row of each class is dealt
+    if complete:
+        times = (len(tasks) / counts.clamp(min=1)).ceil().long()
+    start = (counts * times).cumsum(0) - counts * times
+    repeats = times[labels]
+    rows = torch.arange(len(labels)).repeat_interleave(repeats)
+    again = torch.arange(len(rows)) - (repeats.cumsum(0) - repeats)[rows]
+    place = (start[labels] + rank)[rows] + again * counts[labels][rows]
+    return rows, hands[place % len(tasks)]
 
 
 def apportion(count: int, shares: Sequence[float]) -> list[int]:
@@ -82,8 +101,8 @@ def divide_groups(
     """Return the split of every row, 0 to 3 as in `SHARES`, the same for all rows of a group, (N,).
 
     The groups of every class of a task are divided by themselves; a group of several counts for the one with the
-    fewest groups. Groups of unseen tasks only are divided among gallery and query. Where the given splits leave none
-    for validation, it gets a sixth of those for training.
+    fewest groups. Groups of unseen tasks only are divided among gallery and query. Where no group is left for
+    validation, it gets a sixth of the groups for training, or of their rows where every class has only one.
 
     Args:
         groups: Name of each row's group; None: every row by itself.
@@ -119,7 +138,13 @@ def divide_groups(
     assign((split_of == OPEN) & is_seen, SHARES, range(4))
     assign(split_of == OPEN, HALVES, (2, 3))
     if not ((split_of == 1) & is_seen).any():
-        assign((split_of == 0) & is_seen, (5 / 6, 1 / 6), (0, 1))
+        trained = (split_of == 0) & is_seen
+        if rarest[trained].bincount().max() > 1:
+            assign(trained, (5 / 6, 1 / 6), (0, 1))
+        else:
+            result = split_of[group_of]
+            result[divide(cells.masked_fill(~trained[group_of], -1), (5 / 6, 1 / 6), rng)[1]] = 1
+            return result
     return split_of[group_of]
 
 
@@ -201,8 +226,8 @@ def transformed_suite(
 ) -> Suite:
     """One labelled set of images, shown through the transforms of `tasks`.
 
-    Training rows are all training images in every seen task; every other image gets one seen task, and
-    gallery and query images one unseen task besides.
+    Training rows are all training images in every seen task; every other image gets one seen task, and gallery and
+    query images one unseen task besides. Of a class with fewer gallery images than tasks they get several.
 
     Args:
         labels: int64 (P,).
@@ -220,10 +245,12 @@ def transformed_suite(
     )
     rows = {"train": (train.repeat(len(seen)), torch.tensor(seen).repeat_interleave(len(train)))}
     for split, index in zip(SEEN_SPLITS[1:], (validation, gallery, query), strict=True):
-        rows[split] = (index, deal(labels[index], seen, rng))
+        dealt, task_of = deal(labels[index], seen, rng, complete="gallery" in split)
+        rows[split] = (index[dealt], task_of)
     if unseen:
         for split, index in zip(UNSEEN_SPLITS, (gallery, query), strict=True):
-            rows[split] = (index, deal(labels[index], unseen, rng))
+            dealt, task_of = deal(labels[index], unseen, rng, complete="gallery" in split)
+            rows[split] = (index[dealt], task_of)
     rules = _rules(classes, tasks)
     return Suite(
         name=config.name,
@@ -240,4 +267,5 @@ def transformed_suite(
         factor_indices=indices,
         skipped=images.skipped,
         notes=notes,
+        annotations=hash_words([labels.tolist(), list(classes)]),
     )

@@ -1,5 +1,6 @@
 """What a suite is: a set of tasks over one label space, its images and their splits."""
 
+import hashlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -9,7 +10,9 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from metalora.suites.decoding import AS_DECLARED, Decoding
 from metalora.util.errors import InputError
+from metalora.util.files import hash_words
 
 SEEN_SPLITS = ("train", "validation", "seen gallery", "seen query")
 UNSEEN_SPLITS = ("unseen gallery", "unseen query")
@@ -75,10 +78,19 @@ class Suite:
     factor_indices: Tensor | None = None  # int64 (tasks, factors): which value a task has; None without named factors
     skipped: tuple[tuple[str, str], ...] = ()  # (name, reason) of files that could not be used
     notes: tuple[str, ...] = ()  # sentences for the person: what was left out, and why
+    annotations: str = ""  # hash of tasks, labels and groups of the source images
+    decoding: Decoding = AS_DECLARED  # how deep images became eight bits: new ones have to be read alike
 
     def with_notes(self, *notes: str) -> "Suite":
         """Return the same suite with more notes."""
         return replace(self, notes=(*self.notes, *notes))
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Hash of the source images, their names and what they are labelled with, whatever the seed."""
+        digest = hashlib.sha256(hash_words([self.names, self.classes, self.annotations]).encode())
+        digest.update(self.source_images.contiguous().numpy().data)
+        return digest.hexdigest()[:24]
 
     @property
     def image_size(self) -> int:

@@ -8,19 +8,15 @@ from pathlib import Path
 import pandas as pd
 
 from metalora.suites.config import SuiteConfig
+from metalora.suites.decoding import Decoding
 from metalora.suites.folder_layout import Layout
-from metalora.suites.images import Progress, decode_files
+from metalora.suites.folder_meaning import SPLIT_WORDS
+from metalora.suites.images import Progress, decode_files, why_none
 from metalora.suites.labelled import labelled_suite
+from metalora.suites.names import readable
 from metalora.suites.suite import Suite
 from metalora.util.errors import InputError, choices
-
-SPLIT_WORDS = {
-    **dict.fromkeys(("train", "training"), "train"),
-    **dict.fromkeys(("val", "valid", "validation", "dev"), "validation"),
-    "gallery": "gallery",
-    "query": "query",
-    **dict.fromkeys(("test", "testing"), "test"),
-}
+from metalora.util.paths import expand
 
 
 def table(config: SuiteConfig, seed: int, progress: Progress | None = None) -> Suite:
@@ -55,11 +51,10 @@ def suite_from_table(
     config = config or SuiteConfig("table:frame")
     rows, notes = _checked(frame, config)
     paths = sorted(set(rows["path"]))
-    decoded = decode_files(
-        ((path, Path(root, path).expanduser()) for path in paths), config.pixels, len(paths), progress
-    )
+    entries = ((path, expand(root) / expand(path)) for path in paths)
+    decoded = decode_files(entries, config.pixels, len(paths), progress, Decoding(bands=config.bands))
     if not len(decoded):
-        raise InputError(f"No image of the table can be used; {decoded.skipped[0][0]}: {decoded.skipped[0][1]}")
+        raise InputError(f"No image of the table can be used: {why_none(decoded)}")
     place = {name: index for index, name in enumerate(decoded.names)}
     rows = rows[rows["path"].isin(place)]
     images = decoded.select([place[path] for path in rows["path"]])
@@ -111,6 +106,8 @@ def _checked(frame: pd.DataFrame, config: SuiteConfig) -> tuple[pd.DataFrame, li
                 f"Row {row} of the table has no {name} ({int(empty[name].sum())} rows lack it): fill it in."
             )
     rows = rows.astype(str)
+    for name in rows.columns.intersection(["task", "label", "group"]):
+        rows[name] = rows[name].map(readable)
     if "task" not in rows:
         rows["task"] = ""
     if "split" in rows:

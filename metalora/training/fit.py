@@ -15,7 +15,7 @@ from metalora.evaluation.feature_cache import FeatureCache
 from metalora.models.adapted_model import AdaptedModel
 from metalora.suites.suite import Batch, Suite
 from metalora.training.config import TrainingConfig, identity_of
-from metalora.training.loop import Progress, run_loop, warmup_cosine
+from metalora.training.loop import IMAGES, Progress, run_loop, warmup_cosine
 from metalora.training.objective import Objective
 from metalora.training.prefetch import Prefetch
 from metalora.util.compiling import compiled
@@ -97,6 +97,7 @@ class Trainer:
         )
         self.optimizer = torch.optim.AdamW(_groups(model, self.objective, config), lr=config.lr, weight_decay=0.0)
         self.schedule = warmup_cosine(self.optimizer, config.steps)
+        model.decoding = suite.decoding
         self.trained = [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
         self.network = compiled(model, self._try) if config.compile else model
 
@@ -112,7 +113,8 @@ class Trainer:
         model, suite = self.model, self.suite
         predicts = model.config.predicts(tuple(map(len, suite.factors)))
         settings = identity_of(self.config, model.config, predicts=predicts)
-        return {"suite": suite.name, "suite_seed": suite.seed, "backbone": model.backbone.name, **settings}
+        of_suite = {"suite": suite.name, "suite_seed": suite.seed, IMAGES: suite.fingerprint}
+        return {**of_suite, "backbone": model.backbone.name, **settings}
 
     def draw(self, i: int) -> Batch:
         """Draw the batch of step `i`."""

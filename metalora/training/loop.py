@@ -60,6 +60,7 @@ def clock(seconds: float) -> str:
     return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
 
 
+IMAGES = "images"  # the part of a training's identity that tells its images and labels
 WARMUP_FRACTION, WARMUP_STEPS = 0.05, 20
 
 
@@ -155,7 +156,14 @@ def _resume(checkpoint: Path, parts: dict[str, Stateful], identity: dict[str, An
     if not checkpoint.exists():
         return 0
     state = read_state(checkpoint)
-    if not _agrees(upgrade_settings(state.get("identity")), identity):
+    saved = upgrade_settings(state.get("identity")) or {}
+    # Checkpoints of version 0.1 do not know their images.
+    if not _agrees({IMAGES: identity.get(IMAGES)} | saved, identity):
+        if _agrees({**saved, IMAGES: identity.get(IMAGES)}, identity):
+            raise InputError(
+                f"The images of {identity['suite']}, or their labels, have changed since the training of {checkpoint} "
+                "began: start a new one in another place."
+            )
         raise InputError(f"{checkpoint} is the checkpoint of a run with other settings: choose another place.")
     for name, part in parts.items():
         part.load_state_dict(state[name])

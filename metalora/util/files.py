@@ -114,6 +114,11 @@ def read_tensors(path: Path, advice: str = "write it again") -> tuple[dict[str, 
         raise InputError(f"{path} is not a whole safetensors file ({error}): {advice}.") from error
 
 
+def hash_words(words: Any) -> str:
+    """Return a short hash of plain values: texts, numbers, and sequences of these."""
+    return hashlib.sha256(json.dumps(words).encode()).hexdigest()[:24]
+
+
 def hash_tensors(tensors: dict[str, Tensor]) -> str:
     """Return the SHA-256 of named tensors, in the order of their names."""
     digest = hashlib.sha256()

@@ -9,8 +9,8 @@ UMAP = r"umap|sklearn\.manifold"  # which warn of features that are not used, an
 
 
 @contextlib.contextmanager
-def ignore_warnings(module: str) -> Iterator[None]:
-    """Ignore what modules whose names match a regular expression warn of, in the main thread.
+def ignore_warnings(module: str = "") -> Iterator[None]:
+    """Ignore what modules whose names match a regular expression warn of, by default all, in the main thread.
 
     In other threads the filters stay as they are, since they belong to the process: two threads that each change them
     and change them back leave those of the other. An app sets its own at its start, see runs/app_process.py.

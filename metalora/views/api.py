@@ -37,7 +37,7 @@ def embed_files(app_state: AppState, visitor: str, adapter: str, files: Sequence
     _check_visitor(visitor, adapter)
     model = app_state.open(visitor, adapter).model
     assert model.backbone.image_size is not None
-    images = read_files(files, model.backbone.image_size)
+    images = read_files(files, model.backbone.image_size, model.decoding)
     _check_complete(images.skipped)
     embeddings = embed_images(model, images, EmbedConfig()).tolist()
     return {"adapter": adapter or DEFAULT, "names": images.table["name"].tolist(), "embeddings": embeddings}

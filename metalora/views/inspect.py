@@ -16,6 +16,7 @@ from metalora.inspection.user_images import UserImages, read_paths
 from metalora.models.adapted_model import AdaptedModel
 from metalora.models.backbones import ASSETS
 from metalora.suites.archives import SUFFIXES
+from metalora.suites.decoding import AS_DECLARED, Decoding
 from metalora.util.device import pick_device
 from metalora.util.errors import InputError
 from metalora.views.app_state import DEFAULT, AppState
@@ -28,7 +29,7 @@ K = 5  # neighbours
 EXAMPLES = tuple(sorted((ASSETS / "examples").glob("*.png")))
 
 
-def read_files(files: Sequence[str | Path], size: int) -> UserImages:
+def read_files(files: Sequence[str | Path], size: int, decoding: Decoding = AS_DECLARED) -> UserImages:
     """Read images that a server received, each one file, as squares of `size` pixels.
 
     Raises:
@@ -45,7 +46,7 @@ def read_files(files: Sequence[str | Path], size: int) -> UserImages:
     others = tuple((path.name, reason) for path in paths if path not in usable)
     if not usable:
         raise InputError(f"No image can be used; {others[0][0]}: {reason}")
-    images = read_paths(usable, size)
+    images = read_paths(usable, size, decoding=decoding)
     return replace(images, skipped=(*others, *images.skipped))
 
 
@@ -67,7 +68,7 @@ def inspect_view(
     opened = app_state.open(visitor, adapter)
     model, gallery = opened.model.to(pick_device()), opened.gallery
     assert model.backbone.image_size is not None
-    user_images = read_files(files, model.backbone.image_size)
+    user_images = read_files(files, model.backbone.image_size, model.decoding)
     images, names = user_images.images(), user_images.table["name"]
     pool = pool and model.config.generates
     report = report_neighbours(model, gallery, images, names, pool=pool, k=gallery_k(gallery))

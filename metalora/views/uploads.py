@@ -7,7 +7,7 @@ from typing import Any
 
 from metalora.runs.uploads import MB, Upload
 from metalora.suites.archives import check_archive
-from metalora.suites.folder_layout import folder_tasks
+from metalora.suites.folder_meaning import folder_tasks
 from metalora.views.app_state import MAX_AGE, AppState
 
 

@@ -2,6 +2,7 @@
 
 import re
 
+import pytest
 from playwright.sync_api import expect
 
 from metalora.experiments.variants import CONTROLS, DEFAULT
@@ -89,7 +90,7 @@ def test_own_rows_say_not_run_until_they_are(page, open_tab):
     cells = row(page, "metalora-tr-constant").locator("td")
     expect(cells.first).to_have_text("not run")
     expect(cells.filter(has_text=re.compile(r"^0(\.0)?$"))).to_have_count(0)
-    expect(page.get_by_text("Stars wait until every training is there")).to_be_visible()
+    expect(page.get_by_text("Stars need every training")).to_be_visible()
     for label, value in (("Seeds", "11"), ("Seeds", ""), ("Steps", "0")):
         page.get_by_label(label, exact=True).last.fill(value)
         refusal = f"{label.lower()} is {value or 'empty'}: use a whole number"
@@ -97,6 +98,7 @@ def test_own_rows_say_not_run_until_they_are(page, open_tab):
         page.get_by_label(label, exact=True).last.fill("2")
 
 
+@pytest.mark.slow
 def test_a_missing_row_is_run_and_stays(page, open_tab):
     show(page, open_tab)
     only_one_quick_row(page)

@@ -88,7 +88,7 @@ def test_a_code_predicts_the_factors_of_the_chosen_suite(page, open_tab):
     expect(page.get_by_text("--factors 2 --factors 2 --factors 3")).to_be_visible()
     open_tab(page, "Train")
     expect(page.get_by_text("rank 3, predicting factors, on resnet20 (from Configure)")).to_be_visible()
-    page.get_by_label("CIFAR-10, ten shifts").click()
+    page.get_by_label("CIFAR-10, ten transforms").click()
     expect(page.locator(".message.error", has_text="combine no named factors")).to_be_visible()
     page.get_by_label("CIFAR-10, 48 compositions").click()
     expect(page.locator(".message.error", has_text="combine no named factors")).to_be_hidden()

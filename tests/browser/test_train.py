@@ -4,6 +4,7 @@ import io
 import re
 import zipfile
 
+import pytest
 from PIL import Image
 from playwright.sync_api import expect
 
@@ -83,6 +84,7 @@ def test_bad_settings_are_refused(page, open_tab):
     expect(page.get_by_test_id("toast-body")).to_contain_text("upload a zip archive")
 
 
+@pytest.mark.slow
 def test_uploaded_images_make_a_suite_or_the_page_says_why_not(page, open_tab, tmp_path):
     with zipfile.ZipFile(tmp_path / "mine.zip", "w") as archive:
         for name in (

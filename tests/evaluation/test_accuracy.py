@@ -4,7 +4,7 @@ import pytest
 import torch
 from suite_checks import write_images
 
-from metalora.evaluation.accuracy import check_galleries, validation_accuracy
+from metalora.evaluation.accuracy import measure, usable_ks, validation_accuracy
 from metalora.suites.load import load_suite
 from metalora.util.errors import InputError
 
@@ -13,7 +13,7 @@ def test_validation_makes_do_with_the_smallest_gallery_of_a_task(tmp_path):
     for seed, path in enumerate(("photo/cat", "photo/dog", "toy/cat", "toy/bird")):
         write_images(tmp_path / path, 10, seed)
     suite = load_suite(f"folder:{tmp_path}")
-    assert suite.primary == "within" and not check_galleries(suite, [1])
+    assert suite.primary == "within" and usable_ks(suite, [1]) == ((1,), [])
 
     def by_class(split):
         return torch.eye(len(suite.classes))[suite.splits[split].labels]
@@ -21,9 +21,22 @@ def test_validation_makes_do_with_the_smallest_gallery_of_a_task(tmp_path):
     assert validation_accuracy(suite, by_class) == pytest.approx(1)  # of 4 images, 2 of either class
 
 
-def test_k_that_a_gallery_cannot_serve_is_refused_before_anything_runs():
+def test_ks_that_the_galleries_cannot_serve_are_left_out_and_named():
     suite = load_suite("digits", image_size=8)
-    with pytest.raises(InputError, match="K = 5000 is larger than the gallery of task"):
-        check_galleries(suite, [5, 5000])
+    size = len(suite.splits["seen gallery"])
+    ks, notes = usable_ks(suite, [5, size, size + 1])
+    assert ks == (5, size)
+    assert notes[0] == f"K = {size + 1} is left out: the gallery of seen tasks has {size} images."
+    assert any(f"K = {size} is not measured on the within gallery of seen tasks" in note for note in notes)
+    with pytest.raises(InputError, match=r"K = 5000 is too large: the gallery of seen tasks has"):
+        usable_ks(suite, [5000])
     with pytest.raises(InputError, match="K is 0"):
-        check_galleries(suite, [0])
+        usable_ks(suite, [0])
+
+
+def test_only_ks_that_a_gallery_can_serve_are_measured():
+    suite = load_suite("digits", image_size=8)
+    features = {name: torch.eye(len(suite.classes))[split.labels] for name, split in suite.splits.items()}
+    measured = {(s["task_split"], s["gallery"], s["k"]) for s, _, _ in measure(suite, features.get, [5, 300])}
+    assert ("seen", "pooled", 300) in measured and ("seen", "within", 300) not in measured
+    assert ("seen", "within", 5) in measured

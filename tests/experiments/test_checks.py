@@ -16,9 +16,9 @@ def config(*methods, **settings):
 
 
 def test_a_budget_out_of_reach_is_noted():
-    _, notes = check_comparison(config("lora-equal-budget", "metalora-tr"))
+    _, _, notes = check_comparison(config("lora-equal-budget", "metalora-tr"))
     assert not notes
-    _, notes = check_comparison(config("lora-equal-budget", hidden=1024))
+    _, _, notes = check_comparison(config("lora-equal-budget", hidden=1024))
     (said,) = notes
     assert said.startswith("lora-equal-budget on resnet20: the budgets are not equal, LoRA has 304,048 parameters")
     assert said.endswith("largest rank, Meta-LoRA TR 779,139.")
@@ -42,8 +42,16 @@ def test_inverted_rows_need_named_factors_and_an_extractor(tmp_path):
         check_comparison(config(*rows, suite=SuiteConfig(f"folder:{tmp_path}")))
 
 
-def test_tasks_without_a_gallery_are_named(tmp_path):
+def test_in_a_small_folder_every_task_has_every_class_in_its_gallery(tmp_path):
     for name in ("cat", "dog"):
         write_images(tmp_path / name, 6)
-    with pytest.raises(InputError, match=r"Task '[a-z0-9-]+' has queries and no image in the gallery"):
-        check_comparison(config("original", suite=SuiteConfig(f"folder:{tmp_path}")))
+    checked, suite, notes = check_comparison(config("original", suite=SuiteConfig(f"folder:{tmp_path}"), ks=(1, 3, 9)))
+    for split in ("seen gallery", "unseen gallery"):
+        rows = suite.splits[split]
+        tasks = suite.seen if split == "seen gallery" else suite.unseen
+        assert {(t, c) for t, c in zip(rows.tasks.tolist(), rows.labels.tolist(), strict=True)} == {
+            (t, c) for t in tasks for c in range(2)
+        }
+    largest = min(len(suite.splits["seen gallery"]), len(suite.splits["unseen gallery"]))
+    assert checked.ks == tuple(k for k in (1, 3, 9) if k <= largest)
+    assert any("is not measured on the within gallery" in note for note in notes)

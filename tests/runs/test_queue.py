@@ -203,6 +203,7 @@ def test_a_new_queue_takes_up_what_an_old_one_left(workspace, make_queue, scribe
     wait_for(lambda: new.status(visitor, second).state == "finished")
 
 
+@pytest.mark.slow
 def test_the_life_of_runs_with_real_workers(workspace, make_queue, monkeypatch):
     """One is killed, the next one starts, is stopped, resumed, and finishes."""
     # Threads that wait for each other are slow where other tests use the cores too.

@@ -31,7 +31,7 @@ def pack(path, members, **options):
 
 def skipped(path):
     """Names and reasons of the members that are not read."""
-    return {name: str(file) for name, file in list_images(path)[1] if isinstance(file, InputError)}
+    return {name: str(file) for name, file in list_images(path).entries if isinstance(file, InputError)}
 
 
 def test_a_sound_archive_is_counted_and_read(tmp_path):

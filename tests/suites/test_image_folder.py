@@ -4,7 +4,7 @@ import pytest
 from PIL import Image
 from suite_checks import assert_disjoint, assert_same, write_images
 
-from metalora.suites.folder_layout import folder_tasks
+from metalora.suites.folder_meaning import folder_tasks
 from metalora.suites.load import load_suite
 from metalora.suites.task_lists import TEN_TRANSFORMS
 from metalora.util.errors import InputError

@@ -100,7 +100,7 @@ def test_groups_are_counted_where_they_are_divided(frame, tmp_path):
     frame.loc[(frame["task"] == "day") & (frame["label"] == "cat"), "clip"] = "one clip"
     config = SuiteConfig("table:frame", image_size=8, group_column="clip")
     suite = suite_from_table(frame, config, root=tmp_path)
-    assert "Class day/cat is left out: it has 1 of the 4 groups it needs." in suite.notes
+    assert "Class day/cat is left out: it has 1 of the 3 groups it needs." in suite.notes
 
 
 def test_without_tasks_images_are_shown_through_ten_transforms(frame, tmp_path):

@@ -240,6 +240,7 @@ def classes_found(model: metalora.AdaptedModel, suite: Suite, set_size: int | No
     return predict(queries, features, gallery, stored, [5], "pooled")[5]
 
 
+@pytest.mark.slow
 def test_positive_control_generation_helps_where_the_task_shows_in_the_pixels():
     suite = metalora.load_suite("digits", max_queries=400)
     queries = suite.splits["seen query"]

@@ -14,6 +14,7 @@ from metalora.models.adapt import adapt
 from metalora.models.adapted_model import AdaptedModel
 from metalora.models.backbones import BUNDLED, Backbone, load_backbone
 from metalora.util.errors import InputError
+from metalora.util.quiet import ignore_warnings
 
 KINDS = {"convolutions": nn.Conv2d, "linear layers": nn.Linear}
 
@@ -63,7 +64,8 @@ def summarise_adapter(backbone: str, config: AdapterConfig) -> AdapterSummary:
     Raises:
         InputError: a setting that does not fit, as in `adapt`.
     """
-    model = adapt(_untrained(backbone), config)
+    with ignore_warnings():  # of layers left out, which are in the notes
+        model = adapt(_untrained(backbone), config)
     size = model.backbone.image_size
     assert size is not None
     model.prepare(torch.zeros(1, 3, size, size))
@@ -84,7 +86,7 @@ def summarise_adapter(backbone: str, config: AdapterConfig) -> AdapterSummary:
 
 
 def _left_out(model: AdaptedModel) -> tuple[str, ...]:
-    """Say which layers are left out; warnings say so too, but a thread cannot catch its own only."""
+    """Say which layers are left out, as the warnings do, of which a thread cannot catch its own alone."""
     reasons = sorted(set(model.left_out.values()) - {STEM})  # the stem was asked for
     layers = {reason: [name for name, why in model.left_out.items() if why == reason] for reason in reasons}
     return tuple(f"Not adapted, since {reason}: {', '.join(names)}." for reason, names in layers.items())

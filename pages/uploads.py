@@ -14,6 +14,7 @@ from .components import Message, show_errors
 from .context import PRIVATE, QUIET, Context
 
 OWN = "own"
+NONE = "No archive yet: send a zip; there is none to delete."
 ASK = "(token, upload) => [token, upload, confirm('Delete this archive? Runs made with it keep their copy.')]"
 
 
@@ -59,9 +60,10 @@ class UploadPanel:
             contents = archive_contents(self.context.app_state, token, upload) if upload else None
         except InputError as problem:
             return [shown, removable, str(problem), gr.update(choices=[])]
-        if contents is None or contents.tasks:
-            tasks = contents.tasks if contents else []
-            return [shown, removable, str(contents or ""), gr.update(choices=tasks, info=held_out_info(None))]
+        if contents is None:
+            return [shown, removable, NONE, gr.update(choices=[], info=held_out_info(None))]
+        if contents.tasks:
+            return [shown, removable, str(contents), gr.update(choices=contents.tasks, info=held_out_info(None))]
         return [shown, removable, str(contents), _choices(TEN_TRANSFORMS)]
 
 

@@ -20,7 +20,7 @@ FORMAT_VERSION = 2
 CONFIG, WEIGHTS = "config.json", "adapter.safetensors"
 
 
-def check_folder(path: Path, owned: tuple[str, ...] = (WEIGHTS,)) -> None:
+def check_folder(path: str | Path, owned: tuple[str, ...] = (WEIGHTS,)) -> None:
     """Refuse to write into a folder that is not empty and holds none of the files `owned`.
 
     Raises:

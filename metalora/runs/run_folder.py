@@ -179,7 +179,7 @@ def holds_run(path: Path) -> bool:
     return (path / SETTINGS).is_file()
 
 
-def create_run(path: Path, config: RunConfig) -> RunFolder:
+def create_run(path: str | Path, config: RunConfig) -> RunFolder:
     """Return the run of these settings in a folder: a new one, or the one that is there. Write nothing yet.
 
     A run that failed by itself may be replaced by one of other settings.
@@ -202,7 +202,7 @@ def create_run(path: Path, config: RunConfig) -> RunFolder:
     raise InputError(f"{path} holds a run of other settings ({different}): choose another folder.")
 
 
-def open_run(path: Path) -> RunFolder:
+def open_run(path: str | Path) -> RunFolder:
     """Return the run in a folder.
 
     Raises:

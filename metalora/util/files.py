@@ -49,7 +49,7 @@ def write_whole(*files: tuple[Path, Callable[[Path], Any]]) -> None:
             temporary.unlink(missing_ok=True)
 
 
-def check_writable(folder: Path) -> None:
+def check_writable(folder: str | Path) -> None:
     """Check, before long work, that files can be written in `folder`, which need not exist; nothing is left there.
 
     Raises:
@@ -68,23 +68,23 @@ def check_writable(folder: Path) -> None:
                 path.rmdir()
 
 
-def write_text(path: Path, text: str) -> None:
+def write_text(path: str | Path, text: str) -> None:
     """Write `text` to `path`, whole."""
     write_whole(text_file(path, text))
 
 
-def text_file(path: Path, text: str) -> tuple[Path, Callable[[Path], Any]]:
+def text_file(path: str | Path, text: str) -> tuple[Path, Callable[[Path], Any]]:
     """Return what `write_whole` needs to write `text` to `path`."""
     return Path(path), lambda temporary: temporary.write_text(text, encoding="utf-8")
 
 
-def write_tensors(path: Path, tensors: dict[str, Tensor], header: dict[str, Any] | None = None) -> None:
+def write_tensors(path: str | Path, tensors: dict[str, Tensor], header: dict[str, Any] | None = None) -> None:
     """Write named tensors and a JSON `header` to one safetensors file, whole."""
     write_whole(tensor_file(path, tensors, header))
 
 
 def tensor_file(
-    path: Path, tensors: dict[str, Tensor], header: dict[str, Any] | None = None
+    path: str | Path, tensors: dict[str, Tensor], header: dict[str, Any] | None = None
 ) -> tuple[Path, Callable[[Path], Any]]:
     """Return what `write_whole` needs to write named tensors and a JSON `header` to `path`."""
     copies = {name: tensor.detach().cpu().clone().contiguous() for name, tensor in tensors.items()}
@@ -92,7 +92,7 @@ def tensor_file(
     return Path(path), lambda temporary: save_file(copies, temporary, metadata)
 
 
-def read_tensors(path: Path, advice: str = "write it again") -> tuple[dict[str, Tensor], dict[str, Any]]:
+def read_tensors(path: str | Path, advice: str = "write it again") -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Read named tensors and the JSON header of a file that `write_tensors` wrote.
 
     Args:

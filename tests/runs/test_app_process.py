@@ -65,10 +65,7 @@ def test_folders_lie_below_the_workspace_unless_a_person_says_otherwise(tmp_path
 
 
 def test_temporary_files_of_apps_that_have_ended_are_deleted(tmp_path, monkeypatch):
-    code = (
-        "import sys, pathlib; from metalora.runs.app_process import set_folders; set_folders(pathlib.Path(sys.argv[1]))"
-    )
-    python("-c", code, str(tmp_path))
+    python("-c", f"from metalora.runs import app_process; app_process.set_folders(app_process.Path({str(tmp_path)!r}))")
     (ended,) = (path for path in (tmp_path / "temporary").iterdir() if path.is_dir())
     (ended / "picture.png").touch()
     (tmp_path / "temporary" / ".DS_Store").touch()

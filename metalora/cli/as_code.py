@@ -13,15 +13,16 @@ from metalora.runs.run_config import RunConfig
 
 
 def as_command(config: RunConfig) -> str:
-    """Write `python -m metalora train …` with every option that is not at its default."""
+    """Write `python -m metalora train …` with the steps or minutes and every option that is not at its default."""
     words = [*RUN.write(config), *ADAPTER.write(config.adapter), *SUITE.write(config.suite)]
-    return _command("train", *words, *TRAINING.write(config.training))
+    steps = () if config.minutes is not None else ("--steps", str(config.training.steps))
+    return _command("train", *words, *steps, *TRAINING.without("steps").write(config.training))
 
 
 def as_compare_command(config: ComparisonConfig) -> str:
-    """Write `python -m metalora compare …` with every option that is not at its default."""
-    words = [*COMPARISON.write(config), *SUITE.write(config.suite)]
-    return _command("compare", *words, *COMPARISON_TRAINING.write(config.training))
+    """Write `python -m metalora compare …` with the steps and every option that is not at its default."""
+    words = [*COMPARISON.write(config), *SUITE.write(config.suite), "--steps", str(config.training.steps)]
+    return _command("compare", *words, *COMPARISON_TRAINING.without("steps").write(config.training))
 
 
 def as_study_command(name: str, config: ComparisonConfig) -> str:

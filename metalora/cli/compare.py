@@ -23,13 +23,20 @@ def register(app: typer.Typer) -> None:
 def compare(
     out: Annotated[Path | None, typer.Option(help="Folder of the results. Left out: results/SUITE.")] = None,
     jobs: Annotated[int | None, typer.Option(help="Processes at a time. Left out: one per core on a CPU.")] = None,
+    minutes: Annotated[
+        float | None,
+        typer.Option(help="Time to take, roughly, where --steps is left out. Left out: 3 for digits, 40 for others."),
+    ] = None,
     json: Json = None,
     **given: Any,
 ) -> None:
     """Compare methods on a suite: k-NN accuracy on seen and unseen tasks, with budgets.
 
-    Finished trainings are kept under --out, and the same command resumes with those that are missing.
+    Finished trainings are kept under --out, and the same command resumes with those that are missing. Without --steps,
+    these follow from the images and the time, learning rates from short trials on validation, and every training ends
+    with its best validation.
     """
+    from metalora.experiments.plan import plan_comparison
     from metalora.experiments.runner import JOBS, OLD_JOBS, count_jobs, read_comparison, run_comparison
     from metalora.models.saving import check_folder
     from metalora.util.errors import InputError
@@ -40,6 +47,11 @@ def compare(
     folder = out or Path("results") / re.sub(r"[^\w.-]+", "-", config.suite.name).strip("-")
     check_folder(folder, owned=(JOBS, OLD_JOBS))
     config, suite, notes = check("Reading images", config)
+    if "steps" not in given:
+        config, note = plan_comparison(config, suite, folder, minutes=minutes, n_jobs=jobs, choose_lr="lr" not in given)
+        notes.append(note)
+    elif minutes is not None:
+        raise InputError("--minutes decides the number of steps, which --steps gives: leave one of them out.")
     done, trainings = 0, run_comparison(config, folder, n_jobs=jobs, suite=suite)
     try:
         for job in follow("Training", trainings, folder, count_jobs(config)):
@@ -58,9 +70,12 @@ def comparison_settings(given: dict[str, Any]) -> ComparisonConfig:
 def _print_table(comparison: Any, folder: Path, json: Path | None) -> None:
     from rich.console import Console
 
+    from metalora.experiments.findings import findings
     from metalora.experiments.table_writers import to_terminal
 
     to_terminal(comparison.table(), Console())  # first, so that it is seen even if the disk is full
+    for sentence in findings(comparison):
+        typer.echo(sentence)
     comparison.write(folder)
     write_json(json, comparison.to_dict())
     typer.echo(f"The table as CSV, Markdown and LaTeX, and all numbers as JSON, are in {folder}.")

@@ -11,8 +11,10 @@ import typer
 from metalora.cli.messages import Bar, leave, print_skipped, print_table, time_left, write_json
 from metalora.cli.options import ADAPTER, SUITE, TRAINING, Json, Options, verb
 from metalora.runs.run_config import RunConfig
+from metalora.util.errors import InputError
 
 RUN = Options(RunConfig, renamed={"ks": "k"})
+MINUTES = 10.0  # of a training whose steps nobody chose
 
 
 def register(app: typer.Typer) -> None:
@@ -29,10 +31,10 @@ def train(
     """Train one adapter on a suite and measure it.
 
     Naming the folder of a stopped run, with the same options or with none, resumes it; a queued run starts; a run
-    that another process trains is refused.
+    that another process trains is refused. Without --steps, these follow from the images and --minutes (10), the
+    learning rate from short trials on validation, and the state of the best validation is kept.
     """
     from metalora.runs.run_folder import RunState, create_run, default_folder, holds_run, open_run
-    from metalora.util.errors import InputError
 
     if folder and run and folder != run:
         raise InputError(f"Two folders are named, {folder} and {run}: name one.")
@@ -53,6 +55,10 @@ def run_settings(given: dict[str, Any]) -> RunConfig:
     """Build the settings of a run from the options that were given."""
     base = _resumed_settings(given["start"]) if "start" in given else RunConfig()
     given = {name: value for name, value in given.items() if name != "start"}
+    if "steps" not in given:
+        given = {"minutes": MINUTES, "tune": "lr" not in given} | given
+    elif "minutes" in given:
+        raise InputError("--minutes decides the number of steps, which --steps gives: leave one of them out.")
     parts = {"suite": SUITE.read(given), "adapter": ADAPTER.read(given, base.adapter), "training": TRAINING.read(given)}
     return RUN.read(given, base, **parts)
 

@@ -29,6 +29,7 @@ class JobConfig:
         training: The training.
         ks: K of k-NN.
         download: Fetch data and weights that are not on this machine.
+        trial: Measure validation only, to choose a learning rate.
     """
 
     variants: tuple[Variant, ...]
@@ -38,6 +39,7 @@ class JobConfig:
     training: TrainingConfig
     ks: tuple[int, ...] = (5, 10)
     download: bool = False
+    trial: bool = False
 
     def __post_init__(self) -> None:
         variants = (parse_variant(v) if isinstance(v, str) else v for v in self.variants)
@@ -66,6 +68,8 @@ class JobConfig:
         if "head_init_std" in values:
             values["head_init_std"] = self.adapter.initial_head_std
         numbers = {name: float(value) for name, value in values.items() if type(value) is int}
+        if self.trial:
+            values["trial"] = True
         return values | numbers | {"variants": list(map(str, self.variants)), "backbone": self.backbone, "ks": self.ks}
 
     @cached_property
@@ -95,6 +99,7 @@ _EFFECTS: dict[str, Callable[[JobConfig], bool]] = {
     "training: precision seed": lambda job: True,
     "training: steps batch_size lr": lambda job: job.trained.is_trained or job.has_reader,
     "training: max_grad_norm": lambda job: job.trained.is_trained,
+    "training: keep_best validation_interval": lambda job: job.trained.is_trained and job.training.keep_best,
     "adapter: rank rank_pattern targets exclude alpha branches dropout": lambda job: job.trained.is_trained,
     "adapter: extractor hidden": lambda job: job.trained.has_mapping_net or job.equal_budget or job.has_reader,
     "adapter: code factors": lambda job: job.trained.has_mapping_net or job.equal_budget,
@@ -148,6 +153,7 @@ class ComparisonConfig:
         targets: Regular expressions over the names of layers to adapt; left out: all.
         training: Settings of every training.
         tune: Choose the learning rate of every training on validation images, with the first seed.
+        trial_steps: Steps in which a learning rate is tried; None: those of the training.
         download: Fetch data and weights that are not on this machine.
 
     Raises:
@@ -169,10 +175,13 @@ class ComparisonConfig:
     targets: tuple[str, ...] | None = None
     training: TrainingConfig = field(default_factory=TrainingConfig)
     tune: bool = False
+    trial_steps: int | None = None
     download: bool = False
 
     def __post_init__(self) -> None:
         check_int("seeds", self.seeds)
+        if self.trial_steps is not None:
+            check_int("trial_steps", self.trial_steps)
         # Refused even where no row has a mapping net.
         AdapterConfig(hidden=self.hidden, head_init_std=self.head_init_std, code_norm_limit=self.code_norm_limit)
         if not self.methods or not self.backbones:

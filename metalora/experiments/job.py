@@ -74,7 +74,7 @@ def run_job(
     model = adapt(backbone, adapter, download=config.download)
     extractor = config.adapter.extractor, config.backbone, training.precision, training.device
     features = _features(config.suite, training.seed, *extractor)
-    milliseconds = _train(model, suite, training, features, checkpoint, progress)
+    milliseconds, best_step = _train(model, suite, training, features, checkpoint, progress)
     # LoRA of equal budget has no mapping net whose settings the reader could have, hence the comparison's.
     reader = train_reader(backbone, suite, config.adapter, training, features) if config.has_reader else None
     budget = model.budget().loc["total"]
@@ -84,6 +84,7 @@ def run_job(
         "seed": training.seed,
         "lr": training.lr,
         "steps": training.steps,
+        **({"best_step": best_step} if training.keep_best else {}),
         "static_parameters": int(budget["adapter_parameters"]),
         "generator_parameters": int(budget["generator_parameters"]),
         "generator_flops": int(budget["generator_flops"]),
@@ -98,6 +99,9 @@ def run_job(
         "confusion": [],
     }
     single = embed_splits(model, suite, _embed_config(Variant(config.trained.method), training), features)
+    if config.trial:
+        row = {"method": str(config.variants[0]), **shared, "validation": validation_accuracy(suite, single)}
+        return result | {"rows": [row]}
     for variant in config.variants:
         embed_config = _embed_config(variant, training)
         splits: Callable[[str], Tensor]
@@ -147,10 +151,16 @@ def _train(
     features: FeatureCache,
     checkpoint: Path | None,
     progress: Callable[[Progress], None] | None,
-) -> float | None:
-    """Train to the end; return milliseconds of a step (median, as if no features were cached) or None without steps."""
+) -> tuple[float | None, int | None]:
+    """Train to the end.
+
+    Returns:
+        Milliseconds of a step (median, as if no features were cached), and the step whose state is kept, if that is the
+        best one; None without steps.
+    """
     if not model.layers:
-        return None
+        return None, None
+    best_step = None
     times, before = [], time.perf_counter() + features.seconds_saved
     # `_measure` validates.
     for event in fit(model, suite, config, checkpoint=checkpoint, validate_last=False, features=features):
@@ -159,8 +169,10 @@ def _train(
         now = time.perf_counter() + features.seconds_saved
         if "validation" not in event.metrics:
             times.append(now - before)
+        if "best_step" in event.metrics:
+            best_step = int(event.metrics["best_step"])
         before = now
-    return 1000 * statistics.median(times) if times else None
+    return (1000 * statistics.median(times) if times else None), best_step
 
 
 def _measure(

@@ -19,12 +19,12 @@ from metalora.experiments.job import run_job
 from metalora.suites.load import load_suite
 from metalora.suites.suite import Suite
 from metalora.training.loop import Progress
+from metalora.training.plan import LEARNING_RATES
 from metalora.util.device import pick_device
 from metalora.util.errors import InputError, LayersLeftOut
 from metalora.util.files import check_writable, write_text
 from metalora.util.renamed import upgrade_row
 
-LEARNING_RATES = (1e-3, 3e-3, 6e-3)  # that `tune` tries
 JOBS, OLD_JOBS = "jobs", "cells"  # folders of results, of this version and of the one before
 IMAGES, FINGERPRINT = "pictures.txt", "suite "  # file with the fingerprint of the first job's images, and its prefix
 PARTS = ("rows", "tasks", "confusion")  # of a job's result
@@ -138,7 +138,7 @@ def jobs_of(config: ComparisonConfig) -> list[JobConfig]:
 def running_jobs(folder: Path) -> list[RunningJob]:
     """Return the jobs that are being trained in `folder`, by name."""
     running = []
-    for file in sorted((folder / JOBS).glob(f"*{STEPS}")):
+    for file in sorted((folder / JOBS).glob(f"[!.]*{STEPS}")):
         with contextlib.suppress(FileNotFoundError):  # it has ended since
             running.append(RunningJob(**json.loads(file.read_text(encoding="utf-8"))))
     return running
@@ -166,7 +166,13 @@ def remove_stale_progress(folder: Path) -> None:
 def _trials(config: ComparisonConfig) -> list[JobConfig]:
     if not config.tune:
         return []
-    return [job for lr in LEARNING_RATES for job in config.jobs(0, lr) if job.trained.is_trained]
+    jobs = [job for lr in LEARNING_RATES for job in config.jobs(0, lr) if job.trained.is_trained]
+    if config.trial_steps is None:
+        return jobs
+    return [
+        replace(job, training=replace(job.training, steps=config.trial_steps, keep_best=False), trial=True)
+        for job in jobs
+    ]
 
 
 def read_comparison(

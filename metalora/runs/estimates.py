@@ -4,25 +4,20 @@ The pace depends on the network, the adapter and the sizes only, so that other n
 seeds are estimated at once. Evaluation is not counted.
 """
 
-import contextlib
 import functools
-import itertools
 import json
-import time
 from dataclasses import replace
 
 import torch
 
-from metalora.evaluation.feature_cache import FeatureCache
 from metalora.models.adapt import build_model
 from metalora.runs.run_config import RunConfig
 from metalora.suites.config import SuiteConfig
 from metalora.suites.suite import SEEN_SPLITS, Examples, Suite
 from metalora.suites.transforms import Identity
 from metalora.training.config import TrainingConfig
-from metalora.training.fit import fit
+from metalora.training.plan import STEPS, seconds_per_step
 
-STEPS, MAX_SECONDS = 4, 4.0  # that are measured; after so many seconds no further step begins
 MAX_BATCH = 64  # images of a measured step; the time of larger batches is proportional
 
 
@@ -61,15 +56,7 @@ def _seconds_of_step(key: str) -> float:
     assert size is not None
     model = build_model(config.backbone, config.adapter, image_size=size, download=download)
     suite = _noise(max(config.training.batch_size, 16), size, config.adapter.factors)
-    no_cache = FeatureCache(suite, limit=0)  # in a real training most images are new for long
-    times = [time.monotonic()]
-    # The step after the measured ones is never taken: it would validate as well.
-    with contextlib.closing(fit(model, suite, config.training, features=no_cache)) as events:
-        while len(times) <= STEPS and times[-1] - times[0] < MAX_SECONDS:
-            next(events)
-            times.append(time.monotonic())
-    seconds = [after - before for before, after in itertools.pairwise(times)]
-    return min(seconds[1:] or seconds)  # the first one warms up
+    return seconds_per_step(model, suite, config.training)
 
 
 def _noise(count: int, size: int, factors: tuple[int, ...]) -> Suite:

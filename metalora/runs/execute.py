@@ -15,6 +15,7 @@ from metalora.models.adapted_model import AdaptedModel
 from metalora.models.backbones import image_size_for, load_backbone
 from metalora.models.loading import restore
 from metalora.runs.failures import reason_of
+from metalora.runs.planning import plan_run
 from metalora.runs.run_config import RunConfig
 from metalora.runs.run_folder import RESULT, RunFolder, RunState
 from metalora.runs.run_log import logged
@@ -25,6 +26,8 @@ from metalora.training.loop import Progress
 from metalora.util.device import pick_device
 from metalora.util.errors import InputError
 from metalora.util.files import write_text
+
+LATE = 0.875  # fraction of the steps from which a best validation counts as the end
 
 
 def execute(
@@ -58,9 +61,10 @@ def execute(
             if run.state is not RunState.RUNNING:
                 run.clear()
                 run.record(RunState.RUNNING)
+            config, planned = yield from _plan(run, model, suite, config)
             torch.manual_seed(config.training.seed)  # of dropout; a checkpoint overrides it
-            if (yield from _train(run, model, suite, config)):
-                _finish(run, model, suite, config, notes)
+            if (yield from _train(run, model, suite, config, notes)):
+                _finish(run, model, suite, config, [*planned, *notes])
             else:
                 run.record(RunState.STOPPED)
         except (KeyboardInterrupt, GeneratorExit):
@@ -88,13 +92,29 @@ def _build(config: RunConfig, reading: Callable | None) -> tuple[Suite, AdaptedM
     return suite, model, notes
 
 
-def _train(run: RunFolder, model: AdaptedModel, suite: Suite, config: RunConfig) -> Generator[Progress, None, bool]:
-    """Train, yielding progress; return whether all steps are done."""
+def _plan(
+    run: RunFolder, model: AdaptedModel, suite: Suite, config: RunConfig
+) -> Generator[Progress, None, tuple[RunConfig, list[str]]]:
+    """Decide what the settings leave open and record it; a run with a checkpoint is decided."""
+    if run.checkpoint.exists() or not (config.minutes or config.tune):
+        return config, []
+    training, notes = yield from plan_run(config, model, suite)
+    run.config = replace(run.config, training=replace(training, device=run.config.training.device))
+    run.record(RunState.RUNNING)
+    return replace(config, training=training), notes
+
+
+def _train(
+    run: RunFolder, model: AdaptedModel, suite: Suite, config: RunConfig, notes: list[str]
+) -> Generator[Progress, None, bool]:
+    """Train, yielding progress; return whether all steps are done. Notes get what the validations say."""
     with (
         contextlib.closing(fit(model, suite, config.training, checkpoint=run.checkpoint)) as steps,
         contextlib.closing(logged(steps, run.path)) as events,
     ):
         for event in events:
+            if "best_step" in event.metrics and event.step == event.steps:
+                notes.append(_on_best_step(int(event.metrics["best_step"]), event.steps))
             leaving = True
             try:
                 yield event
@@ -105,6 +125,14 @@ def _train(run: RunFolder, model: AdaptedModel, suite: Suite, config: RunConfig)
             if leaving:
                 return False
     return True
+
+
+def _on_best_step(best: int, steps: int) -> str:
+    """Say what the step of the best validation means."""
+    if best == 0:
+        return "Validation never rose above its start: the adapter is as it was before training."
+    more = f": more steps may help, such as {2 * steps}" if best >= LATE * steps else ""
+    return f"The best validation was after step {best} of {steps}, whose state is kept{more}."
 
 
 def _finish(run: RunFolder, model: AdaptedModel, suite: Suite, config: RunConfig, notes: list[str]) -> None:

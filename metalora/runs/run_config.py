@@ -8,7 +8,7 @@ from metalora.adapters.config import AdapterConfig
 from metalora.evaluation.config import EmbedConfig
 from metalora.suites.config import SuiteConfig
 from metalora.training.config import TrainingConfig, identity_of
-from metalora.util.checks import check_ks
+from metalora.util.checks import check_float, check_ks
 from metalora.util.config import from_plain, to_plain
 from metalora.util.errors import InputError
 from metalora.util.paths import expand
@@ -25,6 +25,9 @@ class RunConfig:
         training: Settings of the training.
         ks: K of k-NN.
         start: Adapter to train further, RUN/adapter or a bundled one such as resnet20/metalora-tr. None: a new adapter.
+        minutes: Time that the training may take, roughly; the steps follow from it and from the images, and the state
+            of the best validation is kept. None: as the training's settings say.
+        tune: Choose the learning rate by three short trials on validation.
 
     Raises:
         InputError: there is no K, or the suite does not have the factors that a new adapter is to predict.
@@ -36,9 +39,13 @@ class RunConfig:
     training: TrainingConfig = field(default_factory=TrainingConfig)
     ks: tuple[int, ...] = (5, 10)
     start: str | None = None
+    minutes: float | None = None
+    tune: bool = False
 
     def __post_init__(self) -> None:
         check_ks(self.ks)
+        if self.minutes is not None:
+            check_float("minutes", self.minutes, lambda value: value > 0, "a number above 0")
         if self.start is None:  # a trained factor code may be trained further by classes alone
             self.adapter.check_factors(self.suite.name, self.suite.factors)
 
@@ -71,7 +78,13 @@ class RunConfig:
         predicts = self.adapter.predicts(self.suite.factors)
         parts = {"suite": suite, **identity_of(self.training, self.adapter, predicts=predicts)}
         flat = {f"{part}.{name}": value for part, values in parts.items() for name, value in values.items()}
-        return {"backbone": self.backbone, **flat, "ks": sorted(self.ks), "start": self.start}
+        for name, is_open in (("steps", self.minutes is not None), ("lr", self.tune)):
+            if is_open:
+                del flat[f"training.{name}"]
+        if self.minutes is not None:
+            flat.pop("training.keep_best", None)
+        chosen = {"minutes": self.minutes, "tune": self.tune} if self.minutes or self.tune else {}
+        return {"backbone": self.backbone, **flat, "ks": sorted(self.ks), "start": self.start, **chosen}
 
     @property
     def embed_config(self) -> EmbedConfig:

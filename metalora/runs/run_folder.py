@@ -17,6 +17,7 @@ import json
 import platform
 import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import datetime
 from enum import StrEnum
 from importlib.metadata import version
@@ -194,7 +195,9 @@ def create_run(path: str | Path, config: RunConfig) -> RunFolder:
     run = open_run(path)
     old, new = run.config.identity, config.identity
     if old == new:
-        return RunFolder(path, config, run.state, run.reason)
+        planned = run.config.training
+        chosen = replace(config.training, steps=planned.steps, lr=planned.lr, keep_best=planned.keep_best)
+        return RunFolder(path, replace(config, training=chosen), run.state, run.reason)
     if run.state is RunState.FAILED:
         return RunFolder(path, config)
     changed = [name for name in old if old[name] != new.get(name, old[name])]

@@ -72,7 +72,7 @@ class Listing:
             not to be read stands an InputError that says why.
         total: How many entries there are; None: not known before the end, in a tar archive.
         unread: Numbers of files that are no images, by suffix; of a tar archive, known at the end.
-        skipped: (name, reason) of folders that cannot be opened.
+        skipped: (name, reason) of folders and links that cannot be opened.
     """
 
     entries: Iterator[tuple[str, File]] = field(default_factory=lambda: iter(()))
@@ -226,12 +226,15 @@ def _in_folder(source: Path, keep: Callable[[str], bool]) -> Listing:
             return
         for entry in entries:
             below, path = f"{name}/{readable(entry.name)}".lstrip("/"), Path(entry.path)
+            if entry.is_symlink() and not path.exists():
+                listing.skipped.append((below, BROKEN_LINK))
+                continue
             is_folder = entry.is_dir()
             if is_folder and not is_system(below):
                 listing.count(below, is_folder=True)
                 visit(path, below, above | {place})
             elif not is_folder and listing.count(below) and keep(below):
-                files.append((below, path if path.exists() else InputError(BROKEN_LINK)))
+                files.append((below, path))
 
     visit(source, "", frozenset())
     files.sort(key=lambda pair: pair[0])

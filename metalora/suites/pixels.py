@@ -22,7 +22,7 @@ from metalora.util.errors import InputError
 
 TAILS = 0.1, 99.9  # percentiles between which values are stretched
 CONTAINER = {"u": {8: 255.0, 16: 65535.0, 32: 4294967295.0}, "i": {16: 32767.0, 32: 65535.0}}
-NODATA, LARGEST_SAMPLE, BITS, SAMPLES, EXTRA_SAMPLES = 42113, 281, 258, 277, 338  # tags of TIFF files
+NODATA, LARGEST_SAMPLE, BITS, PHOTOMETRIC, SAMPLES, EXTRA_SAMPLES = 42113, 281, 258, 262, 277, 338  # tags of TIFF files
 ORIENTATION = 0x0112  # tag of EXIF
 
 
@@ -65,7 +65,8 @@ def read_deep(file: Path | IO[bytes], opened: Image.Image, size: int, bands: tup
     """
     if opened.format == "TIFF":
         tags: Mapping[int, Any] = opened.tag_v2  # type: ignore[attr-defined]
-        if bands or (_all(tags.get(SAMPLES, 1))[0] > 1 and max(_all(tags.get(BITS, 8))) > 8):
+        samples, is_grey = _all(tags.get(SAMPLES, 1))[0], tags.get(PHOTOMETRIC) in (0, 1)
+        if bands or samples > 4 or (samples > 2 and is_grey) or (samples > 1 and max(_all(tags.get(BITS, 8))) > 8):
             return read_tiff(file, size, bands)
         if opened.mode.startswith(("I", "F")):
             return _deep(np.asarray(opened), size, orientation(opened), _tiff_maximum(tags), _nodata(tags))

@@ -10,6 +10,8 @@ from metalora.util.checks import MAX_SEED, check_float, check_int
 from metalora.util.config import to_plain
 from metalora.util.errors import InputError
 
+VALIDATIONS = 8  # of a training whose best state is kept
+
 
 @dataclass(frozen=True)
 class TrainingConfig:
@@ -26,7 +28,9 @@ class TrainingConfig:
         identity_core_prob: Fraction of single images that get the identity core, for a latent code.
         identity_core_prob_sets: Fraction of sets that get the identity core, for a latent code.
         max_grad_norm: Norm to which gradients are clipped.
-        validate_every: Steps between validations; 0 is at the end only.
+        validate_every: Steps between validations; 0 is at the end only, and eight times where the best one is kept.
+        keep_best: End with the state of the best validation, the one before the first step among them, instead of the
+            last.
         precision: float32 or bfloat16.
         device: auto, cuda, mps or cpu.
         compile: Compile the network with torch.compile; where that fails, train it uncompiled and say so.
@@ -47,6 +51,7 @@ class TrainingConfig:
     identity_core_prob_sets: float = 0.25
     max_grad_norm: float = 1.0
     validate_every: int = 0
+    keep_best: bool = False
     precision: str = "float32"
     device: str = "auto"
     compile: bool = False
@@ -70,6 +75,11 @@ class TrainingConfig:
             check_float(name, getattr(self, name), lambda value: value > 0, "a number above 0")
         use = "a number between 0 and 1, such as 0.003"
         check_float("The learning rate", self.lr, lambda value: 0 < value < 1, use)
+
+    @property
+    def validation_interval(self) -> int:
+        """Steps between validations; 0 is at the end only."""
+        return self.validate_every or (-(-self.steps // VALIDATIONS) if self.keep_best else 0)
 
     @property
     def embed_config(self) -> EmbedConfig:
@@ -115,7 +125,8 @@ def identity_of(training: TrainingConfig, adapter: AdapterConfig, *, predicts: b
         values["alpha"] = None
     if adapter.head_init_std == replace(adapter, head_init_std=None).initial_head_std and generates:
         values["head_init_std"] = None
-    return {"adapter": values, "training": _only(to_plain(training), effective)}
+    chosen = {"keep_best": training.validation_interval} if training.keep_best else {}
+    return {"adapter": values, "training": _only(to_plain(training), effective) | chosen}
 
 
 def _only(values: dict[str, Any], effective: dict[str, bool]) -> dict[str, Any]:

@@ -51,8 +51,9 @@ def fit(
     Yields:
         Progress after every step. Its metrics are "loss", "accuracy" (of the head, on the batch), "waiting" (the
         fraction of the step's time spent waiting for the batch) and, in steps that validate, "validation" (k-NN
-        accuracy at K = 5 on validation images of seen tasks). Where `config.validate_every` is set, those of the
-        first step include "original", the same accuracy of the original backbone.
+        accuracy at K = 5 on validation images of seen tasks) and, where the best state is kept, "best_step". Where
+        there are validations in between, those of the first step include "original", the same accuracy of the
+        original backbone.
 
     Raises:
         InputError: nothing to train, a factor code for factors that the suite does not have, a checkpoint of another
@@ -64,7 +65,35 @@ def fit(
         step = functools.partial(trainer.step, batches)
         parts, identity = trainer.parts, trainer.identity
         yield from run_loop(step, steps, size, trainer.optimizer, parts, identity, checkpoint=checkpoint)
+    trainer.best.restore(model)
     model.eval()
+
+
+class Best:
+    """The state of a model's trained part at its best validation; nothing where none is kept."""
+
+    def __init__(self) -> None:
+        self.validation, self.step, self.trained = -1.0, -1, dict[str, Tensor]()
+
+    def consider(self, validation: float, step: int, model: AdaptedModel) -> None:
+        """Keep the model's state after `step` steps, if no earlier one is as good."""
+        if validation > self.validation:
+            state = model.trained.state_dict()
+            self.validation, self.step = validation, step
+            self.trained = {name: tensor.detach().clone() for name, tensor in state.items()}
+
+    def restore(self, model: AdaptedModel) -> None:
+        """Give the model the state that was kept, if any."""
+        if self.trained:
+            model.trained.load_state_dict(self.trained)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what a checkpoint needs."""
+        return {"validation": self.validation, "step": self.step, "trained": self.trained}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore what `state_dict` returned."""
+        self.validation, self.step, self.trained = state["validation"], state["step"], state["trained"]
 
 
 class Trainer:
@@ -100,12 +129,14 @@ class Trainer:
         model.decoding = suite.decoding
         self.trained = [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
         self.network = compiled(model, self._try) if config.compile else model
+        self.best = Best()
 
     @property
     def parts(self) -> dict[str, Any]:
         """What a checkpoint holds the state of, by name."""
         objective, optimizer, schedule = self.objective, self.optimizer, self.schedule
-        return {"trained": self.model.trained, "head": objective, "optimizer": optimizer, "schedule": schedule}
+        parts = {"trained": self.model.trained, "head": objective, "optimizer": optimizer, "schedule": schedule}
+        return parts | ({"best": self.best} if self.config.keep_best else {})
 
     @property
     def identity(self) -> dict[str, Any]:
@@ -123,9 +154,12 @@ class Trainer:
     def step(self, batches: Callable[[int], Batch], i: int) -> dict[str, float]:
         """Train on batch `i`; return the step's metrics."""
         original = {}
-        if i == 0 and self.config.validate_every:
+        if i == 0 and self.config.validation_interval:
             with self.model.disabled():
                 original["original"] = validate(self.model, self.suite, self.config.embed_config)
+        if i == 0 and self.config.keep_best:
+            start = validate(self.model, self.suite, self.config.embed_config, self.features)
+            self.best.consider(start, 0, self.model)
         self.model.train()
         started = time.perf_counter()
         batch = batches(i)
@@ -140,11 +174,14 @@ class Trainer:
         metrics["waiting"] = waited / (time.perf_counter() - started)
         if self._validates(i + 1):
             metrics["validation"] = validate(self.model, self.suite, self.config.embed_config, self.features)
+            if self.config.keep_best:
+                self.best.consider(metrics["validation"], i + 1, self.model)
+                metrics["best_step"] = self.best.step
         return metrics
 
     def _validates(self, done: int) -> bool:
-        every = self.config.validate_every
-        return (done == self.config.steps and self.validate_last) or bool(every and done % every == 0)
+        every, last = self.config.validation_interval, done == self.config.steps
+        return (last and (self.validate_last or self.config.keep_best)) or bool(every and done % every == 0)
 
     def _loss(self, i: int, batch: Batch, network: Callable) -> tuple[Tensor, Tensor]:
         with autocast(self.device, self.config.precision):

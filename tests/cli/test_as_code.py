@@ -23,7 +23,7 @@ CONFIG = RunConfig(
 
 
 def test_the_defaults_need_no_options():
-    assert as_command(RunConfig()) == "python -m metalora train"
+    assert as_command(RunConfig()) == "python -m metalora train --steps 64"
 
 
 @pytest.mark.parametrize("config", [RunConfig(), CONFIG])
@@ -67,7 +67,7 @@ def test_a_start_is_written_and_read_back(monkeypatch):
     config = RunConfig(backbone, adapter=adapter, start="mixer_nano/lora")
     read = []
     monkeypatch.setattr(train, "run_settings", lambda given, build=train.run_settings: read.append(build(given)))
-    for options in (shlex.split(as_command(config))[3:], ["train", "--start", "mixer_nano/lora"]):
+    for options in (shlex.split(as_command(config))[3:], ["train", "--start", "mixer_nano/lora", "--steps", "64"]):
         CliRunner().invoke(app, options)
     assert read == [config, config]
     assert "metalora.load('mixer_nano/lora')" in as_python(config)

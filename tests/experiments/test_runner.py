@@ -27,6 +27,7 @@ from metalora.experiments.runner import (
     running_jobs,
 )
 from metalora.suites.config import SuiteConfig
+from metalora.suites.load import load_suite
 from metalora.training.config import TrainingConfig
 from metalora.training.loop import Progress
 from metalora.util.errors import InputError, LayersLeftOut
@@ -291,3 +292,25 @@ def test_new_jobs_beside_results_of_an_earlier_version_go_to_their_own_folder(tm
     config = replace(OF_OLD, methods=("original", *OF_OLD.methods))
     list(_ for _ in itertools.islice(run_comparison(config, tmp_path / "old", n_jobs=1), 3))
     assert [file.name for file in (tmp_path / "old" / JOBS).iterdir()] == [f"{jobs_of(config)[0].key}.json"]
+
+
+def test_results_of_other_images_are_refused(tmp_path):
+    quick = replace(QUICK, methods=("original",))
+    list(run_comparison(quick, tmp_path, n_jobs=1))
+    suite = load_suite(quick.suite)
+    relabelled = replace(suite, annotations="other labels")
+    with pytest.raises(InputError, match=r"images of digits, or their labels, have changed"):
+        next(run_comparison(quick, tmp_path, n_jobs=1, suite=relabelled))
+    assert not next(run_comparison(quick, tmp_path, n_jobs=1, suite=suite)).ran
+
+
+def test_learning_rates_are_tried_in_short_trainings_that_measure_validation_only(tmp_path):
+    tuned = replace(QUICK, methods=("lora",), tune=True, trial_steps=1)
+    assert [job.ran for job in run_comparison(tuned, tmp_path, n_jobs=1)] == [1, 1, 1, 1]
+    comparison = read_comparison(tuned, tmp_path, "pooled")
+    assert sorted(comparison.trials["lr"]) == sorted(LEARNING_RATES)
+    best = comparison.trials.loc[comparison.trials["validation"].idxmax(), "lr"]
+    assert comparison.rows["lr"].unique().tolist() == [best]
+    assert comparison.rows["steps"].unique().tolist() == [QUICK.training.steps]
+    trials = [json.loads(file.read_text()) for file in (tmp_path / JOBS).glob("*.json")]
+    assert [len(trial["tasks"]) for trial in trials if trial["job"]["trial"]] == [0, 0, 0]

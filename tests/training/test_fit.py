@@ -107,6 +107,64 @@ def test_resume_equals_no_stop(digits, tmp_path):
         assert torch.equal(value, resumed.trained.state_dict()[name]), name
 
 
+KEEP = replace(QUICK, keep_best=True, validate_every=2)
+
+
+def scripted(monkeypatch, *accuracies):
+    """Let validations find these accuracies, the first two of them before the first step."""
+    found = iter(accuracies)
+    monkeypatch.setattr("metalora.training.fit.validate", lambda *_: next(found))
+
+
+@pytest.mark.parametrize(("accuracies", "best"), [((0.1, 0.4, 0.3), 4), ((0.1, 0.4, 0.4), 4), ((0.1, 0.05, 0.1), 0)])
+def test_the_state_of_the_best_validation_is_kept(digits, monkeypatch, accuracies, best):
+    scripted(monkeypatch, 0.1, 0.1, *accuracies)
+    model, states = small(), {}
+    model.prepare(torch.rand(2, 3, 8, 8))
+    events = fit(model, digits, KEEP)
+    for event in events:
+        states[event.step] = {name: tensor.clone() for name, tensor in model.trained.state_dict().items()}
+    assert event.metrics["best_step"] == best
+    kept = model.trained.state_dict()
+    if best:
+        assert all(torch.equal(kept[name], tensor) for name, tensor in states[best].items())
+    else:
+        images = torch.rand(4, 3, 8, 8)
+        with model.disabled():
+            original = model(images)
+        torch.testing.assert_close(model(images), original)
+
+
+def test_a_training_that_harms_ends_where_it_began(digits):
+    model = small("lora")
+    list(fit(model, digits, replace(KEEP, steps=4, lr=0.9, max_grad_norm=1e3)))
+    start = validate(small("original"), digits, KEEP.embed_config)
+    assert validate(model, digits, KEEP.embed_config) >= start - 1e-9
+
+
+def test_the_best_state_survives_a_stop(digits, monkeypatch, tmp_path):
+    scripted(monkeypatch, 0.1, 0.1, 0.4, 0.3, 0.2)
+    whole, broken, resumed = small(), small(), small()
+    list(fit(whole, digits, KEEP))
+    scripted(monkeypatch, 0.1, 0.1, 0.4, 0.3, 0.2)
+    for event in (loop := fit(broken, digits, KEEP, checkpoint=tmp_path / "state")):
+        if event.step == 3:
+            loop.close()
+            break
+    list(fit(resumed, digits, KEEP, checkpoint=tmp_path / "state"))
+    for name, value in whole.trained.state_dict().items():
+        assert torch.equal(value, resumed.trained.state_dict()[name]), name
+
+
+def test_a_checkpoint_of_other_images_or_labels_is_refused(digits, tmp_path):
+    list(fit(small(), digits, QUICK, checkpoint=tmp_path / "state"))
+    pixels = digits.source_images.clone()
+    pixels[0, 0, 0, 0] += 1
+    for other in (replace(digits, source_images=pixels), replace(digits, annotations="of others")):
+        with pytest.raises(InputError, match=r"images of digits, or their labels, have changed"):
+            list(fit(small(), other, QUICK, checkpoint=tmp_path / "state"))
+
+
 def test_a_checkpoint_of_other_settings_is_refused(digits, tmp_path):
     list(fit(small(), digits, QUICK, checkpoint=tmp_path / "state"))
     with pytest.raises(InputError, match="other settings"):

@@ -9,12 +9,21 @@ import os
 from pathlib import Path
 from typing import Any
 
+from metalora.runs.app_process import set_filters, set_folders, workspace_root
+
 
 def main(root: str | Path | None = None, **settings: Any) -> None:
-    """Start the app, with visitors' files below `root`; `settings` go to gradio's `launch`."""
+    """Start the app, with everything that it writes below `root`; `settings` go to gradio's `launch`.
+
+    Raises:
+        InputError: the disk refuses.
+    """
     os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
     os.environ.setdefault("METALORA_CACHE", "")  # what visitors send is kept in their own folders only
     gc.disable()  # imports create a million long-lived objects: collecting meanwhile is a quarter of the start
+    root = workspace_root(root)
+    set_folders(root)
+    set_filters()
     if importlib.util.find_spec("spaces"):
         import spaces  # noqa: F401 - lends GPUs on ZeroGPU Spaces, and has to come before torch
 

@@ -18,11 +18,15 @@ from metalora.runs.run_config import RunConfig
 from metalora.runs.run_log import read_events
 from metalora.suites.config import SuiteConfig
 from metalora.training.config import TrainingConfig
+from metalora.util.errors import InputError
 from metalora.views.api import embed_files, inspect_files
 from metalora.views.app_state import DEFAULT, AppState
+from metalora.views.uploads import add_archive, archive_contents, list_uploads
 
 from .components import show_errors
 from .context import COMPUTE, Context
+
+VISITOR = "Your visitor's id, as start_run and upload_images return it; left out: this session's"
 
 
 @dataclass(frozen=True)
@@ -86,6 +90,28 @@ class Endpoints:
         """Stop a run of yours after the current step; what is trained is kept."""
         return self.app_state.backend.stop(_owner(visitor, request), run).to_dict()
 
+    def upload_images(self, file: str, visitor: str, request: gr.Request) -> dict[str, Any]:
+        """Keep a zip of task/class/image or class/image; return {upload, visitor, images, tasks}.
+
+        A run takes it as the suite upload:ID, with ID the value of "upload"; in another session also with the visitor's
+        id. At the limit of archives or bytes it is refused: delete one first.
+        """
+        owner = _owner(visitor, request)
+        if not file:
+            raise InputError("There is no file: send a zip archive of images.")
+        upload = add_archive(self.app_state, owner, file)
+        contents = archive_contents(self.app_state, owner, upload)
+        return {"upload": upload, "visitor": owner, "images": contents.images, "tasks": contents.tasks}
+
+    def uploads(self, visitor: str, request: gr.Request) -> list[dict[str, Any]]:
+        """Return your uploads, those used last first, each {upload, name, bytes}."""
+        return list_uploads(self.app_state, _owner(visitor, request))
+
+    def delete_upload(self, upload: str, visitor: str, request: gr.Request) -> list[dict[str, Any]]:
+        """Delete an upload of yours; return those that are left. Runs made with it keep their copy."""
+        self.app_state.workspace.delete_upload(_owner(visitor, request), upload)
+        return self.uploads(visitor, request)
+
     def compare(self, name: str) -> list[dict[str, Any]]:
         """Return the rows of a bundled comparison, each with its accuracy, standard deviation and budgets."""
         return compare_rows(name)
@@ -101,6 +127,9 @@ def endpoints(context: Context) -> None:
         "start_run": _start_fields,
         "run_status": _run_fields,
         "stop_run": _run_fields,
+        "upload_images": _upload_fields,
+        "uploads": lambda: [_text("", VISITOR)],
+        "delete_upload": lambda: [_text("", "Id of the upload, from upload_images or uploads"), _text("", VISITOR)],
         "compare": lambda: [_text("digits-default", "Name of the results")],
     }
     for name, inputs in fields.items():
@@ -111,6 +140,10 @@ def endpoints(context: Context) -> None:
             api_name=name,
             **(COMPUTE if inputs is _image_fields else {"concurrency_limit": None}),
         )
+
+
+def _upload_fields() -> list[Any]:
+    return [gr.File(label="Zip archive of images", visible=False), _text("", VISITOR)]
 
 
 def _image_fields() -> list[Any]:
@@ -127,19 +160,19 @@ def _start_fields() -> list[Any]:
         _text(default.adapter.method, "Method"),
         _text(default.backbone, "Backbone, bundled or of timm"),
         _number(default.adapter.rank, "Rank R"),
-        _text(default.suite.name, "Suite: digits, cifar10, or upload:ID"),
+        _text(default.suite.name, "Suite: digits, cifar10, or upload:ID with the ID that upload_images returned"),
         _number(default.training.steps, "Steps"),
         _number(default.training.batch_size, "Images in a step"),
         _number(default.training.lr, "Learning rate", precision=None),
         _number(default.training.seed, "Random seed"),
         _number(500, "Max queries: at most so many images in each query split"),
         _text("", "Adapter to start from, as in inspect_images; its method, rank and backbone are taken over"),
-        _text("", "Your visitor's id; left out: this session's"),
+        _text("", VISITOR),
     ]
 
 
 def _run_fields() -> list[Any]:
-    return [_text("", "Id of the run"), _text("", "Your visitor's id, from start_run; left out: this session's")]
+    return [_text("", "Id of the run, from start_run"), _text("", VISITOR)]
 
 
 def _text(value: str, label: str) -> gr.Textbox:

@@ -1,6 +1,5 @@
 """The whole page: a sidebar, a tab for each of the modules, endpoints for programs."""
 
-import os
 import threading
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,6 @@ from .context import PRIVATE
 from .plot import PLOTLY_JS
 from .shell import shell
 
-WORKSPACE = "workspace"
 WARM_AFTER = 15  # seconds: compiling UMAP would take a core from the first page
 STYLE = ASSETS / "style.css"
 TABS = {
@@ -31,9 +29,11 @@ TABS = {
 }
 
 
-def launch(root: str | Path | None = None, **settings: Any) -> gr.Blocks:
+def launch(root: Path, **settings: Any) -> gr.Blocks:
     """Start the app; `settings` go to gradio's `launch`."""
-    demo = build(AppState(root or os.environ.get("METALORA_WORKSPACE", WORKSPACE), backend))
+    app_state = AppState(root, backend)
+    app_state.prune_regularly()
+    demo = build(app_state)
     warming = threading.Timer(WARM_AFTER, warm_up)
     warming.daemon = True
     warming.start()

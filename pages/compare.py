@@ -16,7 +16,7 @@ from metalora.util.errors import InputError
 from metalora.views.compare import heatmap, marks, results_to_show, scatter, title
 
 from .compare_run import ComparisonForm, own_rows
-from .components import Message, caption, remember
+from .components import Message, caption, remember, served
 from .context import QUIET, Context
 from .plot import Plot
 
@@ -159,7 +159,7 @@ def _shown(comparison: Comparison, folder: Path, theme: str, chosen: dict[str, A
     name, config = chosen["shown"], comparison.config
     return {
         "table": to_html(table, caption=f"Measured: k-NN accuracy in %, {gallery} gallery", colours=marks(comparison)),
-        **{kind: str(files[kind]) for kind in DOWNLOADS},
+        **{kind: served(files[kind]) for kind in DOWNLOADS},
         "command": as_study_command(name, config) if "/" in name else as_compare_command(config),
         "budget": scatter(comparison, *place, theme),
         "tasks": gr.update(value=tasks, visible=tasks is not None),

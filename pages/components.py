@@ -5,9 +5,12 @@ import functools
 import html
 import inspect
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import gradio as gr
+from gradio.processing_utils import save_file_to_cache
+from gradio.utils import get_upload_folder
 
 from metalora.util.errors import InputError
 
@@ -70,6 +73,11 @@ def remember(context: Context, form: gr.BrowserState, fields: list[Any]) -> Any:
         return list(values) if values and len(values) == len(fields) else [gr.skip()] * len(fields)
 
     return context.load(restore, form, fields, **QUIET)
+
+
+def served(file: Path) -> str:
+    """Return a copy of a file in Gradio's temporary folder, from which it serves files wherever the workspace is."""
+    return save_file_to_cache(file, get_upload_folder())
 
 
 def caption(text: str) -> gr.Markdown:

@@ -10,7 +10,7 @@ from metalora.util.errors import InputError
 from metalora.views.app_state import AppState
 from metalora.views.embedding import EmbeddingView, write_page, write_table
 
-from .components import show_errors
+from .components import served, show_errors
 from .context import PRIVATE, Context
 
 Draw = Callable[[EmbeddingView, str], list[Any]]
@@ -35,8 +35,8 @@ def export_buttons(context: Context, shown: gr.State, colour: gr.Radio, draw: Dr
 
 
 def _write(app_state: AppState, draw: Draw, kind: str, token: str, chart: EmbeddingView | None, colour: str) -> str:
-    """Write a file into the visitor's folder and return its path."""
+    """Write a file into the visitor's folder and return where it is served."""
     if chart is None:
         raise InputError(NOTHING)
-    folder = app_state.workspace.folder(token)
-    return str(write_table(chart, folder) if kind == "csv" else write_page(chart, draw(chart, colour), folder))
+    folder = app_state.workspace.export_folder(token, "embedding")
+    return served(write_table(chart, folder) if kind == "csv" else write_page(chart, draw(chart, colour), folder))

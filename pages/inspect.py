@@ -19,7 +19,7 @@ from metalora.views.inspect import (
 )
 from metalora.views.inspect_view import InspectView
 
-from .components import Message, caption, show_errors
+from .components import Message, caption, served, show_errors
 from .context import COMPUTE, PRIVATE, QUIET, Context
 from .core_swap import FORGOTTEN, CoreSwap, core_swap
 from .plot import Plot
@@ -136,7 +136,7 @@ class InspectTab:
         if view is None:
             return [gr.skip(), gr.skip()]
         files = save_inspection(self.context.app_state, token, view)
-        return [gr.update(value=str(path), interactive=True) for path in files]
+        return [gr.update(value=served(path), interactive=True) for path in files]
 
     def list_adapters(self, token: str, adapter: str) -> Any:
         """Return the menu of adapters; a chosen one that is gone gives way to the default."""

@@ -12,7 +12,7 @@ from metalora.runs.status import RunStatus
 from metalora.util.errors import InputError
 from metalora.views.app_state import AppState
 
-from .components import Message, Meter, caption, show_errors
+from .components import Message, Meter, caption, served, show_errors
 from .context import PRIVATE, QUIET, Context
 from .plot import Plot
 from .shell import describe_status, menu
@@ -105,7 +105,7 @@ class RunPanel:
         folder = self.app_state.workspace.run_folder(token, run)
         curves = training_curves(read_events(folder), self.app_state.config(token, run).adapter.method)
         ready = status.state in ("stopped", "finished") and self.app_state.has_adapter(token, run)
-        file = str(self.app_state.zip_adapter(token, run)) if ready else None
+        file = served(self.app_state.zip_adapter(token, run)) if ready else None
         table = self.app_state.result_table(token, run) if status.state == "finished" else None
         result = gr.update(value=table, visible=table is not None)
         return [gr.update(interactive=ready, value=file), curves, result, read_log(folder, 12)]

@@ -10,11 +10,8 @@ from metalora.adapters.methods import method
 from metalora.runs.estimates import estimate
 from metalora.runs.presets import PRESETS
 from metalora.runs.run_config import RunConfig
-from metalora.suites.archives import check_archive
 from metalora.suites.config import SuiteConfig
-from metalora.suites.folder_meaning import folder_tasks
 from metalora.suites.registry import SUITES
-from metalora.suites.task_lists import TEN_TRANSFORMS, TaskList
 from metalora.training.loop import clock
 from metalora.util.errors import InputError
 
@@ -22,8 +19,9 @@ from .components import Message, remember, show_errors
 from .context import PRIVATE, QUIET, SETTING, Context
 from .run_panel import run_panel
 from .shell import menu
+from .uploads import OWN, held_out_info, upload_panel
+from .uploads import wire as wire_uploads
 
-OWN = "own"
 TITLES = {  # of suites; others are offered by their names
     "digits": "Digits: 12 tasks of scikit-learn's digits, 3 of them unseen; nothing to download",
     "cifar10": "CIFAR-10, ten transforms (the server needs its archive in data/)",
@@ -44,26 +42,19 @@ def build(context: Context) -> None:
         with gr.Column(scale=2, min_width=320):
             adapter = Message(kind="status")
             suite = gr.Radio([*suite_choices(), ("My own images (zip)", OWN)], value="digits", label="Suite")
-            archive = gr.File(
-                label="Zip of task/class/image or class/image", file_types=[".zip"], visible=False, height=120
-            )
-            contents = Message()
+            uploads = upload_panel(context)
             fields = _fields()
             cost, error = Message(kind="status"), Message(kind="error")
             start = gr.Button("Start", variant="primary")
         with gr.Column(scale=3, min_width=320):
             run_panel(context)
-    form = TrainForm(context, suite, gr.State(""), fields)
+    form = TrainForm(context, suite, uploads.chosen, fields)
     _wire(form, adapter, error, cost)
     prepared = start.click(show_errors(form.prepare), [context.visitor, *form.inputs], context.run, **PRIVATE)
     # Where a run lives in its event, this is the event.
     prepared.success(show_errors(form.start), [context.visitor, context.run], concurrency_limit=None, **PRIVATE)
     context.size.change(_sizes, context.size, [fields[name] for name in OF_SIZE], **QUIET)
-    suite.change(_of_suite, suite, [archive, fields["hold_out"]], **QUIET)
-    # Tasks of another suite; in the browser, since an answer of the server may come after the next choice.
-    suite.input(None, None, fields["hold_out"], js="() => []", **QUIET)
-    received = [form.upload, contents, fields["hold_out"]]
-    archive.upload(show_errors(form.receive), [context.visitor, archive], received, **PRIVATE)
+    wire_uploads(uploads, suite, fields["hold_out"])
 
 
 @dataclass(frozen=True)
@@ -71,13 +62,13 @@ class TrainForm:
     """The controls of a run and what they do.
 
     Attributes:
-        upload: id of the visitor's uploaded archive, "" without one.
+        upload: id of the visitor's uploaded archive, None without one.
         fields: by their names in `TrainingConfig`, `SuiteConfig` and `RunConfig`.
     """
 
     context: Context
     suite: gr.Radio
-    upload: gr.State
+    upload: gr.Dropdown
     fields: dict[str, Any]
 
     @property
@@ -85,7 +76,7 @@ class TrainForm:
         """The current settings and all controls, in the order of `run_config`'s arguments."""
         return [self.context.settings, self.suite, self.upload, *self.fields.values()]
 
-    def run_config(self, settings: dict[str, Any], suite: str, upload: str, *values: Any) -> RunConfig:
+    def run_config(self, settings: dict[str, Any], suite: str, upload: str | None, *values: Any) -> RunConfig:
         """Return the current settings with the choices of this tab.
 
         Raises:
@@ -140,18 +131,6 @@ class TrainForm:
         for _ in self.context.app_state.backend.start(token, run):
             yield
 
-    def receive(self, token: str, file: str) -> list[Any]:
-        """Keep an uploaded archive, after a look at its directory."""
-        images = check_archive(file)
-        workspace = self.context.app_state.workspace
-        upload, tasks = workspace.add_upload(token, file, file), folder_tasks(images)
-        layout = f"in {len(tasks)} tasks" if tasks else "in class folders, to which ten transforms are applied"
-        count = f"{len(images):,} image{'s' if len(images) > 1 else ''}"
-        kept = f"until the next {workspace.max_uploads} uploads, or {workspace.max_bytes // 2**20} MB, replace it"
-        contents = f"{count} {layout}; whether they make a suite shows when the run starts. The archive is kept {kept}."
-        info = _held_out_info(None if tasks else TEN_TRANSFORMS)
-        return [upload, contents, gr.update(choices=tasks or list(TEN_TRANSFORMS.names), value=[], info=info)]
-
 
 def _wire(form: TrainForm, adapter: Message, error: Message, cost: Message) -> None:
     """Keep the settings and the estimate up to date."""
@@ -193,7 +172,7 @@ def _fields() -> dict[str, Any]:
             multiselect=True,
             allow_custom_value=True,
             label="Tasks held out",
-            info=_held_out_info(SUITES["digits"].tasks),
+            info=held_out_info(SUITES["digits"].tasks),
         )
         with gr.Row():  # Gradio shows 0 where a number has no value
             fields["image_size"] = gr.Number(0, label="Image size", info="pixels; 0: the suite's own", min_width=100)
@@ -213,22 +192,6 @@ def _fields() -> dict[str, Any]:
 def suite_choices() -> list[tuple[str, str]]:
     """Return title and name of the suites that need no path."""
     return [(TITLES.get(name, name), name) for name in SUITES if not name.endswith(":")]
-
-
-def _of_suite(name: str) -> list[Any]:
-    """Return whether an archive is asked for, and the tasks that can be held out."""
-    tasks = SUITES[name].tasks if name in SUITES else None
-    choices = list(tasks.names) if tasks else []
-    return [gr.update(visible=name == OWN), gr.update(choices=choices, info=_held_out_info(tasks))]
-
-
-def _held_out_info(tasks: TaskList | None) -> str:
-    """Explain what held out means, and what holds without a choice; None: tasks that are folders."""
-    which = "no task is"
-    if tasks is not None:
-        few = len(tasks.unseen) < 5
-        which = ", ".join(tasks.unseen) if few else f"{len(tasks.unseen)} of {len(tasks.names)}"
-    return f"Not trained on, measured at the end. None chosen: {which}."
 
 
 def _cost(config: RunConfig) -> str:

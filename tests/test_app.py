@@ -1,14 +1,18 @@
 """The app's endpoints for runs, whose runs they are, and what a Space needs; through gradio's own client."""
 
+import io
+import itertools
 import re
 import time
+import zipfile
 from pathlib import Path
 
 import pytest
-from gradio_client import Client
+from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
 from packaging.requirements import Requirement
 from packaging.version import Version
+from PIL import Image
 
 ROOT = Path(__file__).parents[1]
 SHORT = {"method": "metalora-cp", "rank": 2, "steps": 3, "batch_size": 8, "max_queries": 40}
@@ -71,6 +75,62 @@ def test_bad_requests_are_answered_with_a_message(app, settings, said):
         assert status["state"] == "failed" and re.search(said, status["reason"])
 
 
+@pytest.fixture
+def archive(tmp_path):
+    """A zip of two tasks, two classes, and 24 images of each."""
+    with zipfile.ZipFile(tmp_path / "images.zip", "w") as target:
+        for task, kind, i in itertools.product(("photo", "toy"), ("cat", "dog"), range(24)):
+            image, colour = io.BytesIO(), (9 * i, 90 if task == "toy" else 9, 200 if kind == "cat" else 0)
+            Image.new("RGB", (16, 16), colour).save(image, "PNG")
+            target.writestr(f"{task}/{kind}/{i}.png", image.getvalue())
+    return tmp_path / "images.zip"
+
+
+def test_images_are_uploaded_trained_on_and_deleted(app, archive):
+    mine, other = client(app), client(app)
+    sent = mine.predict(handle_file(archive), api_name="/upload_images")
+    assert (sent["images"], sent["tasks"]) == (96, ["photo", "toy"])
+    listed = mine.predict(api_name="/uploads")
+    assert listed == [{"upload": sent["upload"], "name": "images.zip", "bytes": archive.stat().st_size}]
+    assert other.predict(api_name="/uploads") == []
+    assert other.predict(visitor=sent["visitor"], api_name="/uploads") == listed
+    suite = {"suite": f"upload:{sent['upload']}"}
+    with pytest.raises(AppError, match="no such upload of yours"):
+        other.predict(**SHORT | suite, api_name="/start_run")
+    started = mine.predict(**SHORT | suite, api_name="/start_run")
+    assert started["visitor"] == sent["visitor"]
+    with pytest.raises(AppError, match="no such upload of yours"):
+        other.predict(sent["upload"], api_name="/delete_upload")
+    assert mine.predict(sent["upload"], api_name="/delete_upload") == []  # while the run has a copy
+    assert finished(mine, started["run"])["state"] == "finished"
+    for upload in (sent["upload"], "../../etc", ""):
+        with pytest.raises(AppError, match="no such upload of yours"):
+            mine.predict(upload, api_name="/delete_upload")
+
+
+def test_the_program_of_the_readme_runs(app, archive, monkeypatch):
+    monkeypatch.chdir(archive.parent)
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL)
+    (program,) = (block for block in blocks if "gradio_client" in block)
+    names: dict = {}
+    exec(compile(program.replace("http://127.0.0.1:7860", app), "README.md", "exec"), names)
+    names["app"].predict(run=names["run"]["run"], api_name="/stop_run")
+
+
+def test_what_is_no_archive_of_images_is_not_kept(app, tmp_path):
+    mine = client(app)
+    (tmp_path / "notes.txt").write_text("none")
+    with zipfile.ZipFile(tmp_path / "empty.zip", "w"):
+        pass
+    with pytest.raises(AppError, match="not a whole zip archive"):
+        mine.predict(handle_file(tmp_path / "notes.txt"), api_name="/upload_images")
+    with pytest.raises(AppError, match="holds no images"):
+        mine.predict(handle_file(tmp_path / "empty.zip"), api_name="/upload_images")
+    with pytest.raises(AppError, match="There is no file"):
+        mine.predict(None, api_name="/upload_images")
+    assert mine.predict(api_name="/uploads") == []
+
+
 def test_run_ids_lead_nowhere_else(app):
     for run in ("../../../etc", "/etc/passwd", "", "20260101-000000-000000-0123456789abcdef"):
         with pytest.raises(AppError, match="no such run"):
@@ -79,7 +139,10 @@ def test_run_ids_lead_nowhere_else(app):
 
 def test_only_the_endpoints_are_public(app):
     named = client(app).view_api(return_format="dict")["named_endpoints"]
-    assert set(named) == {"/inspect_images", "/embed", "/start_run", "/run_status", "/stop_run", "/compare"}
+    assert set(named) == {
+        *("/inspect_images", "/embed", "/start_run", "/run_status", "/stop_run", "/compare"),
+        *("/upload_images", "/uploads", "/delete_upload"),
+    }
     assert all(entry["description"] for entry in named.values())
 
 

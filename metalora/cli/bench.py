@@ -4,7 +4,7 @@ from typing import Annotated, Any
 
 import typer
 
-from metalora.cli.messages import Bar, write_json
+from metalora.cli.messages import Bar, print_table, write_json
 from metalora.cli.options import Json, Options, verb
 from metalora.experiments.bench_config import QUICK, BenchConfig
 
@@ -40,19 +40,14 @@ def bench(
 
 
 def _print_rows(rows: list[dict[str, Any]]) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
     columns = {"ms": ".1f", "ms_iqr": ".1f", "ratio_to_plain": ".2f", "ratio_to_peft": ".2f", "peak_mb": ".0f"}
     for model, batch in dict.fromkeys((row["model"], row["batch_size"]) for row in rows):
         group = [row for row in rows if (row["model"], row["batch_size"]) == (model, batch)]
         first = group[0]
         title = f"{model}, {first['image_size']} pixels, batch {batch}, {first['precision']} on {first['device']}"
-        table = Table(title=title, title_justify="left")
-        for name in ("variant", "pass"):
-            table.add_column(name, no_wrap=True)
-        for name in columns:
-            table.add_column(name.replace("_", " "), justify="right")
-        for row in group:
-            table.add_row(row["variant"], row["pass"], *(format(row[name], how) for name, how in columns.items()))
-        Console().print(table)
+        header = ("variant", "pass", *(name.replace("_", " ") for name in columns))
+        print_table(title, header, [(row["variant"], row["pass"], *_numbers(row, columns)) for row in group])
+
+
+def _numbers(row: dict[str, Any], columns: dict[str, str]) -> list[str]:
+    return [format(row[name], how) for name, how in columns.items()]

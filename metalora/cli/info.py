@@ -8,14 +8,7 @@ import typer
 from metalora.cli.messages import Bar, print_skipped, print_table, write_json
 from metalora.cli.options import SUITE, TRAINING, Json, verb
 
-BUDGET = {
-    "adapter_parameters": "static",
-    "generator_parameters": "generator",
-    "frozen_parameters": "frozen",
-    "adapter_flops": "static\nFLOPs",
-    "generator_flops": "generator\nFLOPs",
-    "frozen_flops": "frozen\nFLOPs",
-}
+BUDGET = ("adapter", "generator", "frozen")  # beginnings of the names of columns
 
 
 def register(app: typer.Typer) -> None:
@@ -29,7 +22,7 @@ def info(
     json: Json = None,
     **given: Any,
 ) -> None:
-    """List methods, suites and backbones, or describe one suite, backbone or adapter."""
+    """List methods, suites, backbones and adapters, or describe one suite, backbone or adapter."""
     described: dict[str, Any] = {}
     if "suite" in given:
         described["suite"] = describe_suite(given)
@@ -102,14 +95,17 @@ def describe_adapter(path: Path, download: bool) -> dict[str, Any]:
     model = load(path, download=download)
     config, budget = model.config.to_dict(), model.budget().reset_index()
     print_table(f"Settings, on {model.backbone.name}", ("", ""), [(key, str(value)) for key, value in config.items()])
-    counts = list(BUDGET)
-    rows = [(row["layer"], *(format_count(row[name]) for name in counts), row["note"]) for _, row in budget.iterrows()]
-    print_table("Parameters, and FLOPs of one image", ("layer", *BUDGET.values(), "note"), rows)
+    for title, kind in (("Parameters", "parameters"), ("FLOPs of one image", "flops")):
+        counts = [budget[f"{part}_{kind}"].map(format_count) for part in BUDGET]
+        print_table(title, ("layer", "static", *BUDGET[1:]), zip(budget["layer"], *counts, strict=True))
+    left_out = budget[budget["note"] != ""]
+    if len(left_out):
+        print_table("Notes", ("layer", "note"), zip(left_out["layer"], left_out["note"], strict=True))
     return {"backbone": model.backbone.name, "config": config, "budget": budget.to_dict("records")}
 
 
 def describe_all() -> dict[str, Any]:
-    """Print methods, suites, bundled backbones, versions and device, and return them."""
+    """Print methods, suites, bundled backbones and adapters, versions and device, and return them."""
     import platform
 
     import timm
@@ -118,12 +114,20 @@ def describe_all() -> dict[str, Any]:
     from metalora.adapters.methods import METHODS
     from metalora.experiments.variants import CONTROLS, DEFAULT
     from metalora.models.backbones import BUNDLED
+    from metalora.models.bundled import NAMES, bundled_folder
+    from metalora.models.saving import WEIGHTS
+    from metalora.runs.bundled_adapters import read_card
     from metalora.suites.registry import SUITES
     from metalora.util.device import pick_device
     from metalora.version import __version__
 
     methods = [{"name": name, "title": entry.title, "paper": entry.paper} for name, entry in METHODS.items()]
     backbones: list[dict[str, Any]] = [{"name": name, **_accuracies(name)} for name in BUNDLED]
+    present = {name: bundled_folder(name) for name in NAMES if (bundled_folder(name) / WEIGHTS).exists()}
+    adapters = [
+        {"name": name, "title": METHODS[name.rpartition("/")[2]].title, **_result(read_card(folder))}
+        for name, folder in present.items()
+    ]
     suites = [f"{name}PATH" if name.endswith(":") else name for name in SUITES]
     versions = {
         "metalora": __version__,
@@ -136,12 +140,15 @@ def describe_all() -> dict[str, Any]:
     typer.echo(f"Suites: {', '.join(suites)}.")
     rows = [(row["name"], _percent(row["test_accuracy"])) for row in backbones]
     print_table("Bundled backbones; any timm name can be used too", ("name", "test accuracy"), rows)
+    trained = [(row["name"], row["title"], row["suite"], _percent(row["validation"])) for row in adapters]
+    print_table("Bundled adapters", ("name", "method", "trained on", "validation"), trained)
     typer.echo(f"{', '.join(f'{key} {value}' for key, value in versions.items())}; device {pick_device()}.")
     return {
         "methods": methods,
         "rows": [*DEFAULT, *CONTROLS],
         "suites": suites,
         "backbones": backbones,
+        "adapters": adapters,
         "versions": versions,
         "device": str(pick_device()),
     }
@@ -159,6 +166,10 @@ def _card(name: str) -> dict[str, Any] | None:
 def _accuracies(name: str) -> dict[str, float | None]:
     card = _card(name) or {}
     return {key: card.get(key) for key in ("test_accuracy", "validation_accuracy")}
+
+
+def _result(card: dict[str, Any]) -> dict[str, Any]:
+    return {key: card["result"][key] for key in ("suite", "validation")}
 
 
 def _percent(fraction: float | None) -> str:

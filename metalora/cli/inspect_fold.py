@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from metalora.cli.inputs import READING, Adapter, Images, Pool, checked_file, load_adapter, read_images
-from metalora.cli.messages import print_table, write_json
+from metalora.cli.messages import fits, print_table, write_json
 from metalora.cli.options import EMBEDDING, Json, verb
 
 
@@ -50,8 +50,12 @@ def inspect(
 def _print_inspection(inspection: Any) -> None:
     if inspection.constant:
         typer.echo("This method has one constant adapter: it is the same for every image.")
-    names, strength = inspection.names, inspection.strength
-    shown = ["every image"] if inspection.constant else list(names)
+    names, strength = list(inspection.names), inspection.strength
+    if not inspection.constant and not fits([max(strength, key=len), *names]):
+        numbers = [str(number) for number in range(1, len(names) + 1)]
+        print_table("Images", ("", "image"), zip(numbers, names, strict=True))
+        names = numbers
+    shown = ["every image"] if inspection.constant else names
     rows = [(layer, *strength[layer].iloc[: len(shown)].tolist()) for layer in strength]
     print_table("Strength of the updates, ‖ΔW‖ / ‖W‖", ("layer", *shown), rows)
     if inspection.similarity is not None and not inspection.constant:

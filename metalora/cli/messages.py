@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import re
 import time
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
@@ -10,6 +11,7 @@ from typing import Any
 
 import typer
 from rich.box import SIMPLE_HEAD
+from rich.cells import cell_len
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
@@ -21,6 +23,8 @@ from metalora.util.errors import InputError
 SECONDS_BETWEEN_LINES = 10  # where progress goes to a file
 MAX_NAMED = 5
 SHORT = 30  # characters of a cell that is never wrapped
+BORDERS = 3  # characters around a cell
+NUMBER = re.compile(r"-?[\d.,]+( [kMGT%])?")
 NO_MEMORY = (
     "Memory ran out: lower --batch-size, --image-size or --jobs, choose a smaller backbone, or another --device."
 )
@@ -109,16 +113,50 @@ def skipped_note(skipped: Sequence[tuple[str, str]]) -> str:
 
 
 def print_table(title: str, header: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
-    """Print a table, with numbers aligned to the right."""
-    rows = [list(row) for row in rows]
-    console, table = Console(), Table(box=SIMPLE_HEAD, show_header=any(header))
-    for i, heading in enumerate(header):
-        numbers = bool(rows) and all(isinstance(row[i], int | float) for row in rows)
-        short = all(len(str(row[i])) <= SHORT for row in rows)
-        table.add_column(Text(heading), justify="right" if numbers else "left", overflow="fold", no_wrap=short)
-    for row in rows:
-        table.add_row(*(Text(f"{cell:.3f}" if isinstance(cell, float) else str(cell)) for cell in row))
-    console.print(Text(title, style="bold"), table)
+    """Print a table, with numbers aligned to the right.
+
+    Where the columns do not fit side by side, they come in several tables below each other, each with the first column.
+    """
+    cells = [[f"{cell:.3f}" if isinstance(cell, float) else str(cell) for cell in row] for row in rows]
+    columns = [list(column) for column in zip(header, *cells, strict=True)]
+    console = Console()
+    console.print(Text(title, style="bold"))
+    widths = [min(SHORT, _width(column)) for column in columns]
+    for group in _side_by_side(widths, console.width):
+        table = Table(box=SIMPLE_HEAD, show_header=any(header))
+        for heading, *column in (columns[i] for i in group):
+            numbers = bool(column) and all(NUMBER.fullmatch(cell) for cell in column)
+            table.add_column(
+                Text(heading),
+                justify="right" if numbers else "left",
+                overflow="fold",
+                no_wrap=_width(column) <= SHORT,
+            )
+        for row in cells:
+            table.add_row(*(Text(row[i]) for i in group))
+        console.print(table)
+
+
+def fits(texts: Sequence[str]) -> bool:
+    """Return whether columns of these texts fit side by side."""
+    return len(_side_by_side([_width([text]) for text in texts], Console().width)) == 1
+
+
+def _width(texts: Iterable[str]) -> int:
+    """Return the width of a column that is not folded."""
+    return max((cell_len(line) for text in texts for line in text.splitlines()), default=0)
+
+
+def _side_by_side(widths: Sequence[int], room: int) -> list[list[int]]:
+    """Divide columns into groups that fit into the room, each beginning with the first column."""
+    groups: list[list[int]] = [[0]]
+    for column in range(1, len(widths)):
+        group = [*groups[-1], column]
+        if len(group) > 2 and sum(widths[i] + BORDERS for i in group) + 1 > room:
+            groups.append([0, column])
+        else:
+            groups[-1] = group
+    return groups
 
 
 def write_json(path: Path | None, data: Any) -> None:

@@ -22,6 +22,7 @@ from metalora.suites.config import SuiteConfig
 from metalora.training.config import TrainingConfig
 from metalora.util.config import Config, field_help
 from metalora.util.errors import InputError
+from metalora.util.paths import expand
 from metalora.util.renamed import upgrade_options
 
 Json = Annotated[Path | None, typer.Option(help="Also write what is printed as JSON to this file.")]
@@ -173,12 +174,20 @@ def verb(app: typer.Typer, name: str, function: Callable[..., None], *groups: Op
     def run(**values: Any) -> None:
         given = {key: value for key, value in values.items() if key not in shared or value not in (None, [])}
         with show_errors():
+            given = {key: _expanded(value) for key, value in given.items()}
             _check_json(given.get("json"))
             function(**given)
 
     run.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
     run.__annotations__ = {p.name: p.annotation for p in parameters}
     app.command(name, cls=_Command)(run)
+
+
+def _expanded(value: Any) -> Any:
+    """Expand ~ in paths; a shell does not after "=", nor does a program that gives arguments."""
+    if isinstance(value, list):
+        return [_expanded(item) for item in value]
+    return expand(value) if isinstance(value, Path) else value
 
 
 def _check_json(file: Path | None) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from metalora.cli.messages import Bar, skipped_note, time_left
+from metalora.util.locks import locked
 
 SECONDS, SECONDS_IN_FILE = 2.0, 60.0  # between reads of running trainings, in a terminal and in a file
 
@@ -33,8 +34,15 @@ def follow(title: str, jobs: Generator[Any, None, None], folder: Path, total: in
         jobs: What `run_comparison` returned.
         folder: Folder of the comparison.
         total: Number of jobs.
+
+    Raises:
+        Busy: Another process runs this comparison.
     """
+    from metalora.experiments.runner import JOBS
+
+    busy = f"The comparison in {folder.name} is running already: wait for its end, or choose another folder."
     with (
+        locked(folder / JOBS, busy),
         _terminate_like_interrupt(),
         Bar(title) as bar,
         contextlib.closing(jobs),

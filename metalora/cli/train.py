@@ -2,7 +2,6 @@
 
 import contextlib
 import signal
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
@@ -16,7 +15,6 @@ from metalora.util.errors import InputError
 
 RUN = Options(RunConfig, renamed={"ks": "k"})
 MINUTES = 10.0  # of a training whose steps nobody chose
-SECONDS_BETWEEN_LOOKS = 1.0  # at a run that another process trains
 
 
 def register(app: typer.Typer) -> None:
@@ -33,7 +31,7 @@ def train(
     """Train one adapter on a suite and measure it.
 
     Naming the folder of a stopped run, with the same options or with none, resumes it; a queued run starts; a run
-    that another process trains is watched. Without --steps, these follow from the images and --minutes (10), the
+    that another process trains is refused. Without --steps, these follow from the images and --minutes (10), the
     learning rate from short trials on validation, and the state of the best validation is kept.
     """
     from metalora.runs.run_folder import RunState, create_run, default_folder, holds_run, open_run
@@ -48,8 +46,6 @@ def train(
         opened = create_run(folder or default_folder(config), config)
     if opened.state is RunState.FINISHED:
         typer.echo(f"This run is finished; its adapter is {opened.adapter}.")
-    elif opened.state is RunState.RUNNING:
-        opened = watch(opened)
     else:
         train_here(opened)
     print_result(opened, json)
@@ -71,9 +67,10 @@ def _resumed_settings(name: str) -> RunConfig:
     """Return the settings of a run that starts from a saved adapter."""
     from metalora.models.bundled import NAMES
     from metalora.models.loading import settings_of
+    from metalora.util.paths import expand
 
     backbone, adapter = settings_of(name)
-    start = name if name in NAMES else str(Path(name).absolute())
+    start = name if name in NAMES else str(expand(name).absolute())
     return RunConfig(backbone or RunConfig.backbone, adapter=adapter, start=start)
 
 
@@ -102,25 +99,6 @@ def train_here(run: Any) -> None:
         how = f"`metalora train {run.path}` resumes it"
         raise leave(f"Stopped after step {step.step} of {step.steps}; it is saved, and {how}.", 1)
     print_skipped(run.skipped)
-
-
-def watch(run: Any) -> Any:
-    """Show the progress of a run that another process trains; return the finished run. Ctrl-C does not stop it."""
-    from metalora.runs.run_folder import RunState, open_run
-    from metalora.runs.run_log import last_event
-    from metalora.training.loop import Progress
-
-    with Bar("Training elsewhere") as bar:
-        while run.state is RunState.RUNNING:
-            values = last_event(run.path)
-            if values is not None:
-                event = Progress(**values)
-                bar.update(event.step, event.steps, _progress_text(event))
-            time.sleep(SECONDS_BETWEEN_LOOKS)
-            run = open_run(run.path)
-    if run.state is not RunState.FINISHED:
-        raise leave(f"The run {run.state}{f': {run.reason}' if run.reason else '.'}", 1)
-    return run
 
 
 def _progress_text(event: Any) -> str:

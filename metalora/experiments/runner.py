@@ -138,7 +138,7 @@ def jobs_of(config: ComparisonConfig) -> list[JobConfig]:
 def running_jobs(folder: Path) -> list[RunningJob]:
     """Return the jobs that are being trained in `folder`, by name."""
     running = []
-    for file in sorted((folder / JOBS).glob(f"*{STEPS}")):
+    for file in sorted((folder / JOBS).glob(f"[!.]*{STEPS}")):
         with contextlib.suppress(FileNotFoundError):  # it has ended since
             running.append(RunningJob(**json.loads(file.read_text(encoding="utf-8"))))
     return running

@@ -3,9 +3,12 @@
 UMAP: McInnes et al. 1802.03426, with cosine distances, like k-NN. Its distances on the plane are not metric.
 """
 
+import atexit
 import contextlib
+import os
+import shutil
+import tempfile
 import threading
-import warnings
 from collections.abc import Iterator, Sequence
 from numbers import Integral
 from types import ModuleType
@@ -18,6 +21,7 @@ from torch import Tensor
 from metalora.evaluation.knn import knn_neighbours
 from metalora.util.checks import check_float
 from metalora.util.errors import InputError
+from metalora.util.quiet import UMAP, ignore_warnings
 
 MIN_POINTS = {"pca": 3, "umap": 10}
 MAX_ALIGNED = 2_000  # aligned UMAP computes the distances of all pairs
@@ -126,9 +130,8 @@ def nearest_others(features: Tensor, index: int, k: int = 10) -> pd.DataFrame:
 @contextlib.contextmanager
 def _umap() -> Iterator[ModuleType]:
     """Import umap, which is slow, for one thread at a time: numba's parallel loops may not be thread-safe."""
-    with _lock, warnings.catch_warnings():
-        # Of features that are not used here (Tensorflow, inverse transforms), and of starts that fell back to others.
-        warnings.filterwarnings("ignore", module=r"umap|sklearn\.manifold")
+    with _lock, ignore_warnings(UMAP):
+        _find_cache()
         import umap
 
         threads = torch.get_num_threads()
@@ -136,6 +139,13 @@ def _umap() -> Iterator[ModuleType]:
             yield umap
         finally:
             torch.set_num_threads(threads)  # numba sets its own number, and torch's sums would round otherwise
+
+
+def _find_cache() -> None:
+    """Give numba a folder for what it compiles, where there is no home to write to: umap cannot be imported without."""
+    if "NUMBA_CACHE_DIR" not in os.environ and not os.access(os.path.expanduser("~"), os.W_OK):
+        os.environ["NUMBA_CACHE_DIR"] = folder = tempfile.mkdtemp(prefix="metalora-numba-")
+        atexit.register(shutil.rmtree, folder, ignore_errors=True)
 
 
 def _settings(neighbours: int, seed: int) -> dict:

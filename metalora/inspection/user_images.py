@@ -19,6 +19,7 @@ from metalora.suites.suite import Examples, Suite
 from metalora.suites.transforms import Identity
 from metalora.util.device import autocast, pick_device
 from metalora.util.errors import InputError
+from metalora.util.paths import expand
 
 Progress = Callable[[int, int | None], None]
 
@@ -65,7 +66,7 @@ def read_paths(
     """
     if not paths:
         raise InputError("There are no images: name files or a folder.")
-    parts = [_read(Path(path).expanduser(), size, progress, decoding) for path in paths]
+    parts = [_read(expand(path), size, progress, decoding) for path in paths]
     names = [name for part in parts for name in part.names]
     skipped = [pair for part in parts for pair in part.skipped]
     if not names:

@@ -5,6 +5,7 @@ from pathlib import Path
 from metalora.adapters.methods import PAPER
 from metalora.models.backbones import ASSETS, BUNDLED
 from metalora.util.errors import InputError, choices
+from metalora.util.paths import expand
 
 FOLDER = ASSETS / "adapters"
 NAMES = tuple(f"{backbone}/{name}" for backbone in BUNDLED for name in PAPER if PAPER[name].format is not None)
@@ -23,4 +24,4 @@ def bundled_folder(name: str) -> Path:
 
 def adapter_folder(name: str | Path) -> Path:
     """Return the folder of an adapter, given its path or the name of a bundled one."""
-    return bundled_folder(str(name)) if str(name) in NAMES and not Path(name).exists() else Path(name)
+    return bundled_folder(str(name)) if str(name) in NAMES and not Path(name).exists() else expand(name)

@@ -13,21 +13,24 @@ from metalora.models.backbones import Backbone
 from metalora.suites.decoding import Decoding
 from metalora.util.errors import InputError
 from metalora.util.files import hash_tensors, tensor_file, text_file, write_whole
+from metalora.util.paths import expand, is_stray
 from metalora.version import __version__
 
 FORMAT_VERSION = 2
 CONFIG, WEIGHTS = "config.json", "adapter.safetensors"
 
 
-def check_folder(path: Path, owned: tuple[str, ...] = (WEIGHTS,)) -> None:
+def check_folder(path: str | Path, owned: tuple[str, ...] = (WEIGHTS,)) -> None:
     """Refuse to write into a folder that is not empty and holds none of the files `owned`.
 
     Raises:
         InputError: `path` is a file, or a folder that holds something else.
     """
+    path = expand(path)
     if path.exists() and not path.is_dir():
         raise InputError(f"{path} is a file: choose a folder.")
-    if path.is_dir() and any(path.iterdir()) and not any((path / name).exists() for name in owned):
+    found = [file for file in path.iterdir() if not is_stray(file.name)] if path.is_dir() else []
+    if found and not any((path / name).exists() for name in owned):
         raise InputError(f"{path} holds something else: choose an empty or a new folder.")
 
 

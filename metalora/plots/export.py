@@ -6,14 +6,16 @@ import plotly.graph_objects as go
 
 from metalora.util.errors import InputError
 from metalora.util.files import write_text, write_whole
+from metalora.util.paths import expand
 
 
-def save_figure(figure: go.Figure, path: Path) -> None:
+def save_figure(figure: go.Figure, path: str | Path) -> None:
     """Write a figure: .html as on the screen, or .png, .svg and .pdf with kaleido and Chrome.
 
     Raises:
         InputError: another ending, or kaleido and Chrome are not installed.
     """
+    path = expand(path)
     if path.suffix == ".html":
         write_text(path, figure.to_html())
         return

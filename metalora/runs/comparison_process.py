@@ -80,6 +80,7 @@ def run_in_subprocess(config: ComparisonConfig, folder: Path, command: str) -> I
     remove_stale_progress(folder)
     adopt_bundled(config, folder)
     words = [sys.executable, *shlex.split(command)[1:], "--out", str(folder)]
+    (folder / LOG).unlink(missing_ok=True)
     began, process = time.monotonic(), launch(words, folder / LOG)
     try:
         # Once all jobs are there, the command's own table is not needed.

@@ -51,17 +51,14 @@ def execute(
     """
     if run.state is RunState.FINISHED:
         return
-    run.check_not_running()
     config = run.config if device is None else replace(run.config, training=replace(run.config.training, device=device))
-    with contextlib.ExitStack() as stack:
+    with run.locked():
         if run.state is RunState.QUEUED:  # errors from here on are recorded for its visitor
-            stack.callback(run.lock().release)
             run.record(RunState.RUNNING)
         try:
             suite, model, notes = _build(config, reading)
             run.skipped = suite.skipped
             if run.state is not RunState.RUNNING:
-                stack.callback(run.lock().release)
                 run.clear()
                 run.record(RunState.RUNNING)
             config, planned = yield from _plan(run, model, suite, config)

@@ -1,7 +1,8 @@
 """A queue of runs, each executed by a worker process: `python -m metalora train --run FOLDER`.
 
 Which runs wait and which are being trained is recorded in their folders, so that a restarted app finds both. Workers
-are sessions of their own and outlive the app.
+are sessions of their own and outlive the app. Of several apps on one workspace, and the command line, the one that
+has a run's lock trains it: see run_folder.py.
 """
 
 import contextlib
@@ -22,6 +23,7 @@ from metalora.runs.run_log import read_log
 from metalora.runs.status import RunStatus, run_status
 from metalora.runs.workspace import Workspace
 from metalora.util.errors import InputError
+from metalora.util.locks import Busy
 from metalora.util.processes import launch
 
 POLL_SECONDS = 1.0  # for a worker that an earlier app started, since only a parent can wait for a process
@@ -130,16 +132,24 @@ class RunQueue:
     def stop(self, visitor: str, run_id: str) -> RunStatus:
         """Stop a run after the current step, keeping what is trained; a second call does not wait for the step.
 
-        A run that is over stays as it is.
+        A run that is over stays as it is; another app or the command line hears of the stop as well.
         """
         folder = self.workspace.run_folder(visitor, run_id)
         with self._changed:
-            if folder in self._waiting:
+            run = open_run(folder)
+            if folder in self._active:
+                self._stop(self._active[folder])
+            elif folder not in self._waiting:
+                if run.state.active:
+                    run.request_stop()
+            else:
                 self._waiting.remove(folder)
                 self._forget_turn(_owner(folder))
-                open_run(folder).record(RunState.STOPPED)
-            elif folder in self._active:
-                self._stop(self._active[folder])
+                try:
+                    with run.locked():
+                        run.record(RunState.STOPPED)
+                except Busy:  # another app has started it
+                    run.request_stop()
         return self.status(visitor, run_id)
 
     def _stop(self, worker: _Worker) -> None:
@@ -236,7 +246,10 @@ class RunQueue:
             return  # the worker recorded its end itself
         reason = self._reasons.pop(worker.folder, None) or reason_of_exit(code, read_log(worker.folder), worker.folder)
         try:
-            run.record(*((RunState.STOPPED,) if stopped else (RunState.FAILED, reason)))
+            with run.locked():
+                run.record(*((RunState.STOPPED,) if stopped else (RunState.FAILED, reason)))
+        except Busy:  # another app or the command line trains it
+            return
         except InputError:
             self._reasons[worker.folder] = reason
 

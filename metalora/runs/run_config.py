@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any
 
 from metalora.adapters.config import AdapterConfig
@@ -12,6 +11,7 @@ from metalora.training.config import TrainingConfig, identity_of
 from metalora.util.checks import check_float, check_ks
 from metalora.util.config import from_plain, to_plain
 from metalora.util.errors import InputError
+from metalora.util.paths import expand
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ class RunConfig:
     def identity(self) -> dict[str, Any]:
         """The settings that decide the result, in canonical form, each under a name such as "training.lr"."""
         kind, colon, path = self.suite.name.partition(":")
-        suite = to_plain(self.suite) | {"name": f"{kind}:{Path(path).absolute()}" if colon else kind}
+        suite = to_plain(self.suite) | {"name": f"{kind}:{expand(path).absolute()}" if colon else kind}
         suite["hold_out"] = sorted(suite["hold_out"])
         del suite["data"], suite["download"]  # where bundled data sets are, not what is in them
         predicts = self.adapter.predicts(self.suite.factors)

@@ -7,15 +7,16 @@ checkpoint.safetensors   until the run is finished
 adapter/                 what `metalora.load` reads; a stopped run has one too
 result.json              k-NN accuracies, budget
 stop                     asks the process that trains the run to stop after the current step
-.lock                    held by the process that trains the run
+.lock                    held by the process that trains the run, or changes its state
 
-A run that was not queued writes nothing before its suite is read and its model is built.
+A run that was not queued leaves nothing if its suite cannot be read or its model cannot be built.
 """
 
 import contextlib
 import json
 import platform
 import shutil
+from collections.abc import Iterator
 from dataclasses import replace
 from datetime import datetime
 from enum import StrEnum
@@ -23,21 +24,20 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
-
 from metalora.models.saving import check_folder
 from metalora.runs.failures import SILENT
 from metalora.runs.run_config import RunConfig
 from metalora.util.errors import InputError
 from metalora.util.files import write_text
+from metalora.util.locks import LOCK, Busy, locked
+from metalora.util.paths import expand
 from metalora.util.processes import is_alive, process
 from metalora.util.renamed import upgrade_row
 from metalora.version import __version__
 
 SETTINGS, EVENTS, LOG, RESULT = "run.json", "events.jsonl", "log.txt", "result.json"
-CHECKPOINT, ADAPTER, STOP, LOCK = "checkpoint.safetensors", "adapter", "stop", ".lock"
+CHECKPOINT, ADAPTER, STOP = "checkpoint.safetensors", "adapter", "stop"
 FORMAT_VERSION = 2
-BUSY = "This run is being trained already: wait for its end, or stop it."
 
 
 class RunState(StrEnum):
@@ -105,42 +105,36 @@ class RunFolder:
         Raises:
             InputError: it is finished or being trained, or the disk refuses.
         """
-        self.check_not_running()
         if self.state is RunState.FINISHED:
             raise InputError("This run is finished: start a new one.")
-        self.clear()
-        self.record(RunState.QUEUED)
-
-    def check_not_running(self) -> None:
-        """Check that no process trains the run."""
-        if self.state is RunState.RUNNING:
-            raise InputError(BUSY)
+        with self.locked():
+            self.clear()
+            self.record(RunState.QUEUED)
 
     def clear(self) -> None:
-        """Delete a request to stop and, before a new run, what a failed run of other settings left."""
-        (self.path / STOP).unlink(missing_ok=True)
+        """Delete a request to stop, the last worker's output and what a failed run of other settings left."""
+        for name in (STOP, LOG):
+            (self.path / name).unlink(missing_ok=True)
         if self.state is RunState.NEW:
             shutil.rmtree(self.adapter, ignore_errors=True)
             for name in (EVENTS, CHECKPOINT, RESULT):
                 (self.path / name).unlink(missing_ok=True)
 
-    def lock(self) -> FileLock:
-        """Acquire the lock of the process that trains the run; the caller releases it.
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[None]:
+        """Hold the run's lock, without which nobody trains it or changes its state.
 
         Raises:
-            InputError: another process has it or had it since the folder was opened, or the disk refuses.
+            Busy: another process trains it, or has trained it since the folder was opened.
+            InputError: the disk refuses.
         """
-        lock = FileLock(self.path / LOCK, timeout=0, thread_local=False)
-        try:
-            lock.acquire()
-        except Timeout as error:
-            raise InputError(BUSY) from error
-        except OSError as error:
-            raise InputError(f"Cannot write in {self.path}: {error}; choose another folder.") from error
-        if self._read_settings() != self._settings:
-            lock.release()
-            raise InputError("Another process has trained this run meanwhile: start it again.")
-        return lock
+        busy = f"The run {self.path.absolute().name} is being trained already: wait for its end, or stop it."
+        if self.state is RunState.RUNNING:
+            raise Busy(busy)
+        with locked(self.path, busy):
+            if self._read_settings() != self._settings:
+                raise Busy("Another process has trained this run meanwhile: start it again.")
+            yield
 
     def record(self, state: RunState, reason: str | None = None) -> None:
         """Write the state.
@@ -186,7 +180,7 @@ def holds_run(path: Path) -> bool:
     return (path / SETTINGS).is_file()
 
 
-def create_run(path: Path, config: RunConfig) -> RunFolder:
+def create_run(path: str | Path, config: RunConfig) -> RunFolder:
     """Return the run of these settings in a folder: a new one, or the one that is there. Write nothing yet.
 
     A run that failed by itself may be replaced by one of other settings.
@@ -194,6 +188,7 @@ def create_run(path: Path, config: RunConfig) -> RunFolder:
     Raises:
         InputError: the folder holds something else, or a run of other settings.
     """
+    path = expand(path)
     check_folder(path, owned=(SETTINGS, LOCK))
     if not holds_run(path):
         return RunFolder(path, config)
@@ -210,12 +205,13 @@ def create_run(path: Path, config: RunConfig) -> RunFolder:
     raise InputError(f"{path} holds a run of other settings ({different}): choose another folder.")
 
 
-def open_run(path: Path) -> RunFolder:
+def open_run(path: str | Path) -> RunFolder:
     """Return the run in a folder.
 
     Raises:
         InputError: there is none, or its run.json is damaged or of another version.
     """
+    path = expand(path)
     file = path / SETTINGS
     name = path.absolute().name  # a server's paths are not shown to visitors
     try:

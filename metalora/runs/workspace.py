@@ -2,12 +2,13 @@
 
 tables/NAME                  tables of bundled results, for everybody's download
 visitors/HASH/runs/RUN       a run's folder, see run_folder.py
-visitors/HASH/uploads/ID     one file, under the name that its owner gave it
+visitors/HASH/uploads/ID     one file, under the name that its owner gave it, see uploads.py
 visitors/HASH/comparisons/SUITE   jobs of the visitor's comparisons on a suite, and the last table
+visitors/HASH/exports/NAME   files that the visitor asked for, such as an embedding as a page
 
 A visitor is identified by a token, of which the disk has only the SHA-256. Ids from outside are checked against a
 pattern before they become part of a path, and looked up in their visitor's folder only, so that no visitor reaches
-another's files, nor any others.
+another's files, nor any others. Whatever else lies in these folders, such as a .DS_Store, is ignored.
 """
 
 import hashlib
@@ -15,7 +16,7 @@ import os
 import re
 import secrets
 import shutil
-from collections.abc import Callable
+import threading
 from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -24,15 +25,18 @@ from filelock import FileLock
 
 from metalora.models.bundled import bundled_folder
 from metalora.models.saving import WEIGHTS
+from metalora.runs.pruning import delete_run, prune, prune_regularly
 from metalora.runs.run_config import RunConfig
-from metalora.runs.run_folder import ADAPTER, SETTINGS, RunFolder, RunState, open_run
+from metalora.runs.run_folder import ADAPTER, SETTINGS, RunFolder, RunState
+from metalora.runs.uploads import UPLOAD_ID, Upload, check_room, keep_upload, list_uploads, mark_used
 from metalora.runs.visitor_limits import check_limits
 from metalora.util.errors import InputError
+from metalora.util.paths import expand, is_stray
 
-TOKEN, RUN_ID, UPLOAD_ID = r"[\w-]{32}", r"\d{8}-\d{6}-\d{6}-[0-9a-f]{16}", r"[0-9a-f]{24}"
+TOKEN, RUN_ID = r"[\w-]{32}", r"\d{8}-\d{6}-\d{6}-[0-9a-f]{16}"
 RUN = "run:"  # begins the name of an adapter that a visitor trained
 SUITE = r"[a-z][a-z0-9_-]{0,39}"
-MAX_NAME = 60  # letters
+NO_UPLOAD = "There is no such upload of yours: upload the file again."
 
 
 class Workspace:
@@ -40,9 +44,12 @@ class Workspace:
 
     Args:
         root: the folder; created where it is missing, readable for its owner only.
-        max_uploads: of a visitor, of which the oldest make room for new ones.
+        max_uploads: of a visitor.
         max_bytes: of a visitor's uploads together.
         max_runs: of a visitor.
+
+    Raises:
+        InputError: the disk refuses.
     """
 
     def __init__(
@@ -53,9 +60,12 @@ class Workspace:
         max_bytes: int = 512 * 2**20,
         max_runs: int = 50,
     ):
-        self.root = Path(root).absolute()
+        self.root = expand(root).absolute()
         self.max_uploads, self.max_bytes, self.max_runs = max_uploads, max_bytes, max_runs
-        self._visitors.mkdir(parents=True, exist_ok=True, mode=0o700)
+        try:
+            self._visitors.mkdir(parents=True, exist_ok=True, mode=0o700)
+        except OSError as error:
+            raise InputError(f"Cannot write in {root}: {error}; name another folder in METALORA_WORKSPACE.") from error
         self._lock = FileLock(self.root / ".lock")  # from counting a visitor's files to adding one
 
     @property
@@ -96,15 +106,17 @@ class Workspace:
                 raise InputError(f"You have {self.max_runs} runs, which is the maximum: delete one first.")
             run_id = f"{datetime.now():%Y%m%d-%H%M%S-%f}-{secrets.token_hex(8)}"
             folder = runs / run_id
-            if source is not None:
-                copy = folder / "upload" / source.name
-                _fill(copy.parent, lambda: _link(source, copy))
-                config = _with_archive(config, copy)
-            if start is not None:  # a copy, since its run may be deleted, or trained further
-                copied = folder / "start"
-                _fill(copied, lambda: shutil.copytree(start, copied, dirs_exist_ok=True))
-                config = replace(config, start=str(copied))
-            RunFolder(folder, config).record(RunState.NEW)
+            try:
+                if source is not None:
+                    config = _with_archive(config, _link(source, folder / "upload"))
+                if start is not None:  # a copy, since its run may be deleted, or trained further
+                    config = replace(config, start=str(_copy(start, folder / "start")))
+                RunFolder(folder, config).record(RunState.NEW)
+            except (OSError, InputError) as error:
+                shutil.rmtree(folder, ignore_errors=True)
+                if isinstance(error, InputError):
+                    raise
+                raise InputError(f"The run cannot be kept ({error.strerror or error}): try again later.") from error
         return run_id
 
     def resolve(self, visitor: str, config: RunConfig) -> RunConfig:
@@ -157,12 +169,12 @@ class Workspace:
 
     def runs(self, visitor: str) -> list[str]:
         """Return the ids of the visitor's runs, newest first."""
-        runs = self.folder(visitor) / "runs"
-        return sorted((path.parent.name for path in runs.glob(f"*/{SETTINGS}")), reverse=True)
+        return [folder.name for folder in _run_folders(self.folder(visitor))[::-1]]
 
     def all_runs(self) -> list[Path]:
         """Return the folders of all visitors' runs, oldest first; for the queue."""
-        return sorted((file.parent for file in self._visitors.glob(f"*/runs/*/{SETTINGS}")), key=lambda path: path.name)
+        folders = [folder for visitor in self._visitors.glob("*") for folder in _run_folders(visitor)]
+        return sorted(folders, key=lambda path: path.name)
 
     def delete_run(self, visitor: str, run_id: str) -> None:
         """Delete a visitor's run.
@@ -170,13 +182,10 @@ class Workspace:
         Raises:
             InputError: there is no such run of this visitor, or it is queued or being trained.
         """
-        folder = self.run_folder(visitor, run_id)
-        if _in_use(folder):
-            raise InputError("This run is not over: stop it first.")
-        shutil.rmtree(folder)
+        delete_run(self.run_folder(visitor, run_id))
 
     def add_upload(self, visitor: str, file: str | Path, name: str) -> str:
-        """Keep a copy of a file that the server received; return its id. Old uploads are deleted to make room.
+        """Keep a copy of a file that the server received; return its id.
 
         Args:
             visitor: token of the owner.
@@ -184,25 +193,12 @@ class Workspace:
             name: what its owner calls it; only harmless letters of it are kept.
 
         Raises:
-            InputError: the file is too large, or the disk refuses.
+            InputError: the file is too large, the visitor has too many, or the disk refuses.
         """
-        size, upload_id = Path(file).stat().st_size, secrets.token_hex(12)
-        if size > self.max_bytes:
-            raise InputError(f"The file is larger than {self.max_bytes // 2**20} MB: send a smaller one.")
-        folder = self.folder(visitor) / "uploads" / upload_id
+        file, folder = Path(file), self.folder(visitor) / "uploads"
         with self._lock:
-            self._make_room(visitor, size)
-            _fill(folder, lambda: shutil.copyfile(file, folder / _harmless(name)))
-        return upload_id
-
-    def _make_room(self, visitor: str, size: int) -> None:
-        files = sorted((self.folder(visitor) / "uploads").glob("*/*"), key=lambda file: file.stat().st_mtime_ns)
-
-        def fits() -> bool:
-            return len(files) < self.max_uploads and size + sum(f.stat().st_size for f in files) <= self.max_bytes
-
-        while files and not fits():
-            self.delete_upload(visitor, files.pop(0).parent.name)
+            check_room(list_uploads(folder), file.stat().st_size, self.max_uploads, self.max_bytes)
+            return keep_upload(folder, file, name)
 
     def upload(self, visitor: str, upload_id: str) -> Path:
         """Return the file of a visitor's upload.
@@ -210,8 +206,11 @@ class Workspace:
         Raises:
             InputError: there is none, or it is another visitor's; the message is the same.
         """
-        gone = "There is no such upload of yours: upload the file again."
-        return next(self._find(visitor, "uploads", UPLOAD_ID, upload_id, gone).iterdir())
+        folder = self._upload_folder(visitor, upload_id)
+        for upload in self.uploads(visitor):
+            if upload.file.parent == folder:
+                return upload.file
+        raise InputError(NO_UPLOAD)
 
     def delete_upload(self, visitor: str, upload_id: str) -> None:
         """Delete a visitor's upload; runs made with it keep theirs.
@@ -219,11 +218,18 @@ class Workspace:
         Raises:
             InputError: there is none, or it is another visitor's.
         """
-        shutil.rmtree(self.upload(visitor, upload_id).parent)
+        shutil.rmtree(self._upload_folder(visitor, upload_id))
 
-    def uploads(self, visitor: str) -> dict[str, str]:
-        """Return the visitor's uploads: id → name of the file."""
-        return {path.parent.name: path.name for path in sorted((self.folder(visitor) / "uploads").glob("*/*"))}
+    def _upload_folder(self, visitor: str, upload_id: str) -> Path:
+        return self._find(visitor, "uploads", UPLOAD_ID, upload_id, NO_UPLOAD)
+
+    def uploads(self, visitor: str) -> list[Upload]:
+        """Return the visitor's uploads, those used last first."""
+        return list_uploads(self.folder(visitor) / "uploads")
+
+    def export_folder(self, visitor: str, name: str) -> Path:
+        """Return a folder for files that the visitor asks for, which may not exist yet; `name` is the server's."""
+        return self.folder(visitor) / "exports" / name
 
     def comparison_folder(self, visitor: str, suite: str) -> Path:
         """Return the folder of the visitor's comparisons on a suite, which may not exist yet.
@@ -246,12 +252,12 @@ class Workspace:
         return self.root / "tables" / name
 
     def prune(self, older_than: timedelta) -> int:
-        """Delete uploads, comparisons and inactive runs that nobody touched for so long; return their number."""
-        limit = datetime.now().timestamp() - older_than.total_seconds()
-        old = [path for path in self._visitors.glob("*/*/*") if not _in_use(path) and _touched(path) < limit]
-        for path in old:
-            shutil.rmtree(path)
-        return len(old)
+        """Delete what nobody touched for so long and no process works on; return the number of things deleted."""
+        return prune(self._visitors, older_than)
+
+    def prune_regularly(self, older_than: timedelta, every: timedelta) -> threading.Event:
+        """Prune now and then, in a thread that ends with the process, or once the event that is returned is set."""
+        return prune_regularly(self._visitors, older_than, every)
 
     def _find(self, visitor: str, kind: str, pattern: str, name: str, gone: str) -> Path:
         valid = isinstance(name, str) and re.fullmatch(pattern, name, re.ASCII)
@@ -265,39 +271,27 @@ def _with_archive(config: RunConfig, archive: Path) -> RunConfig:
     return replace(config, suite=replace(config.suite, name=f"folder:{archive}"))
 
 
-def _fill(folder: Path, write: Callable[[], object]) -> None:
-    """Fill a new folder; delete it where that fails."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        write()
-    except OSError as error:
-        shutil.rmtree(folder, ignore_errors=True)
-        raise InputError(f"The upload cannot be kept ({error.strerror}): try again later.") from error
+def _run_folders(visitor: Path) -> list[Path]:
+    """Return the folders of a visitor's runs, oldest first."""
+    folders = (file.parent for file in (visitor / "runs").glob(f"*/{SETTINGS}"))
+    return sorted(folder for folder in folders if re.fullmatch(RUN_ID, folder.name))
 
 
-def _link(source: Path, target: Path) -> None:
-    """Link a file, or copy it where the file system has no hard links."""
+def _copy(adapter: Path, folder: Path) -> Path:
+    """Copy an adapter into a new folder, without stray files; return that folder."""
+
+    def strays(_: str, names: list[str]) -> list[str]:
+        return [name for name in names if is_stray(name)]
+
+    return shutil.copytree(adapter, folder, ignore=strays, ignore_dangling_symlinks=True)
+
+
+def _link(source: Path, folder: Path) -> Path:
+    """Link a file into a new folder, or copy it where the file system has no hard links; return its path there."""
+    folder.mkdir(parents=True)
+    mark_used(source)
     try:
-        os.link(source, target)
+        os.link(source, folder / source.name)
     except OSError:
-        shutil.copyfile(source, target)
-
-
-def _harmless(name: str) -> str:
-    """Return the last part of a path, with letters, digits, dots and dashes only."""
-    last = re.sub(r"[^\w.-]+", "_", str(name).replace("\\", "/").rpartition("/")[2]).lstrip(".")
-    return last[-MAX_NAME:] or "upload"
-
-
-def _touched(folder: Path) -> float:
-    return max(path.stat().st_mtime for path in (folder, *folder.iterdir()))
-
-
-def _in_use(folder: Path) -> bool:
-    """Return whether this is the folder of a run that is queued or being trained."""
-    if folder.parent.name != "runs":
-        return False
-    try:
-        return open_run(folder).state.active
-    except InputError:  # damaged, or incomplete
-        return False
+        shutil.copyfile(source, folder / source.name)
+    return folder / source.name

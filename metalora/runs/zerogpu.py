@@ -19,6 +19,7 @@ from metalora.runs.status import RunStatus, run_status
 from metalora.runs.workspace import Workspace
 from metalora.util.device import use_device
 from metalora.util.errors import InputError
+from metalora.util.locks import Busy
 
 Execute = Callable[[Path], Generator[RunStatus, None, None]]
 
@@ -99,7 +100,8 @@ class InEvent:
         """Record how a run ended whose process could not do so."""
         run = open_run(folder)
         if run.state in (RunState.DIED, RunState.QUEUED):
-            run.record(state, reason)
+            with contextlib.suppress(Busy), run.locked():  # another process may train it by now
+                run.record(state, reason)
 
     def wrap_for_gpu(self, function: Callable) -> Callable:
         """Return a function that is executed where events compute; its `InputError` stays one.

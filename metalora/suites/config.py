@@ -10,6 +10,7 @@ from metalora.suites.registry import SUITES, SuiteEntry, split_name
 from metalora.suites.task_lists import held_out_tasks
 from metalora.util.checks import check_int
 from metalora.util.errors import InputError
+from metalora.util.paths import expand
 
 IMAGE_SIZES = 8, 1024  # pixels, the least and the most
 
@@ -100,7 +101,7 @@ class SuiteConfig:
     @property
     def source(self) -> Path:
         """Return where the data is: the path behind the colon of `name`, otherwise `data`."""
-        return Path(split_name(self.name)[1] or self.data).expanduser()
+        return expand(split_name(self.name)[1] or self.data)
 
     @property
     def factors(self) -> tuple[int, ...]:

@@ -1,7 +1,7 @@
 """Decoded images in one file per source and size, so that a large archive is decoded once.
 
-The file lies in the folder that METALORA_CACHE names ("~/.cache/metalora" where it does not; "" keeps nothing). It is
-read by memory mapping: processes that work on the same images share them.
+The file lies in the folder that METALORA_CACHE names ("~/.cache/metalora" where it does not; "" keeps nothing, nor does
+a process without a home folder). It is read by memory mapping: processes that work on the same images share them.
 """
 
 import hashlib
@@ -21,6 +21,7 @@ from metalora.suites.decoding import AS_DECLARED, Decoding
 from metalora.suites.images import ImageSet, Progress, read_images
 from metalora.util.errors import InputError
 from metalora.util.files import read_tensors, write_tensors
+from metalora.util.paths import expand
 
 CACHE = "METALORA_CACHE"
 DEFAULT = "~/.cache/metalora"
@@ -51,15 +52,15 @@ def decoded_images(
     Raises:
         InputError: see `read_images`.
     """
-    folder, wanted = os.environ.get(CACHE, DEFAULT), keep or _all
+    folder, wanted = _folder(), keep or _all
 
     def read() -> ImageSet:
         return read_images(source, size, wanted, progress, decoding=decoding, encoding=encoding)
 
-    if not folder:
+    if folder is None:
         return read()
     state = [size, repr(keep), repr(decoding), encoding]
-    file = Path(folder).expanduser() / f"pictures-{_fingerprint(source, wanted, state)}.safetensors"
+    file = folder / f"pictures-{_fingerprint(source, wanted, state)}.safetensors"
     if (found := _read(file)) is not None:
         return found
     started = time.monotonic()
@@ -67,6 +68,17 @@ def decoded_images(
     if time.monotonic() - started > WORTH:
         _write(file, found)
     return found
+
+
+def _folder() -> Path | None:
+    """Return where files are kept; None: nowhere."""
+    named = os.environ.get(CACHE)
+    if named is not None:
+        return expand(named) if named else None
+    try:
+        return expand(DEFAULT)
+    except InputError:  # there is no home folder
+        return None
 
 
 def _all(name: str) -> bool:

@@ -5,7 +5,6 @@ What cannot be read is named and counted, never fatal and never silent.
 
 import contextlib
 import threading
-import warnings
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -33,6 +32,7 @@ from metalora.suites.pixels import (
     to_bytes,
 )
 from metalora.util.errors import InputError
+from metalora.util.quiet import ignore_warnings
 
 MAX_PIXELS = 120_000_000
 LARGE = 16_000_000  # pixels from which images are decoded one at a time, so that memory is bounded
@@ -189,9 +189,7 @@ def decode_files(
             return name, str(error)
 
     results = []
-    # Filters of warnings belong to the process, not to a thread: set here, never inside the pool.
-    with warnings.catch_warnings(), ThreadPoolExecutor() as pool:
-        warnings.simplefilter("ignore")  # Pillow's remarks on odd metadata
+    with ignore_warnings(), ThreadPoolExecutor() as pool:  # Pillow's remarks on odd metadata
         for result in _map_ahead(pool, attempt, entries):
             results.append(result)
             if progress is not None:

@@ -16,6 +16,7 @@ from metalora.suites.labelled import labelled_suite
 from metalora.suites.names import readable
 from metalora.suites.suite import Suite
 from metalora.util.errors import InputError, choices
+from metalora.util.paths import expand
 
 
 def table(config: SuiteConfig, seed: int, progress: Progress | None = None) -> Suite:
@@ -50,7 +51,7 @@ def suite_from_table(
     config = config or SuiteConfig("table:frame")
     rows, notes = _checked(frame, config)
     paths = sorted(set(rows["path"]))
-    entries = ((path, Path(root, path).expanduser()) for path in paths)
+    entries = ((path, expand(root) / expand(path)) for path in paths)
     decoded = decode_files(entries, config.pixels, len(paths), progress, Decoding(bands=config.bands))
     if not len(decoded):
         raise InputError(f"No image of the table can be used: {why_none(decoded)}")

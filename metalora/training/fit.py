@@ -31,7 +31,7 @@ def fit(
     suite: Suite,
     config: TrainingConfig | None = None,
     *,
-    checkpoint: Path | None = None,
+    checkpoint: str | Path | None = None,
     validate_last: bool = True,
     features: FeatureCache | None = None,
 ) -> Generator[Progress, None, None]:

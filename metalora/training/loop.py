@@ -18,6 +18,7 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from metalora.util.errors import InputError
 from metalora.util.files import read_state, write_state
+from metalora.util.paths import expand
 from metalora.util.renamed import upgrade_settings
 
 
@@ -94,7 +95,7 @@ def run_loop(
     parts: dict[str, Stateful],
     identity: dict[str, Any],
     *,
-    checkpoint: Path | None = None,
+    checkpoint: str | Path | None = None,
     every: float = 30.0,
 ) -> Generator[Progress, None, None]:
     """Call `step` until `steps` are done, yielding progress after each.
@@ -116,6 +117,7 @@ def run_loop(
         InputError: the checkpoint belongs to another training, or the loss is not finite any more.
     """
     identity = json.loads(json.dumps(identity))  # as a checkpoint gives it back: lists in place of tuples
+    checkpoint = None if checkpoint is None else expand(checkpoint)
     done = _resume(checkpoint, parts, identity) if checkpoint is not None else 0
 
     def save() -> None:

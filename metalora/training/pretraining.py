@@ -23,6 +23,7 @@ from metalora.training.loop import Progress, run_loop, warmup_cosine
 from metalora.util.device import autocast, pick_device
 from metalora.util.errors import InputError
 from metalora.util.files import write_tensors, write_text
+from metalora.util.paths import expand
 from metalora.util.seeding import seeded_generator
 
 
@@ -112,7 +113,7 @@ class Pretraining:
             raise InputError(f"Unknown backbone {name!r}: only {' and '.join(BUNDLED)} can be pretrained.")
         if epochs is not None and epochs < 1:
             raise InputError(f"{epochs} epochs train nothing: use 1 or more.")
-        self.name, self.source, self.epochs, self.seed = name, Path(source), epochs, seed
+        self.name, self.source, self.epochs, self.seed = name, expand(source), epochs, seed
         self.entry, self.recipe = BUNDLED[name], RECIPES[name]
         if epochs is not None:
             cycles = tuple(replace(cycle, epochs=epochs) for cycle in self.recipe.cycles)

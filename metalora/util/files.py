@@ -19,6 +19,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from metalora.util.errors import InputError
+from metalora.util.paths import expand
 
 
 def write_whole(*files: tuple[Path, Callable[[Path], Any]]) -> None:
@@ -28,6 +29,7 @@ def write_whole(*files: tuple[Path, Callable[[Path], Any]]) -> None:
         InputError: The disk refuses, for instance because it is full, or a path is a folder.
     """
     temporaries: list[Path] = []
+    files = tuple((expand(path), write) for path, write in files)
     try:
         for path, write in files:
             if path.is_dir():
@@ -47,13 +49,13 @@ def write_whole(*files: tuple[Path, Callable[[Path], Any]]) -> None:
             temporary.unlink(missing_ok=True)
 
 
-def check_writable(folder: Path) -> None:
+def check_writable(folder: str | Path) -> None:
     """Check, before long work, that files can be written in `folder`, which need not exist; nothing is left there.
 
     Raises:
         InputError: They cannot.
     """
-    created: list[Path] = []
+    folder, created = expand(folder), []
     try:
         created = [path for path in (folder, *folder.parents) if not path.exists()]
         folder.mkdir(parents=True, exist_ok=True)
@@ -66,23 +68,23 @@ def check_writable(folder: Path) -> None:
                 path.rmdir()
 
 
-def write_text(path: Path, text: str) -> None:
+def write_text(path: str | Path, text: str) -> None:
     """Write `text` to `path`, whole."""
     write_whole(text_file(path, text))
 
 
-def text_file(path: Path, text: str) -> tuple[Path, Callable[[Path], Any]]:
+def text_file(path: str | Path, text: str) -> tuple[Path, Callable[[Path], Any]]:
     """Return what `write_whole` needs to write `text` to `path`."""
     return Path(path), lambda temporary: temporary.write_text(text, encoding="utf-8")
 
 
-def write_tensors(path: Path, tensors: dict[str, Tensor], header: dict[str, Any] | None = None) -> None:
+def write_tensors(path: str | Path, tensors: dict[str, Tensor], header: dict[str, Any] | None = None) -> None:
     """Write named tensors and a JSON `header` to one safetensors file, whole."""
     write_whole(tensor_file(path, tensors, header))
 
 
 def tensor_file(
-    path: Path, tensors: dict[str, Tensor], header: dict[str, Any] | None = None
+    path: str | Path, tensors: dict[str, Tensor], header: dict[str, Any] | None = None
 ) -> tuple[Path, Callable[[Path], Any]]:
     """Return what `write_whole` needs to write named tensors and a JSON `header` to `path`."""
     copies = {name: tensor.detach().cpu().clone().contiguous() for name, tensor in tensors.items()}
@@ -90,7 +92,7 @@ def tensor_file(
     return Path(path), lambda temporary: save_file(copies, temporary, metadata)
 
 
-def read_tensors(path: Path, advice: str = "write it again") -> tuple[dict[str, Tensor], dict[str, Any]]:
+def read_tensors(path: str | Path, advice: str = "write it again") -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Read named tensors and the JSON header of a file that `write_tensors` wrote.
 
     Args:
@@ -100,6 +102,7 @@ def read_tensors(path: Path, advice: str = "write it again") -> tuple[dict[str, 
     Raises:
         InputError: The file is missing, truncated or not safetensors.
     """
+    path = expand(path)
     try:
         with safe_open(path, framework="pt") as file:
             header = json.loads((file.metadata() or {}).get("header", "{}"))

@@ -10,7 +10,7 @@ import psutil
 
 
 def launch(command: Sequence[str], log: Path, **defaults: str) -> subprocess.Popen:
-    """Start a process that can import this package, prints to `log` and outlives this one, in a session of its own.
+    """Start a process that can import this package, adds to `log` and outlives this one, in a session of its own.
 
     Args:
         command: words of the command.
@@ -21,7 +21,7 @@ def launch(command: Sequence[str], log: Path, **defaults: str) -> subprocess.Pop
         OSError: the system refuses.
     """
     paths = [str(Path(__file__).parents[2]), *filter(None, [os.environ.get("PYTHONPATH")])]
-    with log.open("wb") as file:
+    with log.open("ab") as file:
         return subprocess.Popen(
             command,
             stdin=subprocess.DEVNULL,

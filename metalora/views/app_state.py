@@ -2,6 +2,7 @@
 
 import functools
 import os
+import threading
 import zipfile
 from collections.abc import Callable
 from datetime import timedelta
@@ -23,9 +24,11 @@ from metalora.runs.workspace import RUN, Workspace
 from metalora.suites.load import load_suite
 from metalora.util.errors import InputError
 from metalora.util.files import write_whole
+from metalora.util.paths import is_stray
 from metalora.views.open_adapter import OpenAdapter, open_bundled, open_trained
 
-MAX_AGE = timedelta(days=30)  # of uploads and inactive runs
+MAX_AGE = timedelta(days=30)  # of uploads, exports, comparisons and inactive runs that nobody touches
+PRUNE_EVERY = timedelta(hours=1)
 MAX_OPEN = 6  # adapters in memory of each kind, and suites
 DEFAULT = "resnet20/metalora-tr"
 
@@ -46,6 +49,10 @@ class AppState:
         load_cached = cache(lambda config, seed: load_suite(config, seed=seed))
         self._open_bundled = cache(lambda name: open_bundled(name, load_cached))
         self._open_trained = cache(lambda folder, changed_at: open_trained(folder, load_cached))
+
+    def prune_regularly(self) -> threading.Event:
+        """Delete old files again and again, until the process ends or the event that is returned is set."""
+        return self.workspace.prune_regularly(MAX_AGE, PRUNE_EVERY)
 
     def wrap_for_gpu(self, function: Callable) -> Callable:
         """Return `function(self, …)` without its first argument, executed where the back end computes."""
@@ -105,7 +112,7 @@ class AppState:
         """
         adapter = self.workspace.adapter_folder(visitor, f"{RUN}{run}")
         file = adapter.with_name(f"{adapter.name}.zip")
-        parts = sorted(part for part in adapter.iterdir() if not part.name.startswith("."))  # those are half written
+        parts = sorted(part for part in adapter.iterdir() if part.is_file() and not is_stray(part.name))
         changed_at = max(part.stat().st_mtime_ns for part in parts)
 
         def write(temporary: Path) -> None:

@@ -1,7 +1,6 @@
 """A configuration before anything is trained: its layers and its budget."""
 
 import re
-import warnings
 from dataclasses import dataclass
 
 import pandas as pd
@@ -9,11 +8,13 @@ import torch
 from torch import nn
 
 from metalora.adapters.config import AdapterConfig
+from metalora.adapters.targets import STEM
 from metalora.experiments.table import format_count
 from metalora.models.adapt import adapt
 from metalora.models.adapted_model import AdaptedModel
 from metalora.models.backbones import BUNDLED, Backbone, load_backbone
-from metalora.util.errors import InputError, LayersLeftOut
+from metalora.util.errors import InputError
+from metalora.util.quiet import ignore_warnings
 
 KINDS = {"convolutions": nn.Conv2d, "linear layers": nn.Linear}
 
@@ -63,8 +64,7 @@ def summarise_adapter(backbone: str, config: AdapterConfig) -> AdapterSummary:
     Raises:
         InputError: a setting that does not fit, as in `adapt`.
     """
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
+    with ignore_warnings():  # of layers left out, which are in the notes
         model = adapt(_untrained(backbone), config)
     size = model.backbone.image_size
     assert size is not None
@@ -82,9 +82,14 @@ def summarise_adapter(backbone: str, config: AdapterConfig) -> AdapterSummary:
         for name, layer in model.layers.items()
     }
     layers = pd.DataFrame.from_dict(rows, orient="index").rename_axis("layer")
-    # Other threads may warn in the meantime, of other things.
-    notes = tuple(str(warning.message) for warning in caught if issubclass(warning.category, LayersLeftOut))
-    return AdapterSummary(model, layers, budget, notes)
+    return AdapterSummary(model, layers, budget, _left_out(model))
+
+
+def _left_out(model: AdaptedModel) -> tuple[str, ...]:
+    """Say which layers are left out, as the warnings do, of which a thread cannot catch its own alone."""
+    reasons = sorted(set(model.left_out.values()) - {STEM})  # the stem was asked for
+    layers = {reason: [name for name, why in model.left_out.items() if why == reason] for reason in reasons}
+    return tuple(f"Not adapted, since {reason}: {', '.join(names)}." for reason, names in layers.items())
 
 
 def only_kind(backbone: str, kind: str) -> dict[str, tuple[str, ...]]:

@@ -161,7 +161,7 @@ def save_inspection(app_state: AppState, visitor: str, view: InspectView) -> tup
     Raises:
         InputError: this is no visitor's token, or the disk refuses.
     """
-    return write_inspection(view.report.inspection, app_state.workspace.folder(visitor) / "looks" / "latest")
+    return write_inspection(view.report.inspection, app_state.workspace.export_folder(visitor, "inspect"))
 
 
 def gallery_k(gallery: Gallery) -> int:

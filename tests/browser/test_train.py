@@ -84,15 +84,42 @@ def test_bad_settings_are_refused(page, open_tab):
     expect(page.get_by_test_id("toast-body")).to_contain_text("upload a zip archive")
 
 
-@pytest.mark.slow
-def test_uploaded_images_make_a_suite_or_the_page_says_why_not(page, open_tab, tmp_path):
-    with zipfile.ZipFile(tmp_path / "mine.zip", "w") as archive:
+def write_archive(file):
+    """Write a zip of two tasks, two classes each, twelve images of both."""
+    with zipfile.ZipFile(file, "w") as archive:
         for name in (
             f"{task}/{kind}/{i}.png" for task in ("photo", "toy") for kind in ("cat", "dog") for i in range(12)
         ):
             image = io.BytesIO()
             Image.new("RGB", (16, 16), (len(name), 9 * int(name[-5]), 90)).save(image, "PNG")
             archive.writestr(name, image.getvalue())
+
+
+def test_archives_are_listed_chosen_after_a_reload_and_deleted(page, open_tab, tmp_path):
+    write_archive(tmp_path / "mine.zip")
+    open_tab(page, "Train")
+    page.get_by_label("My own images").click()
+    expect(page.get_by_text("No archive yet: send a zip")).to_be_visible()
+    expect(page.get_by_role("button", name="Delete archive")).to_be_disabled()
+    page.locator('input[type=file][accept=".zip"]').set_input_files(tmp_path / "mine.zip")
+    expect(page.get_by_text("48 images in 2 tasks")).to_be_visible()
+    expect(page.get_by_label("Uploaded archives")).to_have_value(re.compile(r"mine\.zip, 0\.1 MB, used 20"))
+    page.reload()
+    open_tab(page, "Train")
+    expect(page.get_by_label("Uploaded archives")).to_have_value(re.compile(r"mine\.zip"))
+    expect(page.get_by_text("48 images in 2 tasks")).to_be_visible()
+    answers = iter([False, True])
+    page.on("dialog", lambda dialog: dialog.accept() if next(answers) else dialog.dismiss())
+    page.get_by_role("button", name="Delete archive").click()
+    expect(page.get_by_text("48 images in 2 tasks")).to_be_visible()
+    page.get_by_role("button", name="Delete archive").click()
+    expect(page.get_by_text("No archive yet: send a zip")).to_be_visible()
+    expect(page.get_by_label("Uploaded archives")).to_have_value("")
+
+
+@pytest.mark.slow
+def test_uploaded_images_make_a_suite_or_the_page_says_why_not(page, open_tab, tmp_path):
+    write_archive(tmp_path / "mine.zip")
     (tmp_path / "broken.zip").write_bytes(b"no archive")
     short_run(page, open_tab)
     page.get_by_label("My own images").click()

@@ -10,7 +10,9 @@ import pytest
 from metalora.cli import progress
 from metalora.cli.messages import show_errors
 from metalora.experiments.runner import JOBS, JobDone
+from metalora.util.errors import InputError
 from metalora.util.files import write_text
+from metalora.util.locks import locked
 
 
 def write_progress(folder, name, fraction):
@@ -41,6 +43,11 @@ def test_progress_of_running_trainings_is_printed_between_finished_ones(tmp_path
     assert text.startswith("Training 0/3  the first trainings\n")
     assert "Training 0/3  0:0" in text  # two more trainings' worth of the time so far are left
     assert "Training 1/3  1:05 left  metalora-tr\n" in text
+
+
+def test_a_comparison_that_another_process_runs_is_refused(tmp_path):
+    with locked(tmp_path / "digits" / "jobs", ""), pytest.raises(InputError, match="in digits is running already"):
+        list(progress.follow("Training", (job for job in ()), tmp_path / "digits", 1))
 
 
 def test_the_watcher_ends_when_a_training_fails(tmp_path):

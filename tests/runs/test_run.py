@@ -3,7 +3,6 @@
 import contextlib
 import errno
 import json
-import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -229,7 +228,7 @@ def test_a_full_disk_is_told(tmp_path, monkeypatch):
 def test_a_queued_run_holds_its_settings_and_starts_from_them(tmp_path):
     config = replace(CONFIG, training=replace(CONFIG.training, steps=1))
     create_run(tmp_path / "run", config).enqueue()
-    assert [path.name for path in (tmp_path / "run").iterdir()] == ["run.json"]
+    assert {path.name for path in (tmp_path / "run").iterdir()} == {"run.json", ".lock"}
     run = open_run(tmp_path / "run")
     assert (run.state, run.config) == ("queued", config)
     assert len(list(execute(run))) == 1 and run.state == "finished"
@@ -340,21 +339,13 @@ def test_the_command_line_hears_the_word_to_stop_and_goes_on(tmp_path):
     assert open_run(run.path).state == "finished"
 
 
-@pytest.mark.parametrize(("end", "code", "said"), [("failed", 1, "The run failed: A reason."), ("finished", 0, "k-NN")])
-def test_the_command_line_watches_a_run_that_is_trained_elsewhere(finished, tmp_path, monkeypatch, end, code, said):
-    folder = shutil.copytree(finished, tmp_path / "run")
-    run = open_run(folder)
-    run.record(RunState.RUNNING)
-    looks = []
-
-    def ends(_):
-        looks.append(open_run(folder).state)
-        run.record(*((RunState.FAILED, "A reason.") if end == "failed" else (RunState.FINISHED,)))
-
-    monkeypatch.setattr("metalora.cli.train.time.sleep", ends)
-    done = CliRunner().invoke(cli.app, ["train", "--run", str(folder)])
-    assert (done.exit_code, looks) == (code, ["running"])
-    assert "Training elsewhere 4/4" in done.stderr and said in done.output
+def test_the_command_line_refuses_a_run_that_is_trained_elsewhere(tmp_path):
+    create_run(tmp_path / "run", CONFIG).record(RunState.RUNNING)
+    done = CliRunner().invoke(cli.app, ["train", "--run", str(tmp_path / "run")])
+    assert (done.exit_code, done.stderr) == (
+        2,
+        "Error: The run run is being trained already: wait for its end, or stop it.\n",
+    )
 
 
 @pytest.mark.parametrize(("ks", "said"), [((), "There is no K"), ((5, 0), "K is 0"), ((1.5,), r"K is 1\.5")])

@@ -39,6 +39,11 @@ def uploaded(workspace, visitor, archive="my pictures.zip"):
     return workspace.add_upload(visitor, file, archive)
 
 
+def names(workspace, visitor):
+    """Name of each upload, by its id."""
+    return {upload.id: upload.name for upload in workspace.uploads(visitor)}
+
+
 def test_visitors_are_known_by_a_hash_only(workspace):
     one, other = workspace.new_visitor(), workspace.new_visitor()
     assert one != other and len(one) == 32
@@ -69,7 +74,7 @@ def test_runs_are_listed_newest_first_and_wait_to_be_started(workspace):
 def test_a_visitor_sees_nothing_of_another(workspace, received):
     owner, other = workspace.new_visitor(), workspace.new_visitor()
     run, upload = workspace.prepare_run(owner, RunConfig()), workspace.add_upload(owner, received, "a.zip")
-    assert workspace.runs(other) == [] and workspace.uploads(other) == {}
+    assert workspace.runs(other) == [] and workspace.uploads(other) == []
     said = []
     for run_id in (run, "20260101-000000-000000-" + "0" * 16):
         for touch in (workspace.run_folder, workspace.delete_run):
@@ -129,6 +134,7 @@ def test_comparisons_have_a_folder_for_each_visitor_and_suite(workspace):
         (".hidden", "hidden"),
         ("..", "upload"),
         ("", "upload"),
+        ("Thumbs.db", "upload"),
         ("a" * 300 + ".zip", "a" * 56 + ".zip"),
     ],
 )
@@ -137,29 +143,43 @@ def test_an_upload_keeps_what_is_harmless_of_its_name(workspace, received, name,
     upload = workspace.add_upload(visitor, received, name)
     assert workspace.upload(visitor, upload).name == kept
     assert workspace.upload(visitor, upload).read_bytes() == received.read_bytes()
-    assert workspace.uploads(visitor) == {upload: kept}
+    assert names(workspace, visitor) == {upload: kept}
 
 
-def test_old_uploads_make_room_for_new_ones(workspace, received):
+def test_uploads_beyond_the_limits_are_refused_until_one_is_deleted(workspace, received):
     visitor, other = workspace.new_visitor(), workspace.new_visitor()
     elsewhere = workspace.add_upload(other, received, "a")
-    for name in "abc":
-        workspace.add_upload(visitor, received, name)
-    assert sorted(workspace.uploads(visitor).values()) == ["b", "c"]
-    received.write_bytes(b"x" * 700)
+    first, _ = (workspace.add_upload(visitor, received, name) for name in "ab")
+    with pytest.raises(InputError, match="You have 2 uploads, which is the maximum: delete one first"):
+        workspace.add_upload(visitor, received, "c")
+    assert sorted(names(workspace, visitor).values()) == ["a", "b"]
+    workspace.delete_upload(visitor, first)
+    received.write_bytes(b"x" * 601)
+    with pytest.raises(InputError, match=r"Your uploads take 0\.0 of 0 MB and this file 0\.0 MB: delete some first"):
+        workspace.add_upload(visitor, received, "d")
+    received.write_bytes(b"x" * 600)
     workspace.add_upload(visitor, received, "d")
-    assert sum(workspace.upload(visitor, name).stat().st_size for name in workspace.uploads(visitor)) <= 1000
-    assert "d" in workspace.uploads(visitor).values()
     received.write_bytes(b"x" * 1001)
     with pytest.raises(InputError, match="larger than"):
         workspace.add_upload(visitor, received, "e")
-    assert list(workspace.uploads(other)) == [elsewhere]  # limits are each visitor's own
+    assert list(names(workspace, other)) == [elsewhere]  # limits are each visitor's own
+
+
+def test_uploads_are_listed_by_their_last_use(workspace):
+    visitor = workspace.new_visitor()
+    one, other = uploaded(workspace, visitor, "one"), uploaded(workspace, visitor, "other")
+    for age, upload in ((2e9, other), (1e9, one)):
+        os.utime(workspace.upload(visitor, upload).parent, (age, age))
+    assert [upload.name for upload in workspace.uploads(visitor)] == ["other", "one"]
+    os.utime(workspace.upload(visitor, other).parent, (1e9, 1e9))
+    workspace.prepare_run(visitor, RunConfig(suite=SuiteConfig(f"upload:{one}")))
+    assert [upload.name for upload in workspace.uploads(visitor)] == ["one", "other"]
 
 
 def test_an_upload_can_be_deleted(workspace, received):
     visitor = workspace.new_visitor()
     workspace.delete_upload(visitor, workspace.add_upload(visitor, received, "a"))
-    assert workspace.uploads(visitor) == {}
+    assert workspace.uploads(visitor) == []
 
 
 def test_a_full_disk_leaves_no_half_upload(workspace, received, monkeypatch):
@@ -167,10 +187,10 @@ def test_a_full_disk_leaves_no_half_upload(workspace, received, monkeypatch):
         raise OSError(28, "No space left on device")
 
     visitor = workspace.new_visitor()
-    monkeypatch.setattr("metalora.runs.workspace.shutil.copyfile", full)
+    monkeypatch.setattr("metalora.runs.uploads.shutil.copyfile", full)
     with pytest.raises(InputError, match="No space left"):
         workspace.add_upload(visitor, received, "a")
-    assert workspace.uploads(visitor) == {}
+    assert workspace.uploads(visitor) == [] and not list((workspace.folder(visitor) / "uploads").iterdir())
 
 
 @pytest.mark.parametrize("links", [True, False])
@@ -202,9 +222,9 @@ def test_what_nobody_touched_is_pruned(workspace, received):
         for path in (folder / "run.json", folder):
             os.utime(path, (1e9, 1e9))
     assert workspace.prune(timedelta(days=7)) == 1
-    assert workspace.runs(visitor) == [fresh, waiting] and upload in workspace.uploads(visitor)
+    assert workspace.runs(visitor) == [fresh, waiting] and upload in names(workspace, visitor)
     assert workspace.prune(timedelta(days=-1)) == 2
-    assert workspace.runs(visitor) == [waiting] and workspace.uploads(visitor) == {}
+    assert workspace.runs(visitor) == [waiting] and workspace.uploads(visitor) == []
 
 
 def test_a_run_goes_on_from_a_copy_of_ones_own_adapter(workspace):

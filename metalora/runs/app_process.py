@@ -1,0 +1,70 @@
+"""What an app sets for its whole process: folders of temporary files and caches, and which warnings are of no interest.
+
+All that is written lies below the workspace, since a server may have no home:
+
+temporary/ID   what visitors send, of one app; deleted when that app has ended
+numba          what UMAP compiles, for the next start
+matplotlib     where that is installed, its list of fonts
+"""
+
+import os
+import secrets
+import shutil
+import warnings
+from contextlib import suppress
+from pathlib import Path
+
+from filelock import FileLock
+
+from metalora.util.errors import InputError, LayersLeftOut
+from metalora.util.locks import LOCK, Busy, locked
+from metalora.util.paths import expand
+from metalora.util.quiet import UMAP
+
+WORKSPACE = "workspace"
+CACHES = {"NUMBA_CACHE_DIR": "numba", "MPLCONFIGDIR": "matplotlib"}
+TEMPORARY = "GRADIO_TEMP_DIR"
+
+_held: list[FileLock] = []  # of this process, until it ends
+
+
+def workspace_root(root: str | Path | None = None) -> Path:
+    """Return the folder of the app: the given one, else that of METALORA_WORKSPACE, else "workspace"."""
+    return expand(root or os.environ.get("METALORA_WORKSPACE") or WORKSPACE).absolute()
+
+
+def set_folders(root: Path) -> None:
+    """Set the variables of folders that the person has not set, before gradio and numba are imported.
+
+    Raises:
+        InputError: the disk refuses.
+    """
+    for variable, name in CACHES.items():
+        os.environ.setdefault(variable, str(root / name))
+    if TEMPORARY not in os.environ:
+        os.environ[TEMPORARY] = str(_temporary_folder(root / "temporary"))
+
+
+def set_filters() -> None:
+    """Ignore warnings that the page shows itself, or that say nothing to a person; call it before threads start."""
+    warnings.simplefilter("ignore", LayersLeftOut)
+    warnings.filterwarnings("ignore", module=UMAP)
+    warnings.filterwarnings("ignore", module=r"PIL\.")  # on odd metadata
+
+
+def _temporary_folder(parent: Path) -> Path:
+    """Make a folder for this process, and delete those of processes that have ended."""
+    folder = parent / secrets.token_hex(8)
+    try:
+        parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        with FileLock(parent / LOCK):  # no other app takes the new folder for an old one
+            for old in parent.glob("*"):
+                if old.is_dir():
+                    with suppress(Busy, OSError), locked(old, "in use"):
+                        shutil.rmtree(old)
+            folder.mkdir()
+            _held.append(FileLock(folder / LOCK))
+            _held[-1].acquire()
+    except OSError as error:
+        raise InputError(f"Cannot write in {parent}: {error}; name another folder in METALORA_WORKSPACE.") from error
+    return folder

@@ -1,0 +1,104 @@
+"""Deleting what visitors left long ago: uploads, runs that are over, comparisons, exports.
+
+A workspace may hold files of other programs (.DS_Store, Thumbs.db, half-written folders): they are pruned alike, and
+what cannot be deleted is told in the server's log and left.
+"""
+
+import contextlib
+import logging
+import shutil
+import threading
+import time
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+
+from metalora.runs.run_folder import open_run
+from metalora.util.errors import InputError
+from metalora.util.locks import Busy, locked
+
+log = logging.getLogger(__name__)
+BUSY = "This run is not over: stop it first."
+
+
+def prune(visitors: Path, older_than: timedelta) -> int:
+    """Delete what nobody touched for so long, then folders of visitors who have nothing left.
+
+    Args:
+        visitors: folder with a folder for each visitor.
+        older_than: the age.
+
+    Returns:
+        The number of uploads, runs, comparisons, exports and stray files deleted.
+    """
+    limit = time.time() - older_than.total_seconds()
+    deleted = sum(_delete(path) for path in _entries(visitors) if _touched(path) < limit)
+    for folder in (*visitors.glob("*/*"), *visitors.glob("*")):
+        if _touched(folder) < limit:
+            with contextlib.suppress(OSError):  # not empty
+                folder.rmdir()
+    return deleted
+
+
+def prune_regularly(visitors: Path, older_than: timedelta, every: timedelta) -> threading.Event:
+    """Prune now and then in a thread that ends with the process, or when the event that is returned is set."""
+    over = threading.Event()
+
+    def work() -> None:
+        while not over.wait(every.total_seconds()):
+            try:
+                prune(visitors, older_than)
+            except Exception:  # the next time has to come
+                log.exception("The workspace could not be pruned.")
+
+    threading.Thread(target=work, daemon=True).start()
+    return over
+
+
+def delete_run(folder: Path) -> None:
+    """Delete the folder of a run.
+
+    Raises:
+        Busy: it is queued or being trained.
+    """
+    try:
+        active = open_run(folder).state.active
+    except InputError:  # damaged, or incomplete
+        active = False
+    if active:
+        raise Busy(BUSY)
+    with locked(folder, BUSY):
+        shutil.rmtree(folder)
+
+
+def _entries(visitors: Path) -> Iterator[Path]:
+    """Yield everything that visitors have: what is in their folders of runs, uploads, …; and stray files beside."""
+    for path in (*visitors.glob("*"), *visitors.glob("*/*"), *visitors.glob("*/*/*")):
+        if not path.is_dir() or len(path.relative_to(visitors).parts) == 3:
+            yield path
+
+
+def _touched(path: Path) -> float:
+    """Return when a file, or a folder or a file right in it, was changed last, in seconds since 1970."""
+    times = [0.0]
+    for part in (path, *(path.iterdir() if path.is_dir() else ())):
+        with contextlib.suppress(FileNotFoundError):  # a file that was half written is renamed by now
+            times.append(part.lstat().st_mtime)
+    return max(times)
+
+
+def _delete(path: Path) -> bool:
+    """Delete a file or a folder; return whether that was done."""
+    try:
+        if path.is_symlink() or not path.is_dir():
+            path.unlink()
+        elif path.parent.name == "runs":
+            delete_run(path)
+        else:
+            shutil.rmtree(path)
+    except (Busy, FileNotFoundError):
+        return False
+    except (InputError, OSError) as error:
+        log.warning("%s cannot be deleted: %s", path, error)
+        return False
+    return True

@@ -1,0 +1,117 @@
+"""What an app sets for its process, and that it starts for a person who has no home folder."""
+
+import json
+import os
+import subprocess
+import sys
+import warnings
+from pathlib import Path
+
+import pytest
+
+from metalora.runs import app_process
+from metalora.runs.app_process import CACHES, TEMPORARY, set_filters, set_folders
+from metalora.util.errors import InputError, LayersLeftOut
+
+ROOT = Path(__file__).parents[2]
+# Starts the app but for its server, then does what compiles most.
+START = """
+import json, os, sys
+import pages.app
+from pages import main
+
+def launch(root):
+    import gradio, numba, warnings
+    from gradio.utils import get_upload_folder
+    from metalora.inspection.projection import warm_up
+    pages.app.build(pages.app.AppState(root))
+    warm_up()
+    print(json.dumps([get_upload_folder(), numba.config.CACHE_DIR]))
+
+pages.app.launch = launch
+main()
+"""
+HOMELESS = {"HOME": "/nonexistent", "PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1"}
+
+
+@pytest.fixture(autouse=True)
+def environment(monkeypatch):
+    """Variables as a person leaves them, who sets none; what a test sets is taken back."""
+    for variable in (TEMPORARY, *CACHES):
+        monkeypatch.setenv(variable, "")
+        monkeypatch.delenv(variable)
+    monkeypatch.setattr(app_process, "_held", [])
+
+
+def python(*arguments, **environment):
+    """What a process without a home folder prints, which may warn of nothing."""
+    command = [sys.executable, *arguments]
+    done = subprocess.run(command, env=HOMELESS | environment, capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0, done.stderr
+    assert "Warning" not in done.stderr
+    return done.stdout
+
+
+def test_folders_lie_below_the_workspace_unless_a_person_says_otherwise(tmp_path, monkeypatch):
+    monkeypatch.setenv("NUMBA_CACHE_DIR", "/mine")
+    set_folders(tmp_path)
+    assert os.environ["NUMBA_CACHE_DIR"] == "/mine"
+    assert os.environ["MPLCONFIGDIR"] == str(tmp_path / "matplotlib")
+    folder = Path(os.environ[TEMPORARY])
+    assert folder.parent == tmp_path / "temporary" and folder.is_dir()
+    assert folder.parent.stat().st_mode & 0o077 == 0
+    set_folders(tmp_path / "other")
+    assert os.environ[TEMPORARY] == str(folder) and not (tmp_path / "other").exists()
+
+
+def test_temporary_files_of_apps_that_have_ended_are_deleted(tmp_path, monkeypatch):
+    python("-c", f"from metalora.runs import app_process; app_process.set_folders(app_process.Path({str(tmp_path)!r}))")
+    (ended,) = (path for path in (tmp_path / "temporary").iterdir() if path.is_dir())
+    (ended / "picture.png").touch()
+    (tmp_path / "temporary" / ".DS_Store").touch()
+    set_folders(tmp_path)
+    first = Path(os.environ[TEMPORARY])
+    assert not ended.exists() and first.is_dir()
+    monkeypatch.delenv(TEMPORARY)
+    set_folders(tmp_path)
+    assert first.is_dir() and os.environ[TEMPORARY] != str(first)
+
+
+def test_a_workspace_that_cannot_be_written_is_told(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(InputError, match="name another folder in METALORA_WORKSPACE"):
+        set_folders(tmp_path / "file")
+
+
+def test_filters_concern_layers_left_out_and_other_libraries_only():
+    with warnings.catch_warnings(record=True) as heard:
+        warnings.simplefilter("always")
+        set_filters()
+        warnings.warn("left out", LayersLeftOut, stacklevel=1)
+        warnings.warn_explicit("umap", UserWarning, "file", 1, module="umap.umap_")
+        warnings.warn_explicit("pillow", UserWarning, "file", 1, module="PIL.Image")
+        warnings.warn("ours", UserWarning, stacklevel=1)
+    assert [str(warning.message) for warning in heard] == ["ours"]
+
+
+def test_the_app_needs_no_home_folder(tmp_path):
+    said = python("-c", START, METALORA_WORKSPACE=str(tmp_path / "workspace"), SPACES_ZERO_GPU="")
+    uploads, numba = json.loads(said.splitlines()[-1])
+    assert Path(uploads).parent == tmp_path / "workspace" / "temporary"
+    assert numba == str(tmp_path / "workspace" / "numba") and list(Path(numba).iterdir())
+
+
+def test_the_command_line_needs_no_home_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert "--backbone" in python("-m", "metalora", "compare", "--help")
+    images = str(ROOT / "assets" / "examples")
+    python("-m", "metalora", "embed", images, "--adapter", "resnet20/metalora-tr", "--out", "out.npz")
+    small = ["--image-size", "8", "--max-queries", "40", "--batch-size", "16", "--device", "cpu", "--rank", "2"]
+    assert "The adapter is run/adapter" in python("-m", "metalora", "train", "--run=run", *small, "--steps", "1")
+    assert {path.name for path in tmp_path.iterdir()} == {"out.npz", "out.csv", "run"}
+
+
+def test_umap_needs_no_home_folder(tmp_path):
+    code = "from metalora.inspection.projection import warm_up; warm_up(); import numba; print(numba.config.CACHE_DIR)"
+    folder = python("-c", code, TMPDIR=str(tmp_path)).strip()
+    assert Path(folder).parent == tmp_path and not Path(folder).exists()

@@ -29,7 +29,8 @@ class JobConfig:
         training: The training.
         ks: K of k-NN.
         download: Fetch data and weights that are not on this machine.
-        trial: Measure validation only, to choose a learning rate.
+        trial_steps: Steps of a trial at each of three learning rates, of which the training takes the best on
+            validation; None: that of `training`.
     """
 
     variants: tuple[Variant, ...]
@@ -39,7 +40,7 @@ class JobConfig:
     training: TrainingConfig
     ks: tuple[int, ...] = (5, 10)
     download: bool = False
-    trial: bool = False
+    trial_steps: int | None = None
 
     def __post_init__(self) -> None:
         variants = (parse_variant(v) if isinstance(v, str) else v for v in self.variants)
@@ -68,8 +69,8 @@ class JobConfig:
         if "head_init_std" in values:
             values["head_init_std"] = self.adapter.initial_head_std
         numbers = {name: float(value) for name, value in values.items() if type(value) is int}
-        if self.trial:
-            values["trial"] = True
+        if self.trial_steps is not None and self.trained.is_trained:
+            values |= {"trial_steps": self.trial_steps, "lr": None}
         return values | numbers | {"variants": list(map(str, self.variants)), "backbone": self.backbone, "ks": self.ks}
 
     @cached_property
@@ -153,7 +154,8 @@ class ComparisonConfig:
         targets: Regular expressions over the names of layers to adapt; left out: all.
         training: Settings of every training.
         tune: Choose the learning rate of every training on validation images, with the first seed.
-        trial_steps: Steps in which a learning rate is tried; None: those of the training.
+        trial_steps: Steps of a trial at each of three learning rates, of which every training takes the best on
+            validation; None: that of the settings.
         download: Fetch data and weights that are not on this machine.
 
     Raises:
@@ -182,6 +184,8 @@ class ComparisonConfig:
         check_int("seeds", self.seeds)
         if self.trial_steps is not None:
             check_int("trial_steps", self.trial_steps)
+            if self.tune:
+                raise InputError("Learning rates are tuned or tried, not both: leave tune or trial_steps out.")
         # Refused even where no row has a mapping net.
         AdapterConfig(hidden=self.hidden, head_init_std=self.head_init_std, code_norm_limit=self.code_norm_limit)
         if not self.methods or not self.backbones:
@@ -231,7 +235,7 @@ class ComparisonConfig:
             seed=training.seed,
         )
         training = replace(training, set_size=trained.training_set_size)
-        return JobConfig(variants, backbone, self.suite, adapter, training, self.ks, self.download)
+        return JobConfig(variants, backbone, self.suite, adapter, training, self.ks, self.download, self.trial_steps)
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values, ready for JSON."""

@@ -8,6 +8,7 @@ import functools
 import statistics
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,7 @@ from metalora.suites.suite import Suite
 from metalora.training.config import TrainingConfig
 from metalora.training.fit import fit
 from metalora.training.loop import Progress
+from metalora.training.plan import best_lr, try_learning_rates
 from metalora.util.device import device_name, pick_device
 
 
@@ -74,6 +76,8 @@ def run_job(
     model = adapt(backbone, adapter, download=config.download)
     extractor = config.adapter.extractor, config.backbone, training.precision, training.device
     features = _features(config.suite, training.seed, *extractor)
+    if config.trial_steps is not None and model.layers:
+        training = _with_best_lr(model, suite, training, features, config.trial_steps, progress)
     milliseconds, best_step = _train(model, suite, training, features, checkpoint, progress)
     # LoRA of equal budget has no mapping net whose settings the reader could have, hence the comparison's.
     reader = train_reader(backbone, suite, config.adapter, training, features) if config.has_reader else None
@@ -99,9 +103,6 @@ def run_job(
         "confusion": [],
     }
     single = embed_splits(model, suite, _embed_config(Variant(config.trained.method), training), features)
-    if config.trial:
-        row = {"method": str(config.variants[0]), **shared, "validation": validation_accuracy(suite, single)}
-        return result | {"rows": [row]}
     for variant in config.variants:
         embed_config = _embed_config(variant, training)
         splits: Callable[[str], Tensor]
@@ -142,6 +143,25 @@ def _embed_config(variant: Variant, training: TrainingConfig) -> EmbedConfig:
         device=training.device,
         precision=training.precision,
     )
+
+
+def _with_best_lr(
+    model: AdaptedModel,
+    suite: Suite,
+    training: TrainingConfig,
+    features: FeatureCache,
+    steps: int,
+    progress: Callable[[Progress], None] | None,
+) -> TrainingConfig:
+    """Return the settings with the learning rate that short trials choose."""
+    trials = try_learning_rates(model, suite, training, steps, features)
+    while True:
+        try:
+            event = next(trials)
+        except StopIteration as end:
+            return replace(training, lr=best_lr(end.value))
+        if progress is not None:
+            progress(replace(event, steps=event.steps + training.steps))
 
 
 def _train(

@@ -15,11 +15,12 @@ from metalora.experiments.runner import jobs_of
 from metalora.models.adapt import build_model
 from metalora.suites.suite import Suite
 from metalora.training.config import VALIDATIONS
-from metalora.training.plan import LEARNING_RATES, STEPS, TRIAL, planned_steps, seconds_per_step, trial_steps
+from metalora.training.plan import STEPS, planned_steps, seconds_per_step, trial_steps
 from metalora.util.device import pick_device
 from metalora.util.files import write_text
 
 PLAN = "plan.json"
+OVERHEAD = 3.0  # seconds of a job beside training and measuring
 EMBEDDING = 1 / 3  # of a training step's time for an image is that of embedding it
 MINUTES, MINUTES_DIGITS = 40.0, 3.0
 
@@ -61,7 +62,7 @@ def plan_comparison(
     training = replace(config.training, steps=steps, keep_best=True)
     planned = replace(config, training=training)
     if choose_lr and not config.tune:
-        planned = replace(planned, tune=True, trial_steps=trial_steps(steps))
+        planned = replace(planned, trial_steps=trial_steps(steps))
     return planned, f"Every training has {steps} steps ({note}): set --steps or --minutes for others."
 
 
@@ -84,9 +85,8 @@ def _affordable_steps(config: ComparisonConfig, suite: Suite, seconds: float, n_
     validated = VALIDATIONS * (sizes["validation"] + sizes["seen gallery"])
     fixed = sum(len(job.variants) * sum(sizes.values()) * per_image[job.backbone] for job in jobs_of(config))
     fixed += sum(validated * per_image[job.backbone] for job in trained)
-    trials = len(LEARNING_RATES) * TRIAL / config.seeds  # learning rates are tried with the first seed
-    per_step = sum(paces[job.backbone] for job in trained) * (1 + trials)
-    return (seconds * processes - fixed) / per_step
+    fixed += OVERHEAD * len(jobs_of(config))
+    return (seconds * processes - fixed) / sum(paces[job.backbone] for job in trained)
 
 
 def _pace(config: ComparisonConfig, suite: Suite, backbone: str) -> float:

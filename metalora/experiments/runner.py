@@ -166,13 +166,7 @@ def remove_stale_progress(folder: Path) -> None:
 def _trials(config: ComparisonConfig) -> list[JobConfig]:
     if not config.tune:
         return []
-    jobs = [job for lr in LEARNING_RATES for job in config.jobs(0, lr) if job.trained.is_trained]
-    if config.trial_steps is None:
-        return jobs
-    return [
-        replace(job, training=replace(job.training, steps=config.trial_steps, keep_best=False), trial=True)
-        for job in jobs
-    ]
+    return [job for lr in LEARNING_RATES for job in config.jobs(0, lr) if job.trained.is_trained]
 
 
 def read_comparison(
@@ -236,7 +230,8 @@ def with_lr(job: JobConfig, lrs: dict[tuple, float]) -> JobConfig:
 
 
 def _title(job: JobConfig) -> str:
-    return f"{job.variants[0]} on {job.backbone}, seed {job.training.seed}, lr {job.training.lr:g}"
+    lr = f"lr {job.training.lr:g}" if job.trial_steps is None else "lr to be tried"
+    return f"{job.variants[0]} on {job.backbone}, seed {job.training.seed}, {lr}"
 
 
 def job_file(folder: Path, job: JobConfig) -> Path:

@@ -8,9 +8,16 @@ from metalora.models.adapted_model import AdaptedModel
 from metalora.runs.run_config import RunConfig
 from metalora.suites.suite import Suite
 from metalora.training.config import TrainingConfig
-from metalora.training.fit import fit
 from metalora.training.loop import Progress
-from metalora.training.plan import LEARNING_RATES, STEPS, planned_steps, seconds_per_step, trial_steps
+from metalora.training.plan import (
+    LEARNING_RATES,
+    STEPS,
+    best_lr,
+    planned_steps,
+    seconds_per_step,
+    trial_steps,
+    try_learning_rates,
+)
 
 
 def plan_run(
@@ -35,13 +42,9 @@ def plan_run(
         passes = f"{training.steps * batch / rows:.1f} passes over {rows:,} training images"
         notes.append(f"{training.steps} steps, {passes}: set steps or minutes for others.")
     if config.tune:
-        steps, validations = trial_steps(training.steps), {}
-        for i, lr in enumerate(LEARNING_RATES):
-            trial = replace(training, steps=steps, lr=lr, keep_best=False, validate_every=0)
-            for event in fit(copy.deepcopy(model), suite, trial):
-                yield replace(event, step=i * steps + event.step, steps=len(LEARNING_RATES) * steps)
-                validations[lr] = event.metrics.get("validation", 0.0)
-        training = replace(training, lr=max(validations, key=validations.__getitem__))
+        steps = trial_steps(training.steps)
+        accuracies = yield from try_learning_rates(model, suite, training, steps)
+        training = replace(training, lr=best_lr(accuracies))
         notes.append(
             f"Learning rate {training.lr:g}, the best of {', '.join(f'{lr:g}' for lr in LEARNING_RATES)} on validation "
             f"after {steps} steps."

@@ -5,18 +5,22 @@ trials on validation.
 """
 
 import contextlib
+import copy
 import itertools
 import time
+from collections.abc import Generator
+from dataclasses import replace
 
 from metalora.evaluation.feature_cache import FeatureCache
 from metalora.models.adapted_model import AdaptedModel
 from metalora.suites.suite import Suite
 from metalora.training.config import TrainingConfig
 from metalora.training.fit import fit
+from metalora.training.loop import Progress
 
 LEARNING_RATES = (1e-3, 3e-3, 6e-3)  # that are tried
 PASSES = 12  # over the training images, the most
-LEAST = 24  # steps
+LEAST, LEAST_TRIAL = 24, 8  # steps
 TRIAL = 0.125  # of the steps, in which a learning rate is tried
 STEPS, MAX_SECONDS = 4, 4.0  # that are measured; after so many seconds no further step begins
 
@@ -44,11 +48,48 @@ def seconds_per_step(model: AdaptedModel, suite: Suite, config: TrainingConfig) 
 
 
 def planned_steps(images: int, batch_size: int, affordable: float) -> int:
-    """Return the steps for so many training images: those of `PASSES`, or what is affordable, but not below `LEAST`."""
+    """Return the steps for so many training images: those of `PASSES`, or what is affordable, but not below `LEAST`.
+
+    Args:
+        images: of the training split.
+        batch_size: images of a step.
+        affordable: steps, those of the trials of learning rates included.
+    """
     most = -(-PASSES * images // batch_size)
-    return max(min(most, int(affordable)), min(LEAST, most))
+    fewest = min(LEAST, most)
+    affordable /= 1 + len(LEARNING_RATES) * TRIAL
+    return max(min(most, int(affordable)), fewest)
 
 
 def trial_steps(steps: int) -> int:
     """Return the steps in which a learning rate is tried."""
-    return max(min(LEAST, steps), round(TRIAL * steps))
+    return max(min(LEAST_TRIAL, steps), round(TRIAL * steps))
+
+
+def try_learning_rates(
+    model: AdaptedModel, suite: Suite, config: TrainingConfig, steps: int, features: FeatureCache | None = None
+) -> Generator[Progress, None, dict[float, float]]:
+    """Train copies of a model a few steps at every learning rate, yielding the progress of all together.
+
+    Args:
+        model: left as it is.
+        suite: whose images it is trained on.
+        config: of the training, but for its learning rate and steps.
+        steps: of each trial.
+        features: as in `fit`.
+
+    Returns:
+        Learning rate → validation accuracy.
+    """
+    accuracies = {}
+    for i, lr in enumerate(LEARNING_RATES):
+        trial = replace(config, steps=steps, lr=lr, keep_best=False, validate_every=0)
+        for event in fit(copy.deepcopy(model), suite, trial, features=features):
+            yield replace(event, step=i * steps + event.step, steps=len(LEARNING_RATES) * steps)
+            accuracies[lr] = event.metrics.get("validation", 0.0)
+    return accuracies
+
+
+def best_lr(accuracies: dict[float, float]) -> float:
+    """Return the learning rate of the best accuracy; of equal ones the lowest."""
+    return max(sorted(accuracies), key=accuracies.__getitem__)

@@ -10,12 +10,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 
+from metalora.adapters.config import AdapterConfig
 from metalora.experiments.config import ComparisonConfig, JobConfig
 from metalora.experiments.job import run_job
 from metalora.experiments.runner import (
     JOBS,
-    LEARNING_RATES,
     OLD_JOBS,
     RunningJob,
     best_lrs,
@@ -26,10 +27,12 @@ from metalora.experiments.runner import (
     run_comparison,
     running_jobs,
 )
+from metalora.models.adapt import adapt
 from metalora.suites.config import SuiteConfig
 from metalora.suites.load import load_suite
 from metalora.training.config import TrainingConfig
 from metalora.training.loop import Progress
+from metalora.training.plan import LEARNING_RATES, best_lr, try_learning_rates
 from metalora.util.errors import InputError, LayersLeftOut
 from metalora.util.files import write_text
 
@@ -304,13 +307,31 @@ def test_results_of_other_images_are_refused(tmp_path):
     assert not next(run_comparison(quick, tmp_path, n_jobs=1, suite=suite)).ran
 
 
-def test_learning_rates_are_tried_in_short_trainings_that_measure_validation_only(tmp_path):
-    tuned = replace(QUICK, methods=("lora",), tune=True, trial_steps=1)
-    assert [job.ran for job in run_comparison(tuned, tmp_path, n_jobs=1)] == [1, 1, 1, 1]
-    comparison = read_comparison(tuned, tmp_path, "pooled")
-    assert sorted(comparison.trials["lr"]) == sorted(LEARNING_RATES)
-    best = comparison.trials.loc[comparison.trials["validation"].idxmax(), "lr"]
-    assert comparison.rows["lr"].unique().tolist() == [best]
-    assert comparison.rows["steps"].unique().tolist() == [QUICK.training.steps]
-    trials = [json.loads(file.read_text()) for file in (tmp_path / JOBS).glob("*.json")]
-    assert [len(trial["tasks"]) for trial in trials if trial["job"]["trial"]] == [0, 0, 0]
+def test_every_training_takes_the_best_of_short_trials_of_learning_rates(tmp_path, monkeypatch):
+    tried = []
+    accuracies = iter((0.2, 0.5, 0.3))
+
+    def scripted(model, suite, config, steps, features=None):
+        tried.append(steps)
+        return dict(zip(LEARNING_RATES, accuracies, strict=True))
+        yield
+
+    monkeypatch.setattr("metalora.experiments.job.try_learning_rates", scripted)
+    config = replace(QUICK, methods=("original", "lora"), trial_steps=1)
+    list(run_comparison(config, tmp_path, n_jobs=1))
+    rows = read_comparison(config, tmp_path, "pooled").rows
+    assert tried == [1]
+    assert rows[rows["method"] == "lora"]["lr"].unique().tolist() == [LEARNING_RATES[1]]
+
+
+def test_trials_leave_the_model_as_it_is():
+    suite = load_suite(QUICK.suite)
+    model = adapt("resnet20", AdapterConfig("lora", rank=1))
+    before = {name: tensor.clone() for name, tensor in model.trained.state_dict().items()}
+    events = list(try_learning_rates(model, suite, QUICK.training, 2))
+    assert [(event.step, event.steps) for event in events] == [(step, 6) for step in range(1, 7)]
+    assert all(torch.equal(tensor, before[name]) for name, tensor in model.trained.state_dict().items())
+
+
+def test_the_best_learning_rate_is_the_lowest_of_equal_ones():
+    assert best_lr({1e-2: 0.5, 1e-3: 0.5, 1e-4: 0.4}) == 1e-3

@@ -46,8 +46,8 @@ class AdapterConfig:
         core: Whether cores are generated for each image, or one constant core is learned for all.
         rank_pattern: Regular expression → rank of the layers whose name it matches.
         dropout: Probability of dropout on the adapter's input, in training.
-        adapter_dtype: Precision of what is trained: float32, also beside a backbone of half precision (float64 beside one
-            of float64), or that of the backbone.
+        adapter_dtype: Precision of what is trained: float32, also beside a backbone of half precision (float64 beside
+            one of float64), or that of the backbone.
         seed: Seed of the initial values.
 
     Raises:

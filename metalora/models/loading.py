@@ -66,7 +66,7 @@ def load(
     model = adapt(wrapped, config, example=example, download=download)
     floats = {tensor.dtype for tensor in tensors.values() if tensor.is_floating_point()}
     if len(floats) == 1:  # a model may have been moved to another precision as a whole
-        model.trained.to(*floats)
+        model.trained.to(floats.pop())
     _fill(model, saved, tensors, path)
     return model
 

@@ -124,7 +124,8 @@ class Trainer:
         if i == 0 and self.config.validate_every:
             with self.model.disabled():
                 original["original"] = validate(self.model, self.suite, self.config.embed_config)
-        self.model.train()
+        if not self.model.training:
+            self.model.train()
         started = time.perf_counter()
         batch = batches(i)
         waited = time.perf_counter() - started

@@ -8,6 +8,7 @@ from typing import Any, cast
 import pandas as pd
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from metalora.adapters.config import AdapterConfig
 from metalora.adapters.cores import Cores
@@ -20,6 +21,7 @@ from metalora.models.backbones import Backbone
 from metalora.models.budget import budget
 from metalora.models.calibration import check_layers, learn_width
 from metalora.models.extractors import make_extractor, report_stages
+from metalora.models.folding import is_reset
 from metalora.models.mapping_net import ConstantCore, MappingNet
 from metalora.models.plain_network import plain_network
 from metalora.models.saving import save
@@ -60,6 +62,8 @@ class AdaptedModel(nn.Module):
         if extractor is not None:
             self.frozen["extractor"] = extractor.to(next(backbone.parameters()))
         self.frozen.eval().requires_grad_(False)
+        # BatchNorms with statistics: where these are reset later, somebody is about to estimate them anew.
+        self._norms = [m for m in self.frozen.modules() if isinstance(m, _BatchNorm) and not is_reset(m)]
         self.trained = nn.Module()
         self.layers: dict[str, AdaptedLayer] = {}
         for index, (name, rank) in enumerate(selection.ranks.items()):
@@ -114,9 +118,14 @@ class AdaptedModel(nn.Module):
         return method(self.config.method).generated
 
     def train(self, mode: bool = True) -> "AdaptedModel":
-        """Set the mode of the trained part; the frozen part stays in evaluation mode."""
+        """Set the mode of the trained part; the frozen part stays in evaluation mode.
+
+        A BatchNorm whose statistics were reset follows the mode, so that `torch.optim.swa_utils.update_bn` works.
+        """
         super().train(mode)
         self.frozen.eval()
+        for norm in self._norms:
+            norm.train(mode and is_reset(norm))
         return self
 
     def prepare(self, images: Tensor) -> None:
@@ -133,12 +142,12 @@ class AdaptedModel(nn.Module):
         # What is learnt here outlives an inference_mode around the first batch.
         with torch.inference_mode(False), torch.no_grad():
             example = images[:1].detach().clone()
-            for backbone in (self.backbone, getattr(self.extractor, "own", None)):
-                if backbone is not None:
-                    backbone.fold(example)
             if self.config.generates:
                 learn_width(self.extractor, self.mapping, example)
             check_layers(self.backbone, self.layers, example, self._cores_of)
+            for backbone in (self.backbone, getattr(self.extractor, "own", None)):
+                if backbone is not None:
+                    backbone.fold(example)
             self.example = example
 
     def _cores_of(self, images: Tensor) -> Cores | None:

@@ -10,20 +10,25 @@ storage, version) and computes it anew after a change. A fold is out of use
 - while one of the modules has a hook of somebody's, which so sees what the module gives by itself,
 - once one of the two modules is no longer where it was.
 
-torch does not count writes through `.data` or in `torch.inference_mode()`, so they go unnoticed: write under
-`torch.no_grad()`.
+torch does not count writes through `.data`. On a CPU they are noticed by a sample of the values; on other devices,
+where a look costs more than the fold saves, they are not: write under `torch.no_grad()` there.
 """
 
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves
 
 from metalora.adapters.forward_context import current
 from metalora.adapters.layers import AdaptedLayer, has_hooks
 from metalora.util.compiling import transformed
+
+SAMPLE = 256  # entries of a tensor that are compared
+INTEGERS = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}  # by bytes
 
 
 class Folded(NamedTuple):
@@ -60,6 +65,8 @@ class Fold:
         self.conv, self.norm, self._places, self._channels_last = conv, norm, places, channels_last
         self._folded: Folded | None = None
         self._marks: list = []
+        self._samples: list[np.ndarray] = []
+        self._values: list[bytes] = []
         self._kept: list[tuple[Tensor, Tensor]] = []
         for module, forward in ((conv, self._convolve), (norm, self._normalise)):
             module.__dict__["forward"] = forward
@@ -67,7 +74,7 @@ class Fold:
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave to a copy to compute its own fold."""
-        return self.__dict__ | {"_folded": None, "_kept": []}
+        return self.__dict__ | {"_folded": None, "_kept": [], "_samples": []}
 
     def remove(self) -> None:
         """Give both modules their own `forward` back."""
@@ -98,11 +105,12 @@ class Fold:
             self._folded = None
             return
         marks = [self.norm.eps, *map(_mark, sources)]
-        if self._folded is None or marks != self._marks:
+        if self._folded is None or marks != self._marks or self._values != _read(self._samples):
             self._folded = fold_tensors(self.conv, self.norm, self._channels_last)
             # These keep ids and addresses from being used again.
             self._kept = [(tensor, tensor.detach()) for tensor in sources if tensor is not None]
-            self._marks = marks
+            self._samples = [sample for tensor, _ in self._kept if (sample := _sample(tensor)) is not None]
+            self._marks, self._values = marks, _read(self._samples)
 
     def _usable(self, sources: list[Tensor | None]) -> bool:
         if self.norm.training or any(tensor is not None and tensor.requires_grad for tensor in sources):
@@ -122,11 +130,29 @@ class Fold:
         return nn.BatchNorm2d.forward(self.norm, x) if self.folded is None else x
 
 
+def _sample(tensor: Tensor) -> np.ndarray | None:
+    """View some entries of a tensor, all over it, as integers; None where that is not cheap."""
+    dense = tensor.is_contiguous() or (tensor.ndim == 4 and tensor.is_contiguous(memory_format=torch.channels_last))
+    if tensor.device.type != "cpu" or not dense:
+        return None
+    flat = tensor.detach().as_strided((tensor.numel(),), (1,)).view(INTEGERS[tensor.element_size()])
+    return flat[:: max(1, len(flat) // SAMPLE)].numpy()
+
+
+def _read(samples: list[np.ndarray]) -> list[bytes]:
+    return [sample.tobytes() for sample in samples]
+
+
 def _mark(tensor: Tensor | None) -> tuple[int, ...] | None:
     """Return what differs once the tensor is another, was written to (torch counts that), or was moved."""
     if tensor is None:
         return None
     return id(tensor), 0 if tensor.is_inference() else tensor._version, tensor.data_ptr()
+
+
+def is_reset(norm: _BatchNorm) -> bool:
+    """Return whether a BatchNorm has no statistics of any batch (on a GPU this waits)."""
+    return norm.num_batches_tracked is None or int(norm.num_batches_tracked) == 0
 
 
 @torch.inference_mode(False)

@@ -67,7 +67,7 @@ def load(
     model = adapt(wrapped, config, example=example, download=download)
     floats = {tensor.dtype for tensor in tensors.values() if tensor.is_floating_point()}
     if len(floats) == 1:  # a model may have been moved to another precision as a whole
-        model.trained.to(dtype=floats.pop())
+        model.trained.to(floats.pop())
     _fill(model, saved, tensors, path)
     model.decoding = Decoding(**saved.get("decoding", {}))
     return model

@@ -125,6 +125,8 @@ def identity_of(training: TrainingConfig, adapter: AdapterConfig, *, predicts: b
         values["alpha"] = None
     if adapter.head_init_std == replace(adapter, head_init_std=None).initial_head_std and generates:
         values["head_init_std"] = None
+    if adapter.adapter_dtype != AdapterConfig.adapter_dtype:  # which checkpoints from before it do not have
+        values["adapter_dtype"] = adapter.adapter_dtype
     chosen = {"keep_best": training.validation_interval} if training.keep_best else {}
     return {"adapter": values, "training": _only(to_plain(training), effective) | chosen}
 

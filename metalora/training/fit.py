@@ -160,7 +160,8 @@ class Trainer:
         if i == 0 and self.config.keep_best:
             start = validate(self.model, self.suite, self.config.embed_config, self.features)
             self.best.consider(start, 0, self.model)
-        self.model.train()
+        if not self.model.training:
+            self.model.train()
         started = time.perf_counter()
         batch = batches(i)
         waited = time.perf_counter() - started

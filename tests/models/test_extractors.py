@@ -99,11 +99,12 @@ def test_a_stage_that_is_never_reached_is_an_error():
 
 
 def test_a_foreign_backbone_is_read_at_its_output():
-    backbone = staged()
+    backbone = staged().requires_grad_(False)
     extractor, images = make_extractor("self", backbone), torch.rand(2, 3, 9, 9)
     assert isinstance(extractor, OutputExtractor)
     assert torch.equal(extractor(images), backbone(images))
     assert not extractor(images).requires_grad
+    assert extractor(images.requires_grad_()).requires_grad
     with pytest.raises(InputError, match="names no stages, so it has no stem: use extractor self"):
         make_extractor("stem", backbone)
 

@@ -101,6 +101,8 @@ CHANGES = {
     "a weight written to": lambda net: net.conv.weight.mul_(2),
     "a bias written to": lambda net: net.conv.bias.add_(1),
     "statistics written to": lambda net: net.norm.running_var.fill_(0.25),
+    "a weight written to through its data": lambda net: net.conv.weight.data.mul_(2),
+    "statistics written to through their data": lambda net: net.norm.running_var.data.mul_(4),
     "a weight replaced": lambda net: setattr(net.conv, "weight", nn.Parameter(-net.conv.weight, requires_grad=False)),
     "the data of a weight replaced": lambda net: setattr(net.norm.weight, "data", -net.norm.weight),
     "a weight removed": lambda net: setattr(net.norm, "weight", None),

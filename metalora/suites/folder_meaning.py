@@ -64,19 +64,6 @@ class Meaning:
         return name.split("/")[:-1][self.around :]
 
 
-def folder_tasks(names: Sequence[str], layout: str | None = None) -> list[str]:
-    """Return the tasks of images with these names, sorted; none where they lie in class folders only.
-
-    Raises:
-        InputError: See `find_meaning`.
-    """
-    meaning = find_meaning(names, layout)
-    if "task" not in meaning.levels:
-        return []
-    paths, place = [meaning.folders(name) for name in names], meaning.levels.index("task")
-    return sorted({path[place] for path in paths if len(path) >= len(meaning.levels)})
-
-
 def find_meaning(names: Sequence[str], layout: str | None = None) -> Meaning:
     """Decide what the folders around images mean, by how deep most images lie and by the folders' names.
 

@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 
 from metalora.suites.config import SuiteConfig
-from metalora.suites.folder_layout import Layout, leave_out_small
+from metalora.suites.folder_layout import Layout, leave_out_small, numbered_anew, read_layout
+from metalora.suites.images import ImageSet
 from metalora.suites.splits import SHARES, at_most, divide_groups, ranks, transformed_suite, unseen_tasks
 from metalora.suites.suite import SEEN_SPLITS, UNSEEN_SPLITS, Examples, Suite
 from metalora.suites.task_lists import TEN_TRANSFORMS, held_out_tasks
@@ -50,6 +51,28 @@ def labelled_suite(layout: Layout, config: SuiteConfig, seed: int, *, apart: boo
     return replace(suite, annotations=hash_words(labels), decoding=layout.images.decoding).with_notes(
         *layout.notes, *layout.images.notes, *_validation_note(layout, suite)
     )
+
+
+def judge_names(names: Sequence[str], config: SuiteConfig) -> tuple[list[str], list[str]]:
+    """Judge by their names alone whether images make a suite, before any is decoded.
+
+    Args:
+        names: Of the images, with forward slashes.
+        config: Settings of the suite.
+
+    Returns:
+        The tasks, sorted, none where ten transforms make them; and notes on what is guessed or left out.
+
+    Raises:
+        InputError: They make none, see `labelled_suite`.
+    """
+    images = ImageSet(torch.empty(len(names), 3, 0, 0, dtype=torch.uint8), tuple(names))
+    layout = read_layout(images, config.layout)
+    tasks = sorted(set(layout.tasks) - {""})
+    _require_two(layout, config, apart=bool(tasks) and numbered_anew(layout))
+    _, small = leave_out_small(layout)
+    strays = [f"{len(layout.images.skipped)} images lie outside the class folders."] if layout.images.skipped else []
+    return tasks, [*layout.notes, *strays, *small]
 
 
 def _validation_note(layout: Layout, suite: Suite) -> tuple[str, ...]:

@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from metalora.runs.uploads import MB, Upload
-from metalora.suites.archives import check_archive
-from metalora.suites.folder_meaning import folder_tasks
+from metalora.suites.archives import check_archive, list_images
+from metalora.suites.config import SuiteConfig
+from metalora.suites.labelled import judge_names
 from metalora.views.app_state import MAX_AGE, AppState
 
 
@@ -18,16 +19,18 @@ class Contents:
     Attributes:
         images: number of images.
         tasks: names of the task folders; none where class folders lie at the top.
+        notes: sentences on what is guessed, left out or not read.
     """
 
     images: int
     tasks: list[str]
+    notes: list[str]
 
     def __str__(self) -> str:
         tasks = len(self.tasks)
         layout = f"in {tasks} tasks" if tasks else "in class folders, to which ten transforms are applied"
         count = f"{self.images:,} image{'s' if self.images > 1 else ''}"
-        return f"{count} {layout}; whether they make a suite shows when the run starts."
+        return " ".join([f"{count} {layout}.", *self.notes])
 
 
 def add_archive(app_state: AppState, visitor: str, file: str | Path) -> str:
@@ -36,7 +39,7 @@ def add_archive(app_state: AppState, visitor: str, file: str | Path) -> str:
     Raises:
         InputError: it is no zip archive of images, or the visitor has no room for it.
     """
-    _contents(Path(file))
+    check_archive(Path(file))
     return app_state.workspace.add_upload(visitor, file, str(file))
 
 
@@ -44,14 +47,12 @@ def archive_contents(app_state: AppState, visitor: str, upload: str) -> Contents
     """Return what is in a visitor's upload.
 
     Raises:
-        InputError: there is none, or it is another visitor's.
+        InputError: there is none, it is another visitor's, or its images make no suite.
     """
-    return _contents(app_state.workspace.upload(visitor, upload))
-
-
-def _contents(file: Path) -> Contents:
-    images = check_archive(file)
-    return Contents(len(images), folder_tasks(images))
+    file = app_state.workspace.upload(visitor, upload)
+    names = check_archive(file)
+    tasks, notes = judge_names(names, SuiteConfig(f"folder:{file.name}"))
+    return Contents(len(names), tasks, [*notes, *list_images(file).notes])
 
 
 def upload_titles(app_state: AppState, visitor: str) -> dict[str, str]:

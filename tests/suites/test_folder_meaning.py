@@ -3,7 +3,7 @@
 import pytest
 from suite_checks import assert_disjoint, write_images
 
-from metalora.suites.folder_meaning import find_meaning, folder_tasks
+from metalora.suites.folder_meaning import find_meaning
 from metalora.suites.load import load_suite
 from metalora.util.errors import InputError
 
@@ -52,12 +52,6 @@ def test_tasks_without_a_class_in_common_are_said_to_be_a_guess():
 def test_a_layout_that_is_none_is_refused(layout):
     with pytest.raises(InputError, match="is no layout of folders"):
         load_suite("folder:nowhere", layout=layout)
-
-
-def test_tasks_of_a_layout():
-    listed = names("train/photo/cat", "test/sketch/cat")
-    assert folder_tasks(listed, "split/task/class") == ["photo", "sketch"]
-    assert folder_tasks(listed, "split/class") == []
 
 
 def splits_of(suite, part):

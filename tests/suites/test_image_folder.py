@@ -4,7 +4,8 @@ import pytest
 from PIL import Image
 from suite_checks import assert_disjoint, assert_same, write_images
 
-from metalora.suites.folder_meaning import folder_tasks
+from metalora.suites.config import SuiteConfig
+from metalora.suites.labelled import judge_names
 from metalora.suites.load import load_suite
 from metalora.suites.task_lists import TEN_TRANSFORMS
 from metalora.util.errors import InputError
@@ -134,14 +135,28 @@ def test_classes_that_are_too_small_are_told_where_none_is_left(tmp_path):
         load_suite(f"folder:{tmp_path / 'photo'}")
 
 
+def names(*folders, count=4):
+    return [f"{folder}/{i}.png" for folder in folders for i in range(count)]
+
+
 @pytest.mark.parametrize(
-    ("names", "tasks"),
+    ("listed", "tasks"),
     [
-        (["cat/1.png", "dog/1.png"], []),
-        (["all/cat/1.png", "all/dog/1.png"], []),
-        (["photo/cat/1.png", "toy/cat/1.png", "toy/dog/2.png", "stray.png"], ["photo", "toy"]),
-        (["set/toy/cat/1.png", "set/photo/cat/1.png"], ["photo", "toy"]),
+        (names("cat", "dog"), []),
+        (names("all/cat", "all/dog"), []),
+        (names("photo/cat", "photo/dog", "toy/cat", "toy/dog"), ["photo", "toy"]),
+        (names("set/toy/cat", "set/toy/dog", "set/photo/cat"), ["photo", "toy"]),
     ],
 )
-def test_tasks_are_read_off_the_names_of_pictures(names, tasks):
-    assert folder_tasks(names) == tasks
+def test_names_alone_tell_the_tasks(listed, tasks):
+    assert judge_names(listed, SuiteConfig("folder:mine.zip")) == (tasks, [])
+
+
+def test_names_alone_tell_what_is_left_out_and_what_makes_no_suite():
+    listed = [*names("cat", "dog"), *names("owl", count=2), "stray.png"]
+    assert judge_names(listed, SuiteConfig("folder:mine.zip"))[1] == [
+        "1 images lie outside the class folders.",
+        "Class owl is left out: it has 2 of the 4 images it needs.",
+    ]
+    with pytest.raises(InputError, match=r"mine\.zip has 1 class with 4 images or more .* two are needed"):
+        judge_names([*names("cat"), *names("dog", count=3)], SuiteConfig("folder:mine.zip"))

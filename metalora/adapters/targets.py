@@ -3,6 +3,7 @@
 import math
 import re
 import warnings
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from timm.layers import Conv2dSame
@@ -31,13 +32,16 @@ class Selection:
     left_out: dict[str, str] = field(default_factory=dict)
 
 
-def select_layers(net: nn.Module, config: AdapterConfig, stem: str | None = None) -> Selection:
+def select_layers(
+    net: nn.Module, config: AdapterConfig, stem: str | None = None, unsuited: Mapping[str, str] | None = None
+) -> Selection:
     """Choose the adapted layers of `net`.
 
     Args:
         net: the backbone.
         config: the adapter's settings.
         stem: name of the stage up to which layers stay unadapted, because cores are read from it.
+        unsuited: layer name → why its place in the network leaves it no update, such as that it is never called.
 
     Raises:
         InputError: a pattern that matches nothing or a layer that cannot be adapted, a rank above a
@@ -46,8 +50,14 @@ def select_layers(net: nn.Module, config: AdapterConfig, stem: str | None = None
     candidates, unfit = _candidates(net)
     if not candidates and not unfit:
         raise InputError(f"{type(net).__name__} has no Conv2d or Linear layer to adapt.")
-    chosen = _matching(config, candidates, unfit)
-    left_out = {name: reason for name, reason in unfit.items() if config.targets is None}
+    unfit = {name: reason for name, reason in (unsuited or {}).items() if name in candidates} | unfit
+    order = [*candidates, *(name for name in unfit if name not in candidates)]
+    chosen = _matching(config, order)
+    left_out = {name: unfit[name] for name in chosen if name in unfit}
+    if config.targets is not None and left_out:
+        name, reason = next(iter(left_out.items()))
+        raise InputError(f"Layer {name!r} cannot be adapted, {reason}: leave it out with exclude.")
+    chosen = [name for name in chosen if name not in unfit]
     if stem is not None:
         shallow = _up_to(net, stem)
         in_stem = [name for name in chosen if name in shallow]
@@ -66,7 +76,7 @@ def select_layers(net: nn.Module, config: AdapterConfig, stem: str | None = None
         else:
             left_out[name] = f"rank {rank} exceeds its largest, {max_rank}"
     if not ranks:
-        raise InputError(_nothing_left({name: _max_rank(candidates[name], config) for name in chosen}, config))
+        raise InputError(_nothing_left({name: _max_rank(candidates[name], config) for name in chosen}, left_out, config))
     _warn(left_out)
     return Selection(ranks, left_out)
 
@@ -95,23 +105,17 @@ def _candidates(net: nn.Module) -> tuple[dict[str, Base], dict[str, str]]:
     return fit, unfit
 
 
-def _matching(config: AdapterConfig, candidates: dict[str, Base], unfit: dict[str, str]) -> list[str]:
-    """Return the candidates that targets and exclude choose."""
-    every = [*candidates, *unfit]
+def _matching(config: AdapterConfig, names: list[str]) -> list[str]:
+    """Return the layers that targets and exclude choose."""
     for pattern in (*(config.targets or ()), *config.exclude, *config.rank_pattern):
-        if not any(re.search(pattern, name) for name in every):
-            raise InputError(f"The pattern {pattern!r} matches no layer: there are {choices(pattern, every)}.")
+        if not any(re.search(pattern, name) for name in names):
+            raise InputError(f"The pattern {pattern!r} matches no layer: there are {choices(pattern, names)}.")
     patterns = config.targets if config.targets is not None else ("",)
-    chosen = [
+    return [
         name
-        for name in every
+        for name in names
         if any(re.search(p, name) for p in patterns) and not any(re.search(p, name) for p in config.exclude)
     ]
-    if config.targets is not None:
-        for name in chosen:
-            if name in unfit:
-                raise InputError(f"Layer {name!r} cannot be adapted, {unfit[name]}: leave it out with exclude.")
-    return [name for name in chosen if name in candidates]
 
 
 def _up_to(net: nn.Module, stem: str) -> set[str]:
@@ -143,15 +147,36 @@ def _too_large(rank: int, max_rank: int, name: str, config: AdapterConfig, *, by
     return f"Rank {rank} {reason}: use {max_rank} or less."
 
 
-def _nothing_left(max_ranks: dict[str, int], config: AdapterConfig) -> str:
-    """Say why no layer is adapted, given the largest rank of each that was chosen."""
-    if not max_ranks:
+def _nothing_left(max_ranks: dict[str, int], left_out: dict[str, str], config: AdapterConfig) -> str:
+    """Say why no layer is adapted.
+
+    Args:
+        max_ranks: the largest rank of each layer that was chosen and could be adapted.
+        left_out: why each other layer that was chosen is not.
+        config: the adapter's settings.
+    """
+    if max_ranks:
+        name = max(max_ranks, key=max_ranks.__getitem__)  # the rank is too large even for this layer
+        return _too_large(config.rank, max_ranks[name], name, config)
+    if not left_out:
         return "No layer is left to adapt: widen the targets."
-    name = max(max_ranks, key=max_ranks.__getitem__)  # the rank is too large even for this layer
-    return _too_large(config.rank, max_ranks[name], name, config)
+    reasons = [f"{_some(names)}, since {reason}" for reason, names in _by_reason(left_out).items()]
+    return f"No layer is left to adapt: not {'; not '.join(reasons)}. Change the network, or what is excluded."
+
+
+def _by_reason(left_out: dict[str, str]) -> dict[str, list[str]]:
+    reasons: dict[str, list[str]] = {}
+    for name, reason in left_out.items():
+        reasons.setdefault(reason, []).append(name)
+    return dict(sorted(reasons.items()))
+
+
+def _some(names: list[str], max_shown: int = 3) -> str:
+    more = f" and {len(names) - max_shown} more" if len(names) > max_shown else ""
+    return ", ".join(names[:max_shown]) + more
 
 
 def _warn(left_out: dict[str, str]) -> None:
-    for reason in sorted(set(left_out.values()) - {STEM}):  # the stem was asked for
-        names = [name for name, why in left_out.items() if why == reason]
-        warnings.warn(f"Not adapted, since {reason}: {', '.join(names)}.", LayersLeftOut, stacklevel=4)
+    for reason, names in _by_reason(left_out).items():
+        if reason != STEM:  # which was asked for
+            warnings.warn(f"Not adapted, since {reason}: {', '.join(names)}.", LayersLeftOut, stacklevel=4)

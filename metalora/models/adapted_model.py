@@ -18,11 +18,12 @@ from metalora.adapters.methods import method
 from metalora.adapters.targets import Selection, select_layers
 from metalora.models.backbones import Backbone
 from metalora.models.budget import budget
-from metalora.models.calibration import check_layers, learn_width
+from metalora.models.calibration import check_survey, learn_width
 from metalora.models.extractors import make_extractor, report_stages
 from metalora.models.mapping_net import ConstantCore, MappingNet
 from metalora.models.plain_network import plain_network
 from metalora.models.saving import save
+from metalora.models.survey import Survey, survey
 from metalora.util.errors import InputError
 from metalora.util.seeding import seeded_generator
 
@@ -43,14 +44,17 @@ class AdaptedModel(nn.Module):
 
     example: Tensor | None
 
-    def __init__(self, backbone: Backbone, config: AdapterConfig, *, download: bool = False):
+    def __init__(
+        self, backbone: Backbone, config: AdapterConfig, *, seen: Survey | None = None, download: bool = False
+    ):
         super().__init__()
         if any(getattr(module, flag, False) is True for module in backbone.modules() for flag in CHECKPOINTING):
             raise InputError("The backbone checkpoints activations, which loses the cores: switch that off first.")
         self.config = config
         stem = next(iter(backbone.stages), None) if config.extractor == "stem" and config.generates else None
         adapts = method(config.method).format is not None
-        selection = select_layers(backbone.net, config, stem) if adapts else Selection({})
+        unsuited = seen.unsuited(generated=method(config.method).generated) if seen else None
+        selection = select_layers(backbone.net, config, stem, unsuited) if adapts else Selection({})
         self.left_out = selection.left_out
         report_stages(backbone)
         extractor = make_extractor(config.extractor, backbone, download=download) if config.generates else None
@@ -62,6 +66,7 @@ class AdaptedModel(nn.Module):
         self.layers: dict[str, AdaptedLayer] = {}
         for index, (name, rank) in enumerate(selection.ranks.items()):
             self._adapt_layer(name, rank, index)
+        self._seen = seen
         # A buffer follows the model to other devices and precisions.
         self.register_buffer("example", None, persistent=False)
 
@@ -130,13 +135,14 @@ class AdaptedModel(nn.Module):
         # What is learnt here outlives an inference_mode around the first batch.
         with torch.inference_mode(False), torch.no_grad():
             example = images[:1].detach().clone()
-            for backbone in (self.backbone, getattr(self.extractor, "own", None)):
-                if backbone is not None:
-                    backbone.fold(example)
+            seen = self._seen or survey(self.backbone, example)
+            check_survey(seen, self.backbone, self.layers, generated=self.generated)
+            self.backbone.fold(seen.pairs)
+            for name, layer in self.layers.items():
+                layer.rows_by_image |= seen.rows[name] > 1
             if self.config.generates:
                 learn_width(self.extractor, self.mapping, example)
-            check_layers(self.backbone, self.layers, example, self._cores_of)
-            self.example = example
+            self.example, self._seen = example, None
 
     def _cores_of(self, images: Tensor) -> Cores | None:
         return self.generate(images) if self.generated else None

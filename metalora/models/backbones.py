@@ -11,7 +11,7 @@ timm's `default_cfg` and `feature_info`.
 
 import difflib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,16 +26,14 @@ from torch import Tensor, nn
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms.v2 import Normalize, Resize  # v2 compiles without a graph break
 
-from metalora.adapters.forward_context import current, forward_context
-from metalora.models.folding import Fold, fold_batchnorm
+from metalora.adapters.forward_context import current
+from metalora.models.folding import Fold, Pair, fold_pairs
 from metalora.util.errors import InputError
 from metalora.util.files import read_tensors
 
 _PACKAGE = Path(__file__).parents[1]
 ASSETS = _PACKAGE / "assets" if (_PACKAGE / "assets").is_dir() else _PACKAGE.parent / "assets"
 
-# Windows of one image stay together on the leading axis (checked in tests/models/test_backbones.py).
-ROWS_BY_IMAGE = ("swin_", "swinv2_")
 MAX_STAGES = 4
 
 
@@ -48,7 +46,8 @@ class Backbone(nn.Module):
     Attributes:
         name: bundled or timm name; None for a foreign module.
         stages: submodules of `net` whose outputs describe an image, shallow to deep → their channels.
-        rows_by_image: whether layers may see a multiple of the batch, with the rows of an image together.
+        rows_by_image: whether any layer may see a multiple of the batch, with the rows of an image together; layers that
+            do so with the first batch need no such word.
         image_size: side to which images are resized; None for a foreign module.
         channels_last: whether the network gets its images in this memory format, which suits convolutions.
         folds: BatchNorms that are folded into the convolutions before them, see `folding`.
@@ -74,15 +73,21 @@ class Backbone(nn.Module):
         self.channels_last = False
         self.folds: list[Fold] = []
 
-    def fold(self, example: Tensor) -> None:
+    def example(self) -> Tensor | None:
+        """Return an image of the size that the network gets; None for a foreign one."""
+        if self.image_size is None:
+            return None
+        noise = torch.rand(1, 3, self.image_size, self.image_size, generator=torch.Generator().manual_seed(0))
+        return noise.to(next(self.parameters()))
+
+    def fold(self, pairs: Iterable[Pair]) -> None:
         """Make later passes cheaper. Exact ones stay as they are, bit for bit.
 
         Args:
-            example: one image or more.
+            pairs: convolutions and the BatchNorms that can be folded into them.
         """
         self.channels_last = self.name is not None  # a foreign network may rely on the usual layout
-        with forward_context(enabled=False, exact=True):
-            self.folds = fold_batchnorm(self, example, channels_last=self.channels_last)
+        self.folds = fold_pairs(self, pairs, channels_last=self.channels_last)
 
     def forward(self, images: Tensor) -> Tensor:
         """Return the embeddings (N, D) of images."""
@@ -224,7 +229,6 @@ def _load_timm(name: str, image_size: int | None, pretrained: bool, download: bo
         name=name,
         preprocess=_preprocess(size, data["mean"], data["std"], data["interpolation"]),
         stages=dict(stages[::-1][::step][:MAX_STAGES][::-1]),
-        rows_by_image=architecture.startswith(ROWS_BY_IMAGE),
         image_size=size,
     ).eval()
 

@@ -6,6 +6,7 @@ first stage only ("stem"), another backbone by name, or any module.
 
 import copy
 import math
+import warnings
 from collections.abc import Iterable
 from functools import partial
 
@@ -15,7 +16,8 @@ from torch.nn import functional as F
 
 from metalora.adapters.forward_context import current, forward_context
 from metalora.models.backbones import Backbone, load_backbone
-from metalora.util.errors import InputError
+from metalora.models.survey import Survey, survey
+from metalora.util.errors import InputError, LayersLeftOut
 
 EPSILON = 1e-6
 
@@ -73,6 +75,19 @@ def _report(name: str, module: nn.Module, args: tuple, output: Tensor) -> None:
 
 def _is_channels_last(x: Tensor) -> bool:
     return x.ndim == 4 and x.is_contiguous(memory_format=torch.channels_last) and not x.is_contiguous()
+
+
+def keep_stages(backbone: Backbone, seen: Survey) -> None:
+    """Leave out stages that cannot be read, with a warning."""
+    lost = [name for name in backbone.stages if name not in seen.stages]
+    if lost:
+        rest = f"the stages {', '.join(seen.stages)}" if seen.stages else "its output"
+        warnings.warn(
+            f"Features are read from {rest} of the backbone: {', '.join(lost)} give no map or tokens of each image.",
+            LayersLeftOut,
+            stacklevel=3,
+        )
+    backbone.stages = seen.stages
 
 
 def report_stages(backbone: Backbone) -> None:
@@ -175,6 +190,11 @@ def make_extractor(which: str | nn.Module, backbone: Backbone, *, download: bool
     owned = which != "self"
     if owned:
         backbone = load_backbone(which, download=download)
+        example = backbone.example()
+        assert example is not None
+        seen = survey(backbone, example)
+        keep_stages(backbone, seen)
+        backbone.fold(seen.pairs)
         report_stages(backbone)
     if backbone.stages:
         return StageExtractor(backbone, list(backbone.stages), owned=owned)

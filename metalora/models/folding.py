@@ -13,6 +13,8 @@ torch does not count writes through `.data` or in `torch.inference_mode()`, so t
 `torch.no_grad()`.
 """
 
+import contextlib
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
 
 import torch
@@ -21,6 +23,9 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves
 
 from metalora.adapters.forward_context import current
+
+
+Pair = tuple[nn.Conv2d, nn.BatchNorm2d]
 
 
 class Folded(NamedTuple):
@@ -146,9 +151,21 @@ def fold_batchnorm(net: nn.Module, example: Tensor, *, channels_last: bool = Fal
     Args:
         net: in evaluation mode; called once with `example`.
         example: one input or more.
+        channels_last: see `fold_pairs`.
+    """
+    with watch_pairs(net) as pairs:
+        result = net(example)
+    return fold_pairs(net, pairs(result), channels_last=channels_last)
+
+
+def fold_pairs(net: nn.Module, pairs: Iterable[Pair], *, channels_last: bool = False) -> list[Fold]:
+    """Fold these BatchNorms of `net` into these convolutions.
+
+    Args:
+        net: what holds them.
+        pairs: as `watch_pairs` finds them.
         channels_last: whether the network is known to take that memory format; otherwise it stays as it came.
     """
-    pairs = _pairs(net, example)
     places = {module: (parent._modules, name) for parent in net.modules() for name, module in parent.named_children()}
     folds = [Fold(conv, norm, (places[conv], places[norm]), channels_last) for conv, norm in pairs]
     for fold in folds:
@@ -178,13 +195,15 @@ class _Uses(TorchFunctionMode):
         return func(*args, **(kwargs or {}))
 
 
-def _pairs(net: nn.Module, example: Tensor) -> list[tuple[nn.Conv2d, nn.BatchNorm2d]]:
-    """Find convolutions and BatchNorms, each called once, where the one's output goes into the other alone."""
+@contextlib.contextmanager
+def watch_pairs(net: nn.Module) -> Iterator[Callable[[object], list[Pair]]]:
+    """Find convolutions and BatchNorms, each called once, where the one's output goes into the other alone.
+
+    The context is for one pass of `net`. Behind it, what it gives maps the result of that pass to the pairs.
+    """
     own = [module for module in net.modules() if "forward" not in module.__dict__]
     convs = [module for module in own if type(module) is nn.Conv2d]
     norms = [m for m in own if type(m) is nn.BatchNorm2d and m.running_mean is not None and not m.training]
-    if not convs or not norms:
-        return []
     calls: dict[nn.Module, int] = dict.fromkeys((*convs, *norms), 0)
     outputs: dict[int, tuple[nn.Conv2d, Tensor]] = {}  # by id; the tensor is kept, so that no id is given twice
     pairs: list[tuple[nn.Conv2d, nn.BatchNorm2d, Tensor]] = []
@@ -209,15 +228,18 @@ def _pairs(net: nn.Module, example: Tensor) -> list[tuple[nn.Conv2d, nn.BatchNor
     hooks = [conv.register_forward_hook(leave_conv) for conv in convs]
     for norm in norms:
         hooks += [norm.register_forward_pre_hook(enter_norm), norm.register_forward_hook(leave_norm)]
+
+    def found(result: object) -> list[Pair]:
+        returned = {id(leaf) for leaf in tree_leaves(result)}
+        return [
+            (conv, norm)
+            for conv, norm, output in pairs
+            if calls[conv] == calls[norm] == 1 and uses.counts[id(output)] == 0 and id(output) not in returned
+        ]
+
     try:
         with uses:
-            result = net(example)
+            yield found
     finally:
         for hook in hooks:
             hook.remove()
-    returned = {id(leaf) for leaf in tree_leaves(result)}
-    return [
-        (conv, norm)
-        for conv, norm, output in pairs
-        if calls[conv] == calls[norm] == 1 and uses.counts[id(output)] == 0 and id(output) not in returned
-    ]

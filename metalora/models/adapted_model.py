@@ -139,7 +139,7 @@ class AdaptedModel(nn.Module):
             check_survey(seen, self.backbone, self.layers, generated=self.generated)
             self.backbone.fold(seen.pairs)
             for name, layer in self.layers.items():
-                layer.rows_by_image |= seen.rows[name] > 1
+                layer.rows_by_image |= seen.rows.get(name, 1) > 1
             if self.config.generates:
                 learn_width(self.extractor, self.mapping, example)
             self.example, self._seen = example, None

@@ -13,6 +13,7 @@ from metalora.adapters.forward_context import forward_context
 from metalora.models.adapt import adapt
 from metalora.models.backbones import Backbone
 from metalora.models.folding import fold_batchnorm, unfold_batchnorm
+from metalora.models.survey import survey
 
 
 def conv_norm(**settings):
@@ -122,7 +123,7 @@ CHANGES = {
 def folded(net):
     """The network behind a backbone that refreshes its folds."""
     backbone = Backbone(net.requires_grad_(False))
-    backbone.fold(X)
+    backbone.fold(survey(backbone, X[:1]).pairs)
     assert len(backbone.folds) == 1
     return backbone
 

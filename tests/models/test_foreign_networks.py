@@ -6,7 +6,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from metalora.adapters.methods import METHODS
-from metalora.util.errors import InputError
+from metalora.util.errors import InputError, LayersLeftOut
 
 ADAPTING = [name for name, entry in METHODS.items() if entry.format is not None]
 GENERATING = [name for name in ADAPTING if METHODS[name].generated]
@@ -25,14 +25,67 @@ class Sequence(nn.Module):
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 4, 6])
-def test_a_leading_axis_that_is_not_the_batch_is_refused_whatever_the_first_batch(count, adapt):
-    images = torch.rand(count, 3, 1, 9)  # three rows
-    with pytest.raises(InputError, match=r"'layer' has 3 rows for 2 images: its leading axis is not the batch"):
+@pytest.mark.parametrize("rows", [2, 3, 6])
+def test_a_leading_axis_that_is_not_the_batch_is_refused_whatever_the_first_batch(count, rows, adapt):
+    images = torch.rand(count, rows, 1, 9)
+    with pytest.raises(InputError, match=r"'layer' cannot be adapted, the leading axis of its input is not the batch"):
         adapt(Sequence())(images)
+    with pytest.raises(InputError, match="No layer is left to adapt: not layer, since the leading axis of its input"):
+        adapt(Sequence(), example=images)
     assert adapt(Sequence(), "lora")(images).shape == (count, 9)
-    two = images[:, :2]
-    with pytest.raises(InputError, match=r"'layer' has 2 rows for 3 images"):
-        adapt(Sequence())(two)
+
+
+class Windows(nn.Module):
+    """Images of 8 by 8 pixels → windows of 4 by 4 in the batch, in one of two orders → (N, 6)."""
+
+    def __init__(self, image_by_image):
+        super().__init__()
+        self.image_by_image = image_by_image
+        self.inner, self.outer = nn.Linear(48, 8), nn.Linear(8, 6)
+
+    def forward(self, images):
+        windows = images.unfold(2, 4, 4).unfold(3, 4, 4).permute(0, 2, 3, 1, 4, 5).flatten(3).flatten(1, 2)
+        if self.image_by_image:
+            return self.outer(self.inner(windows.flatten(0, 1)).unflatten(0, windows.shape[:2]).mean(1))
+        return self.outer(self.inner(windows.transpose(0, 1).flatten(0, 1)).unflatten(0, (4, -1)).mean(0))
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 4])
+def test_windows_of_an_image_that_lie_together_get_its_core(count, randomise, adapt, close):
+    model, images = adapt(Windows(True).double()), torch.rand(count, 3, 8, 8, dtype=torch.float64)
+    model.prepare(images)
+    randomise(model.trained)
+    assert list(model.layers) == ["inner", "outer"]
+    close(model(images), torch.cat([model(image[None]) for image in images]), 1e-12)
+    close(model.fold(model.generate(images)[0])(images[:1]), model(images[:1]), 1e-12)
+
+
+def test_windows_of_several_images_that_lie_mixed_are_left_out(adapt):
+    with pytest.warns(LayersLeftOut, match="since the leading axis of its input is not the batch: inner"):
+        model = adapt(Windows(False), example=torch.rand(1, 3, 8, 8))
+    assert list(model.layers) == ["outer"]
+    assert list(adapt(Windows(False), "lora", example=torch.rand(1, 3, 8, 8)).layers) == ["inner", "outer"]
+
+
+class Positions(nn.Module):
+    """A layer of positions, which no image reaches, and one of the image."""
+
+    def __init__(self):
+        super().__init__()
+        self.positions, self.out = nn.Linear(2, 9), nn.Linear(9, 5)
+
+    def forward(self, images):
+        places = torch.stack([torch.arange(9.0), torch.arange(9.0).flip(0)], dim=1)
+        return self.out(images.flatten(1) * self.positions(places).mean(1))
+
+
+def test_a_layer_that_no_image_reaches_is_left_out_by_a_generated_method_alone(adapt):
+    example = torch.rand(2, 1, 3, 3)
+    with pytest.warns(LayersLeftOut, match="is not the batch: positions"):
+        assert list(adapt(Positions(), example=example).layers) == ["out"]
+    assert list(adapt(Positions(), "lora", example=example).layers) == ["positions", "out"]
+    with pytest.raises(InputError, match="'positions' cannot be adapted, the leading axis"):
+        adapt(Positions(), targets="positions", example=example)
 
 
 class Odd(nn.Module):
@@ -45,9 +98,60 @@ class Odd(nn.Module):
         return self.again(self.used(x).relu())
 
 
-def test_a_layer_that_is_never_called_is_refused(adapt):
-    with pytest.raises(InputError, match=r"'unused' is never called .* \(nor are 1 more\): exclude it"):
-        adapt(Odd(), example=torch.rand(2, 6))
+def test_a_layer_that_is_never_called_is_left_out_and_refused_by_name(adapt):
+    example = torch.rand(2, 6)
+    with pytest.warns(LayersLeftOut, match="since it is never called by the backbone's forward pass: unused, other"):
+        model = adapt(Odd(), example=example)
+    assert list(model.layers) == ["used"]
+    with pytest.raises(InputError, match="'unused' cannot be adapted, it is never called"):
+        adapt(Odd(), targets="used", example=example)
+    with pytest.raises(InputError, match="'unused' cannot be adapted, it is never called .* or give adapt\\(\\) an example"):
+        adapt(Odd())(example)
+
+
+class Reading(nn.Module):
+    """Reads the weight of one layer, of another that it also calls, and asks a third for its dtype and shape only."""
+
+    def __init__(self):
+        super().__init__()
+        self.read, self.both, self.called = nn.Linear(6, 6), nn.Linear(6, 6), nn.Linear(6, 6)
+
+    def forward(self, x):
+        x = F.linear(x, self.read.weight).to(self.called.weight.dtype)
+        x = self.both(x) @ self.both.weight
+        return self.called(x.expand(len(x), self.called.weight.shape[1]))
+
+
+@pytest.mark.parametrize("method", ADAPTING)
+def test_a_weight_that_is_read_is_left_out_so_that_the_fold_equals_the_adapted_model(method, adapt, randomise, close):
+    x = torch.rand(1, 6)
+    with pytest.warns(LayersLeftOut) as warned:
+        model = adapt(Reading(), method, example=x)
+    assert [str(warning.message) for warning in warned] == [
+        "Not adapted, since its weight is read as well as called: both.",
+        "Not adapted, since its weight is read by the module around it, not called: read.",
+    ]
+    randomise(model.trained)
+    assert list(model.layers) == ["called"]
+    close(model.fold(model.generate(x) if model.generated else None)(x), model(x), 1e-5)
+    with pytest.raises(InputError, match="'both' cannot be adapted, its weight is read as well as called"):
+        adapt(Reading(), method, targets="both", example=x)
+
+
+def test_a_weight_that_is_tied_to_an_embedding_is_no_read(adapt, randomise, close):
+    class Tied(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.embed, self.head = nn.Embedding(7, 6), nn.Linear(6, 7)
+            self.head.weight = self.embed.weight
+
+        def forward(self, tokens):
+            return self.head(self.embed(tokens).mean(1))
+
+    tokens = torch.randint(7, (3, 5))
+    model = adapt(Tied(), "lora", example=tokens)
+    randomise(model.trained)
+    close(model.fold()(tokens), model(tokens), 1e-5)
 
 
 @pytest.mark.parametrize("method", ADAPTING)

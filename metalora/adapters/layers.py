@@ -4,12 +4,14 @@ The layers know the geometry (positions, groups, padding), the formats know the 
 to the layers through `forward_context`, so that a network's own forward needs no change.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from timm.layers import Conv2dSame
 from timm.layers.conv2d_same import conv2d_same
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from metalora.adapters.formats import Format
 from metalora.adapters.forward_context import current
@@ -17,6 +19,21 @@ from metalora.adapters.products import add_product, linear
 from metalora.util.errors import InputError
 
 Base = nn.Linear | nn.Conv2d
+
+
+def strides_over_pixels(conv: nn.Conv2d) -> bool:
+    """Return whether a convolution is a product at every few pixels, of inputs so narrow that torch's own is unsafe.
+
+    On a CPU, the gradient of a 1×1 convolution's weight is written over other memory (torch 2.14, oneDNN) where the
+    stride does not end on the last pixel, the batch is in channels_last, and channels are 2 to 7. With the pixels chosen
+    first, the product is the same.
+    """
+    return (
+        conv.kernel_size == (1, 1)
+        and conv.stride != (1, 1)
+        and conv.padding in ((0, 0), "valid")
+        and conv.in_channels < 8
+    )
 
 
 class Adapter(nn.Module):
@@ -35,6 +52,10 @@ class Adapter(nn.Module):
             # Drawn on the CPU in float64: the same start on every device and in every precision.
             value = (2 * torch.rand(shape, generator=rng, dtype=torch.float64) - 1) * bounds.get(name, fan_in**-0.5)
             self.register_parameter(name, nn.Parameter(value.to(base.weight)))
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "Adapter":
+        # Flat, since a memory format means images, and torch refuses channels_last of factors with five axes.
+        return super()._apply(lambda factor: fn(factor.flatten()).view(factor.shape), recurse)
 
     def factors(self) -> dict[str, Tensor]:
         """Return the static factors in the format's index order, with every static scale folded in."""
@@ -174,13 +195,21 @@ class AdaptedConv2d(AdaptedLayer):
         """Return the narrow activations (N, groups · L, M) of an input (N, C, H, W)."""
         base, groups, x = self.base, self.base.groups, self.adapter.dropout(x)
         weight = weight.repeat(groups, 1, 1, 1)
+        if strides_over_pixels(base):
+            stride = base.stride
+            z = F.conv2d(x[:, :, :: stride[0], :: stride[1]], weight, groups=groups)
+            return self._by_position(z)
         # The base's convolution with another weight: its stride, padding, padding mode, dilation and groups.
         if isinstance(base, Conv2dSame):
             geometry: Any = (base.stride, base.padding, base.dilation, groups)
             z = conv2d_same(x, weight, None, *geometry)
         else:
             z = base._conv_forward(x, weight, None)
-        return z.unflatten(1, (groups, -1)).flatten(3).transpose(2, 3).flatten(1, 2)
+        return self._by_position(z)
+
+    def _by_position(self, z: Tensor) -> Tensor:
+        """Turn a map (N, groups · M, H, W) into rows (N, groups · H · W, M)."""
+        return z.unflatten(1, (self.base.groups, -1)).flatten(3).transpose(2, 3).flatten(1, 2)
 
     def widen(self, out: Tensor, z: Tensor, weight: Tensor) -> Tensor:
         """Add the narrow activations (N, groups · L, M) times a weight, group by group, to `out`."""

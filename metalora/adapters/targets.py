@@ -76,7 +76,9 @@ def select_layers(
         else:
             left_out[name] = f"rank {rank} exceeds its largest, {max_rank}"
     if not ranks:
-        raise InputError(_nothing_left({name: _max_rank(candidates[name], config) for name in chosen}, left_out, config))
+        raise InputError(
+            _nothing_left({name: _max_rank(candidates[name], config) for name in chosen}, left_out, config)
+        )
     _warn(left_out)
     return Selection(ranks, left_out)
 

@@ -30,6 +30,14 @@ from metalora.util.seeding import seeded_generator
 CHECKPOINTING = ("grad_checkpointing", "gradient_checkpointing")  # as timm and transformers call it
 
 
+def _places(net: nn.Module) -> dict[nn.Module, list[str]]:
+    """Return every module of a network → all its names."""
+    places: dict[nn.Module, list[str]] = {}
+    for name, module in net.named_modules(remove_duplicate=False):
+        places.setdefault(module, []).append(name)
+    return places
+
+
 class AdaptedModel(nn.Module):
     """A backbone with an update on every chosen layer, made by `adapt()`.
 
@@ -64,13 +72,14 @@ class AdaptedModel(nn.Module):
         self.frozen.eval().requires_grad_(False)
         self.trained = nn.Module()
         self.layers: dict[str, AdaptedLayer] = {}
+        places = _places(backbone.net)
         for index, (name, rank) in enumerate(selection.ranks.items()):
-            self._adapt_layer(name, rank, index)
+            self._adapt_layer(name, rank, index, places)
         self._seen = seen
         # A buffer follows the model to other devices and precisions.
         self.register_buffer("example", None, persistent=False)
 
-    def _adapt_layer(self, name: str, rank: int, index: int) -> None:
+    def _adapt_layer(self, name: str, rank: int, index: int, places: dict[nn.Module, list[str]]) -> None:
         net, config = self.backbone.net, self.config
         base: Any = net.get_submodule(name)
         kind = nn.Linear if isinstance(base, nn.Linear) else nn.Conv2d
@@ -78,9 +87,8 @@ class AdaptedModel(nn.Module):
         adapter = Adapter(base, make_format(config, rank, len(base.weight)), config.scale(rank), config.dropout, rng)
         layer = ADAPTED[kind](name, base, adapter, rows_by_image=self.backbone.rows_by_image)
         # A layer in several places is adapted in all of them.
-        for alias, module in list(net.named_modules(remove_duplicate=False)):
-            if module is base:
-                net.set_submodule(alias, layer)
+        for alias in places[base]:
+            net.set_submodule(alias, layer)
         *path, last = ("adapters", *name.split("."))
         parent: nn.Module = self.trained
         for part in path:

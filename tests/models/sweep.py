@@ -1,5 +1,6 @@
 """What an adapted network must do, tried on many networks, each in a process of its own."""
 
+import contextlib
 import multiprocessing
 import time
 import warnings
@@ -50,17 +51,29 @@ def _tell(pipe, name, make, checked):
     set_fused_attn(True)
     try:
         for method in checked:
-            check(method, load_backbone(name, pretrained=False) if make is None else make())
+            check(method, by_name(name) if make is None else make())
         said = ""
     except Exception as error:
         said = f"{method}: {type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
     pipe.send(said)
 
 
+def by_name(name):
+    """Return a backbone of timm, for smaller images than its own where it takes them."""
+    backbone = load_backbone(name, pretrained=False)
+    if not backbone.net.pretrained_cfg.get("fixed_input_size"):
+        with contextlib.suppress(Exception), torch.no_grad():
+            smaller = load_backbone(name, pretrained=False, image_size=128)
+            smaller(torch.rand(1, 3, 128, 128))
+            return smaller
+    return backbone
+
+
 def check(method, backbone):
     """Check one network: it trains, folds, and gives each of four images its own core."""
     torch.manual_seed(0)
     started = time.monotonic()
+    _open(backbone)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", LayersLeftOut)
         model = metalora.adapt(backbone, AdapterConfig(method, rank=2, head_init_std=0.3))
@@ -81,6 +94,14 @@ def check(method, backbone):
             swapped = model(images, cores=model.generate(images)[[1, 2, 3, 0]])
             assert float((swapped - together).norm()) > 1e-4 * float(together.norm()), "cores have no effect"
     assert time.monotonic() - started < SECONDS
+
+
+def _open(net):
+    """Give residual branches, whose scale begins near 0 in many networks, a part in the output."""
+    with torch.no_grad():
+        for name, parameter in net.named_parameters():
+            if parameter.ndim < 4 and not name.endswith("bias") and 0 <= parameter.min() == parameter.max() < 0.1:
+                parameter.fill_(0.5)
 
 
 def _check_step(model, images):

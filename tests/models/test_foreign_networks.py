@@ -1,5 +1,9 @@
 """Networks that cannot be adapted, or only in part: a refusal names the layer."""
 
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 import torch
 from torch import nn
@@ -8,6 +12,7 @@ from torch.nn import functional as F
 from metalora.adapters.methods import METHODS
 from metalora.util.errors import InputError, LayersLeftOut
 
+ROOT = Path(__file__).parents[2]
 ADAPTING = [name for name, entry in METHODS.items() if entry.format is not None]
 GENERATING = [name for name in ADAPTING if METHODS[name].generated]
 STATIC = [name for name in METHODS if name not in GENERATING]
@@ -105,7 +110,9 @@ def test_a_layer_that_is_never_called_is_left_out_and_refused_by_name(adapt):
     assert list(model.layers) == ["used"]
     with pytest.raises(InputError, match="'unused' cannot be adapted, it is never called"):
         adapt(Odd(), targets="used", example=example)
-    with pytest.raises(InputError, match="'unused' cannot be adapted, it is never called .* or give adapt\\(\\) an example"):
+    with pytest.raises(
+        InputError, match="'unused' cannot be adapted, it is never called .* or give adapt\\(\\) an example"
+    ):
         adapt(Odd())(example)
 
 
@@ -216,3 +223,45 @@ def test_an_output_that_is_no_embedding_is_refused(adapt):
     for method in METHODS:
         with pytest.raises(InputError, match=r"gives \(\d, 4, 3, 3\) for \d images: make it give embeddings"):
             adapt(nn.Sequential(nn.Conv2d(3, 4, 3)), method, example=torch.rand(1, 3, 5, 5))
+
+
+@pytest.mark.parametrize("method", ADAPTING)
+def test_a_model_can_be_moved_to_channels_last(method, small_net, images, adapt, randomise, close):
+    model = adapt(small_net, method, example=images)
+    randomise(model.trained)
+    with torch.no_grad():
+        before = model(images)
+        model.to(memory_format=torch.channels_last)
+        assert model.backbone.net.conv.base.weight.is_contiguous(memory_format=torch.channels_last)
+        close(model(images.contiguous(memory_format=torch.channels_last)), before, 1e-5)
+    assert model.double().layers["conv"].weight.dtype == torch.float64
+    assert all(p.dtype == torch.float64 for p in model.trained.parameters())
+
+
+STRIDED = """
+import torch, metalora
+from torch import nn
+net = nn.Sequential(nn.Conv2d({channels}, 64, 1, stride=2), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+images = torch.rand(4, {channels}, 64, 64).contiguous(memory_format=torch.channels_last)
+model = metalora.adapt(net, metalora.AdapterConfig("{method}", rank=1), example=images)
+for _ in range(8):
+    model(images).square().mean().backward()
+"""
+
+
+@pytest.mark.parametrize("method", ADAPTING)
+@pytest.mark.parametrize("channels", [2, 3, 7])
+def test_training_a_strided_product_of_few_channels_does_not_crash(channels, method):
+    """In torch 2.14 the gradient of such a weight overwrites other memory, which ends the process."""
+    script = STRIDED.format(channels=channels, method=method)
+    ended = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=ROOT)
+    assert (ended.returncode, ended.stderr) == (0, "")
+
+
+@pytest.mark.parametrize("stride", [2, 3, (1, 2)])
+@pytest.mark.parametrize("method", ADAPTING)
+def test_a_strided_product_of_few_channels_is_that_of_the_folded_network(stride, method, adapt, randomise, close):
+    net = nn.Sequential(nn.Conv2d(3, 8, 1, stride=stride), nn.AdaptiveAvgPool2d(1), nn.Flatten()).double()
+    x = torch.rand(1, 3, 10, 9, dtype=torch.float64)
+    model = randomise(adapt(net, method, rank=1, example=x))
+    close(model.fold(model.generate(x) if model.generated else None)(x), model(x), 1e-10)

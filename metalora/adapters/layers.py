@@ -25,8 +25,8 @@ def strides_over_pixels(conv: nn.Conv2d) -> bool:
     """Return whether a convolution is a product at every few pixels, of inputs so narrow that torch's own is unsafe.
 
     On a CPU, the gradient of a 1×1 convolution's weight is written over other memory (torch 2.14, oneDNN) where the
-    stride does not end on the last pixel, the batch is in channels_last, and channels are 2 to 7. With the pixels chosen
-    first, the product is the same.
+    stride does not end on the last pixel, the batch is in channels_last, and channels are 2 to 7. With the pixels
+    chosen first, the product is the same.
     """
     return (
         conv.kernel_size == (1, 1)

@@ -3,7 +3,6 @@
 import copy
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from metalora.adapters.config import AdapterConfig

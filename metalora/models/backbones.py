@@ -46,8 +46,8 @@ class Backbone(nn.Module):
     Attributes:
         name: bundled or timm name; None for a foreign module.
         stages: submodules of `net` whose outputs describe an image, shallow to deep → their channels.
-        rows_by_image: whether any layer may see a multiple of the batch, with the rows of an image together; layers that
-            do so with the first batch need no such word.
+        rows_by_image: whether any layer may see a multiple of the batch, with the rows of an image together; layers
+            that do so with the first batch need no such word.
         image_size: side to which images are resized; None for a foreign module.
         channels_last: whether the network gets its images in this memory format, which suits convolutions.
         folds: BatchNorms that are folded into the convolutions before them, see `folding`.

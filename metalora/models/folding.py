@@ -24,7 +24,6 @@ from torch.utils._pytree import tree_leaves
 
 from metalora.adapters.forward_context import current
 
-
 Pair = tuple[nn.Conv2d, nn.BatchNorm2d]
 
 

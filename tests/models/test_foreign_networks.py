@@ -111,7 +111,7 @@ def test_a_layer_that_is_never_called_is_left_out_and_refused_by_name(adapt):
     with pytest.raises(InputError, match="'unused' cannot be adapted, it is never called"):
         adapt(Odd(), targets="used", example=example)
     with pytest.raises(
-        InputError, match="'unused' cannot be adapted, it is never called .* or give adapt\\(\\) an example"
+        InputError, match=r"'unused' cannot be adapted, it is never called .* or give adapt\(\) an example"
     ):
         adapt(Odd())(example)
 
@@ -241,19 +241,19 @@ def test_a_model_can_be_moved_to_channels_last(method, small_net, images, adapt,
 STRIDED = """
 import torch, metalora
 from torch import nn
-net = nn.Sequential(nn.Conv2d({channels}, 64, 1, stride=2), nn.AdaptiveAvgPool2d(1), nn.Flatten())
-images = torch.rand(4, {channels}, 64, 64).contiguous(memory_format=torch.channels_last)
-model = metalora.adapt(net, metalora.AdapterConfig("{method}", rank=1), example=images)
-for _ in range(8):
-    model(images).square().mean().backward()
+for channels in (2, 3, 7):
+    for method in {methods}:
+        net = nn.Sequential(nn.Conv2d(channels, 64, 1, stride=2), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+        images = torch.rand(4, channels, 64, 64).contiguous(memory_format=torch.channels_last)
+        model = metalora.adapt(net, metalora.AdapterConfig(method, rank=1), example=images)
+        for _ in range(8):
+            model(images).square().mean().backward()
 """
 
 
-@pytest.mark.parametrize("method", ADAPTING)
-@pytest.mark.parametrize("channels", [2, 3, 7])
-def test_training_a_strided_product_of_few_channels_does_not_crash(channels, method):
+def test_training_a_strided_product_of_few_channels_does_not_crash():
     """In torch 2.14 the gradient of such a weight overwrites other memory, which ends the process."""
-    script = STRIDED.format(channels=channels, method=method)
+    script = STRIDED.format(methods=ADAPTING)
     ended = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=ROOT)
     assert (ended.returncode, ended.stderr) == (0, "")
 

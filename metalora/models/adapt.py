@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from metalora.adapters.config import AdapterConfig
 from metalora.adapters.layers import AdaptedLayer
 from metalora.models.adapted_model import AdaptedModel
-from metalora.models.backbones import Backbone, image_size_for, load_backbone
+from metalora.models.backbones import Backbone, image_size_for, load_backbone, wrap
 from metalora.models.extractors import keep_stages
 from metalora.models.mapping_net import ConstantCore, MappingNet
 from metalora.models.survey import survey
@@ -42,7 +42,7 @@ def adapt(
         raise InputError("This model is adapted already: adapt the backbone that it was made from.")
     else:
         backbone = copy.deepcopy(backbone)
-        backbone = backbone if isinstance(backbone, Backbone) else Backbone(backbone)
+        backbone = backbone if isinstance(backbone, Backbone) else wrap(backbone)
     if example is None:
         example = backbone.example()
     seen = None

@@ -19,7 +19,7 @@ from metalora.adapters.targets import Selection, select_layers
 from metalora.models.backbones import Backbone
 from metalora.models.budget import budget
 from metalora.models.calibration import check_survey, learn_width
-from metalora.models.extractors import make_extractor, report_stages
+from metalora.models.extractors import make_extractor, report_head, report_stages
 from metalora.models.mapping_net import ConstantCore, MappingNet
 from metalora.models.plain_network import plain_network
 from metalora.models.saving import save
@@ -65,6 +65,7 @@ class AdaptedModel(nn.Module):
         selection = select_layers(backbone.net, config, stem, unsuited) if adapts else Selection({})
         self.left_out = selection.left_out
         report_stages(backbone)
+        report_head(backbone, seen.head if seen else None)
         extractor = make_extractor(config.extractor, backbone, download=download) if config.generates else None
         self.frozen = nn.ModuleDict({"backbone": backbone})
         if extractor is not None:
@@ -146,6 +147,7 @@ class AdaptedModel(nn.Module):
             seen = self._seen or survey(self.backbone, example)
             check_survey(seen, self.backbone, self.layers, generated=self.generated)
             self.backbone.fold(seen.pairs)
+            report_head(self.backbone, seen.head)
             for name, layer in self.layers.items():
                 layer.rows_by_image |= seen.rows.get(name, 1) > 1
             if self.config.generates:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from metalora.adapters.config import AdapterConfig
 from metalora.models.adapt import adapt
 from metalora.models.adapted_model import AdaptedModel
-from metalora.models.backbones import Backbone, load_backbone
+from metalora.models.backbones import Backbone, load_backbone, wrap
 from metalora.models.bundled import adapter_folder
 from metalora.models.saving import CONFIG, FORMAT_VERSION, WEIGHTS, describe, extractor_hash, original_hash
 from metalora.util.errors import InputError
@@ -53,7 +53,7 @@ def load(
             raise InputError(f"{path} adapts a module of yours: pass it, load(path, backbone=…).")
         backbone = load_backbone(named["name"], image_size=named["image_size"], download=download)
     backbone = copy.deepcopy(backbone)
-    wrapped = backbone if isinstance(backbone, Backbone) else Backbone(backbone)
+    wrapped = backbone if isinstance(backbone, Backbone) else _wrap(backbone, named)
     if (wrapped.name, wrapped.image_size) != (named["name"], named["image_size"]):
         wanted = (
             f"load_backbone({named['name']!r}, image_size={named['image_size']})" if named["name"] else "the module"
@@ -66,6 +66,17 @@ def load(
     model = adapt(wrapped, config, example=example, download=download)
     _fill(model, saved, tensors, path)
     return model
+
+
+def _wrap(net: nn.Module, named: dict[str, Any]) -> Backbone:
+    """Wrap a module as it was when the adapter was made, before 0.2 without stages and read at its output."""
+    if "stages" in named:
+        wrapped = wrap(net)
+        wrapped.stages = {name: width for name, width in wrapped.stages.items() if name in named["stages"]}
+        return wrapped
+    wrapped = Backbone(net)
+    wrapped.reads_output = True
+    return wrapped
 
 
 def restore(model: AdaptedModel, path: str | Path) -> None:

@@ -35,6 +35,7 @@ class Survey:
         rows: layer → the rows of its input for one image; 1 where its leading axis is the batch.
         stages: those of the backbone's stages that can be read → their channels.
         pairs: convolutions and the BatchNorms that can be folded into them.
+        head: the linear layer whose output is the network's, as in a classifier; None where there is none.
     """
 
     unfit: dict[str, str] = field(default_factory=dict)
@@ -42,6 +43,7 @@ class Survey:
     rows: dict[str, int] = field(default_factory=dict)
     stages: dict[str, int] = field(default_factory=dict)
     pairs: list[Pair] = field(default_factory=list)
+    head: str | None = None
 
     def unsuited(self, *, generated: bool) -> dict[str, str]:
         """Return the layers that cannot be adapted → why, by a method with or without cores."""
@@ -72,8 +74,10 @@ def survey(backbone: Backbone, example: Tensor) -> Survey:
         stack.enter_context(_watching_stages(backbone, seen))
         pairs = stack.enter_context(watch_pairs(backbone))
         stack.enter_context(reads)
+        outputs = stack.enter_context(_watching_outputs(layers))
         output = backbone(torch.cat([example, another(example), example]))
     seen.pairs = pairs(output)
+    seen.head = outputs.get(id(output)) if seen.rows.get(outputs.get(id(output), "")) == 1 else None
     for module, name in layers.items():
         called, read = name in seen.rows or name in seen.uncarried, module in reads.found
         if read or not called:
@@ -128,6 +132,24 @@ def _watching_inputs(layers: dict[nn.Module, str], seen: Survey) -> Iterator[Non
     finally:
         for hook in hooks:
             hook.remove()
+
+
+@contextlib.contextmanager
+def _watching_outputs(layers: dict[nn.Module, str]) -> Iterator[dict[int, str]]:
+    """Give id of the last output → name of every linear layer that is called once."""
+    last: dict[str, Tensor] = {}
+    found: dict[int, str] = {}
+
+    def note(layer: nn.Module, args: tuple, output: Tensor) -> None:
+        last[layers[layer]] = output  # kept, so that no id is given twice
+
+    hooks = [layer.register_forward_hook(note) for layer in layers if isinstance(layer, nn.Linear)]
+    try:
+        yield found
+    finally:
+        for hook in hooks:
+            hook.remove()
+        found.update({id(output): name for name, output in last.items()})
 
 
 @contextlib.contextmanager

@@ -4,6 +4,7 @@ The layers know the geometry (positions, groups, padding), the formats know the 
 to the layers through `forward_context`, so that a network's own forward needs no change.
 """
 
+import copy
 from collections.abc import Callable
 from typing import Any
 
@@ -13,12 +14,13 @@ from timm.layers.conv2d_same import conv2d_same
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from metalora.adapters.formats import Format
+from metalora.adapters.formats import Factorised, Format
 from metalora.adapters.forward_context import current
 from metalora.adapters.products import add_product, linear
 from metalora.util.errors import InputError
 
 Base = nn.Linear | nn.Conv2d
+NARROW_GROUP = 16  # outputs
 
 
 def strides_over_pixels(conv: nn.Conv2d) -> bool:
@@ -34,6 +36,42 @@ def strides_over_pixels(conv: nn.Conv2d) -> bool:
         and conv.padding in ((0, 0), "valid")
         and conv.in_channels < 8
     )
+
+
+def has_narrow_groups(layer: Base) -> bool:
+    """Return whether a layer is a convolution of several groups so narrow that A would be wider: depthwise, mostly."""
+    return isinstance(layer, nn.Conv2d) and layer.groups > 2 and layer.out_channels // layer.groups <= NARROW_GROUP
+
+
+def convolve(conv: nn.Conv2d, x: Tensor, weight: Tensor) -> Tensor:
+    """Return the output of a convolution of any class with another weight, its number of outputs its own, no bias."""
+    if isinstance(conv, Conv2dSame):
+        geometry: Any = (conv.stride, conv.padding, conv.dilation, conv.groups)
+        return conv2d_same(x, weight, None, *geometry)
+    if type(conv).forward is nn.Conv2d.forward:
+        return conv._conv_forward(x, weight, None)
+    twin = copy.copy(conv)  # a class of its own, which pads in a way of its own, for instance
+    twin._parameters = {"weight": weight, "bias": None}  # type: ignore[dict-item]
+    return type(conv).forward(twin, x)
+
+
+@torch.no_grad()
+def is_linear_in_weight(conv: nn.Conv2d) -> bool:
+    """Return whether the output of a convolution's class is that of its weight, then its bias, and not of more."""
+    rng = torch.Generator().manual_seed(0)
+    sides = [3 * (size - 1) * dilation + 8 for size, dilation in zip(conv.kernel_size, conv.dilation, strict=True)]
+    x = torch.randn(1, conv.in_channels, *sides, generator=rng).to(conv.weight)
+    kernels = (2 * conv.groups, *conv.weight.shape[1:])
+    first, second = (torch.randn(kernels, generator=rng).to(conv.weight) for _ in range(2))
+    try:
+        parts = convolve(conv, x, first) + convolve(conv, x, second)
+        whole, own = convolve(conv, x, first + second), convolve(conv, x, conv.weight)
+        if conv.bias is not None:
+            own = own + conv.bias[:, None, None]
+        pairs = ((parts, whole), (own, conv(x)))
+        return all(torch.allclose(one, other, rtol=1e-3, atol=1e-3 * float(other.std())) for one, other in pairs)
+    except Exception:  # whatever a class of a person's own raises for a weight that is not its own
+        return False
 
 
 class Adapter(nn.Module):
@@ -191,6 +229,21 @@ class AdaptedConv2d(AdaptedLayer):
         """Return the frozen layer's output, updated."""
         return super().forward(x) if x.ndim == 4 else super().forward(x[None])[0]
 
+    def _update(self, x: Tensor, samples: int) -> Tensor:
+        if not has_narrow_groups(self.base) or not isinstance(self.adapter.format, Factorised):
+            return super()._update(x, samples)
+        # ΔW has fewer numbers here than A, and images become groups of one convolution.
+        delta = self.delta(self._core(samples))
+        if self.output_gain is not None:
+            delta = delta * self.output_gain[:, None, None, None]
+        z = self.adapter.dropout(x)
+        if len(delta) == 1:
+            return self.base(x) + convolve(self.base, z, delta[0].to(z.dtype))
+        twin = copy.copy(self.base)
+        twin.groups = samples * twin.groups
+        images = convolve(twin, z.reshape(1, -1, *z.shape[2:]), delta.flatten(0, 1).to(z.dtype))
+        return self.base(x) + images.unflatten(1, (samples, -1))[0]
+
     def narrow(self, x: Tensor, weight: Tensor, samples: int) -> Tensor:
         """Return the narrow activations (N, groups · L, M) of an input (N, C, H, W)."""
         base, groups, x = self.base, self.base.groups, self.adapter.dropout(x)
@@ -199,12 +252,7 @@ class AdaptedConv2d(AdaptedLayer):
             stride = base.stride
             z = F.conv2d(x[:, :, :: stride[0], :: stride[1]], weight, groups=groups)
             return self._by_position(z)
-        # The base's convolution with another weight: its stride, padding, padding mode, dilation and groups.
-        if isinstance(base, Conv2dSame):
-            geometry: Any = (base.stride, base.padding, base.dilation, groups)
-            z = conv2d_same(x, weight, None, *geometry)
-        else:
-            z = base._conv_forward(x, weight, None)
+        z = convolve(base, x, weight)
         return self._by_position(z)
 
     def _by_position(self, z: Tensor) -> Tensor:

@@ -10,13 +10,25 @@ from timm.layers import Conv2dSame
 from torch import nn
 
 from metalora.adapters.config import AdapterConfig
-from metalora.adapters.formats import format_class
-from metalora.adapters.layers import Base
+from metalora.adapters.formats import Factorised, format_class
+from metalora.adapters.layers import Base, has_narrow_groups, is_linear_in_weight
 from metalora.util.errors import InputError, LayersLeftOut, choices
 
 # These read their linears' weights instead of calling them: an adapter there would do nothing.
 READ_NOT_CALLED = (nn.MultiheadAttention, nn.TransformerEncoderLayer)
 STEM = "it belongs to the stem"
+NARROW = "an update of so narrow groups costs several times the layer (name it in targets to adapt it all the same)"
+OTHER_KINDS = (
+    nn.Conv1d,
+    nn.Conv3d,
+    nn.ConvTranspose1d,
+    nn.ConvTranspose2d,
+    nn.ConvTranspose3d,
+    nn.Embedding,
+    nn.EmbeddingBag,
+    nn.Bilinear,
+    nn.RNNBase,
+)
 
 
 @dataclass(frozen=True)
@@ -51,6 +63,8 @@ def select_layers(
     if not candidates and not unfit:
         raise InputError(f"{type(net).__name__} has no Conv2d or Linear layer to adapt.")
     unfit = {name: reason for name, reason in (unsuited or {}).items() if name in candidates} | unfit
+    if config.targets is None and issubclass(format_class(config.method), Factorised):
+        unfit = dict.fromkeys((name for name, layer in candidates.items() if has_narrow_groups(layer)), NARROW) | unfit
     order = [*candidates, *(name for name in unfit if name not in candidates)]
     chosen = _matching(config, order)
     left_out = {name: unfit[name] for name in chosen if name in unfit}
@@ -92,19 +106,36 @@ def _candidates(net: nn.Module) -> tuple[dict[str, Base], dict[str, str]]:
     )
     for name, module in net.named_modules():
         if not isinstance(module, nn.Linear | nn.Conv2d):
+            if _is_of_another_kind(module):
+                unfit[name] = (
+                    f"adapters are made for Conv2d and Linear layers, and it is of class {type(module).__name__}"
+                )
             continue
-        kind = nn.Linear if isinstance(module, nn.Linear) else nn.Conv2d
+        known = nn.Linear if isinstance(module, nn.Linear) else nn.Conv2d
         if inside and name.startswith(inside):
             unfit[name] = "its weight is read by the attention around it, not called"
-        elif type(module).forward not in (kind.forward, Conv2dSame.forward) or "weight" not in module._parameters:
+        elif "weight" not in module._parameters or not _computes_as_known(module, known):
             unfit[name] = f"{type(module).__name__} computes with its weight in a way of its own"
         elif isinstance(module.weight, nn.UninitializedParameter):
             unfit[name] = "its size is not known yet (run the backbone once)"
         elif not name:
-            raise InputError(f"The backbone is a single {kind.__name__}: wrap it in nn.Sequential.")
+            raise InputError(f"The backbone is a single {known.__name__}: wrap it in nn.Sequential.")
         else:
             fit[name] = module
     return fit, unfit
+
+
+def _is_of_another_kind(module: nn.Module) -> bool:
+    """Return whether a layer has a weight that other tools adapt and adapters here do not."""
+    # transformers' Conv1D is a linear layer with its weight transposed.
+    return isinstance(module, OTHER_KINDS) or type(module).__name__ == "Conv1D"
+
+
+def _computes_as_known(layer: Base, kind: type[nn.Module]) -> bool:
+    """Return whether a layer's output is linear in its weight, so that the output of an update can be added to it."""
+    if type(layer).forward in (kind.forward, Conv2dSame.forward):
+        return True
+    return isinstance(layer, nn.Conv2d) and is_linear_in_weight(layer)
 
 
 def _matching(config: AdapterConfig, names: list[str]) -> list[str]:

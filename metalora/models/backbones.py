@@ -256,7 +256,7 @@ def _load_timm(name: str, image_size: int | None, pretrained: bool, download: bo
     ).eval()
 
 
-def _create(name: str, pretrained: bool, **size: int) -> Any:
+def _create(name: str, pretrained: bool, **size: Any) -> Any:
     """Make a network of timm without its head, for images of its own size or of another."""
     try:
         return timm.create_model(name, pretrained=pretrained, num_classes=0, **size)

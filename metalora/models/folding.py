@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
 
 import torch
+from timm.layers import BatchNormAct2d
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves
@@ -118,7 +119,9 @@ class Fold:
         return self.conv._conv_forward(x, folded.weight, folded.bias)
 
     def _normalise(self, x: Tensor) -> Tensor:
-        return nn.BatchNorm2d.forward(self.norm, x) if self.folded is None else x
+        if self.folded is None:
+            return type(self.norm).forward(self.norm, x)
+        return self.norm.act(self.norm.drop(x)) if isinstance(self.norm, BatchNormAct2d) else x
 
 
 def _mark(tensor: Tensor | None) -> tuple[int, ...] | None:
@@ -202,7 +205,9 @@ def watch_pairs(net: nn.Module) -> Iterator[Callable[[object], list[Pair]]]:
     """
     own = [module for module in net.modules() if "forward" not in module.__dict__]
     convs = [module for module in own if type(module) is nn.Conv2d]
-    norms = [m for m in own if type(m) is nn.BatchNorm2d and m.running_mean is not None and not m.training]
+    norms = [
+        m for m in own if type(m) in (nn.BatchNorm2d, BatchNormAct2d) and m.running_mean is not None and not m.training
+    ]
     calls: dict[nn.Module, int] = dict.fromkeys((*convs, *norms), 0)
     outputs: dict[int, tuple[nn.Conv2d, Tensor]] = {}  # by id; the tensor is kept, so that no id is given twice
     pairs: list[tuple[nn.Conv2d, nn.BatchNorm2d, Tensor]] = []

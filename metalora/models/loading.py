@@ -2,6 +2,8 @@
 
 import copy
 import json
+import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -64,6 +66,11 @@ def load(
         raise InputError(f"{path} was trained on other weights of its backbone: pass the module that it was made from.")
     example = torch.zeros(saved["example_shape"]).to(like)
     model = adapt(wrapped, config, example=example, download=download)
+    names = {name.removeprefix("adapters.").rpartition(".")[0] for name in tensors if name.startswith("adapters.")}
+    if config.targets is None and names and names != model.layers.keys():
+        # Made by another version, whose default targets were others.
+        exact = replace(config, targets=tuple(f"^{re.escape(name)}$" for name in names))
+        model = adapt(wrapped, exact, example=example, download=download)
     _fill(model, saved, tensors, path)
     return model
 

@@ -66,6 +66,9 @@ def survey(backbone: Backbone, example: Tensor) -> Survey:
         InputError: the output is not (N, D).
     """
     example = example.detach().clone()
+    if any(nn.parameter.is_lazy(parameter) for parameter in backbone.parameters()):
+        with forward_context(enabled=False):
+            backbone(example)
     layers, seen = _layers(backbone.net), Survey()
     reads = _Reads(backbone.net, layers)
     with contextlib.ExitStack() as stack:

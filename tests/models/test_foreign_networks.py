@@ -156,7 +156,7 @@ def test_a_weight_that_is_tied_to_an_embedding_is_no_read(adapt, randomise, clos
             return self.head(self.embed(tokens).mean(1))
 
     tokens = torch.randint(7, (3, 5))
-    model = adapt(Tied(), "lora", example=tokens)
+    model = adapt(Tied(), "lora", exclude="embed", example=tokens)
     randomise(model.trained)
     close(model.fold()(tokens), model(tokens), 1e-5)
 
@@ -265,3 +265,85 @@ def test_a_strided_product_of_few_channels_is_that_of_the_folded_network(stride,
     x = torch.rand(1, 3, 10, 9, dtype=torch.float64)
     model = randomise(adapt(net, method, rank=1, example=x))
     close(model.fold(model.generate(x) if model.generated else None)(x), model(x), 1e-10)
+
+
+class SamePadding(nn.Conv2d):
+    """As in the EfficientNets of other packages: pads in a way of its own."""
+
+    def forward(self, x):
+        return F.conv2d(F.pad(x, (0, 1, 0, 1)), self.weight, self.bias, self.stride, 0, self.dilation, self.groups)
+
+
+class Standardised(nn.Conv2d):
+    def forward(self, x):
+        weight = self.weight / self.weight.std((1, 2, 3), keepdim=True)
+        return self._conv_forward(x, weight, self.bias)
+
+
+@pytest.mark.parametrize("method", ADAPTING)
+@pytest.mark.parametrize("groups", [1, 2])
+def test_a_convolution_that_pads_in_a_way_of_its_own_is_adapted(groups, method, adapt, randomise, close):
+    net = nn.Sequential(SamePadding(4, 8, 3, stride=2, groups=groups), nn.AdaptiveAvgPool2d(1), nn.Flatten()).double()
+    x = torch.rand(1, 4, 9, 8, dtype=torch.float64)
+    model = randomise(adapt(net, method, example=x))
+    assert list(model.layers) == ["0"]
+    close(model.fold(model.generate(x) if model.generated else None)(x), model(x), 1e-10)
+
+
+def test_a_convolution_that_changes_its_weight_is_left_out_with_the_reason(adapt):
+    net = nn.Sequential(Standardised(3, 8, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    with pytest.raises(InputError, match="not 0, since Standardised computes with its weight in a way of its own"):
+        adapt(net, example=torch.rand(1, 3, 8, 8))
+
+
+class Conv1D(nn.Module):
+    """As transformers' GPT-2 has them."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight = nn.Parameter(torch.rand(6, 6))
+
+    def forward(self, x):
+        return x @ self.weight
+
+
+@pytest.mark.parametrize(
+    ("layer", "shape"),
+    [
+        (nn.Conv1d(3, 3, 3), (3, 8)),
+        (nn.Conv3d(3, 3, 3), (3, 4, 4, 4)),
+        (nn.ConvTranspose2d(3, 3, 3), (3, 4, 4)),
+        (nn.ConvTranspose1d(3, 3, 3), (3, 4)),
+        (Conv1D(), (4, 6)),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_layers_of_other_kinds_are_named(layer, shape, adapt):
+    net = nn.Sequential(layer, nn.Flatten(), nn.LazyLinear(5))
+    with pytest.warns(LayersLeftOut, match=f"it is of class {type(layer).__name__}: 0"):
+        model = adapt(net, example=torch.rand(1, *shape))
+    assert (list(model.layers), list(model.left_out)) == (["2"], ["0"])
+    with pytest.raises(InputError, match=f"'0' cannot be adapted, .* of class {type(layer).__name__}"):
+        adapt(net, targets="0", example=torch.rand(1, *shape))
+
+
+def depthwise():
+    torch.manual_seed(0)
+    layers = nn.Conv2d(3, 8, 1), nn.Conv2d(8, 8, 3, padding=1, groups=8), nn.BatchNorm2d(8)
+    net = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten()).eval()
+    nn.init.uniform_(net[2].running_var, 0.5, 2)
+    nn.init.uniform_(net[2].weight, 0.5, 2)
+    return net
+
+
+@pytest.mark.parametrize("method", [name for name in ADAPTING if name not in ("film", "full")])
+def test_depthwise_convolutions_are_left_out_unless_they_are_asked_for(method, adapt, randomise, close):
+    net, x = depthwise(), torch.rand(3, 3, 6, 5)
+    with pytest.warns(LayersLeftOut, match=r"so narrow groups costs several times the layer .*: 1\.$"):
+        assert list(adapt(net, method, rank=1, example=x).layers) == ["0"]
+    model = randomise(adapt(net, method, rank=1, targets="[01]", example=x))
+    assert list(model.layers) == ["0", "1"] and len(model.backbone.folds) == 1
+    cores = model.generate(x) if model.generated else None
+    for n in range(3):
+        folded = model.fold(None if cores is None else cores[n])
+        close(folded(x[n : n + 1]), model(x)[n : n + 1], 1e-5)

@@ -4,22 +4,77 @@ The layers know the geometry (positions, groups, padding), the formats know the 
 to the layers through `forward_context`, so that a network's own forward needs no change.
 """
 
+import copy
 import math
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from timm.layers import Conv2dSame
 from timm.layers.conv2d_same import conv2d_same
 from torch import Tensor, nn
+from torch.nn import functional as F
 from torch.nn.modules.module import _global_forward_hooks
 
 from metalora.adapters.config import AdapterConfig
-from metalora.adapters.formats import Format
+from metalora.adapters.formats import Factorised, Format
 from metalora.adapters.forward_context import current
 from metalora.adapters.products import add_product, linear
 from metalora.util.errors import InputError
 
 Base = nn.Linear | nn.Conv2d
+NARROW_GROUP = 16  # outputs
+
+
+def strides_over_pixels(conv: nn.Conv2d) -> bool:
+    """Return whether a convolution is a product at every few pixels, of inputs so narrow that torch's own is unsafe.
+
+    On a CPU, the gradient of a 1×1 convolution's weight is written over other memory (torch 2.14, oneDNN) where the
+    stride does not end on the last pixel, the batch is in channels_last, and channels are 2 to 7. With the pixels
+    chosen first, the product is the same.
+    """
+    return (
+        conv.kernel_size == (1, 1)
+        and conv.stride != (1, 1)
+        and conv.padding in ((0, 0), "valid")
+        and conv.in_channels < 8
+    )
+
+
+def has_narrow_groups(layer: Base) -> bool:
+    """Return whether a layer is a convolution of several groups so narrow that A would be wider: depthwise, mostly."""
+    return isinstance(layer, nn.Conv2d) and layer.groups > 2 and layer.out_channels // layer.groups <= NARROW_GROUP
+
+
+def convolve(conv: nn.Conv2d, x: Tensor, weight: Tensor) -> Tensor:
+    """Return the output of a convolution of any class with another weight, its number of outputs its own, no bias."""
+    if isinstance(conv, Conv2dSame):
+        geometry: Any = (conv.stride, conv.padding, conv.dilation, conv.groups)
+        return conv2d_same(x, weight, None, *geometry)
+    if type(conv).forward is nn.Conv2d.forward:
+        return conv._conv_forward(x, weight, None)
+    twin = copy.copy(conv)  # a class of its own, which pads in a way of its own, for instance
+    twin._parameters = {"weight": weight, "bias": None}  # type: ignore[dict-item]
+    return type(conv).forward(twin, x)
+
+
+@torch.no_grad()
+def is_linear_in_weight(conv: nn.Conv2d) -> bool:
+    """Return whether the output of a convolution's class is that of its weight, then its bias, and not of more."""
+    rng = torch.Generator().manual_seed(0)
+    sides = [3 * (size - 1) * dilation + 8 for size, dilation in zip(conv.kernel_size, conv.dilation, strict=True)]
+    x = torch.randn(1, conv.in_channels, *sides, generator=rng).to(conv.weight)
+    kernels = (2 * conv.groups, *conv.weight.shape[1:])
+    first, second = (torch.randn(kernels, generator=rng).to(conv.weight) for _ in range(2))
+    try:
+        parts = convolve(conv, x, first) + convolve(conv, x, second)
+        whole, own = convolve(conv, x, first + second), convolve(conv, x, conv.weight)
+        if conv.bias is not None:
+            own = own + conv.bias[:, None, None]
+        pairs = ((parts, whole), (own, conv(x)))
+        return all(torch.allclose(one, other, rtol=1e-3, atol=1e-3 * float(other.std())) for one, other in pairs)
+    except Exception:  # whatever a class of a person's own raises for a weight that is not its own
+        return False
 
 
 def trained_dtype(base: Base, config: AdapterConfig) -> torch.dtype:
@@ -62,6 +117,10 @@ class Adapter(nn.Module):
             # Drawn on the CPU in float64: the same start on every device and in every precision.
             value = (2 * torch.rand(shape, generator=rng, dtype=torch.float64) - 1) * bounds.get(name, fan_in**-0.5)
             self.register_parameter(name, nn.Parameter(value.to(base.weight.device, dtype or base.weight.dtype)))
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "Adapter":
+        # Flat, since a memory format means images, and torch refuses channels_last of factors with five axes.
+        return super()._apply(lambda factor: fn(factor.flatten()).view(factor.shape), recurse)
 
     def factors(self) -> dict[str, Tensor]:
         """Return the static factors in the format's index order, with every static scale folded in."""
@@ -221,17 +280,35 @@ class AdaptedConv2d(AdaptedLayer):
         """Return the frozen layer's output, updated."""
         return super().forward(input) if input.ndim == 4 else super().forward(input[None])[0]
 
+    def _update(self, out: Tensor, x: Tensor, samples: int) -> Tensor:
+        if not has_narrow_groups(self.base) or not isinstance(self.adapter.format, Factorised):
+            return super()._update(out, x, samples)
+        # ΔW has fewer numbers here than A, and images become groups of one convolution.
+        delta = self.delta(self._core(samples))
+        if self.output_gain is not None:
+            delta = delta * self.output_gain[:, None, None, None]
+        z = self.adapter.dropout(x)
+        if len(delta) == 1:
+            return out + convolve(self.base, z, delta[0].to(z.dtype))
+        twin = copy.copy(self.base)
+        twin.groups = samples * twin.groups
+        images = convolve(twin, z.reshape(1, -1, *z.shape[2:]), delta.flatten(0, 1).to(z.dtype))
+        return out + images.unflatten(1, (samples, -1))[0]
+
     def narrow(self, x: Tensor, weight: Tensor, samples: int) -> Tensor:
         """Return the narrow activations (N, groups · L, M) of an input (N, C, H, W)."""
         base, groups, x = self.base, self.base.groups, self.adapter.dropout(x)
         weight = weight.repeat(groups, 1, 1, 1)
-        # The base's convolution with another weight: its stride, padding, padding mode, dilation and groups.
-        if isinstance(base, Conv2dSame):
-            geometry: Any = (base.stride, base.padding, base.dilation, groups)
-            z = conv2d_same(x, weight, None, *geometry)
-        else:
-            z = base._conv_forward(x, weight, None)
-        return z.unflatten(1, (groups, -1)).flatten(3).transpose(2, 3).flatten(1, 2)
+        if strides_over_pixels(base):
+            stride = base.stride
+            z = F.conv2d(x[:, :, :: stride[0], :: stride[1]], weight, groups=groups)
+            return self._by_position(z)
+        z = convolve(base, x, weight)
+        return self._by_position(z)
+
+    def _by_position(self, z: Tensor) -> Tensor:
+        """Turn a map (N, groups · M, H, W) into rows (N, groups · H · W, M)."""
+        return z.unflatten(1, (self.base.groups, -1)).flatten(3).transpose(2, 3).flatten(1, 2)
 
     def widen(self, out: Tensor, z: Tensor, weight: Tensor) -> Tensor:
         """Add the narrow activations (N, groups · L, M) times a weight, group by group, to `out`."""

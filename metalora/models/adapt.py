@@ -3,14 +3,15 @@
 import copy
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from metalora.adapters.config import AdapterConfig
 from metalora.adapters.layers import AdaptedLayer, trained_dtype
 from metalora.models.adapted_model import AdaptedModel
-from metalora.models.backbones import Backbone, image_size_for, load_backbone
+from metalora.models.backbones import Backbone, image_size_for, load_backbone, wrap
+from metalora.models.extractors import keep_stages
 from metalora.models.mapping_net import ConstantCore, MappingNet
+from metalora.models.survey import survey
 from metalora.util.errors import InputError
 from metalora.util.seeding import seeded_generator
 
@@ -41,11 +42,14 @@ def adapt(
         raise InputError("This model is adapted already: adapt the backbone that it was made from.")
     else:
         backbone = copy.deepcopy(backbone)
-        backbone = backbone if isinstance(backbone, Backbone) else Backbone(backbone)
-    model = AdaptedModel(backbone, config, download=download)
-    if example is None and backbone.image_size is not None:
-        parameter = next(backbone.parameters())
-        example = torch.zeros(2, 3, backbone.image_size, backbone.image_size).to(parameter)
+        backbone = backbone if isinstance(backbone, Backbone) else wrap(backbone)
+    if example is None:
+        example = backbone.example()
+    seen = None
+    if example is not None:
+        seen = survey(backbone.eval(), example[:1])
+        keep_stages(backbone, seen)
+    model = AdaptedModel(backbone, config, seen=seen, download=download)
     features = None
     if config.generates and isinstance(config.extractor, nn.Module):
         features = int(config.extractor.num_features)  # type: ignore[arg-type]

@@ -19,17 +19,26 @@ from metalora.adapters.methods import method
 from metalora.adapters.targets import Selection, select_layers
 from metalora.models.backbones import Backbone
 from metalora.models.budget import budget
-from metalora.models.calibration import check_layers, learn_width
-from metalora.models.extractors import make_extractor, report_stages
+from metalora.models.calibration import check_survey, learn_width
+from metalora.models.extractors import make_extractor, report_head, report_stages
 from metalora.models.folding import is_reset
 from metalora.models.mapping_net import ConstantCore, MappingNet
 from metalora.models.plain_network import plain_network
 from metalora.models.saving import save
+from metalora.models.survey import Survey, survey
 from metalora.suites.decoding import AS_DECLARED
 from metalora.util.errors import InputError
 from metalora.util.seeding import seeded_generator
 
 CHECKPOINTING = ("grad_checkpointing", "gradient_checkpointing")  # as timm and transformers call it
+
+
+def _places(net: nn.Module) -> dict[nn.Module, list[str]]:
+    """Return every module of a network → all its names."""
+    places: dict[nn.Module, list[str]] = {}
+    for name, module in net.named_modules(remove_duplicate=False):
+        places.setdefault(module, []).append(name)
+    return places
 
 
 class AdaptedModel(nn.Module):
@@ -46,7 +55,9 @@ class AdaptedModel(nn.Module):
 
     example: Tensor | None
 
-    def __init__(self, backbone: Backbone, config: AdapterConfig, *, download: bool = False):
+    def __init__(
+        self, backbone: Backbone, config: AdapterConfig, *, seen: Survey | None = None, download: bool = False
+    ):
         super().__init__()
         if any(getattr(module, flag, False) is True for module in backbone.modules() for flag in CHECKPOINTING):
             raise InputError("The backbone checkpoints activations, which loses the cores: switch that off first.")
@@ -54,9 +65,11 @@ class AdaptedModel(nn.Module):
         self.decoding = AS_DECLARED  # of the images that it was trained on
         stem = next(iter(backbone.stages), None) if config.extractor == "stem" and config.generates else None
         adapts = method(config.method).format is not None
-        selection = select_layers(backbone.net, config, stem) if adapts else Selection({})
+        unsuited = seen.unsuited(generated=method(config.method).generated) if seen else None
+        selection = select_layers(backbone.net, config, stem, unsuited) if adapts else Selection({})
         self.left_out = selection.left_out
         report_stages(backbone)
+        report_head(backbone, seen.head if seen else None)
         extractor = make_extractor(config.extractor, backbone, download=download) if config.generates else None
         self.frozen = nn.ModuleDict({"backbone": backbone})
         if extractor is not None:
@@ -66,12 +79,14 @@ class AdaptedModel(nn.Module):
         self._norms = [m for m in self.frozen.modules() if isinstance(m, _BatchNorm) and not is_reset(m)]
         self.trained = nn.Module()
         self.layers: dict[str, AdaptedLayer] = {}
+        places = _places(backbone.net)
         for index, (name, rank) in enumerate(selection.ranks.items()):
-            self._adapt_layer(name, rank, index)
+            self._adapt_layer(name, rank, index, places)
+        self._seen = seen
         # A buffer follows the model to other devices and precisions.
         self.register_buffer("example", None, persistent=False)
 
-    def _adapt_layer(self, name: str, rank: int, index: int) -> None:
+    def _adapt_layer(self, name: str, rank: int, index: int, places: dict[nn.Module, list[str]]) -> None:
         net, config = self.backbone.net, self.config
         base: Any = net.get_submodule(name)
         kind = nn.Linear if isinstance(base, nn.Linear) else nn.Conv2d
@@ -80,9 +95,8 @@ class AdaptedModel(nn.Module):
         adapter = Adapter(base, format, config.scale(rank), config.dropout, rng, dtype)
         layer = ADAPTED[kind](name, base, adapter, rows_by_image=self.backbone.rows_by_image)
         # A layer in several places is adapted in all of them.
-        for alias, module in list(net.named_modules(remove_duplicate=False)):
-            if module is base:
-                net.set_submodule(alias, layer)
+        for alias in places[base]:
+            net.set_submodule(alias, layer)
         *path, last = ("adapters", *name.split("."))
         parent: nn.Module = self.trained
         for part in path:
@@ -142,13 +156,15 @@ class AdaptedModel(nn.Module):
         # What is learnt here outlives an inference_mode around the first batch.
         with torch.inference_mode(False), torch.no_grad():
             example = images[:1].detach().clone()
+            seen = self._seen or survey(self.backbone, example)
+            check_survey(seen, self.backbone, self.layers, generated=self.generated)
+            self.backbone.fold(seen.pairs)
+            report_head(self.backbone, seen.head)
+            for name, layer in self.layers.items():
+                layer.rows_by_image |= seen.rows.get(name, 1) > 1
             if self.config.generates:
                 learn_width(self.extractor, self.mapping, example)
-            check_layers(self.backbone, self.layers, example, self._cores_of)
-            for backbone in (self.backbone, getattr(self.extractor, "own", None)):
-                if backbone is not None:
-                    backbone.fold(example)
-            self.example = example
+            self.example, self._seen = example, None
 
     def _cores_of(self, images: Tensor) -> Cores | None:
         return self.generate(images) if self.generated else None

@@ -11,7 +11,7 @@ timm's `default_cfg` and `feature_info`.
 
 import difflib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,8 +26,9 @@ from torch import Tensor, nn
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms.v2 import Normalize, Resize  # v2 compiles without a graph break
 
-from metalora.adapters.forward_context import current, forward_context
-from metalora.models.folding import Fold, fold_batchnorm
+from metalora.adapters.forward_context import current
+from metalora.models.folding import Fold, Pair, fold_pairs
+from metalora.util.checks import check_int
 from metalora.util.compiling import transformed
 from metalora.util.errors import InputError
 from metalora.util.files import read_tensors
@@ -35,8 +36,6 @@ from metalora.util.files import read_tensors
 _PACKAGE = Path(__file__).parents[1]
 ASSETS = _PACKAGE / "assets" if (_PACKAGE / "assets").is_dir() else _PACKAGE.parent / "assets"
 
-# Windows of one image stay together on the leading axis (checked in tests/models/test_backbones.py).
-ROWS_BY_IMAGE = ("swin_", "swinv2_")
 MAX_STAGES = 4
 
 
@@ -49,8 +48,13 @@ class Backbone(nn.Module):
     Attributes:
         name: bundled or timm name; None for a foreign module.
         stages: submodules of `net` whose outputs describe an image, shallow to deep → their channels.
-        rows_by_image: whether layers may see a multiple of the batch, with the rows of an image together.
+        rows_by_image: whether any layer may see a multiple of the batch, with the rows of an image together; layers
+            that do so with the first batch need no such word.
         image_size: side to which images are resized; None for a foreign module.
+        known: whether the network is of timm or torchvision, which take every memory format.
+        head: name of a linear layer that gives the output, as a classifier's does; None where there is none, or the
+            output is what describes an image. Known after a pass.
+        reads_output: whether features come from the output even so, as they did before heads were known.
         channels_last: whether the network gets its images in this memory format, which suits convolutions.
         folds: BatchNorms that are folded into the convolutions before them, see `folding`.
     """
@@ -64,6 +68,7 @@ class Backbone(nn.Module):
         stages: dict[str, int] | None = None,
         rows_by_image: bool = False,
         image_size: int | None = None,
+        known: bool = False,
     ):
         super().__init__()
         self.net = net
@@ -72,18 +77,27 @@ class Backbone(nn.Module):
         self.stages = stages or {}
         self.rows_by_image = rows_by_image
         self.image_size = image_size
+        self.known = known or name is not None
+        self.head: str | None = None
+        self.reads_output = False
         self.channels_last = False
         self.folds: list[Fold] = []
 
-    def fold(self, example: Tensor) -> None:
+    def example(self) -> Tensor | None:
+        """Return an image of the size that the network gets; None for a foreign one."""
+        if self.image_size is None:
+            return None
+        noise = torch.rand(1, 3, self.image_size, self.image_size, generator=torch.Generator().manual_seed(0))
+        return noise.to(next(self.parameters()))
+
+    def fold(self, pairs: Iterable[Pair]) -> None:
         """Make later passes cheaper. Exact ones stay as they are, bit for bit.
 
         Args:
-            example: one image or more.
+            pairs: convolutions and the BatchNorms that can be folded into them.
         """
-        self.channels_last = self.name is not None  # a foreign network may rely on the usual layout
-        with forward_context(enabled=False, exact=True):
-            self.folds = fold_batchnorm(self, example, channels_last=self.channels_last)
+        self.channels_last = self.known  # another network may rely on the usual layout
+        self.folds = fold_pairs(self, pairs, channels_last=self.channels_last)
 
     def forward(self, images: Tensor) -> Tensor:
         """Return the embeddings (N, D) of images."""
@@ -93,7 +107,7 @@ class Backbone(nn.Module):
         inputs = self.preprocess(images)
         if self.name is not None:
             inputs = inputs.to(next((parameter.dtype for parameter in self.parameters()), inputs.dtype))
-        if self.channels_last and not current.exact and not transformed():
+        if self.channels_last and not current.exact and inputs.ndim == 4 and not transformed():
             inputs = inputs.contiguous(memory_format=torch.channels_last)
         if not transformed():
             for fold in self.folds:
@@ -168,9 +182,21 @@ def load_backbone(
     Raises:
         InputError: unknown name, a size that the network does not take, or its weights are not on this machine.
     """
+    if image_size is not None:
+        check_int("image_size", image_size)
     if name in BUNDLED:
         return _load_bundled(name, image_size, pretrained)
     return _load_timm(name, image_size, pretrained, download)
+
+
+def wrap(net: nn.Module) -> Backbone:
+    """Wrap a module; one of timm gets the stages, and of timm or torchvision the memory format, that a name gets.
+
+    Its images come as it takes them: nothing resizes or normalises them.
+    """
+    library = type(net).__module__.split(".")[0]
+    stages = _stages(net) if library == "timm" or hasattr(net, "pretrained_cfg") else {}
+    return Backbone(net, stages=stages, known=library in ("timm", "torchvision"))
 
 
 def image_size_for(name: str, images: int) -> int | None:
@@ -203,6 +229,13 @@ def _channels(net: nn.Module) -> dict[str, int]:
     return {stage["module"]: stage["num_chs"] for stage in getattr(net, "feature_info", None) or []}
 
 
+def _stages(net: nn.Module) -> dict[str, int]:
+    """Return a few of timm's stages, the last among them."""
+    stages = list(_channels(net).items())
+    step = max(1, len(stages) // MAX_STAGES)
+    return dict(stages[::-1][::step][:MAX_STAGES][::-1])
+
+
 def _load_timm(name: str, image_size: int | None, pretrained: bool, download: bool) -> Backbone:
     architecture = name.split(".")[0]
     if not timm.is_model(architecture):
@@ -211,25 +244,30 @@ def _load_timm(name: str, image_size: int | None, pretrained: bool, download: bo
         raise InputError(f"Unknown backbone {name!r}: use {', '.join(BUNDLED)} or a name of timm.{hint}")
     if pretrained:
         _check_weights(name, download)
-    try:
-        net: Any = timm.create_model(name, pretrained=pretrained, num_classes=0)
-    except RuntimeError as error:
-        raise InputError(f"timm cannot make {name!r}: {str(error).splitlines()[0]}") from error
+    net = _create(name, pretrained)
     data = resolve_model_data_config(net)
     own = data["input_size"][-1]
     size = image_size or own
     if size != own and net.pretrained_cfg.get("fixed_input_size"):
-        raise InputError(f"{name} takes images of {own} pixels only: leave image_size out.")
-    stages = list(_channels(net).items())
-    step = max(1, len(stages) // MAX_STAGES)
+        net = _create(name, pretrained, img_size=size)
     return Backbone(
         net,
         name=name,
         preprocess=_preprocess(size, data["mean"], data["std"], data["interpolation"]),
-        stages=dict(stages[::-1][::step][:MAX_STAGES][::-1]),
-        rows_by_image=architecture.startswith(ROWS_BY_IMAGE),
+        stages=_stages(net),
         image_size=size,
     ).eval()
+
+
+def _create(name: str, pretrained: bool, **size: Any) -> Any:
+    """Make a network of timm without its head, for images of its own size or of another."""
+    try:
+        return timm.create_model(name, pretrained=pretrained, num_classes=0, **size)
+    except (RuntimeError, TypeError, ValueError, AssertionError) as error:
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        if size:
+            raise InputError(f"{name} takes images of its own size only ({reason}): leave image_size out.") from error
+        raise InputError(f"timm cannot make {name!r}: {reason}") from error
 
 
 def _check_weights(name: str, download: bool) -> None:

@@ -1,14 +1,14 @@
 """What an adapted model learns from its first batch: the width of features, and that its layers can be adapted."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
 
-from metalora.adapters.cores import Cores
-from metalora.adapters.forward_context import forward_context
 from metalora.adapters.layers import AdaptedLayer
+from metalora.models.backbones import Backbone
 from metalora.models.mapping_net import MappingNet
+from metalora.models.survey import Survey
 from metalora.util.errors import InputError
 
 
@@ -31,37 +31,23 @@ def learn_width(extractor: nn.Module, mapping: MappingNet, example: Tensor) -> N
         raise InputError(f"The extractor gives {tuple(features.shape)} for 2 images: make it give {wanted}.")
 
 
-def check_layers(
-    backbone: nn.Module,
-    layers: Mapping[str, AdaptedLayer],
-    example: Tensor,
-    generate: Callable[[Tensor], Cores | None],
-) -> None:
-    """Check that every adapted layer is called, with the batch on the leading axis of its input.
+def check_survey(seen: Survey, backbone: Backbone, layers: Mapping[str, AdaptedLayer], *, generated: bool) -> None:
+    """Check that layers that were adapted unseen, and the stages that are read, suit the network.
 
     Args:
+        seen: what a pass showed.
         backbone: with adapted layers.
         layers: name → adapted layer.
-        example: one image.
-        generate: images → their cores; None for a static format.
+        generated: whether layers have cores.
 
     Raises:
-        InputError: a layer is not called, or has another leading axis.
+        InputError: one does not.
     """
-    called: set[str] = set()
-    hooks = [
-        layer.register_forward_hook(lambda layer, args, output: called.add(layer.name)) for layer in layers.values()
-    ]
-    try:
-        # Two batch sizes: a leading axis that is not the batch may equal one of them by chance.
-        for count in (2, 3):
-            images = torch.cat([example] * count)
-            with forward_context(cores=generate(images)):
-                backbone(images)
-    finally:
-        for hook in hooks:
-            hook.remove()
-    idle = [name for name in layers if name not in called]
-    if idle:
-        more = f" (nor are {len(idle) - 1} more)" if len(idle) > 1 else ""
-        raise InputError(f"Layer {idle[0]!r} is never called by the backbone's forward pass{more}: exclude it.")
+    for name, reason in seen.unsuited(generated=generated).items():
+        if name in layers:
+            raise InputError(
+                f"Layer {name!r} cannot be adapted, {reason}: leave it out with exclude, or give adapt() an example."
+            )
+    for name in backbone.stages:
+        if name not in seen.stages:
+            raise InputError(f"The stage {name!r} gives no map or tokens of each image: leave it out of the stages.")

@@ -7,8 +7,10 @@ first stage only ("stem"), another backbone by name, or any module.
 import contextlib
 import copy
 import math
+import warnings
 from collections.abc import Iterable
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -16,8 +18,9 @@ from torch.nn import functional as F
 
 from metalora.adapters.forward_context import current, forward_context
 from metalora.models.backbones import Backbone, load_backbone
+from metalora.models.survey import Survey, survey
 from metalora.util.compiling import transformed
-from metalora.util.errors import InputError
+from metalora.util.errors import InputError, LayersLeftOut
 
 EPSILON = 1e-6
 
@@ -78,18 +81,52 @@ def _is_channels_last(x: Tensor) -> bool:
     return x.ndim == 4 and x.is_contiguous(memory_format=torch.channels_last) and not x.is_contiguous()
 
 
+def keep_stages(backbone: Backbone, seen: Survey) -> None:
+    """Leave out stages that cannot be read, with a warning."""
+    lost = [name for name in backbone.stages if name not in seen.stages]
+    if lost:
+        rest = f"the stages {', '.join(seen.stages)}" if seen.stages else "its output"
+        warnings.warn(
+            f"Features are read from {rest} of the backbone: {', '.join(lost)} give no map or tokens of each image.",
+            LayersLeftOut,
+            stacklevel=3,
+        )
+    backbone.stages = seen.stages
+
+
+def _report_input(name: str, head: nn.Module, args: tuple) -> None:
+    if current.stage_hook is not None:
+        current.stage_hook(name, args[0])
+
+
 def report_stages(backbone: Backbone) -> None:
     """Make the backbone's stages pass their outputs to `current.stage_hook`."""
     for name in backbone.stages:
         backbone.net.get_submodule(name).register_forward_hook(partial(_report, name))
 
 
+def report_head(backbone: Backbone, head: str | None) -> None:
+    """Make the layer that gives the output pass its input to `current.stage_hook`, where that describes an image.
+
+    Args:
+        backbone: adapted or not; one with a name has no head.
+        head: name of the layer; None where there is none.
+    """
+    if head is None or backbone.head or backbone.name or backbone.stages or backbone.reads_output:
+        return
+    layer: Any = backbone.net.get_submodule(head)
+    getattr(layer, "base", layer).register_forward_pre_hook(partial(_report_input, head))
+    backbone.head = head
+
+
 def silence_stages(net: nn.Module, stages: Iterable[str]) -> None:
-    """Undo `report_stages` and leave other hooks alone."""
+    """Undo `report_stages` and `report_head`, and leave other hooks alone."""
     for name in stages:
-        hooks = net.get_submodule(name)._forward_hooks
-        for key in [key for key, hook in hooks.items() if getattr(hook, "func", None) is _report]:
-            del hooks[key]
+        module = net.get_submodule(name)
+        hooks: Any
+        for hooks in (module._forward_hooks, module._forward_pre_hooks):
+            for key in [key for key, hook in hooks.items() if getattr(hook, "func", None) in (_report, _report_input)]:
+                del hooks[key]
 
 
 class StageExtractor(nn.Module):
@@ -137,7 +174,9 @@ class StageExtractor(nn.Module):
 
 
 class OutputExtractor(nn.Module):
-    """The output of a frozen backbone without its adapters.
+    """The output of a frozen backbone without its adapters, or what its head gets, where it ends in one.
+
+    A classifier's logits say less about an image than what they are computed from.
 
     Args:
         backbone: of any kind.
@@ -151,8 +190,11 @@ class OutputExtractor(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Return the features (N, F) of images."""
-        with forward_context(enabled=False):
-            return self._backbone[0](images)
+        backbone = self._backbone[0]
+        read: dict[str, Tensor] = {}
+        with forward_context(enabled=False, stage_hook=read.__setitem__):
+            output = backbone(images)
+        return output if backbone.head is None else read[backbone.head]
 
 
 def make_extractor(which: str | nn.Module, backbone: Backbone, *, download: bool = False) -> nn.Module:
@@ -177,6 +219,11 @@ def make_extractor(which: str | nn.Module, backbone: Backbone, *, download: bool
     owned = which != "self"
     if owned:
         backbone = load_backbone(which, download=download)
+        example = backbone.example()
+        assert example is not None
+        seen = survey(backbone, example)
+        keep_stages(backbone, seen)
+        backbone.fold(seen.pairs)
         report_stages(backbone)
     if backbone.stages:
         return StageExtractor(backbone, list(backbone.stages), owned=owned)

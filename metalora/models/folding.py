@@ -14,10 +14,13 @@ torch does not count writes through `.data`. On a CPU they are noticed by a samp
 where a look costs more than the fold saves, they are not: write under `torch.no_grad()` there.
 """
 
+import contextlib
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from timm.layers import BatchNormAct2d
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.overrides import TorchFunctionMode
@@ -29,6 +32,8 @@ from metalora.util.compiling import transformed
 
 SAMPLE = 256  # entries of a tensor that are compared
 INTEGERS = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}  # by bytes
+
+Pair = tuple[nn.Conv2d, nn.BatchNorm2d]
 
 
 class Folded(NamedTuple):
@@ -127,7 +132,9 @@ class Fold:
         return self.conv._conv_forward(x, folded.weight, folded.bias)
 
     def _normalise(self, x: Tensor) -> Tensor:
-        return nn.BatchNorm2d.forward(self.norm, x) if self.folded is None else x
+        if self.folded is None:
+            return type(self.norm).forward(self.norm, x)
+        return self.norm.act(self.norm.drop(x)) if isinstance(self.norm, BatchNormAct2d) else x
 
 
 def _sample(tensor: Tensor) -> np.ndarray | None:
@@ -177,9 +184,21 @@ def fold_batchnorm(net: nn.Module, example: Tensor, *, channels_last: bool = Fal
     Args:
         net: in evaluation mode; called once with `example`.
         example: one input or more.
+        channels_last: see `fold_pairs`.
+    """
+    with watch_pairs(net) as pairs:
+        result = net(example)
+    return fold_pairs(net, pairs(result), channels_last=channels_last)
+
+
+def fold_pairs(net: nn.Module, pairs: Iterable[Pair], *, channels_last: bool = False) -> list[Fold]:
+    """Fold these BatchNorms of `net` into these convolutions.
+
+    Args:
+        net: what holds them.
+        pairs: as `watch_pairs` finds them.
         channels_last: whether the network is known to take that memory format; otherwise it stays as it came.
     """
-    pairs = _pairs(net, example)
     places = {module: (parent, name) for parent in net.modules() for name, module in parent.named_children()}
     folds = [Fold(conv, norm, (places[conv], places[norm]), channels_last) for conv, norm in pairs]
     for fold in folds:
@@ -209,13 +228,17 @@ class _Uses(TorchFunctionMode):
         return func(*args, **(kwargs or {}))
 
 
-def _pairs(net: nn.Module, example: Tensor) -> list[tuple[nn.Conv2d, nn.BatchNorm2d]]:
-    """Find convolutions and BatchNorms, each called once, where the one's output goes into the other alone."""
+@contextlib.contextmanager
+def watch_pairs(net: nn.Module) -> Iterator[Callable[[object], list[Pair]]]:
+    """Find convolutions and BatchNorms, each called once, where the one's output goes into the other alone.
+
+    The context is for one pass of `net`. Behind it, what it gives maps the result of that pass to the pairs.
+    """
     own = [module for module in net.modules() if "forward" not in module.__dict__]
     convs = [module for module in own if type(module) is nn.Conv2d]
-    norms = [m for m in own if type(m) is nn.BatchNorm2d and m.running_mean is not None and not m.training]
-    if not convs or not norms:
-        return []
+    norms = [
+        m for m in own if type(m) in (nn.BatchNorm2d, BatchNormAct2d) and m.running_mean is not None and not m.training
+    ]
     calls: dict[nn.Module, int] = dict.fromkeys((*convs, *norms), 0)
     outputs: dict[int, tuple[nn.Conv2d, Tensor]] = {}  # by id; the tensor is kept, so that no id is given twice
     pairs: list[tuple[nn.Conv2d, nn.BatchNorm2d, Tensor]] = []
@@ -240,15 +263,18 @@ def _pairs(net: nn.Module, example: Tensor) -> list[tuple[nn.Conv2d, nn.BatchNor
     hooks = [conv.register_forward_hook(leave_conv) for conv in convs]
     for norm in norms:
         hooks += [norm.register_forward_pre_hook(enter_norm), norm.register_forward_hook(leave_norm)]
+
+    def found(result: object) -> list[Pair]:
+        returned = {id(leaf) for leaf in tree_leaves(result)}
+        return [
+            (conv, norm)
+            for conv, norm, output in pairs
+            if calls[conv] == calls[norm] == 1 and uses.counts[id(output)] == 0 and id(output) not in returned
+        ]
+
     try:
         with uses:
-            result = net(example)
+            yield found
     finally:
         for hook in hooks:
             hook.remove()
-    returned = {id(leaf) for leaf in tree_leaves(result)}
-    return [
-        (conv, norm)
-        for conv, norm, output in pairs
-        if calls[conv] == calls[norm] == 1 and uses.counts[id(output)] == 0 and id(output) not in returned
-    ]

@@ -2,6 +2,8 @@
 
 import copy
 import json
+import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +13,7 @@ from torch import Tensor, nn
 from metalora.adapters.config import AdapterConfig
 from metalora.models.adapt import adapt
 from metalora.models.adapted_model import AdaptedModel
-from metalora.models.backbones import Backbone, load_backbone
+from metalora.models.backbones import Backbone, load_backbone, wrap
 from metalora.models.bundled import adapter_folder
 from metalora.models.saving import CONFIG, FORMAT_VERSION, WEIGHTS, describe, extractor_hash, original_hash
 from metalora.suites.decoding import Decoding
@@ -54,7 +56,7 @@ def load(
             raise InputError(f"{path} adapts a module of yours: pass it, load(path, backbone=…).")
         backbone = load_backbone(named["name"], image_size=named["image_size"], download=download)
     backbone = copy.deepcopy(backbone)
-    wrapped = backbone if isinstance(backbone, Backbone) else Backbone(backbone)
+    wrapped = backbone if isinstance(backbone, Backbone) else _wrap(backbone, named)
     if (wrapped.name, wrapped.image_size) != (named["name"], named["image_size"]):
         wanted = (
             f"load_backbone({named['name']!r}, image_size={named['image_size']})" if named["name"] else "the module"
@@ -65,12 +67,28 @@ def load(
         raise InputError(f"{path} was trained on other weights of its backbone: pass the module that it was made from.")
     example = torch.zeros(saved["example_shape"]).to(like)
     model = adapt(wrapped, config, example=example, download=download)
+    names = {name.removeprefix("adapters.").rpartition(".")[0] for name in tensors if name.startswith("adapters.")}
+    if config.targets is None and names and names != model.layers.keys():
+        # Made by another version, whose default targets were others.
+        exact = replace(config, targets=tuple(f"^{re.escape(name)}$" for name in names))
+        model = adapt(wrapped, exact, example=example, download=download)
     floats = {tensor.dtype for tensor in tensors.values() if tensor.is_floating_point()}
     if len(floats) == 1:  # a model may have been moved to another precision as a whole
         model.trained.to(floats.pop())
     _fill(model, saved, tensors, path)
     model.decoding = Decoding(**saved.get("decoding", {}))
     return model
+
+
+def _wrap(net: nn.Module, named: dict[str, Any]) -> Backbone:
+    """Wrap a module as it was when the adapter was made, before 0.2 without stages and read at its output."""
+    if "stages" in named:
+        wrapped = wrap(net)
+        wrapped.stages = {name: width for name, width in wrapped.stages.items() if name in named["stages"]}
+        return wrapped
+    wrapped = Backbone(net)
+    wrapped.reads_output = True
+    return wrapped
 
 
 def restore(model: AdaptedModel, path: str | Path) -> None:

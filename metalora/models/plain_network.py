@@ -28,7 +28,7 @@ def plain_network(
     for alias, module in list(net.named_modules(remove_duplicate=False)):
         if isinstance(module, AdaptedLayer):
             net.set_submodule(alias, module.base)
-    silence_stages(net, backbone.stages)
+    silence_stages(net, [*backbone.stages, *([backbone.head] if backbone.head else [])])
     unfold_batchnorm(net)
     for name, adapted in layers.items():
         layer: Any = net.get_submodule(name)

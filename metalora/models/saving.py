@@ -64,6 +64,7 @@ def save(
         "backbone": {
             "name": backbone.name,
             "image_size": backbone.image_size,
+            "stages": list(backbone.stages),
             "dtype": _dtype_name(next(backbone.parameters()).dtype),
             "sha256": original_hash(backbone.net),
         },

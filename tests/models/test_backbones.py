@@ -3,7 +3,9 @@
 import sys
 
 import pytest
+import timm
 import torch
+import torchvision
 from safetensors.torch import save_file
 from timm.models import build_model_with_cfg, generate_default_cfgs, register_model
 from timm.models.resnet import BasicBlock, ResNet
@@ -55,7 +57,7 @@ def test_images_of_another_kind_are_refused(images):
         (lambda: load_backbone("mixer_nano", image_size=64), "mixer_nano takes images of 32 pixels only"),
         (lambda: load_backbone("resnet18"), "weights of 'resnet18' are not on this machine: add --download"),
         (lambda: load_backbone("resnet18.no_such_tag", pretrained=False), "timm cannot make 'resnet18.no_such_tag'"),
-        (lambda: load_backbone("vit_tiny_patch16_224", image_size=64, pretrained=False), "images of 224 pixels only"),
+        (lambda: load_backbone("resnet20", image_size=(64, 128)), r"image_size is \(64, 128\): use a whole number"),
     ],
 )
 def test_a_backbone_that_cannot_be_loaded_is_refused_with_the_reason(call, message):
@@ -140,3 +142,39 @@ def test_networks_of_timm_give_every_image_its_own_adapter(name, randomise):
 
 def distance(found, wanted):
     return float((found - wanted).norm() / wanted.norm())
+
+
+def test_a_module_of_timm_gets_what_its_name_gets(adapt):
+    net = timm.create_model("resnet18", num_classes=7)
+    model = adapt(net, example=torch.rand(1, 3, 64, 64))
+    named = load_backbone("resnet18", pretrained=False)
+    assert model.backbone.stages == named.stages
+    assert model.backbone.channels_last and len(model.backbone.folds) == 20
+    assert model.mapping.hidden.in_features == 12 + 6 * (64 + 128 + 256 + 512)
+    assert model(torch.rand(2, 3, 64, 64)).shape == (2, 7)
+    assert len(adapt(net, extractor="stem", example=torch.rand(1, 3, 64, 64)).layers) < len(model.layers)
+
+
+def test_a_classifier_is_read_before_its_logits(small_net, images, adapt, close):
+    model = adapt(small_net, example=images)
+    assert model.backbone.head == "head"
+    features = model.features(images)
+    assert features.shape == (4, 12)
+    with torch.no_grad():
+        close(small_net.eval().head(features), small_net(images), 1e-6)
+    late = adapt(small_net)
+    late(images)
+    assert torch.equal(late.features(images), features)
+    assert not model.fold(model.generate(images)[0]).head._forward_pre_hooks
+
+
+def test_a_classifier_of_torchvision_is_read_before_its_logits(adapt):
+    model = adapt(torchvision.models.resnet18(), example=torch.rand(1, 3, 64, 64))
+    assert (model.backbone.head, model.mapping.hidden.in_features) == ("fc", 512)
+    assert model.backbone.channels_last and len(model.backbone.folds) == 20
+
+
+def test_a_vision_transformer_takes_images_of_another_size_where_timm_can_make_it():
+    backbone = load_backbone("vit_tiny_patch16_224", image_size=64, pretrained=False)
+    assert (backbone.image_size, backbone.net.patch_embed.num_patches) == (64, 16)
+    assert backbone(torch.rand(1, 3, 64, 64)).shape == (1, 192)

@@ -6,6 +6,7 @@ import pickle
 
 import pytest
 import torch
+from timm.layers import BatchNormAct2d
 from torch import nn
 
 from metalora.adapters.config import AdapterConfig
@@ -13,6 +14,7 @@ from metalora.adapters.forward_context import forward_context
 from metalora.models.adapt import adapt
 from metalora.models.backbones import Backbone
 from metalora.models.folding import fold_batchnorm, unfold_batchnorm
+from metalora.models.survey import survey
 
 
 def conv_norm(**settings):
@@ -124,7 +126,7 @@ CHANGES = {
 def folded(net):
     """The network behind a backbone that refreshes its folds."""
     backbone = Backbone(net.requires_grad_(False))
-    backbone.fold(X)
+    backbone.fold(survey(backbone, X[:1]).pairs)
     assert len(backbone.folds) == 1
     return backbone
 
@@ -254,3 +256,21 @@ def test_a_foreign_backbone_may_view_the_output_of_its_convolutions():
     model = adapt(net, AdapterConfig("lora", rank=2), example=X)
     assert model.backbone.folds
     torch.testing.assert_close(model(X), net(X))
+
+
+@torch.no_grad()
+def test_a_batchnorm_of_timm_with_its_activation_is_folded():
+    torch.manual_seed(0)
+    norm = BatchNormAct2d(6, act_layer=nn.ReLU6).eval()
+    nn.init.uniform_(norm.running_var, 0.5, 2)
+    nn.init.uniform_(norm.running_mean, -1, 1)
+    nn.init.uniform_(norm.weight, 0.5, 2)
+    nn.init.uniform_(norm.bias, -1, 1)
+    net, x = nn.Sequential(nn.Conv2d(3, 6, 3), norm).requires_grad_(False), torch.rand(2, 3, 9, 9)
+    wanted = net(x)
+    assert len(fold_batchnorm(net, x)) == 1
+    torch.testing.assert_close(net(x), wanted)
+    assert not torch.equal(net[0](x), nn.Conv2d.forward(net[0], x))
+    unfold_batchnorm(net)
+    assert torch.equal(net(x), wanted)
+    assert fold_batchnorm(nn.Sequential(norm, nn.Conv2d(6, 3, 1)), torch.rand(1, 6, 4, 4)) == []

@@ -188,7 +188,7 @@ def test_a_folder_without_a_run_is_told(tmp_path):
     ("change", "said"),
     [
         ({"adapter": AdapterConfig("original")}, "nothing to train"),
-        ({"ks": (100000,)}, "larger than the gallery"),
+        ({"ks": (100000,)}, "too large: the gallery"),
         ({"backbone": "resnet2000"}, "Unknown backbone"),
         ({"suite": SuiteConfig("nothing")}, "Unknown suite"),
         ({"training": TrainingConfig(device="cuda:99")}, "device"),

@@ -10,8 +10,8 @@ storage, version) and computes it anew after a change. A fold is out of use
 - while one of the modules has a hook of somebody's, which so sees what the module gives by itself,
 - once one of the two modules is no longer where it was.
 
-torch does not count writes through `.data`. On a CPU they are noticed by a sample of the values; on other devices, where
-a look costs more than the fold saves, they are not: write under `torch.no_grad()` there.
+torch does not count writes through `.data`. On a CPU they are noticed by a sample of the values; on other devices,
+where a look costs more than the fold saves, they are not: write under `torch.no_grad()` there.
 """
 
 from typing import Any, NamedTuple
@@ -25,6 +25,7 @@ from torch.utils._pytree import tree_leaves
 
 from metalora.adapters.forward_context import current
 from metalora.adapters.layers import AdaptedLayer, has_hooks
+from metalora.adapters.trained_copy import TrainedCopy
 from metalora.util.compiling import transformed
 
 SAMPLE = 256  # entries of a tensor that are compared
@@ -43,6 +44,14 @@ class Folded(NamedTuple):
     weight: Tensor
     bias: Tensor
     gain: Tensor
+
+
+def remove_folds(net: nn.Module) -> None:
+    """Let a replica of a network compute by itself: what it has of its original's folds leads to the original."""
+    for module in net.modules():
+        if isinstance(getattr(module.__dict__.get("forward"), "__self__", None), Fold):
+            del module.__dict__["forward"]
+            module.__dict__.pop("fold", None)
 
 
 class Fold:
@@ -181,6 +190,9 @@ def fold_batchnorm(net: nn.Module, example: Tensor, *, channels_last: bool = Fal
     """
     pairs = _pairs(net, example)
     places = {module: (parent, name) for parent in net.modules() for name, module in parent.named_children()}
+    # A module that is trained along is another one in passes with adapters.
+    apart = {part for module in net.modules() if isinstance(module, TrainedCopy) for part in module.modules()}
+    pairs = [pair for pair in pairs if apart.isdisjoint(pair)]
     folds = [Fold(conv, norm, (places[conv], places[norm]), channels_last) for conv, norm in pairs]
     for fold in folds:
         fold.refresh()

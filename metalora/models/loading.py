@@ -18,7 +18,8 @@ from metalora.util.errors import InputError
 from metalora.util.files import hash_tensors, read_tensors
 from metalora.util.renamed import upgrade_settings
 
-SHAPELESS = ("alpha", "dropout", "seed", "code_norm_limit")  # settings that trained tensors do not depend on
+# Settings that trained tensors do not depend on, once they have values.
+SHAPELESS = ("alpha", "dropout", "seed", "code_norm_limit", "head_init_std")
 
 
 def load(
@@ -62,7 +63,8 @@ def load(
     like = next(wrapped.to(getattr(torch, named["dtype"])).parameters())
     if hash_tensors(wrapped.net.state_dict()) != named["sha256"]:
         raise InputError(f"{path} was trained on other weights of its backbone: pass the module that it was made from.")
-    example = torch.zeros(saved["example_shape"]).to(like)
+    example = torch.zeros(saved["example_shape"], dtype=getattr(torch, saved.get("example_dtype", "float32")))
+    example = example.to(like) if example.is_floating_point() else example.to(like.device)
     model = adapt(wrapped, config, example=example, download=download)
     floats = {tensor.dtype for tensor in tensors.values() if tensor.is_floating_point()}
     if len(floats) == 1:  # a model may have been moved to another precision as a whole
@@ -74,7 +76,7 @@ def load(
 def restore(model: AdaptedModel, path: str | Path) -> None:
     """Give `model` the trained part that was saved in `path`, a folder or a bundled name, to train on from there.
 
-    Settings that tensors do not depend on may differ: alpha, dropout, seed and code_norm_limit.
+    Settings that tensors do not depend on may differ: alpha, dropout, seed, code_norm_limit and head_init_std.
 
     Raises:
         InputError: the folder does not fit, as in `load`, or was made with other settings or another backbone.

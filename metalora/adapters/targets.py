@@ -83,7 +83,7 @@ def leave_out(selection: Selection, copied: Iterable[str], stem: set[str]) -> Se
     Raises:
         InputError: such a module belongs to the stem, whose output cores are read from.
     """
-    reasons = {}
+    reasons: dict[str, str] = {}
     for outer in copied:
         if outer in stem:
             raise InputError(f"Module {outer!r} belongs to the stem, which stays frozen: use extractor self.")

@@ -1,4 +1,4 @@
-"""Modules that are trained as a whole beside the adapters, such as norms or a head, each as a copy of the frozen one."""
+"""Modules that are trained as a whole, such as norms or a head, each as a copy of the frozen one."""
 
 import re
 from collections.abc import Mapping

@@ -131,7 +131,7 @@ class AdaptedModel(nn.Module):
         for module in self.backbone.modules():
             if isinstance(module, AdaptedLayer):
                 self.layers[module.name] = module
-                module.link(self.trained.get_submodule(f"adapters.{module.name}"))
+                module.link(cast(Adapter, self.trained.get_submodule(f"adapters.{module.name}")))
             elif isinstance(module, TrainedCopy):
                 self.saved_modules[module.name] = module
                 module.link(self.trained.get_submodule(f"modules_to_save.{module.name}"))

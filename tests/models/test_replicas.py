@@ -18,13 +18,15 @@ def replica(monkeypatch):
         "_broadcast_coalesced_reshape",
         lambda tensors, devices, detach=False: [[t.clone() for t in tensors] for _ in devices],
     )
-    return lambda model: replication.replicate(model, [torch.device("cpu")])[0]
+    return lambda model: replication.replicate(model, [0])[0]
 
 
 @pytest.mark.parametrize("extractor", ["self", "stem", "resnet20"])
 @pytest.mark.parametrize("method", ["lora", "metalora-cp", "metalora-tr"])
 def test_a_replica_uses_its_own_tensors_only(method, extractor, replica, randomise):
-    model = metalora.adapt("resnet20", AdapterConfig(method, rank=2, extractor=extractor, modules_to_save="bn1$"))
+    model = metalora.adapt(
+        "resnet20", AdapterConfig(method, rank=2, extractor=extractor, modules_to_save=r"layer3\..*bn1$")
+    )
     randomise(model.trained, scale=0.1)
     images = torch.rand(3, 3, 32, 32)
     expected = model(images)

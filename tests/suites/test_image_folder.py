@@ -145,3 +145,7 @@ def test_classes_that_are_too_small_are_told_where_none_is_left(tmp_path):
 )
 def test_tasks_are_read_off_the_names_of_pictures(names, tasks):
     assert folder_tasks(names) == tasks
+
+
+def test_a_path_is_the_folder_of_that_path(by_task):
+    assert_same(load_suite(by_task), load_suite(f"folder:{by_task}"))

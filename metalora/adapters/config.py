@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 from metalora.adapters.methods import method
@@ -34,6 +34,8 @@ class AdapterConfig:
         alpha: The update is scaled by alpha / rank; None is scale 1.
         targets: Regular expressions over the names of layers to adapt; None is every Conv2d and Linear.
         exclude: Regular expressions over the names of layers to leave alone.
+        modules_to_save: Regular expressions over the names of modules, such as norms or a head, that are trained as a
+            whole, saved and loaded with the adapter.
         branches: Branches of Multi-LoRA.
         extractor: What cores are read from: self, stem, the name of a backbone, or (in Python) a module that maps
             images to features (N, F) and has num_features.
@@ -59,6 +61,7 @@ class AdapterConfig:
     alpha: float | None = None
     targets: tuple[str, ...] | None = None
     exclude: tuple[str, ...] = ()
+    modules_to_save: tuple[str, ...] = ()
     branches: int = 3
     extractor: str | Any = "self"
     hidden: int = 32
@@ -91,8 +94,12 @@ class AdapterConfig:
         if not isinstance(self.extractor, str) and not hasattr(self.extractor, "state_dict"):
             raise InputError(f"extractor is {self.extractor!r}: use self, stem, a backbone's name or a module.")
 
+    def __hash__(self) -> int:
+        pairs = frozenset(self.rank_pattern.items())
+        return hash(tuple(pairs if f.name == "rank_pattern" else getattr(self, f.name) for f in fields(self)))
+
     def _check_patterns(self) -> None:
-        for name in ("targets", "exclude"):  # one expression or a list, kept as a tuple
+        for name in ("targets", "exclude", "modules_to_save"):  # one expression or a list, kept as a tuple
             value = getattr(self, name)
             if value is not None:
                 object.__setattr__(self, name, _patterns(name, value))

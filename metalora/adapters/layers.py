@@ -149,7 +149,10 @@ class AdaptedLayer(nn.Module):
     def __init__(self, name: str, base: Base, adapter: Adapter, *, rows_by_image: bool = False):
         super().__init__()
         self.name, self.base, self.rows_by_image = name, base, rows_by_image
-        # A tuple keeps it out of the module tree: the trained part is a child of another module.
+        self.link(adapter)
+
+    def link(self, adapter: Adapter) -> None:
+        """Take `adapter` as the trained part. It stays out of the module tree: it is a child of another module."""
         self._adapter = (adapter,)
 
     def __getattr__(self, name: str) -> Any:

@@ -3,7 +3,7 @@
 import math
 import re
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from timm.layers import Conv2dSame
@@ -95,6 +95,29 @@ def select_layers(
         )
     _warn(left_out)
     return Selection(ranks, left_out)
+
+
+def stem_of(net: nn.Module, stem: str | None) -> set[str]:
+    """Return the names of the modules of the stem; none where there is no stem."""
+    return set() if stem is None else _up_to(net, stem)
+
+
+def leave_out(selection: Selection, copied: Iterable[str], stem: set[str]) -> Selection:
+    """Leave out layers of modules that are trained as a whole.
+
+    Raises:
+        InputError: such a module belongs to the stem, whose output cores are read from.
+    """
+    reasons: dict[str, str] = {}
+    for outer in copied:
+        if outer in stem:
+            raise InputError(f"Module {outer!r} belongs to the stem, which stays frozen: use extractor self.")
+        inside = [name for name in selection.ranks if name == outer or name.startswith(f"{outer}.")]
+        reasons |= dict.fromkeys(inside, "it is trained as a whole")
+    ranks = {name: rank for name, rank in selection.ranks.items() if name not in reasons}
+    if selection.ranks and not ranks:
+        raise InputError("No layer is left to adapt beside modules_to_save: use method original for these alone.")
+    return Selection(ranks, selection.left_out | reasons)
 
 
 def _candidates(net: nn.Module) -> tuple[dict[str, Base], dict[str, str]]:

@@ -4,13 +4,16 @@ import torch
 from torch import Tensor
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from metalora.evaluation.given_images import GivenImages
 from metalora.models.adapted_model import AdaptedModel
 from metalora.suites.suite import Examples
 from metalora.util.errors import InputError
 
 
 @torch.inference_mode()
-def embed_bn_adapted(model: AdaptedModel, examples: Examples, sets: Tensor, device: torch.device) -> Tensor:
+def embed_bn_adapted(
+    model: AdaptedModel, examples: Examples | GivenImages, sets: Tensor, device: torch.device
+) -> Tensor:
     """Embed images (N, D) by a static method's network whose BatchNorm layers use their set's mean and variance.
 
     Args:

@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from metalora.util.checks import check_device, check_int, check_precision
+
 
 @dataclass(frozen=True)
 class EmbedConfig:
@@ -18,6 +20,9 @@ class EmbedConfig:
         batch_size: Images at a time.
         device: auto, cuda, mps or cpu.
         precision: float32 or bfloat16.
+
+    Raises:
+        InputError: a value with which nothing can be embedded.
     """
 
     set_size: int | None = 1
@@ -28,3 +33,10 @@ class EmbedConfig:
     batch_size: int = 128
     device: str = "auto"
     precision: str = "float32"
+
+    def __post_init__(self) -> None:
+        if self.set_size is not None:
+            check_int("set_size", self.set_size)
+        check_int("batch_size", self.batch_size)
+        check_device(self.device)
+        check_precision(self.precision)

@@ -1,11 +1,17 @@
 """Embeddings of many images, in chunks: each with its own core, a set's, another image's, or that of true factors."""
 
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
 import torch
+from PIL import Image
 from torch import Tensor
 
 from metalora.evaluation.batchnorm_adaptation import embed_bn_adapted
 from metalora.evaluation.config import EmbedConfig
 from metalora.evaluation.feature_cache import FeatureCache
+from metalora.evaluation.given_images import GivenImages, given_images
 from metalora.models.adapted_model import AdaptedModel
 from metalora.models.mapping_net import mean_by_group
 from metalora.suites.suite import Examples
@@ -13,8 +19,10 @@ from metalora.util.device import autocast, pick_device
 from metalora.util.errors import InputError
 from metalora.util.seeding import seeded_generator
 
+Rows = Examples | GivenImages
 
-def assign_sets(examples: Examples, config: EmbedConfig) -> Tensor:
+
+def assign_sets(examples: Rows, config: EmbedConfig) -> Tensor:
     """Return the number of each image's set, (N)."""
     return draw_sets(examples.tasks, config.set_size, seeded_generator(config.seed, len(examples)))
 
@@ -45,7 +53,7 @@ def draw_sets(tasks: Tensor, size: int | None, rng: torch.Generator) -> Tensor:
 @torch.inference_mode()
 def embed(
     model: AdaptedModel,
-    examples: Examples,
+    examples: Examples | GivenImages | Tensor | Sequence[Image.Image | str | Path] | str | Path,
     config: EmbedConfig | None = None,
     features: FeatureCache | None = None,
     factor_indices: Tensor | None = None,
@@ -54,15 +62,19 @@ def embed(
 
     Args:
         model: moved to the device of `config`.
-        examples: N images.
+        examples: N images: of a suite; a tensor (float in [0, 1], (N, 3, H, W), for a foreign backbone whatever that
+            takes); or images of Pillow, files, folders and archives. These are one set where `config` has sets.
         config: how they are embedded; None: each with its own core.
         features: cache of what the extractor reads of the suite's images.
         factor_indices: the true factors of the suite's tasks, (tasks, factors), which `config.oracle` needs.
 
     Raises:
-        InputError: shuffled cores of a method that generates none, or no BatchNorm to adapt.
+        InputError: images that cannot be used, shuffled cores of a method that generates none, or no BatchNorm to
+            adapt.
     """
     config = config or EmbedConfig()
+    if not isinstance(examples, Examples | GivenImages):
+        examples = given_images(model, examples)
     device = pick_device(config.device)
     model.to(device).eval()
     if config.shuffled and not model.config.generates:
@@ -70,7 +82,7 @@ def embed(
     sets = assign_sets(examples, config)
     if config.set_use == "bn-adapted":
         return embed_bn_adapted(model, examples, sets, device)
-    chunks = list(examples.chunks(config.batch_size))
+    chunks: Any = list(examples.chunks(config.batch_size))
     with autocast(device, config.precision):
         if config.oracle:
             assert factor_indices is not None, "the oracle needs a suite with named factors"
@@ -84,7 +96,7 @@ def embed(
 
 def _shared_codes(
     model: AdaptedModel,
-    chunks: list[Examples],
+    chunks: list[Rows],
     sets: Tensor,
     config: EmbedConfig,
     features: FeatureCache | None,
@@ -105,7 +117,11 @@ def _shared_codes(
 
 
 def _embed(
-    model: AdaptedModel, chunk: Examples, codes: Tensor | None, features: FeatureCache | None, device: torch.device
+    model: AdaptedModel,
+    chunk: Rows,
+    codes: Tensor | None,
+    features: FeatureCache | None,
+    device: torch.device,
 ) -> Tensor:
     images, known = _read(model, chunk, features if codes is None else None, device)
     cores = None if codes is None else model.cores(codes)
@@ -113,11 +129,11 @@ def _embed(
 
 
 def _read(
-    model: AdaptedModel, chunk: Examples, features: FeatureCache | None, device: torch.device
+    model: AdaptedModel, chunk: Rows, features: FeatureCache | None, device: torch.device
 ) -> tuple[Tensor, Tensor | None]:
     """Return images on `device` and what the cache gives for them."""
     images = chunk.images().to(device)
-    return images, None if features is None else features(model, chunk, images)
+    return images, features(model, chunk, images) if features is not None and isinstance(chunk, Examples) else None
 
 
 def standardise_sets(features: Tensor, sets: Tensor, epsilon: float = 1e-6) -> Tensor:

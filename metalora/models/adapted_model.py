@@ -1,6 +1,7 @@
 """`AdaptedModel`: a frozen backbone, its adapters, and the generator of their cores."""
 
 import contextlib
+import copy
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, cast
@@ -16,12 +17,13 @@ from metalora.adapters.formats import make_format
 from metalora.adapters.forward_context import current, forward_context
 from metalora.adapters.layers import ADAPTED, AdaptedLayer, Adapter, trained_dtype
 from metalora.adapters.methods import method
-from metalora.adapters.targets import Selection, select_layers
+from metalora.adapters.targets import Selection, leave_out, select_layers, stem_of
+from metalora.adapters.trained_copy import TrainedCopy, modules_to_save
 from metalora.models.backbones import Backbone
 from metalora.models.budget import budget
 from metalora.models.calibration import check_survey, learn_width
-from metalora.models.extractors import make_extractor, report_head, report_stages
-from metalora.models.folding import is_reset
+from metalora.models.extractors import OutputExtractor, StageExtractor, make_extractor, report_head, report_stages
+from metalora.models.folding import is_reset, remove_folds
 from metalora.models.mapping_net import ConstantCore, MappingNet
 from metalora.models.plain_network import plain_network
 from metalora.models.saving import save
@@ -49,17 +51,22 @@ class AdaptedModel(nn.Module):
     Attributes:
         config: the adapter's settings.
         layers: name → adapted layer, in the backbone's order.
+        saved_modules: name → module that is trained as a whole.
         left_out: name → why a layer is not adapted.
         example: one image of the first batch; None before it.
     """
 
     example: Tensor | None
+    _linked = True
 
     def __init__(
         self, backbone: Backbone, config: AdapterConfig, *, seen: Survey | None = None, download: bool = False
     ):
         super().__init__()
-        if any(getattr(module, flag, False) is True for module in backbone.modules() for flag in CHECKPOINTING):
+        checkpoints = any(
+            getattr(module, flag, False) is True for module in backbone.modules() for flag in CHECKPOINTING
+        )
+        if checkpoints and method(config.method).generated:
             raise InputError("The backbone checkpoints activations, which loses the cores: switch that off first.")
         self.config = config
         self.decoding = AS_DECLARED  # of the images that it was trained on
@@ -67,6 +74,8 @@ class AdaptedModel(nn.Module):
         adapts = method(config.method).format is not None
         unsuited = seen.unsuited(generated=method(config.method).generated) if seen else None
         selection = select_layers(backbone.net, config, stem, unsuited) if adapts else Selection({})
+        copied = modules_to_save(backbone.net, config.modules_to_save)
+        selection = leave_out(selection, copied, stem_of(backbone.net, stem))
         self.left_out = selection.left_out
         report_stages(backbone)
         report_head(backbone, seen.head if seen else None)
@@ -83,6 +92,9 @@ class AdaptedModel(nn.Module):
         for index, (name, rank) in enumerate(selection.ranks.items()):
             self._adapt_layer(name, rank, index, places)
         self._seen = seen
+        self.saved_modules: dict[str, TrainedCopy] = {}
+        for name, module in copied.items():
+            self._copy_module(name, module)
         # A buffer follows the model to other devices and precisions.
         self.register_buffer("example", None, persistent=False)
 
@@ -97,14 +109,53 @@ class AdaptedModel(nn.Module):
         # A layer in several places is adapted in all of them.
         for alias in places[base]:
             net.set_submodule(alias, layer)
-        *path, last = ("adapters", *name.split("."))
+        self._train(f"adapters.{name}", adapter)
+        self.layers[name] = layer
+
+    def _copy_module(self, name: str, base: nn.Module) -> None:
+        trained = copy.deepcopy(base).requires_grad_(True)
+        if self.config.adapter_dtype == "float32":
+            for parameter in trained.parameters():
+                if parameter.dtype in (torch.float16, torch.bfloat16):
+                    parameter.data = parameter.data.float()
+        wrapper = TrainedCopy(name, base, trained)
+        for alias in _places(self.backbone.net)[base]:
+            self.backbone.net.set_submodule(alias, wrapper)
+        self._train(f"modules_to_save.{name}", trained)
+        self.saved_modules[name] = wrapper
+
+    def _train(self, name: str, module: nn.Module) -> None:
+        """Add a module to the trained part."""
+        *path, last = name.split(".")
         parent: nn.Module = self.trained
         for part in path:
             if part not in parent._modules:
                 parent.add_module(part, nn.Module())
             parent = parent.get_submodule(part)
-        parent.add_module(last, adapter)
-        self.layers[name] = layer
+        parent.add_module(last, module)
+
+    def _replicate_for_data_parallel(self) -> "AdaptedModel":
+        replica = super()._replicate_for_data_parallel()
+        replica._linked = False
+        return replica
+
+    def _link(self) -> None:
+        """Connect the parts of a replica of `nn.DataParallel`, whose connections lead to the original's parts."""
+        self.layers, self.saved_modules = {}, {}
+        for module in self.backbone.modules():
+            if isinstance(module, AdaptedLayer):
+                self.layers[module.name] = module
+                module.link(cast(Adapter, self.trained.get_submodule(f"adapters.{module.name}")))
+            elif isinstance(module, TrainedCopy):
+                self.saved_modules[module.name] = module
+                module.link(self.trained.get_submodule(f"modules_to_save.{module.name}"))
+        extractor = self.extractor
+        if isinstance(extractor, StageExtractor | OutputExtractor):
+            extractor._backbone = (extractor.own if extractor.own is not None else self.backbone,)
+        for backbone in (module for module in self.modules() if isinstance(module, Backbone)):
+            backbone.folds = []
+        remove_folds(self.frozen)
+        self._linked = True
 
     @property
     def backbone(self) -> Backbone:
@@ -252,15 +303,24 @@ class AdaptedModel(nn.Module):
             groups: as in `generate`.
             features: as in `codes`.
         """
+        if not self._linked:
+            self._link()
         if not current.enabled:
             return self.backbone(images)
         if self.example is None:
+            if torch.compiler.is_compiling():
+                raise InputError("Sizes are known after a first batch: call the model once before it is exported.")
             self.prepare(images)
         if not self.generated:
             if cores is not None or groups is not None:
                 self._must_generate()
             return self._run(images, None)
         if cores is not None:
+            self._check_cores(cores)
+            if groups is not None:
+                raise InputError(
+                    "Groups say which images share generated cores, and cores are given: leave either out."
+                )
             if cores.samples not in (1, images.shape[0]):
                 count = f"{cores.samples} cores for {images.shape[0]} images"
                 raise InputError(f"There are {count}: give one, or one for each.")
@@ -270,6 +330,15 @@ class AdaptedModel(nn.Module):
         if self.config.extractor == "stem" and features is None:
             return self._run_from_stem(images, groups)
         return self._run(images, self.generate(images, groups=groups, features=features))
+
+    def _check_cores(self, cores: Cores) -> None:
+        for name, layer in self.layers.items():
+            wanted, found = layer.adapter.format.core_shape, tuple(cores[name].shape[1:])
+            if found != wanted:
+                raise InputError(
+                    f"The core of layer {name!r} is {found} for each image, {self.config.method} of its rank needs "
+                    f"{wanted}: generate cores by this model, or one of its method and ranks."
+                )
 
     def _run(self, images: Tensor, cores: Cores | None) -> Tensor:
         with forward_context(cores=cores):
@@ -341,16 +410,26 @@ class AdaptedModel(nn.Module):
             "mapping": self.mapping if self.config.generates else None,
             "extractor": None if self.config.extractor == "stem" else self.extractor,
         }
+        copies = {name: wrapper.copy for name, wrapper in self.saved_modules.items()}
         with torch.no_grad():
             cores = self._cores_of(example)
-        return budget(self.backbone, self.layers, self.left_out, example, cores=cores, **generator)
+        return budget(self.backbone, self.layers, self.left_out, example, cores=cores, saved=copies, **generator)
 
     def save(self, path: str | Path) -> None:
         """Write a folder with config.json and adapter.safetensors; see `metalora.load`.
 
         Raises:
-            InputError: sizes are not known yet, the folder holds something else, or the disk refuses.
+            InputError: sizes are not known yet, a part is unfrozen that is not saved, the folder holds something else,
+                or the disk refuses.
         """
+        unfrozen = [name for name, parameter in self.frozen.named_parameters() if parameter.requires_grad]
+        if unfrozen:
+            name = unfrozen[0].removeprefix("backbone.net.")
+            more = f" (and {len(unfrozen) - 1} more)" if len(unfrozen) > 1 else ""
+            raise InputError(
+                f"{name} of the frozen part{more} requires a gradient, and would not be saved: name its module in "
+                "modules_to_save, or freeze it with requires_grad_(False)."
+            )
         example, trained = self._sized_example(), self.trained.state_dict()
         save(Path(path), self.config, trained, self.backbone, self.extractor, example, self.decoding)
 

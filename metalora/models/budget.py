@@ -41,6 +41,7 @@ def budget(
     cores: Cores | None = None,
     mapping: MappingNet | None = None,
     extractor: nn.Module | None = None,
+    saved: Mapping[str, nn.Module] | None = None,
 ) -> pd.DataFrame:
     """Build a row per adapted layer, per left-out layer, for the rest of the backbone, the generator, and a total.
 
@@ -57,8 +58,16 @@ def budget(
         cores: of the example; None for a static method.
         mapping: the mapping net; None where nothing is generated.
         extractor: what reads the features in a pass of its own; None where there is no such pass.
+        saved: name → module that is trained as a whole.
     """
-    names = [*layers, *left_out, "(rest of the backbone)", *(["(mapping)", "(extractor)"] if mapping else [])]
+    saved = saved or {}
+    names = [
+        *layers,
+        *left_out,
+        *(f"{name} (trained)" for name in saved),
+        "(rest of the backbone)",
+        *(["(mapping)", "(extractor)"] if mapping else []),
+    ]
     rows: dict[str, dict] = {name: dict.fromkeys([*COLUMNS, *FLOPS], 0) | {"note": ""} for name in names}
     frozen, updated, others = _layer_flops(backbone, layers, example, cores)
     for name, layer in layers.items():
@@ -66,6 +75,8 @@ def budget(
         rows[name] |= {"frozen_flops": frozen[name], "adapter_flops": updated[name] - frozen[name]}
     for name, reason in left_out.items():
         rows[name] |= {"frozen_parameters": _count(backbone.net.get_submodule(name)), "note": reason}
+    for name, module in saved.items():
+        rows[f"{name} (trained)"] |= {"adapter_parameters": _count(module)}
     rest = _count(backbone.net) - sum(row["frozen_parameters"] for row in rows.values())
     rows["(rest of the backbone)"] |= {"frozen_parameters": rest, "frozen_flops": others}
     if mapping is not None:

@@ -28,6 +28,7 @@ from torch.utils._pytree import tree_leaves
 
 from metalora.adapters.forward_context import current
 from metalora.adapters.layers import AdaptedLayer, has_hooks
+from metalora.adapters.trained_copy import TrainedCopy
 from metalora.util.compiling import transformed
 
 SAMPLE = 256  # entries of a tensor that are compared
@@ -48,6 +49,14 @@ class Folded(NamedTuple):
     weight: Tensor
     bias: Tensor
     gain: Tensor
+
+
+def remove_folds(net: nn.Module) -> None:
+    """Let a replica of a network compute by itself: what it has of its original's folds leads to the original."""
+    for module in net.modules():
+        if isinstance(getattr(module.__dict__.get("forward"), "__self__", None), Fold):
+            del module.__dict__["forward"]
+            module.__dict__.pop("fold", None)
 
 
 class Fold:
@@ -200,6 +209,9 @@ def fold_pairs(net: nn.Module, pairs: Iterable[Pair], *, channels_last: bool = F
         channels_last: whether the network is known to take that memory format; otherwise it stays as it came.
     """
     places = {module: (parent, name) for parent in net.modules() for name, module in parent.named_children()}
+    # A module that is trained along is another one in passes with adapters.
+    apart = {part for module in net.modules() if isinstance(module, TrainedCopy) for part in module.modules()}
+    pairs = [pair for pair in pairs if apart.isdisjoint(pair)]
     folds = [Fold(conv, norm, (places[conv], places[norm]), channels_last) for conv, norm in pairs]
     for fold in folds:
         fold.refresh()

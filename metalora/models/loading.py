@@ -21,7 +21,8 @@ from metalora.util.errors import InputError
 from metalora.util.files import hash_tensors, read_tensors
 from metalora.util.renamed import upgrade_settings
 
-SHAPELESS = ("alpha", "dropout", "seed", "code_norm_limit")  # settings that trained tensors do not depend on
+# Settings that trained tensors do not depend on, once they have values.
+SHAPELESS = ("alpha", "dropout", "seed", "code_norm_limit", "head_init_std")
 
 
 def load(
@@ -65,7 +66,8 @@ def load(
     like = next(wrapped.to(getattr(torch, named["dtype"])).parameters())
     if hash_tensors(wrapped.net.state_dict()) != named["sha256"]:
         raise InputError(f"{path} was trained on other weights of its backbone: pass the module that it was made from.")
-    example = torch.zeros(saved["example_shape"]).to(like)
+    example = torch.zeros(saved["example_shape"], dtype=getattr(torch, saved.get("example_dtype", "float32")))
+    example = example.to(like) if example.is_floating_point() else example.to(like.device)
     model = adapt(wrapped, config, example=example, download=download)
     names = {name.removeprefix("adapters.").rpartition(".")[0] for name in tensors if name.startswith("adapters.")}
     if config.targets is None and names and names != model.layers.keys():
@@ -94,7 +96,7 @@ def _wrap(net: nn.Module, named: dict[str, Any]) -> Backbone:
 def restore(model: AdaptedModel, path: str | Path) -> None:
     """Give `model` the trained part that was saved in `path`, a folder or a bundled name, to train on from there.
 
-    Settings that tensors do not depend on may differ: alpha, dropout, seed and code_norm_limit.
+    Settings that tensors do not depend on may differ: alpha, dropout, seed, code_norm_limit and head_init_std.
 
     Raises:
         InputError: the folder does not fit, as in `load`, or was made with other settings or another backbone.

@@ -151,6 +151,10 @@ class MappingNet(CoreHead):
     def _load_from_state_dict(self, state: dict[str, Any], prefix: str, *args: Any) -> None:
         if f"{prefix}standardised" not in state and f"{prefix}feature_std" in state:  # of format version 1
             state[f"{prefix}standardised"] = (state[f"{prefix}feature_std"] != 1).any()
+        mean = state.get(f"{prefix}feature_mean")
+        if mean is not None and not self.materialised:  # the width is known now, as that of a first batch would be
+            self.feature_mean, self.feature_std = (self.feature_mean.new_empty(mean.shape) for _ in range(2))
+            self.hidden.in_features = len(mean)
         super()._load_from_state_dict(state, prefix, *args)
 
     @property

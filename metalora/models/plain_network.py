@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from metalora.adapters.layers import AdaptedLayer
+from metalora.adapters.trained_copy import TrainedCopy
 from metalora.models.backbones import Backbone
 from metalora.models.extractors import silence_stages
 from metalora.models.folding import unfold_batchnorm
@@ -28,6 +29,8 @@ def plain_network(
     for alias, module in list(net.named_modules(remove_duplicate=False)):
         if isinstance(module, AdaptedLayer):
             net.set_submodule(alias, module.base)
+        elif isinstance(module, TrainedCopy):
+            net.set_submodule(alias, module.copy.requires_grad_(False).to(next(module.base.parameters()).dtype))
     silence_stages(net, [*backbone.stages, *([backbone.head] if backbone.head else [])])
     unfold_batchnorm(net)
     for name, adapted in layers.items():

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from metalora.adapters.config import AdapterConfig
 from metalora.adapters.layers import AdaptedLayer
+from metalora.adapters.trained_copy import TrainedCopy
 from metalora.models.backbones import Backbone
 from metalora.suites.decoding import Decoding
 from metalora.util.errors import InputError
@@ -73,6 +74,7 @@ def save(
         "tensors": describe(trained),
         "example_shape": list(example.shape),
         "decoding": asdict(decoding),
+        "example_dtype": _dtype_name(example.dtype),
     }
     text = json.dumps(saved, indent=1) + "\n"
     write_whole(tensor_file(path / WEIGHTS, trained), text_file(path / CONFIG, text))
@@ -82,7 +84,7 @@ def original_hash(net: nn.Module) -> str:
     """Hash the weights of a network under the names that they have without adapters."""
     state = net.state_dict()
     for name, module in net.named_modules(remove_duplicate=False):
-        if isinstance(module, AdaptedLayer):
+        if isinstance(module, AdaptedLayer | TrainedCopy):
             base = f"{name}.base."
             state = {f"{name}.{k.removeprefix(base)}" if k.startswith(base) else k: v for k, v in state.items()}
     return hash_tensors(state)

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 from metalora.suites.config import SuiteConfig
@@ -13,12 +14,13 @@ from metalora.util.errors import InputError
 
 
 def load_suite(
-    name: str | SuiteConfig = "digits", *, seed: int = 0, progress: Progress | None = None, **settings: Any
+    name: str | Path | SuiteConfig = "digits", *, seed: int = 0, progress: Progress | None = None, **settings: Any
 ) -> Suite:
     """Load the suite that `SuiteConfig(name, **settings)` describes.
 
     Args:
-        name: A key of `SUITES`, such as "digits", "folder:PATH" or "table:FILE"; or the settings as a whole.
+        name: A key of `SUITES`, such as "digits", "folder:PATH" or "table:FILE"; the path of a folder or archive;
+            or the settings as a whole.
         seed: Decides every split.
         progress: Called with the number of images read so far, and in all where that is known.
         settings: Fields of `SuiteConfig`.
@@ -26,6 +28,8 @@ def load_suite(
     Raises:
         InputError: Unknown name, a bad value, or images that cannot be used.
     """
+    if isinstance(name, Path):
+        name = f"folder:{name}"
     config = replace(name, **settings) if isinstance(name, SuiteConfig) else SuiteConfig(name, **settings)
     key, path = split_name(config.name)
     if key not in SUITES or (key.endswith(":") and not path):

@@ -6,7 +6,7 @@ from typing import Any
 from metalora.adapters.config import AdapterConfig
 from metalora.adapters.methods import method
 from metalora.evaluation.config import EmbedConfig
-from metalora.util.checks import MAX_SEED, check_float, check_int
+from metalora.util.checks import MAX_SEED, check_device, check_float, check_int, check_precision
 from metalora.util.config import to_plain
 from metalora.util.errors import InputError
 
@@ -61,6 +61,8 @@ class TrainingConfig:
         for name in ("steps", "batch_size", "set_size"):
             check_int(name, getattr(self, name))
         check_int("validate_every", self.validate_every, 0)
+        check_device(self.device)
+        check_precision(self.precision)
         check_int("seed", self.seed, 0, MAX_SEED)
         if self.batch_size % self.set_size:
             raise InputError(
@@ -125,8 +127,9 @@ def identity_of(training: TrainingConfig, adapter: AdapterConfig, *, predicts: b
         values["alpha"] = None
     if adapter.head_init_std == replace(adapter, head_init_std=None).initial_head_std and generates:
         values["head_init_std"] = None
-    if adapter.adapter_dtype != AdapterConfig.adapter_dtype:  # which checkpoints from before it do not have
-        values["adapter_dtype"] = adapter.adapter_dtype
+    for name in ("adapter_dtype", "modules_to_save"):  # which checkpoints from before them do not have
+        if getattr(adapter, name) != getattr(AdapterConfig, name):
+            values[name] = adapter.to_dict()[name]
     chosen = {"keep_best": training.validation_interval} if training.keep_best else {}
     return {"adapter": values, "training": _only(to_plain(training), effective) | chosen}
 

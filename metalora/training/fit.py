@@ -64,7 +64,8 @@ def fit(
     with Prefetch(trainer.draw, steps, ahead=trainer.device.type != "cpu") as batches:
         step = functools.partial(trainer.step, batches)
         parts, identity = trainer.parts, trainer.identity
-        yield from run_loop(step, steps, size, trainer.optimizer, parts, identity, checkpoint=checkpoint)
+        file = None if checkpoint is None else Path(checkpoint)
+        yield from run_loop(step, steps, size, trainer.optimizer, parts, identity, checkpoint=file)
     trainer.best.restore(model)
     model.eval()
 
@@ -108,7 +109,7 @@ class Trainer:
     def __init__(
         self, model: AdaptedModel, suite: Suite, config: TrainingConfig, features: FeatureCache, validate_last: bool
     ):
-        if not model.layers:
+        if not any(parameter.requires_grad for parameter in model.trained.parameters()):
             raise InputError("The original backbone has nothing to train: choose another method.")
         self.model, self.suite, self.config, self.features = model, suite, config, features
         self.validate_last, self.device = validate_last, pick_device(config.device)
@@ -220,10 +221,11 @@ def _trained_before(model: AdaptedModel) -> bool:
 def _groups(model: AdaptedModel, objective: nn.Module, config: TrainingConfig) -> list[dict]:
     """Return the optimiser's parameter groups, each with its learning rate."""
     trained: Any = model.trained
-    groups: list[dict] = [
-        {"name": "adapters", "params": list(trained.adapters.parameters()), "lr": config.lr},
-        {"name": "head", "params": list(objective.parameters()), "lr": config.lr},
-    ]
+    groups: list[dict] = [{"name": "head", "params": list(objective.parameters()), "lr": config.lr}]
+    if model.layers:
+        groups.insert(0, {"name": "adapters", "params": list(trained.adapters.parameters()), "lr": config.lr})
+    if model.saved_modules:
+        groups.append({"name": "modules", "params": list(trained.modules_to_save.parameters()), "lr": config.lr})
     if model.config.generates:
         lr = config.lr * config.mapping_lr_scale
         groups.append({"name": "mapping", "params": list(model.mapping.parameters()), "lr": lr})

@@ -40,7 +40,7 @@ class Progress:
         step: steps done, from 1.
         steps: steps in all.
         metrics: losses and accuracies of this step.
-        lrs: learning rate of each parameter group, for the next step.
+        lrs: learning rate of each parameter group, in this step.
         images_per_second: over the last few steps.
         seconds_left: until the last step is done.
     """
@@ -123,24 +123,25 @@ def run_loop(
     def save() -> None:
         if checkpoint is not None:
             state = {name: part.state_dict() for name, part in parts.items()}
-            write_state(checkpoint, {"identity": identity, "step": done, "rng": torch.get_rng_state(), **state})
+            rng = {"rng": torch.get_rng_state(), "cuda_rng": torch.cuda.get_rng_state_all() if _on_cuda() else []}
+            write_state(checkpoint, {"identity": identity, "step": done, **rng, **state})
 
     saved = started = time.monotonic()
     first, pace, stepping = done, 0.0, False
     try:
         while done < steps:
             before = time.monotonic()
+            lrs = {group.get("name", "all"): group["lr"] for group in optimizer.param_groups}
             stepping = True
             metrics = step(done)
             stepping = False
             if not math.isfinite(metrics["loss"]):
-                lr = max(group["lr"] for group in optimizer.param_groups)
+                lr = max(lrs.values())
                 raise InputError(f"The loss is not finite at step {done + 1}: lower the learning rate (now {lr:g}).")
             done += 1
             now = time.monotonic()
             pace = 0.9 * pace + 0.1 * (now - before) if pace else now - before
             left = (now - started) / (done - first) * (steps - done)
-            lrs = {group.get("name", "all"): group["lr"] for group in optimizer.param_groups}
             if now - saved > every:
                 save()
                 saved = now
@@ -168,7 +169,14 @@ def _resume(checkpoint: Path, parts: dict[str, Stateful], identity: dict[str, An
     for name, part in parts.items():
         part.load_state_dict(state[name])
     torch.set_rng_state(state["rng"])
+    if _on_cuda() and len(state.get("cuda_rng", [])) == torch.cuda.device_count():
+        torch.cuda.set_rng_state_all(state["cuda_rng"])
     return state["step"]
+
+
+def _on_cuda() -> bool:
+    """Return whether this process uses a GPU, where dropout draws from a generator of the GPU's own."""
+    return torch.cuda.is_available() and torch.cuda.is_initialized()
 
 
 def _agrees(saved: Any, identity: Any) -> bool:

@@ -1,6 +1,7 @@
 """Checks of numbers that users give."""
 
 import math
+import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -46,6 +47,26 @@ def check_float(name: str, value: Any, fits: Callable[[float], bool], use: str) 
 
 def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def check_device(name: Any) -> None:
+    """Check that a device is one that this machine may have, which `pick_device` finds out.
+
+    Raises:
+        InputError: There is none of this name.
+    """
+    if not (isinstance(name, str) and re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", name)):
+        raise InputError(f"Unknown device {name!r}: use auto, cpu, cuda or mps.")
+
+
+def check_precision(name: Any) -> None:
+    """Check the name of a precision.
+
+    Raises:
+        InputError: There is none of this name.
+    """
+    if name not in ("float32", "bfloat16"):
+        raise InputError(f"Unknown precision {name!r}: use float32 or bfloat16.")
 
 
 def check_ks(ks: Sequence[int]) -> None:

@@ -7,6 +7,7 @@ from contextvars import ContextVar
 
 import torch
 
+from metalora.util.checks import check_precision
 from metalora.util.errors import InputError
 
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
@@ -64,8 +65,7 @@ def device_name(device: torch.device) -> str:
 
 def autocast(device: torch.device, precision: str) -> contextlib.AbstractContextManager:
     """Return a context in which matrix products run in `precision`, "float32" or "bfloat16"."""
-    if precision not in PRECISIONS:
-        raise InputError(f"Unknown precision {precision!r}: use float32 or bfloat16.")
+    check_precision(precision)
     if precision == "float32":
         return contextlib.nullcontext()
     return torch.autocast(device.type, PRECISIONS[precision])

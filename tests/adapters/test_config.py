@@ -142,3 +142,9 @@ def test_first_cores_lie_as_far_apart_as_the_code_is_short(settings, deviation):
     weights = metalora.adapt("resnet20", config).mapping.head.weight
     values = sum(config.factors) or config.code  # products of pairs begin at 0
     assert weights[:, :values].std().item() == pytest.approx(deviation, rel=0.1)
+
+
+def test_equal_configurations_have_equal_hashes():
+    one, other = (AdapterConfig(rank_pattern={"conv": 2}, targets=targets) for targets in ("conv", ["conv"]))
+    assert hash(one) == hash(other)
+    assert len({one, other, AdapterConfig(rank_pattern={"conv": 3}, targets="conv")}) == 2

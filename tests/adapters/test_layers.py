@@ -299,3 +299,27 @@ def test_the_context_belongs_to_one_thread_and_ends_with_the_pass():
         raise KeyError
     assert seen == {"cores": None, "enabled": True}
     assert (current.cores, current.enabled, current.stage_hook) == (None, True, None)
+
+
+@pytest.mark.parametrize("base", [nn.Linear(6, 4), nn.Conv2d(6, 4, 3, stride=2, padding=1, dilation=2)])
+def test_a_layer_has_the_attributes_and_keyword_arguments_of_its_base(base, randomise):
+    layer, x = make_layer(base, "lora", randomise), torch.rand(2, 6, *([9, 9] if isinstance(base, nn.Conv2d) else []))
+    for name in base.__constants__:
+        assert getattr(layer, name) == getattr(base, name)
+    assert torch.equal(layer(input=x), layer(x))
+    with forward_context(enabled=False):
+        assert torch.equal(layer(input=x), base(input=x))
+    assert not hasattr(layer, "no_such_attribute")
+
+
+@pytest.mark.parametrize("method", ADAPTING)
+@pytest.mark.parametrize("kind", ["conv", "linear"])
+def test_a_hook_on_the_frozen_layer_sees_its_own_output(kind, method, randomise):
+    base, x = (conv(kernel_size=3), (2, 6, 5, 5)) if kind == "conv" else (nn.Linear(6, 4).double(), (2, 5, 6))
+    layer, x, seen = make_layer(base, method, randomise), torch.rand(x, dtype=torch.float64), []
+    shape = layer.adapter.format.core_shape
+    core = torch.rand(2, *shape, dtype=torch.float64) if shape else None
+    expected = run(layer, x, core)
+    base.register_forward_hook(lambda module, args, output: seen.append(output))
+    torch.testing.assert_close(run(layer, x, core), expected)
+    assert torch.equal(seen[0], base(x))

@@ -139,3 +139,19 @@ def test_sizes_of_a_foreign_backbone_come_from_its_first_batch(small_net, images
     codes = model.codes(images)
     given = adapt(small_net, example=images)
     assert torch.equal(codes, given.codes(images))
+
+
+def test_groups_beside_cores_are_refused(model, many):
+    with pytest.raises(InputError, match="Groups say which images share generated cores, and cores are given"):
+        model(many, cores=model.generate(many), groups=torch.zeros(6, dtype=torch.long))
+
+
+@pytest.mark.parametrize(("method", "rank"), [("metalora-tr", 1), ("metalora-cp", 2)])
+def test_cores_of_another_rank_or_format_are_refused(method, rank, model, many, small_net, adapt):
+    other = adapt(small_net.double(), method, example=many, rank=rank, targets="token")
+    cores = Cores(dict.fromkeys(model.layers, other.generate(many)["token"]))
+    found = r"\(2,\)" if method == "metalora-cp" else r"\(1, 1\)"
+    with pytest.raises(
+        InputError, match=f"The core of layer 'conv' is {found} for each image, metalora-tr of its rank"
+    ):
+        model(many, cores=cores)

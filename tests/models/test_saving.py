@@ -305,3 +305,59 @@ def test_whether_features_were_standardised_is_saved(standardised, small_net, im
         model.standardise(images)
     model.save(tmp_path)
     assert metalora.load(tmp_path, small_net).mapping.standardised == standardised
+
+
+class Words(nn.Module):
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.embedding, self.linear = nn.Embedding(9, 6), nn.Linear(6, 5)
+
+    def forward(self, tokens):
+        return self.linear(self.embedding(tokens)).mean(1)
+
+
+@pytest.mark.parametrize("dtype", [torch.int64, torch.int32, torch.uint8])
+@pytest.mark.parametrize("method", ["lora", "metalora-cp", "metalora-tr"])
+def test_inputs_of_integers_stay_integers(method, dtype, randomise, tmp_path):
+    net, tokens = Words(), torch.tensor([[1, 2, 3], [4, 5, 6]], dtype=dtype)
+    if dtype == torch.uint8:
+        net.embedding.register_forward_pre_hook(lambda module, args: args[0].long())
+    model = adapt(net, randomise, example=tokens, method=method)
+    model.save(tmp_path)
+    loaded = metalora.load(tmp_path, net)
+    assert loaded.example.dtype == dtype
+    assert torch.equal(loaded(tokens), model(tokens))
+    assert loaded.budget().equals(model.budget())
+
+
+@pytest.mark.parametrize("method", ["lora", "metalora-cp", "metalora-tr"])
+def test_the_state_of_a_foreign_model_goes_into_a_fresh_one(method, small_net, images, randomise):
+    model = adapt(small_net, randomise, method=method, example=images)
+    if model.config.generates:
+        model.standardise(images)
+    fresh = metalora.adapt(small_net, model.config)
+    fresh.load_state_dict(model.state_dict())
+    assert torch.equal(fresh(images), model(images))
+    assert torch.equal(fresh(images), model(images))
+
+
+def test_adapters_of_full_precision_beside_a_backbone_of_half_precision_come_back(randomise, tmp_path):
+    model = adapt(metalora.load_backbone("mixer_nano").bfloat16(), randomise)
+    model.save(tmp_path / "mixed")
+    loaded, images = metalora.load(tmp_path / "mixed"), torch.rand(2, 3, 32, 32)
+    assert {p.dtype for p in loaded.trained.parameters()} == {torch.float32}
+    assert torch.equal(loaded(images), model(images))
+    model.bfloat16().save(tmp_path / "half")
+    loaded = metalora.load(tmp_path / "half")
+    assert {p.dtype for p in loaded.trained.parameters()} == {torch.bfloat16}
+    assert torch.equal(loaded(images), model(images))
+
+
+def test_settings_of_first_values_may_differ_when_training_goes_on(randomise, tmp_path):
+    saved = adapt("resnet20", randomise, head_init_std=0.1)
+    saved.save(tmp_path)
+    fresh = metalora.adapt("resnet20", AdapterConfig(rank=2, head_init_std=0.03, seed=4))
+    restore(fresh, tmp_path)
+    images = torch.rand(2, 3, 32, 32)
+    assert torch.equal(fresh(images), saved(images))

@@ -160,3 +160,7 @@ def test_names_alone_tell_what_is_left_out_and_what_makes_no_suite():
     ]
     with pytest.raises(InputError, match=r"mine\.zip has 1 class with 4 images or more .* two are needed"):
         judge_names([*names("cat"), *names("dog", count=3)], SuiteConfig("folder:mine.zip"))
+
+
+def test_a_path_is_the_folder_of_that_path(by_task):
+    assert_same(load_suite(by_task), load_suite(f"folder:{by_task}"))

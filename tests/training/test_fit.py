@@ -96,7 +96,7 @@ def test_the_same_seed_gives_the_same_weights_and_another_seed_others(digits):
 def test_resume_equals_no_stop(digits, tmp_path):
     unbroken, broken, resumed = (small(dropout=0.2) for _ in range(3))
     torch.manual_seed(5)
-    list(fit(unbroken, digits, QUICK, checkpoint=tmp_path / "unbroken"))
+    list(fit(unbroken, digits, QUICK, checkpoint=str(tmp_path / "unbroken")))
     torch.manual_seed(5)
     for event in (loop := fit(broken, digits, QUICK, checkpoint=tmp_path / "broken")):
         if event.step == 3:

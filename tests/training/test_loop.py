@@ -128,3 +128,29 @@ def test_a_loss_that_is_not_finite_says_what_to_change():
     made = make()
     with pytest.raises(InputError, match=r"step 1: lower the learning rate \(now"):
         list(run((lambda i: {"loss": float("nan")}, *made[1:])))
+
+
+def test_the_learning_rates_of_progress_are_those_of_its_step():
+    found = [event.lrs["all"] for event in run(make())]
+    assert found == pytest.approx([0.1 * factor for factor in lrs(20)[0]])
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_dropout_on_a_gpu_resumes_with_its_own_draws(tmp_path):
+    def drawing(found):
+        def step(i):
+            found.append(torch.rand(3, device="cuda").tolist())
+            return {"loss": 0.0}
+
+        return step, *make()[1:]
+
+    unbroken, resumed = [], []
+    torch.cuda.manual_seed(0)
+    list(run(drawing(unbroken)))
+    torch.cuda.manual_seed(0)
+    loop = run(drawing(resumed), tmp_path / "state")
+    next(loop)
+    loop.close()
+    torch.cuda.manual_seed(9)
+    list(run(drawing(resumed), tmp_path / "state"))
+    assert resumed == unbroken

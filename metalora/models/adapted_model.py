@@ -19,7 +19,7 @@ from metalora.adapters.targets import Selection, select_layers
 from metalora.models.backbones import Backbone
 from metalora.models.budget import budget
 from metalora.models.calibration import check_survey, learn_width
-from metalora.models.extractors import make_extractor, report_head, report_stages
+from metalora.models.extractors import StageExtractor, make_extractor, report_head, report_stages
 from metalora.models.mapping_net import ConstantCore, MappingNet
 from metalora.models.plain_network import plain_network
 from metalora.models.saving import save
@@ -150,7 +150,7 @@ class AdaptedModel(nn.Module):
             report_head(self.backbone, seen.head)
             for name, layer in self.layers.items():
                 layer.rows_by_image |= seen.rows.get(name, 1) > 1
-            if self.config.generates:
+            if self.config.generates and not (isinstance(self.extractor, StageExtractor) and self.mapping.materialised):
                 learn_width(self.extractor, self.mapping, example)
             self.example, self._seen = example, None
 

@@ -53,7 +53,8 @@ class Backbone(nn.Module):
         known: whether the network is of timm or torchvision, which take every memory format.
         head: name of a linear layer that gives the output, as a classifier's does; None where there is none, or the
             output is what describes an image. Known after a pass.
-        reads_output: whether features come from the output even so, as they did before heads were known.
+        old_features: whether features are those of adapters saved by version 0.1: all statistics of every stage, at
+            full size, and the output of a network without stages.
         channels_last: whether the network gets its images in this memory format, which suits convolutions.
         folds: BatchNorms that are folded into the convolutions before them, see `folding`.
     """
@@ -78,7 +79,7 @@ class Backbone(nn.Module):
         self.image_size = image_size
         self.known = known or name is not None
         self.head: str | None = None
-        self.reads_output = False
+        self.old_features = False
         self.channels_last = False
         self.folds: list[Fold] = []
 
@@ -103,17 +104,20 @@ class Backbone(nn.Module):
         if self.name is not None and not (images.is_floating_point() and images.ndim == 4 and images.shape[1] == 3):
             kind = f"{images.dtype} of shape {tuple(images.shape)}".removeprefix("torch.")
             raise InputError(f"{self.name} takes float RGB in [0, 1], (N, 3, H, W), not {kind}: convert the images.")
-        inputs = self.preprocess(images)
+        output = self.embed(self.preprocess(images))
+        if not isinstance(output, Tensor) or output.ndim != 2 or len(output) != len(images):
+            shape = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
+            raise InputError(f"The backbone gives {shape} for {len(images)} images: make it give embeddings (N, D).")
+        return output
+
+    def embed(self, inputs: Tensor) -> Tensor:
+        """Return what the network gives for images that are preprocessed."""
         if self.channels_last and not current.exact and inputs.ndim == 4:
             inputs = inputs.contiguous(memory_format=torch.channels_last)
         if not torch.compiler.is_compiling():
             for fold in self.folds:
                 fold.refresh()
-        output = self.net(inputs)
-        if not isinstance(output, Tensor) or output.ndim != 2 or len(output) != len(images):
-            shape = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
-            raise InputError(f"The backbone gives {shape} for {len(images)} images: make it give embeddings (N, D).")
-        return output
+        return self.net(inputs)
 
 
 @dataclass(frozen=True)

@@ -16,11 +16,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from metalora.adapters.forward_context import current, forward_context
+from metalora.adapters.layers import AdaptedLinear
 from metalora.models.backbones import Backbone, load_backbone
 from metalora.models.survey import Survey, survey
 from metalora.util.errors import InputError, LayersLeftOut
 
 EPSILON = 1e-6
+WIDE = 1024  # channels of all stages, above which the layout would make most of the trained parameters
+LARGE = 128  # pixels a side, from which a network of convolutions is read at half the size, a quarter of its cost
 
 
 def input_statistics(images: Tensor) -> Tensor:
@@ -40,7 +43,7 @@ def input_statistics(images: Tensor) -> Tensor:
     return torch.cat([mean[..., 0], std[..., 0], skew, correlation], dim=1)
 
 
-def stage_statistics(output: Tensor, channels: int, prefix: int = 0) -> Tensor:
+def stage_statistics(output: Tensor, channels: int, prefix: int = 0, *, layout: bool = True) -> Tensor:
     """Return mean, standard deviation and 2×2 layout of a stage's output: (N, 6 · channels).
 
     The layout shows rotation, which global means hide.
@@ -49,6 +52,7 @@ def stage_statistics(output: Tensor, channels: int, prefix: int = 0) -> Tensor:
         output: (N, C, H, W), (N, H, W, C), or tokens (N, T, C).
         channels: C.
         prefix: tokens before the grid (class token, registers).
+        layout: whether the layout is among them; otherwise (N, 2 · channels).
     """
     if output.ndim == 3:
         output = output[:, prefix:].transpose(1, 2)
@@ -59,7 +63,8 @@ def stage_statistics(output: Tensor, channels: int, prefix: int = 0) -> Tensor:
     mean = output.mean((2, 3))
     # Ten times as fast as torch.std_mean on a CPU.
     std = (output - mean[..., None, None]).square().mean((2, 3)).sqrt()
-    return torch.cat([mean, std, F.adaptive_avg_pool2d(output, 2).flatten(1)], dim=1)
+    parts = [mean, std, F.adaptive_avg_pool2d(output, 2).flatten(1)] if layout else [mean, std]
+    return torch.cat(parts, dim=1)
 
 
 class StopForward(Exception):
@@ -109,7 +114,7 @@ def report_head(backbone: Backbone, head: str | None) -> None:
         backbone: adapted or not; one with a name has no head.
         head: name of the layer; None where there is none.
     """
-    if head is None or backbone.head or backbone.name or backbone.stages or backbone.reads_output:
+    if head is None or backbone.head or backbone.name or backbone.stages or backbone.old_features:
         return
     layer: Any = backbone.net.get_submodule(head)
     getattr(layer, "base", layer).register_forward_pre_hook(partial(_report_input, head))
@@ -139,8 +144,21 @@ class StageExtractor(nn.Module):
         super().__init__()
         self.stages = {name: backbone.stages[name] for name in stages}
         self.prefix = getattr(backbone.net, "num_prefix_tokens", 0)
+        self.layout = backbone.old_features or sum(backbone.stages.values()) <= WIDE
+        self.half = self._takes_half_size(backbone) and len(stages) == len(backbone.stages)  # the stem shares a pass
         self.own = backbone if owned else None
         self._backbone = (backbone,)  # in a tuple: not a child
+
+    @staticmethod
+    def _takes_half_size(backbone: Backbone) -> bool:
+        if backbone.old_features or backbone.image_size is None or backbone.image_size < LARGE:
+            return False
+        fixed = getattr(backbone.net, "pretrained_cfg", {}).get("fixed_input_size")
+        return not fixed and not any(isinstance(module, nn.Linear | AdaptedLinear) for module in backbone.net.modules())
+
+    def width(self, channels: int) -> int:
+        """Return F for images of so many channels."""
+        return 3 * channels + math.comb(channels, 2) + (6 if self.layout else 2) * sum(self.stages.values())
 
     @torch.no_grad()
     def forward(self, images: Tensor) -> Tensor:
@@ -155,14 +173,18 @@ class StageExtractor(nn.Module):
 
         try:
             with forward_context(enabled=False, stage_hook=collect):
-                self._backbone[0](images)
+                backbone = self._backbone[0]
+                if self.half:
+                    backbone.embed(F.avg_pool2d(backbone.preprocess(images), 2))
+                else:
+                    backbone(images)
         except StopForward:
             return self.describe(images, statistics)
         raise InputError(f"The stages {', '.join(self.stages)} are not all part of the backbone's forward pass.")
 
     def read(self, name: str, output: Tensor) -> Tensor:
         """Return the statistics of a stage's output, at once, since later layers may overwrite it."""
-        return stage_statistics(output, self.stages[name], self.prefix)
+        return stage_statistics(output, self.stages[name], self.prefix, layout=self.layout)
 
     def describe(self, images: Tensor, statistics: dict[str, Tensor]) -> Tensor:
         """Join the features (N, F) of images from the statistics of all stages."""
@@ -216,7 +238,9 @@ def make_extractor(which: str | nn.Module, backbone: Backbone, *, download: bool
         return StageExtractor(backbone, list(backbone.stages)[:1], owned=False)
     owned = which != "self"
     if owned:
+        old_features = backbone.old_features
         backbone = load_backbone(which, download=download)
+        backbone.old_features = old_features
         example = backbone.example()
         assert example is not None
         seen = survey(backbone, example)

@@ -23,6 +23,7 @@ from timm.data import resolve_model_data_config
 from timm.models.mlp_mixer import MlpMixer
 from timm.models.resnet import BasicBlock, ResNet
 from torch import Tensor, nn
+from torch.nn import functional as F
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms.v2 import Normalize, Resize  # v2 compiles without a graph break
 
@@ -36,6 +37,7 @@ _PACKAGE = Path(__file__).parents[1]
 ASSETS = _PACKAGE / "assets" if (_PACKAGE / "assets").is_dir() else _PACKAGE.parent / "assets"
 
 MAX_STAGES = 4
+LARGE = 128  # pixels a side
 
 
 class Backbone(nn.Module):
@@ -109,6 +111,18 @@ class Backbone(nn.Module):
             shape = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
             raise InputError(f"The backbone gives {shape} for {len(images)} images: make it give embeddings (N, D).")
         return output
+
+    @property
+    def takes_half_size(self) -> bool:
+        """Whether large images can be read at half the size, for a quarter of the cost: by convolutions alone."""
+        if self.image_size is None or self.image_size < LARGE:
+            return False
+        fixed = getattr(self.net, "pretrained_cfg", {}).get("fixed_input_size")
+        return not fixed and not any(isinstance(module, nn.Linear) for module in self.net.modules())
+
+    def half_size(self, images: Tensor) -> Tensor:
+        """Return the embeddings of images that the network gets at half its size."""
+        return self.embed(F.avg_pool2d(self.preprocess(images), 2))
 
     def embed(self, inputs: Tensor) -> Tensor:
         """Return what the network gives for images that are preprocessed."""

@@ -16,14 +16,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from metalora.adapters.forward_context import current, forward_context
-from metalora.adapters.layers import AdaptedLinear
 from metalora.models.backbones import Backbone, load_backbone
 from metalora.models.survey import Survey, survey
 from metalora.util.errors import InputError, LayersLeftOut
 
 EPSILON = 1e-6
 WIDE = 1024  # channels of all stages, above which the layout would make most of the trained parameters
-LARGE = 128  # pixels a side, from which a network of convolutions is read at half the size, a quarter of its cost
 
 
 def input_statistics(images: Tensor) -> Tensor:
@@ -145,16 +143,10 @@ class StageExtractor(nn.Module):
         self.stages = {name: backbone.stages[name] for name in stages}
         self.prefix = getattr(backbone.net, "num_prefix_tokens", 0)
         self.layout = backbone.old_features or sum(backbone.stages.values()) <= WIDE
-        self.half = self._takes_half_size(backbone) and len(stages) == len(backbone.stages)  # the stem shares a pass
+        # The stem shares the pass of the embedding.
+        self.half = backbone.takes_half_size and not backbone.old_features and len(stages) == len(backbone.stages)
         self.own = backbone if owned else None
         self._backbone = (backbone,)  # in a tuple: not a child
-
-    @staticmethod
-    def _takes_half_size(backbone: Backbone) -> bool:
-        if backbone.old_features or backbone.image_size is None or backbone.image_size < LARGE:
-            return False
-        fixed = getattr(backbone.net, "pretrained_cfg", {}).get("fixed_input_size")
-        return not fixed and not any(isinstance(module, nn.Linear | AdaptedLinear) for module in backbone.net.modules())
 
     def width(self, channels: int) -> int:
         """Return F for images of so many channels."""
@@ -175,7 +167,7 @@ class StageExtractor(nn.Module):
             with forward_context(enabled=False, stage_hook=collect):
                 backbone = self._backbone[0]
                 if self.half:
-                    backbone.embed(F.avg_pool2d(backbone.preprocess(images), 2))
+                    backbone.half_size(images)
                 else:
                     backbone(images)
         except StopForward:

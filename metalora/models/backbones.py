@@ -189,7 +189,8 @@ def load_backbone(
     """Load the backbone called `name`, without its head, in evaluation mode.
 
     Args:
-        name: "resnet20", "mixer_nano", or any name of timm, such as "resnet18.a1_in1k".
+        name: "resnet20", "mixer_nano", or any name of timm, such as "resnet18.a1_in1k"; with weights of your own
+            NAME@FILE, a file of safetensors, such as "resnet18@mine.safetensors" (a head's are ignored).
         image_size: side to which images are resized; None is what the network was trained at.
         pretrained: with trained weights (otherwise random ones, from torch's global generator).
         download: fetch weights of timm that are not on this machine.
@@ -199,9 +200,32 @@ def load_backbone(
     """
     if image_size is not None:
         check_int("image_size", image_size)
-    if name in BUNDLED:
-        return _load_bundled(name, image_size, pretrained)
-    return _load_timm(name, image_size, pretrained, download)
+    architecture, _, file = name.partition("@")
+    pretrained = pretrained and not file
+    if architecture in BUNDLED:
+        backbone = _load_bundled(architecture, image_size, pretrained)
+    else:
+        backbone = _load_timm(architecture, image_size, pretrained, download)
+    if file:
+        _take_weights(backbone.net, architecture, Path(file).expanduser())
+        backbone.name = name
+    return backbone
+
+
+def _take_weights(net: nn.Module, name: str, file: Path) -> None:
+    """Give a network without a head the weights of a file."""
+    weights, _ = read_tensors(file, "give a file of safetensors")
+    heads = getattr(net, "pretrained_cfg", {}).get("classifier") or ("fc", "head")
+    ignored = tuple(f"{head}." for head in ([heads] if isinstance(heads, str) else heads))
+    weights = {key: value for key, value in weights.items() if not key.startswith(ignored)}
+    wrong = sorted(weights.keys() ^ net.state_dict().keys())
+    if wrong:
+        raise InputError(f"{file} does not fit {name}, {wrong[0]!r} is in one of them only: give weights of {name}.")
+    try:
+        net.load_state_dict(weights)
+    except RuntimeError as error:
+        reason = str(error).splitlines()[-1].strip()
+        raise InputError(f"{file} does not fit {name} ({reason}): give weights of {name}.") from error
 
 
 def wrap(net: nn.Module) -> Backbone:
@@ -219,7 +243,7 @@ def image_size_for(name: str, images: int) -> int | None:
 
     A bundled network that takes any size need not enlarge small ones.
     """
-    entry = BUNDLED.get(name)
+    entry = BUNDLED.get(name.partition("@")[0])
     return min(images, entry.image_size) if entry and entry.any_size else None
 
 

@@ -144,7 +144,9 @@ class StageExtractor(nn.Module):
         self.prefix = getattr(backbone.net, "num_prefix_tokens", 0)
         self.layout = backbone.old_features or sum(backbone.stages.values()) <= WIDE
         # The stem shares the pass of the embedding.
-        self.half = backbone.takes_half_size and not backbone.old_features and len(stages) == len(backbone.stages)
+        self.at_half_size = (
+            backbone.takes_half_size and not backbone.old_features and len(stages) == len(backbone.stages)
+        )
         self.own = backbone if owned else None
         self._backbone = (backbone,)  # in a tuple: not a child
 
@@ -166,7 +168,7 @@ class StageExtractor(nn.Module):
         try:
             with forward_context(enabled=False, stage_hook=collect):
                 backbone = self._backbone[0]
-                if self.half:
+                if self.at_half_size:
                     backbone.half_size(images)
                 else:
                     backbone(images)

@@ -79,6 +79,8 @@ def check(method, backbone):
         size = getattr(backbone, "image_size", None) or 96
         images = torch.rand(4, 3, 1, 1) * torch.rand(4, 3, size, size)  # of several colours
         model = metalora.adapt(backbone, AdapterConfig(method, rank=2, head_init_std=0.3), example=images)
+    if model.generated:
+        model.standardise(images)
     with torch.no_grad(), model.disabled():
         original = model(images)
     _check_step(model.train(), images[:2])

@@ -136,9 +136,10 @@ class StageExtractor(nn.Module):
         backbone: its stages must report (`report_stages`).
         stages: names of the stages to read; the pass ends at the last of them.
         owned: whether the backbone belongs to the extractor (otherwise to the adapted model).
+        stem: whether the embedding's own pass gives the features.
     """
 
-    def __init__(self, backbone: Backbone, stages: list[str], *, owned: bool):
+    def __init__(self, backbone: Backbone, stages: list[str], *, owned: bool, stem: bool = False):
         super().__init__()
         self.stages = {name: backbone.stages[name] for name in stages}
         self.prefix = getattr(backbone.net, "num_prefix_tokens", 0)
@@ -229,7 +230,7 @@ def make_extractor(which: str | nn.Module, backbone: Backbone, *, download: bool
     if which == "stem":
         if not backbone.stages:
             raise InputError("This backbone names no stages, so it has no stem: use extractor self.")
-        return StageExtractor(backbone, list(backbone.stages)[:1], owned=False)
+        return StageExtractor(backbone, list(backbone.stages)[:1], owned=False, stem=True)
     owned = which != "self"
     if owned:
         old_features = backbone.old_features

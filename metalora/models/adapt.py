@@ -9,7 +9,7 @@ from metalora.adapters.config import AdapterConfig
 from metalora.adapters.layers import AdaptedLayer, trained_dtype
 from metalora.models.adapted_model import AdaptedModel
 from metalora.models.backbones import Backbone, image_size_for, load_backbone, wrap
-from metalora.models.extractors import keep_stages
+from metalora.models.extractors import StageExtractor, keep_stages
 from metalora.models.mapping_net import ConstantCore, MappingNet
 from metalora.models.survey import survey
 from metalora.util.errors import InputError
@@ -54,7 +54,9 @@ def adapt(
     if config.generates and isinstance(config.extractor, nn.Module):
         features = int(config.extractor.num_features)  # type: ignore[arg-type]
     elif config.generates and example is not None:
-        features = model.extractor(example[:1]).shape[1]
+        extractor = model.extractor
+        staged = isinstance(extractor, StageExtractor)
+        features = extractor.width(example.shape[1]) if staged else extractor(example[:1]).shape[1]
     _add_generator(model, features)
     model.eval()
     if example is not None:

@@ -213,7 +213,7 @@ class AdaptedModel(nn.Module):
             report_head(self.backbone, seen.head)
             for name, layer in self.layers.items():
                 layer.rows_by_image |= seen.rows.get(name, 1) > 1
-            if self.config.generates:
+            if self.config.generates and not (isinstance(self.extractor, StageExtractor) and self.mapping.materialised):
                 learn_width(self.extractor, self.mapping, example)
             self.example, self._seen = example, None
 

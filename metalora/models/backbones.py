@@ -23,6 +23,7 @@ from timm.data import resolve_model_data_config
 from timm.models.mlp_mixer import MlpMixer
 from timm.models.resnet import BasicBlock, ResNet
 from torch import Tensor, nn
+from torch.nn import functional as F
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms.v2 import Normalize, Resize  # v2 compiles without a graph break
 
@@ -37,6 +38,7 @@ _PACKAGE = Path(__file__).parents[1]
 ASSETS = _PACKAGE / "assets" if (_PACKAGE / "assets").is_dir() else _PACKAGE.parent / "assets"
 
 MAX_STAGES = 4
+LARGE = 128  # pixels a side
 
 
 class Backbone(nn.Module):
@@ -54,7 +56,8 @@ class Backbone(nn.Module):
         known: whether the network is of timm or torchvision, which take every memory format.
         head: name of a linear layer that gives the output, as a classifier's does; None where there is none, or the
             output is what describes an image. Known after a pass.
-        reads_output: whether features come from the output even so, as they did before heads were known.
+        old_features: whether features are those of adapters saved by version 0.1: all statistics of every stage, at
+            full size, and the output of a network without stages.
         channels_last: whether the network gets its images in this memory format, which suits convolutions.
         folds: BatchNorms that are folded into the convolutions before them, see `folding`.
     """
@@ -79,7 +82,7 @@ class Backbone(nn.Module):
         self.image_size = image_size
         self.known = known or name is not None
         self.head: str | None = None
-        self.reads_output = False
+        self.old_features = False
         self.channels_last = False
         self.folds: list[Fold] = []
 
@@ -104,7 +107,26 @@ class Backbone(nn.Module):
         if self.name is not None and not (images.is_floating_point() and images.ndim == 4 and images.shape[1] == 3):
             kind = f"{images.dtype} of shape {tuple(images.shape)}".removeprefix("torch.")
             raise InputError(f"{self.name} takes float RGB in [0, 1], (N, 3, H, W), not {kind}: convert the images.")
-        inputs = self.preprocess(images)
+        output = self.embed(self.preprocess(images))
+        if not isinstance(output, Tensor) or output.ndim != 2 or output.shape[0] != images.shape[0]:
+            shape = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
+            raise InputError(f"The backbone gives {shape} for {len(images)} images: make it give embeddings (N, D).")
+        return output
+
+    @property
+    def takes_half_size(self) -> bool:
+        """Whether large images can be read at half the size, for a quarter of the cost: by convolutions alone."""
+        if self.image_size is None or self.image_size < LARGE:
+            return False
+        fixed = getattr(self.net, "pretrained_cfg", {}).get("fixed_input_size")
+        return not fixed and not any(isinstance(module, nn.Linear) for module in self.net.modules())
+
+    def half_size(self, images: Tensor) -> Tensor:
+        """Return the embeddings of images that the network gets at half its size."""
+        return self.embed(F.avg_pool2d(self.preprocess(images), 2))
+
+    def embed(self, inputs: Tensor) -> Tensor:
+        """Return what the network gives for images that are preprocessed."""
         if self.name is not None:
             inputs = inputs.to(next((parameter.dtype for parameter in self.parameters()), inputs.dtype))
         if self.channels_last and not current.exact and inputs.ndim == 4 and not transformed():
@@ -112,11 +134,7 @@ class Backbone(nn.Module):
         if not transformed():
             for fold in self.folds:
                 fold.refresh()
-        output = self.net(inputs)
-        if not isinstance(output, Tensor) or output.ndim != 2 or output.shape[0] != images.shape[0]:
-            shape = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
-            raise InputError(f"The backbone gives {shape} for {len(images)} images: make it give embeddings (N, D).")
-        return output
+        return self.net(inputs)
 
 
 @dataclass(frozen=True)
@@ -174,7 +192,8 @@ def load_backbone(
     """Load the backbone called `name`, without its head, in evaluation mode.
 
     Args:
-        name: "resnet20", "mixer_nano", or any name of timm, such as "resnet18.a1_in1k".
+        name: "resnet20", "mixer_nano", or any name of timm, such as "resnet18.a1_in1k"; with weights of your own
+            NAME@FILE, a file of safetensors, such as "resnet18@mine.safetensors" (a head's are ignored).
         image_size: side to which images are resized; None is what the network was trained at.
         pretrained: with trained weights (otherwise random ones, from torch's global generator).
         download: fetch weights of timm that are not on this machine.
@@ -184,9 +203,32 @@ def load_backbone(
     """
     if image_size is not None:
         check_int("image_size", image_size)
-    if name in BUNDLED:
-        return _load_bundled(name, image_size, pretrained)
-    return _load_timm(name, image_size, pretrained, download)
+    architecture, _, file = name.partition("@")
+    pretrained = pretrained and not file
+    if architecture in BUNDLED:
+        backbone = _load_bundled(architecture, image_size, pretrained)
+    else:
+        backbone = _load_timm(architecture, image_size, pretrained, download)
+    if file:
+        _take_weights(backbone.net, architecture, Path(file).expanduser())
+        backbone.name = name
+    return backbone
+
+
+def _take_weights(net: nn.Module, name: str, file: Path) -> None:
+    """Give a network without a head the weights of a file."""
+    weights, _ = read_tensors(file, "give a file of safetensors")
+    heads = getattr(net, "pretrained_cfg", {}).get("classifier") or ("fc", "head")
+    ignored = tuple(f"{head}." for head in ([heads] if isinstance(heads, str) else heads))
+    weights = {key: value for key, value in weights.items() if not key.startswith(ignored)}
+    wrong = sorted(weights.keys() ^ net.state_dict().keys())
+    if wrong:
+        raise InputError(f"{file} does not fit {name}, {wrong[0]!r} is in one of them only: give weights of {name}.")
+    try:
+        net.load_state_dict(weights)
+    except RuntimeError as error:
+        reason = str(error).splitlines()[-1].strip()
+        raise InputError(f"{file} does not fit {name} ({reason}): give weights of {name}.") from error
 
 
 def wrap(net: nn.Module) -> Backbone:
@@ -204,7 +246,7 @@ def image_size_for(name: str, images: int) -> int | None:
 
     A bundled network that takes any size need not enlarge small ones.
     """
-    entry = BUNDLED.get(name)
+    entry = BUNDLED.get(name.partition("@")[0])
     return min(images, entry.image_size) if entry and entry.any_size else None
 
 

@@ -23,6 +23,7 @@ from metalora.util.compiling import transformed
 from metalora.util.errors import InputError, LayersLeftOut
 
 EPSILON = 1e-6
+WIDE = 1024  # channels of all stages, above which the layout would make most of the trained parameters
 
 
 def input_statistics(images: Tensor) -> Tensor:
@@ -42,7 +43,7 @@ def input_statistics(images: Tensor) -> Tensor:
     return torch.cat([mean[..., 0], std[..., 0], skew, correlation], dim=1)
 
 
-def stage_statistics(output: Tensor, channels: int, prefix: int = 0) -> Tensor:
+def stage_statistics(output: Tensor, channels: int, prefix: int = 0, *, layout: bool = True) -> Tensor:
     """Return mean, standard deviation and 2×2 layout of a stage's output: (N, 6 · channels).
 
     The layout shows rotation, which global means hide.
@@ -51,6 +52,7 @@ def stage_statistics(output: Tensor, channels: int, prefix: int = 0) -> Tensor:
         output: (N, C, H, W), (N, H, W, C), or tokens (N, T, C).
         channels: C.
         prefix: tokens before the grid (class token, registers).
+        layout: whether the layout is among them; otherwise (N, 2 · channels).
     """
     if output.ndim == 3:
         output = output[:, prefix:].transpose(1, 2)
@@ -62,7 +64,8 @@ def stage_statistics(output: Tensor, channels: int, prefix: int = 0) -> Tensor:
     # Ten times as fast as torch.std_mean on a CPU.
     variance = (output - mean[..., None, None]).square().mean((2, 3))
     std = variance.clamp(min=torch.finfo(variance.dtype).tiny).sqrt()  # the gradient of √0 is infinite
-    return torch.cat([mean, std, F.adaptive_avg_pool2d(output, 2).flatten(1)], dim=1)
+    parts = [mean, std, F.adaptive_avg_pool2d(output, 2).flatten(1)] if layout else [mean, std]
+    return torch.cat(parts, dim=1)
 
 
 class StopForward(Exception):
@@ -112,7 +115,7 @@ def report_head(backbone: Backbone, head: str | None) -> None:
         backbone: adapted or not; one with a name has no head.
         head: name of the layer; None where there is none.
     """
-    if head is None or backbone.head or backbone.name or backbone.stages or backbone.reads_output:
+    if head is None or backbone.head or backbone.name or backbone.stages or backbone.old_features:
         return
     layer: Any = backbone.net.get_submodule(head)
     getattr(layer, "base", layer).register_forward_pre_hook(partial(_report_input, head))
@@ -136,14 +139,24 @@ class StageExtractor(nn.Module):
         backbone: its stages must report (`report_stages`).
         stages: names of the stages to read; the pass ends at the last of them.
         owned: whether the backbone belongs to the extractor (otherwise to the adapted model).
+        stem: whether the embedding's own pass gives the features.
     """
 
-    def __init__(self, backbone: Backbone, stages: list[str], *, owned: bool):
+    def __init__(self, backbone: Backbone, stages: list[str], *, owned: bool, stem: bool = False):
         super().__init__()
         self.stages = {name: backbone.stages[name] for name in stages}
         self.prefix = getattr(backbone.net, "num_prefix_tokens", 0)
+        self.layout = backbone.old_features or sum(backbone.stages.values()) <= WIDE
+        # The stem shares the pass of the embedding.
+        self.at_half_size = (
+            backbone.takes_half_size and not backbone.old_features and len(stages) == len(backbone.stages)
+        )
         self.own = backbone if owned else None
         self._backbone = (backbone,)  # in a tuple: not a child
+
+    def width(self, channels: int) -> int:
+        """Return F for images of so many channels."""
+        return 3 * channels + math.comb(channels, 2) + (6 if self.layout else 2) * sum(self.stages.values())
 
     def forward(self, images: Tensor) -> Tensor:
         """Return the features (N, F) of images (N, 3, H, W) in [0, 1]."""
@@ -156,7 +169,11 @@ class StageExtractor(nn.Module):
                 raise StopForward
 
         with contextlib.suppress(StopForward), forward_context(enabled=False, stage_hook=collect):
-            self._backbone[0](images)
+            backbone = self._backbone[0]
+            if self.at_half_size:
+                backbone.half_size(images)
+            else:
+                backbone(images)
         if len(statistics) == len(self.stages):
             return self.describe(images, statistics)
         raise InputError(f"The stages {', '.join(self.stages)} are not all part of the backbone's forward pass.")
@@ -165,7 +182,7 @@ class StageExtractor(nn.Module):
         """Return the statistics of a stage's output, at once, since later layers may overwrite it."""
         if output.requires_grad:  # and so is needed for the gradient
             output = output.clone()
-        return stage_statistics(output, self.stages[name], self.prefix)
+        return stage_statistics(output, self.stages[name], self.prefix, layout=self.layout)
 
     def describe(self, images: Tensor, statistics: dict[str, Tensor]) -> Tensor:
         """Join the features (N, F) of images from the statistics of all stages."""
@@ -215,10 +232,12 @@ def make_extractor(which: str | nn.Module, backbone: Backbone, *, download: bool
     if which == "stem":
         if not backbone.stages:
             raise InputError("This backbone names no stages, so it has no stem: use extractor self.")
-        return StageExtractor(backbone, list(backbone.stages)[:1], owned=False)
+        return StageExtractor(backbone, list(backbone.stages)[:1], owned=False, stem=True)
     owned = which != "self"
     if owned:
+        old_features = backbone.old_features
         backbone = load_backbone(which, download=download)
+        backbone.old_features = old_features
         example = backbone.example()
         assert example is not None
         seen = survey(backbone, example)

@@ -58,6 +58,7 @@ def load(
         backbone = load_backbone(named["name"], image_size=named["image_size"], download=download)
     backbone = copy.deepcopy(backbone)
     wrapped = backbone if isinstance(backbone, Backbone) else _wrap(backbone, named)
+    wrapped.old_features = "stages" not in named
     if (wrapped.name, wrapped.image_size) != (named["name"], named["image_size"]):
         wanted = (
             f"load_backbone({named['name']!r}, image_size={named['image_size']})" if named["name"] else "the module"
@@ -83,13 +84,11 @@ def load(
 
 
 def _wrap(net: nn.Module, named: dict[str, Any]) -> Backbone:
-    """Wrap a module as it was when the adapter was made, before 0.2 without stages and read at its output."""
-    if "stages" in named:
-        wrapped = wrap(net)
-        wrapped.stages = {name: width for name, width in wrapped.stages.items() if name in named["stages"]}
-        return wrapped
-    wrapped = Backbone(net)
-    wrapped.reads_output = True
+    """Wrap a module as it was when the adapter was made, by version 0.1 without stages."""
+    if "stages" not in named:
+        return Backbone(net)
+    wrapped = wrap(net)
+    wrapped.stages = {name: width for name, width in wrapped.stages.items() if name in named["stages"]}
     return wrapped
 
 

@@ -78,7 +78,8 @@ def survey(backbone: Backbone, example: Tensor) -> Survey:
         pairs = stack.enter_context(watch_pairs(backbone))
         stack.enter_context(reads)
         outputs = stack.enter_context(_watching_outputs(layers))
-        output = backbone(torch.cat([example, another(example), example]))
+        images = torch.cat([example, another(example), example])
+        output = backbone.half_size(images) if backbone.takes_half_size else backbone(images)
     seen.pairs = pairs(output)
     seen.head = outputs.get(id(output)) if seen.rows.get(outputs.get(id(output), "")) == 1 else None
     for module, name in layers.items():

@@ -171,7 +171,8 @@ class RunFolder:
 
 def default_folder(config: RunConfig, parent: Path = Path("runs")) -> Path:
     """Return the path of a new folder, named after time, method and backbone."""
-    name = f"{datetime.now():%Y%m%d-%H%M%S}-{config.adapter.method}-{config.backbone}"
+    backbone = config.backbone.partition("@")[0]  # without the file of its weights
+    name = f"{datetime.now():%Y%m%d-%H%M%S}-{config.adapter.method}-{backbone}"
     return parent / name.replace("/", "_")
 
 

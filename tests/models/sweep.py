@@ -61,7 +61,7 @@ def _tell(pipe, name, make, checked):
 def by_name(name):
     """Return a backbone of timm, for smaller images than its own where it takes them."""
     backbone = load_backbone(name, pretrained=False)
-    if not backbone.net.pretrained_cfg.get("fixed_input_size"):
+    if not getattr(backbone.net, "pretrained_cfg", {}).get("fixed_input_size", True):
         with contextlib.suppress(Exception), torch.no_grad():
             smaller = load_backbone(name, pretrained=False, image_size=128)
             smaller(torch.rand(1, 3, 128, 128))
@@ -76,9 +76,11 @@ def check(method, backbone):
     _open(backbone)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", LayersLeftOut)
-        model = metalora.adapt(backbone, AdapterConfig(method, rank=2, head_init_std=0.3))
-    size = model.backbone.image_size
-    images = torch.rand(4, 3, 1, 1) * torch.rand(4, 3, size, size)  # of several colours
+        size = getattr(backbone, "image_size", None) or 96
+        images = torch.rand(4, 3, 1, 1) * torch.rand(4, 3, size, size)  # of several colours
+        model = metalora.adapt(backbone, AdapterConfig(method, rank=2, head_init_std=0.3), example=images)
+    if model.generated:
+        model.standardise(images)
     with torch.no_grad(), model.disabled():
         original = model(images)
     _check_step(model.train(), images[:2])

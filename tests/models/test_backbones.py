@@ -15,7 +15,7 @@ import metalora
 from metalora.adapters.config import AdapterConfig
 from metalora.models.adapt import build_model
 from metalora.models.backbones import BUNDLED, Backbone, image_size_for, load_backbone
-from metalora.util.errors import InputError
+from metalora.util.errors import InputError, LayersLeftOut
 
 
 @pytest.mark.parametrize(("name", "width"), [("resnet20", 64), ("mixer_nano", 96)])
@@ -178,3 +178,32 @@ def test_a_vision_transformer_takes_images_of_another_size_where_timm_can_make_i
     backbone = load_backbone("vit_tiny_patch16_224", image_size=64, pretrained=False)
     assert (backbone.image_size, backbone.net.patch_embed.num_patches) == (64, 16)
     assert backbone(torch.rand(1, 3, 64, 64)).shape == (1, 192)
+
+
+def test_a_named_network_takes_weights_of_ones_own(tmp_path, adapt):
+    torch.manual_seed(0)
+    net, file = timm.create_model("mobilenetv3_small_050", num_classes=3), tmp_path / "mine.safetensors"
+    save_file(net.state_dict(), file)
+    name = f"mobilenetv3_small_050@{file}"
+    backbone = load_backbone(name, image_size=64)
+    assert torch.equal(backbone.net.conv_stem.weight, net.conv_stem.weight)
+    with pytest.warns(LayersLeftOut):
+        model = adapt(backbone)
+    model.save(tmp_path / "adapter")
+    with pytest.warns(LayersLeftOut):
+        loaded = metalora.load(tmp_path / "adapter")
+    images = torch.rand(2, 3, 64, 64)
+    assert torch.equal(loaded(images), model(images))
+    with pytest.raises(InputError, match=r"does not fit resnet18, .* give weights of resnet18"):
+        load_backbone(f"resnet18@{file}")
+    with pytest.raises(InputError, match="There is no file"):
+        load_backbone("resnet18@nowhere.safetensors")
+
+
+def test_a_wide_network_is_read_by_means_and_deviations_at_half_the_size(adapt):
+    model = adapt(load_backbone("resnet26", pretrained=False))
+    assert model.mapping.hidden.in_features == 12 + 2 * (256 + 512 + 1024 + 2048)
+    seen = []
+    model.backbone.net.conv1.base.register_forward_pre_hook(lambda _conv, args: seen.append(args[0].shape[-1]))
+    model(torch.rand(1, 3, 40, 40))
+    assert seen == [model.backbone.image_size // 2, model.backbone.image_size]

@@ -77,7 +77,9 @@ def check(method, backbone):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", LayersLeftOut)
         size = getattr(backbone, "image_size", None) or 96
-        images = torch.rand(4, 3, 1, 1) * torch.rand(4, 3, size, size)  # of several colours
+        images = (torch.rand(4, 3, 1, 1) * torch.rand(4, 3, size, size)).to(
+            next(backbone.parameters())
+        )  # of several colours
         model = metalora.adapt(backbone, AdapterConfig(method, rank=2, head_init_std=0.3), example=images)
     if model.generated:
         model.standardise(images)

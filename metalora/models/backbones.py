@@ -11,6 +11,7 @@ timm's `default_cfg` and `feature_info`.
 
 import difflib
 import json
+import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -122,8 +123,10 @@ class Backbone(nn.Module):
         return not fixed and not any(isinstance(module, nn.Linear) for module in self.net.modules())
 
     def half_size(self, images: Tensor) -> Tensor:
-        """Return the embeddings of images that the network gets at half its size."""
-        return self.embed(F.avg_pool2d(self.preprocess(images), 2))
+        """Return the embeddings of images that the network gets at half its size, rounded up to a multiple of 32."""
+        assert self.image_size is not None
+        # Networks that join maps of several scales need a size that divides by all of them.
+        return self.embed(F.adaptive_avg_pool2d(self.preprocess(images), 32 * math.ceil(self.image_size / 64)))
 
     def embed(self, inputs: Tensor) -> Tensor:
         """Return what the network gives for images that are preprocessed."""

@@ -26,7 +26,7 @@ from metalora.util.files import check_writable, write_text
 from metalora.util.renamed import upgrade_row
 
 JOBS, OLD_JOBS = "jobs", "cells"  # folders of results, of this version and of the one before
-IMAGES, FINGERPRINT = "pictures.txt", "suite "  # file with the fingerprint of the first job's images, and its prefix
+IMAGES = "images.txt"  # fingerprint of the images that the first job was trained on
 PARTS = ("rows", "tasks", "confusion")  # of a job's result
 CHECKPOINT, STEPS = ".safetensors", ".steps"  # of a running job: what it resumes from; its name and progress
 SECONDS_BETWEEN_UPDATES = 1.0  # of the progress of a running job
@@ -105,16 +105,15 @@ def check_images(suite: Suite, folder: Path) -> None:
     Raises:
         InputError: they are of others.
     """
-    files = [folder / name / IMAGES for name in (JOBS, OLD_JOBS)]
-    earlier = [file.read_text(encoding="utf-8").strip() for file in files if file.exists()]
-    fingerprint = FINGERPRINT + suite.fingerprint
-    if any(other.startswith(FINGERPRINT) and other != fingerprint for other in earlier):
+    file = folder / IMAGES
+    earlier = file.read_text(encoding="utf-8").strip() if file.exists() else None
+    if earlier not in (None, suite.fingerprint):
         raise InputError(
             f"The images of {suite.name}, or their labels, have changed since the trainings in {folder} began: choose "
             "another folder for the results, or delete this one."
         )
-    if fingerprint not in earlier:
-        write_text(files[0], fingerprint + "\n")
+    if earlier is None:
+        write_text(file, suite.fingerprint + "\n")
 
 
 def _warn(result: dict[str, Any], issued: set[str]) -> None:

@@ -96,7 +96,7 @@ def test_the_table_is_printed_whatever_becomes_of_the_files(tmp_path, monkeypatc
 def test_a_damaged_result_or_checkpoint_is_named_and_what_to_do(tmp_path):
     call = [*COMPARE, "--method", "lora", "--out", tmp_path]
     run(*call)
-    (result,) = (tmp_path / "jobs").iterdir()
+    (result,) = (tmp_path / "jobs").glob("*.json")
     whole = result.read_text()
     for damaged in ("{}", "[]", "{", '{"rows": [], "tasks": [], "confusion": []}'):
         result.write_text(damaged)

@@ -27,13 +27,13 @@ BAD = {
     "rank of compare": ([*COMPARE, "--rank", "99"], "lora on resnet20, rank 99: Rank 9801 exceeds"),
     "rank pattern": ([*TRAIN, "--rank-pattern", "layer1"], "is not REGEX=RANK"),
     "rank pattern without a layer": ([*TRAIN, "--rank-pattern", "layer9=2"], "'layer9' matches no layer"),
-    "K": ([*TRAIN, "--k", "5000"], "K = 5000 is larger than the gallery"),
-    "K of compare": ([*COMPARE, "--k", "5000"], "K = 5000 is larger than the gallery"),
+    "K": ([*TRAIN, "--k", "5000"], "K = 5000 is too large: the gallery"),
+    "K of compare": ([*COMPARE, "--k", "5000"], "K = 5000 is too large: the gallery"),
     "K 0": ([*COMPARE, "--k", "0"], "K is 0"),
     "missing folder": ([*TRAIN, "--suite", "folder:EMPTY/none"], "There is no folder"),
     "empty folder": ([*TRAIN, "--suite", "folder:EMPTY"], "holds no image"),
     "one class": ([*TRAIN, "--suite", "folder:ONE"], "two are needed"),
-    "giant": ([*TRAIN, "--suite", "folder:GIANT"], "1 unreadable"),
+    "giant": ([*TRAIN, "--suite", "folder:GIANT"], "over 120 megapixels"),
     "unknown task": ([*TRAIN, "--hold-out", "mirrored"], "mirrored"),
     "device": ([*TRAIN, "--device", "cuda:99"], "no device 'cuda:99'"),
     "device of compare": ([*COMPARE, "--device", "cuda:99"], "no device 'cuda:99'"),
@@ -61,7 +61,7 @@ def test_wrong_input_is_one_sentence_and_leaves_nothing(case, tmp_path):
         for i in range(8):
             Image.new("RGB", (9, 9)).save(tmp_path / "ONE/a" / f"{i}.png")
     if "folder:GIANT" in arguments:
-        Image.new("1", (4100, 4000)).save(tmp_path / "GIANT/a/1.png")
+        Image.new("1", (12_100, 10_000)).save(tmp_path / "GIANT/a/1.png")
     places = {"RUN": tmp_path / "run", **{f"folder:{x}": f"folder:{tmp_path / x}" for x in ("EMPTY", "ONE", "GIANT")}}
     places |= {"folder:EMPTY/none": f"folder:{tmp_path}/EMPTY/none", "EMPTY": tmp_path / "EMPTY"}
     before = sorted(tmp_path.rglob("*"))

@@ -138,8 +138,18 @@ def test_every_setting_of_a_training_either_counts_or_is_known_to_decide_nothing
     seeds = {job.key for seed in (0, 1) for job in CONFIG.jobs(seed, 1e-3)}
     assert len(seeds) == 2 * len(CONFIG.jobs(0, 1e-3))
     counted = {name for job in jobs_by_row(ComparisonConfig()).values() for name in job.identity}
-    assert {f.name for f in fields(TrainingConfig)} - counted == {"device", "compile", "validate_every", "set_size"}
-    assert {f.name for f in fields(AdapterConfig)} - counted == {"method", "core"}  # both of the row
+    idle = {"device", "compile", "validate_every", "set_size"}
+    assert {f.name for f in fields(TrainingConfig)} - counted == idle | {"keep_best"}  # it counts where it is set
+    of_the_row, not_offered = {"method", "core"}, {"adapter_dtype", "modules_to_save"}
+    assert {f.name for f in fields(AdapterConfig)} - counted == of_the_row | not_offered
+
+
+def test_keeping_the_best_state_and_trials_count_where_they_are_set():
+    kept = replace(CONFIG, training=replace(CONFIG.training, keep_best=True))
+    tried = replace(CONFIG, trial_steps=8)
+    for trained, *others in zip(*(config.jobs(0, 1e-3) for config in (CONFIG, kept, tried)), strict=True):
+        assert (len({trained.key, *(job.key for job in others)}) == 3) == trained.trained.is_trained
+    assert [job.key for job in tried.jobs(0, 1e-3)] == [job.key for job in tried.jobs(0, 6e-3)]
 
 
 def test_images_of_ones_own_count_by_the_name_of_their_folder(tmp_path, monkeypatch):

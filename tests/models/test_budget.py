@@ -42,7 +42,7 @@ def test_parameters_are_split_by_kind(method, conv, fc, core):
     assert frame.loc[["conv", "fc"], "generator_parameters"].tolist() == [4 * core, 4 * core]
     assert frame.loc[["conv", "fc"], "frozen_parameters"].tolist() == [216, 90]
     if core:
-        assert frame.loc["(mapping)", "generator_parameters"] == (10 * 5 + 5) + (5 * 4 + 4)
+        assert frame.loc["(mapping)", "generator_parameters"] == (8 * 5 + 5) + (5 * 4 + 4)  # of what the head reads
     trained = sum(p.numel() for p in model.trained.parameters())
     assert frame.loc["total", ["adapter_parameters", "generator_parameters"]].sum() == trained
     assert all(p.requires_grad for p in model.trained.parameters())
@@ -64,7 +64,7 @@ def test_flops_of_tr_by_hand():
     # The linear layer has one position: the core mixes it (R³).
     assert frame.loc["fc", "adapter_flops"] == 2 * (8 * 4 + 8 + 4 * 10)
     assert frame.loc[["conv", "fc"], "generator_flops"].tolist() == [2 * 4 * 4] * 2
-    assert frame.loc["(mapping)", "generator_flops"] == 2 * (10 * 5 + 5 * 4)
+    assert frame.loc["(mapping)", "generator_flops"] == 2 * (8 * 5 + 5 * 4)
     assert frame.loc["(extractor)", "generator_flops"] == 2 * (36 * 27 * 8 + 8 * 10)
 
 

@@ -67,7 +67,7 @@ def until(condition, seconds=20):
 
 
 def test_the_command_says_what_is_not_at_its_default():
-    assert as_compare_command(ComparisonConfig()) == "python -m metalora compare"
+    assert as_compare_command(ComparisonConfig()) == "python -m metalora compare --steps 64"
     config = ComparisonConfig(
         suite=SuiteConfig("digits", max_queries=60),
         backbones=("resnet20",),

@@ -3,9 +3,9 @@
 import pandas as pd
 
 from metalora.experiments.comparison import Comparison
+from metalora.training.plan import LATE
 
 ORIGINAL = "original"
-LATE = 0.875  # fraction of the steps from which a best validation counts as the end
 
 
 def findings(comparison: Comparison) -> list[str]:

@@ -23,11 +23,10 @@ from metalora.suites.load import load_suite
 from metalora.suites.suite import Suite
 from metalora.training.fit import fit
 from metalora.training.loop import Progress
+from metalora.training.plan import LATE
 from metalora.util.device import pick_device
 from metalora.util.errors import InputError
 from metalora.util.files import write_text
-
-LATE = 0.875  # fraction of the steps from which a best validation counts as the end
 
 
 def execute(

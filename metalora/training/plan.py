@@ -22,6 +22,7 @@ LEARNING_RATES = (1e-3, 3e-3, 6e-3)  # that are tried
 PASSES = 12  # over the training images, the most
 LEAST, LEAST_TRIAL = 24, 8  # steps
 TRIAL = 0.125  # of the steps, in which a learning rate is tried
+LATE = 0.875  # fraction of the steps from which a best validation counts as the end
 STEPS, MAX_SECONDS = 4, 4.0  # that are measured; after so many seconds no further step begins
 
 

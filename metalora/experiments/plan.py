@@ -91,7 +91,8 @@ def _affordable_steps(config: ComparisonConfig, suite: Suite, seconds: float, n_
 
 def _pace(config: ComparisonConfig, suite: Suite, backbone: str) -> float:
     """Return the seconds of a step of the slowest method on a backbone."""
-    jobs: list[JobConfig] = [job for job in config.jobs(0, config.training.lr) if job.backbone == backbone]
+    jobs: list[JobConfig] = [job for job in config.jobs(0, config.training.lr) if job.trained.is_trained]
+    jobs = [job for job in jobs if job.backbone == backbone]
     job = max(jobs, key=lambda job: job.trained.has_mapping_net)
     model = build_model(backbone, job.adapter, image_size=suite.image_size, download=job.download)
     training = replace(job.training, steps=STEPS + 1, keep_best=False, validate_every=0)

@@ -76,3 +76,10 @@ def test_a_rate_that_was_chosen_is_not_tried(suite, pace, tmp_path):
     pace(0.5)
     planned, _ = plan_comparison(CONFIG, suite, tmp_path, minutes=10, choose_lr=False)
     assert planned.trial_steps is None and planned.training.lr == CONFIG.training.lr
+
+
+def test_the_pace_is_that_of_a_method_that_is_trained(suite, monkeypatch, tmp_path):
+    measured = []
+    monkeypatch.setattr(plan, "seconds_per_step", lambda model, *_: measured.append(model.config.method) or 0.5)
+    plan_comparison(replace(CONFIG, methods=("original", "lora")), suite, tmp_path, minutes=10)
+    assert measured == ["lora"] * len(CONFIG.backbones)

@@ -56,7 +56,7 @@ def plan_comparison(
         steps, note = stored["steps"], f"as the trainings in {folder} began"
     else:
         steps = planned_steps(rows, batch, _affordable_steps(config, suite, 60 * minutes, n_jobs))
-        passes = f"{steps * batch / rows:.1f} passes over {rows:,} training images"
+        passes = f"{steps * batch / rows:.1f} passes over {rows:,} training images, each counted in every task"
         note = f"{passes}, in about {minutes:g} minutes here at most"
         write_text(folder / PLAN, json.dumps({"steps": steps, "minutes": minutes}) + "\n")
     training = replace(config.training, steps=steps, keep_best=True)

@@ -229,8 +229,10 @@ def with_lr(job: JobConfig, lrs: dict[tuple, float]) -> JobConfig:
 
 
 def _title(job: JobConfig) -> str:
-    lr = f"lr {job.training.lr:g}" if job.trial_steps is None else "lr to be tried"
-    return f"{job.variants[0]} on {job.backbone}, seed {job.training.seed}, {lr}"
+    title = f"{job.variants[0]} on {job.backbone}, seed {job.training.seed}"
+    if not job.trained.is_trained:
+        return title
+    return f"{title}, {'lr chosen by trials' if job.trial_steps else f'lr {job.training.lr:g}'}"
 
 
 def job_file(folder: Path, job: JobConfig) -> Path:

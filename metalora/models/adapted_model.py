@@ -1,7 +1,6 @@
 """`AdaptedModel`: a frozen backbone, its adapters, and the generator of their cores."""
 
 import contextlib
-import copy
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, cast
@@ -13,17 +12,16 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from metalora.adapters.config import AdapterConfig
 from metalora.adapters.cores import Cores
-from metalora.adapters.formats import make_format
 from metalora.adapters.forward_context import current, forward_context
-from metalora.adapters.layers import ADAPTED, AdaptedLayer, Adapter, trained_dtype
 from metalora.adapters.methods import method
 from metalora.adapters.targets import Selection, leave_out, select_layers, stem_of
-from metalora.adapters.trained_copy import TrainedCopy, modules_to_save
+from metalora.adapters.trained_copy import modules_to_save
 from metalora.models.backbones import Backbone
 from metalora.models.budget import budget
 from metalora.models.calibration import check_survey, learn_width
 from metalora.models.extractors import OutputExtractor, StageExtractor, make_extractor, report_head, report_stages
 from metalora.models.folding import is_reset, remove_folds
+from metalora.models.insertion import insert_adapters, insert_copies, relink
 from metalora.models.mapping_net import ConstantCore, MappingNet
 from metalora.models.plain_network import plain_network
 from metalora.models.saving import save
@@ -33,14 +31,6 @@ from metalora.util.errors import InputError
 from metalora.util.seeding import seeded_generator
 
 CHECKPOINTING = ("grad_checkpointing", "gradient_checkpointing")  # as timm and transformers call it
-
-
-def _places(net: nn.Module) -> dict[nn.Module, list[str]]:
-    """Return every module of a network → all its names."""
-    places: dict[nn.Module, list[str]] = {}
-    for name, module in net.named_modules(remove_duplicate=False):
-        places.setdefault(module, []).append(name)
-    return places
 
 
 class AdaptedModel(nn.Module):
@@ -87,52 +77,12 @@ class AdaptedModel(nn.Module):
         # BatchNorms with statistics: where these are reset later, somebody is about to estimate them anew.
         self._norms = [m for m in self.frozen.modules() if isinstance(m, _BatchNorm) and not is_reset(m)]
         self.trained = nn.Module()
-        self.layers: dict[str, AdaptedLayer] = {}
-        places = _places(backbone.net)
-        for index, (name, rank) in enumerate(selection.ranks.items()):
-            self._adapt_layer(name, rank, index, places)
+        rows = backbone.rows_by_image
+        self.layers = insert_adapters(backbone.net, selection.ranks, config, self.trained, rows_by_image=rows)
+        self.saved_modules = insert_copies(backbone.net, copied, config, self.trained)
         self._seen = seen
-        self.saved_modules: dict[str, TrainedCopy] = {}
-        for name, module in copied.items():
-            self._copy_module(name, module)
         # A buffer follows the model to other devices and precisions.
         self.register_buffer("example", None, persistent=False)
-
-    def _adapt_layer(self, name: str, rank: int, index: int, places: dict[nn.Module, list[str]]) -> None:
-        net, config = self.backbone.net, self.config
-        base: Any = net.get_submodule(name)
-        kind = nn.Linear if isinstance(base, nn.Linear) else nn.Conv2d
-        rng = seeded_generator(config.seed, index)
-        format, dtype = make_format(config, rank, len(base.weight)), trained_dtype(base, config)
-        adapter = Adapter(base, format, config.scale(rank), config.dropout, rng, dtype)
-        layer = ADAPTED[kind](name, base, adapter, rows_by_image=self.backbone.rows_by_image)
-        # A layer in several places is adapted in all of them.
-        for alias in places[base]:
-            net.set_submodule(alias, layer)
-        self._train(f"adapters.{name}", adapter)
-        self.layers[name] = layer
-
-    def _copy_module(self, name: str, base: nn.Module) -> None:
-        trained = copy.deepcopy(base).requires_grad_(True)
-        if self.config.adapter_dtype == "float32":
-            for parameter in trained.parameters():
-                if parameter.dtype in (torch.float16, torch.bfloat16):
-                    parameter.data = parameter.data.float()
-        wrapper = TrainedCopy(name, base, trained)
-        for alias in _places(self.backbone.net)[base]:
-            self.backbone.net.set_submodule(alias, wrapper)
-        self._train(f"modules_to_save.{name}", trained)
-        self.saved_modules[name] = wrapper
-
-    def _train(self, name: str, module: nn.Module) -> None:
-        """Add a module to the trained part."""
-        *path, last = name.split(".")
-        parent: nn.Module = self.trained
-        for part in path:
-            if part not in parent._modules:
-                parent.add_module(part, nn.Module())
-            parent = parent.get_submodule(part)
-        parent.add_module(last, module)
 
     def _replicate_for_data_parallel(self) -> "AdaptedModel":
         replica = super()._replicate_for_data_parallel()
@@ -141,14 +91,7 @@ class AdaptedModel(nn.Module):
 
     def _link(self) -> None:
         """Connect the parts of a replica of `nn.DataParallel`, whose connections lead to the original's parts."""
-        self.layers, self.saved_modules = {}, {}
-        for module in self.backbone.modules():
-            if isinstance(module, AdaptedLayer):
-                self.layers[module.name] = module
-                module.link(cast(Adapter, self.trained.get_submodule(f"adapters.{module.name}")))
-            elif isinstance(module, TrainedCopy):
-                self.saved_modules[module.name] = module
-                module.link(self.trained.get_submodule(f"modules_to_save.{module.name}"))
+        self.layers, self.saved_modules = relink(self.backbone.net, self.trained)
         extractor = self.extractor
         if isinstance(extractor, StageExtractor | OutputExtractor):
             extractor._backbone = (extractor.own if extractor.own is not None else self.backbone,)

@@ -39,7 +39,7 @@ def plan_run(
         measured = replace(training, steps=STEPS + 1, keep_best=False, validate_every=0)
         pace = seconds_per_step(copy.deepcopy(model), suite, measured)
         training = replace(training, steps=planned_steps(rows, batch, 60 * config.minutes / pace), keep_best=True)
-        passes = f"{training.steps * batch / rows:.1f} passes over {rows:,} training images"
+        passes = f"{training.steps * batch / rows:.1f} passes over {rows:,} training images, each counted in every task"
         notes.append(f"{training.steps} steps, {passes}: set steps or minutes for others.")
     if config.tune:
         steps = trial_steps(training.steps)

@@ -1,0 +1,99 @@
+"""Adapted layers and trained copies, put into the places of a network; their trained parts form a tree of their own."""
+
+import copy
+from collections.abc import Mapping
+from typing import Any, cast
+
+import torch
+from torch import nn
+
+from metalora.adapters.config import AdapterConfig
+from metalora.adapters.formats import make_format
+from metalora.adapters.layers import ADAPTED, AdaptedLayer, Adapter, trained_dtype
+from metalora.adapters.trained_copy import TrainedCopy
+from metalora.util.seeding import seeded_generator
+
+
+def insert_adapters(
+    net: nn.Module, ranks: Mapping[str, int], config: AdapterConfig, trained: nn.Module, *, rows_by_image: bool
+) -> dict[str, AdaptedLayer]:
+    """Replace layers by adapted ones, in all places that a layer has; return name → adapted layer.
+
+    Args:
+        net: changed in place.
+        ranks: layer name → rank.
+        config: of the adapters; its seed draws first values.
+        trained: gets the adapters, as "adapters.NAME".
+        rows_by_image: see `AdaptedLayer`.
+    """
+    layers, places = {}, _places(net)
+    for index, (name, rank) in enumerate(ranks.items()):
+        base: Any = net.get_submodule(name)
+        kind = nn.Linear if isinstance(base, nn.Linear) else nn.Conv2d
+        rng = seeded_generator(config.seed, index)
+        format, dtype = make_format(config, rank, len(base.weight)), trained_dtype(base, config)
+        adapter = Adapter(base, format, config.scale(rank), config.dropout, rng, dtype)
+        layers[name] = ADAPTED[kind](name, base, adapter, rows_by_image=rows_by_image)
+        _put(net, places[base], layers[name])
+        _add(trained, f"adapters.{name}", adapter)
+    return layers
+
+
+def insert_copies(
+    net: nn.Module, modules: Mapping[str, nn.Module], config: AdapterConfig, trained: nn.Module
+) -> dict[str, TrainedCopy]:
+    """Replace modules by copies that are trained; return name → what took the module's place.
+
+    Args:
+        net: changed in place.
+        modules: name → module.
+        config: says the precision.
+        trained: gets the copies, as "modules_to_save.NAME".
+    """
+    saved, places = {}, _places(net)
+    for name, base in modules.items():
+        copied = copy.deepcopy(base).requires_grad_(True)
+        if config.adapter_dtype == "float32":
+            for parameter in copied.parameters():
+                if parameter.dtype in (torch.float16, torch.bfloat16):
+                    parameter.data = parameter.data.float()
+        saved[name] = TrainedCopy(name, base, copied)
+        _put(net, places[base], saved[name])
+        _add(trained, f"modules_to_save.{name}", copied)
+    return saved
+
+
+def relink(net: nn.Module, trained: nn.Module) -> tuple[dict[str, AdaptedLayer], dict[str, TrainedCopy]]:
+    """Connect what stands in a replica of a network with the replica's trained parts; return both by name."""
+    layers, saved = {}, {}
+    for module in net.modules():
+        if isinstance(module, AdaptedLayer):
+            layers[module.name] = module
+            module.link(cast(Adapter, trained.get_submodule(f"adapters.{module.name}")))
+        elif isinstance(module, TrainedCopy):
+            saved[module.name] = module
+            module.link(trained.get_submodule(f"modules_to_save.{module.name}"))
+    return layers, saved
+
+
+def _places(net: nn.Module) -> dict[nn.Module, list[str]]:
+    """Return every module of a network → all its names."""
+    places: dict[nn.Module, list[str]] = {}
+    for name, module in net.named_modules(remove_duplicate=False):
+        places.setdefault(module, []).append(name)
+    return places
+
+
+def _put(net: nn.Module, names: list[str], module: nn.Module) -> None:
+    for name in names:
+        net.set_submodule(name, module)
+
+
+def _add(parent: nn.Module, name: str, module: nn.Module) -> None:
+    """Add a module under a dotted name, with modules on the way where there are none."""
+    *path, last = name.split(".")
+    for part in path:
+        if part not in parent._modules:
+            parent.add_module(part, nn.Module())
+        parent = parent.get_submodule(part)
+    parent.add_module(last, module)

@@ -122,6 +122,11 @@ def test_what_is_no_archive_of_images_is_not_kept(app, tmp_path):
     (tmp_path / "notes.txt").write_text("none")
     with zipfile.ZipFile(tmp_path / "empty.zip", "w"):
         pass
+    with zipfile.ZipFile(tmp_path / "alike.zip", "w") as target:
+        for i in range(24):
+            target.writestr(f"cat/{i}.png", b"")
+    with pytest.raises(AppError, match="two are needed"):
+        mine.predict(handle_file(tmp_path / "alike.zip"), api_name="/upload_images")
     with pytest.raises(AppError, match="not a whole zip archive"):
         mine.predict(handle_file(tmp_path / "notes.txt"), api_name="/upload_images")
     with pytest.raises(AppError, match="holds no images"):

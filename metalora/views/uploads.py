@@ -34,12 +34,12 @@ class Contents:
 
 
 def add_archive(app_state: AppState, visitor: str, file: str | Path) -> str:
-    """Keep an archive that the server received, after a look at its directory; return its id.
+    """Keep an archive that the server received, if its names make a suite; return its id.
 
     Raises:
-        InputError: it is no zip archive of images, or the visitor has no room for it.
+        InputError: it is no zip archive of images, its images make no suite, or the visitor has no room for it.
     """
-    check_archive(Path(file))
+    _judge(Path(file))
     return app_state.workspace.add_upload(visitor, file, str(file))
 
 
@@ -49,7 +49,10 @@ def archive_contents(app_state: AppState, visitor: str, upload: str) -> Contents
     Raises:
         InputError: there is none, it is another visitor's, or its images make no suite.
     """
-    file = app_state.workspace.upload(visitor, upload)
+    return _judge(app_state.workspace.upload(visitor, upload))
+
+
+def _judge(file: Path) -> Contents:
     names = check_archive(file)
     tasks, notes = judge_names(names, SuiteConfig(f"folder:{file.name}"))
     return Contents(len(names), tasks, [*notes, *list_images(file).notes])

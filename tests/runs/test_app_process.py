@@ -101,6 +101,7 @@ def test_the_app_needs_no_home_folder(tmp_path):
     assert numba == str(tmp_path / "workspace" / "numba") and list(Path(numba).iterdir())
 
 
+@pytest.mark.slow
 def test_the_command_line_needs_no_home_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert "--backbone" in python("-m", "metalora", "compare", "--help")
@@ -111,6 +112,7 @@ def test_the_command_line_needs_no_home_folder(tmp_path, monkeypatch):
     assert {path.name for path in tmp_path.iterdir()} == {"out.npz", "out.csv", "run"}
 
 
+@pytest.mark.slow
 def test_umap_needs_no_home_folder(tmp_path):
     code = "from metalora.inspection.projection import warm_up; warm_up(); import numba; print(numba.config.CACHE_DIR)"
     folder = python("-c", code, TMPDIR=str(tmp_path)).strip()

@@ -27,14 +27,14 @@ from metalora.experiments.inversion import embed_inverted, train_reader
 from metalora.experiments.variants import Variant
 from metalora.models.adapt import adapt
 from metalora.models.adapted_model import AdaptedModel
-from metalora.models.backbones import image_size_for, load_backbone
+from metalora.models.backbones import Backbone, image_size_for, load_backbone
 from metalora.suites.config import SuiteConfig
 from metalora.suites.load import load_suite
 from metalora.suites.suite import Suite
 from metalora.training.config import TrainingConfig
 from metalora.training.fit import fit
 from metalora.training.loop import Progress
-from metalora.training.plan import best_lr, try_learning_rates
+from metalora.training.plan import STEPS, best_lr, seconds_per_step, try_learning_rates
 from metalora.util.device import device_name, pick_device
 
 
@@ -47,6 +47,25 @@ def _suite(config: SuiteConfig, seed: int) -> Suite:
 def _features(suite: SuiteConfig, seed: int, *extractor: str) -> FeatureCache:
     """Return the cache that all jobs of this process with the same extractor (name, backbone, precision) share."""
     return FeatureCache(_suite(suite, seed))
+
+
+def _model(config: JobConfig, suite: Suite) -> tuple[Backbone, AdaptedModel]:
+    """Build the backbone of a job, and the model that it trains."""
+    size = image_size_for(config.backbone, suite.image_size)
+    backbone = load_backbone(config.backbone, image_size=size, download=config.download)
+    adapter = equal_budget(backbone, config.adapter) if config.equal_budget else config.adapter
+    return backbone, adapt(backbone, adapter, download=config.download)
+
+
+def measure_pace(config: JobConfig) -> float:
+    """Return the seconds of one step of a job, without validation, in this process.
+
+    Raises:
+        InputError: as `run_job`.
+    """
+    suite = _suite(config.suite, config.training.seed)
+    training = replace(config.training, steps=STEPS + 1, keep_best=False, validate_every=0)
+    return seconds_per_step(_model(config, suite)[1], suite, training)
 
 
 def run_job(
@@ -70,10 +89,7 @@ def run_job(
     """
     training = config.training
     suite = _suite(config.suite, training.seed)
-    size = image_size_for(config.backbone, suite.image_size)
-    backbone = load_backbone(config.backbone, image_size=size, download=config.download)
-    adapter = equal_budget(backbone, config.adapter) if config.equal_budget else config.adapter
-    model = adapt(backbone, adapter, download=config.download)
+    backbone, model = _model(config, suite)
     extractor = config.adapter.extractor, config.backbone, training.precision, training.device
     features = _features(config.suite, training.seed, *extractor)
     if config.trial_steps is not None and model.layers:

@@ -11,12 +11,11 @@ from pathlib import Path
 import joblib
 
 from metalora.experiments.config import ComparisonConfig, JobConfig
-from metalora.experiments.runner import jobs_of
-from metalora.models.adapt import build_model
+from metalora.experiments.job import measure_pace
+from metalora.experiments.runner import jobs_of, processes
 from metalora.suites.suite import Suite
 from metalora.training.config import VALIDATIONS
-from metalora.training.plan import STEPS, planned_steps, seconds_per_step, trial_steps
-from metalora.util.device import pick_device
+from metalora.training.plan import LEARNING_RATES, planned_steps, trial_steps
 from metalora.util.files import write_text
 
 PLAN = "plan.json"
@@ -75,25 +74,26 @@ def _stored(file: Path) -> dict | None:
 
 def _affordable_steps(config: ComparisonConfig, suite: Suite, seconds: float, n_jobs: int | None) -> float:
     """Return the steps with which all trainings and measurements take `seconds`, by a few steps of each backbone."""
-    processes = n_jobs or (joblib.cpu_count() if pick_device(config.training.device).type == "cpu" else 1)
-    trained = [job for job in jobs_of(config) if job.trained.is_trained]
+    jobs = jobs_of(config)
+    trained = [job for job in jobs if job.trained.is_trained]
     if not trained:
         return config.training.steps
-    paces = {backbone: _pace(config, suite, backbone) for backbone in config.backbones}
+    paces = measure_paces(trained, processes(trained, n_jobs))
     per_image = {backbone: EMBEDDING * pace / config.training.batch_size for backbone, pace in paces.items()}
     sizes = {name: len(split) for name, split in suite.splits.items() if name != "train"}
-    validated = VALIDATIONS * (sizes["validation"] + sizes["seen gallery"])
-    fixed = sum(len(job.variants) * sum(sizes.values()) * per_image[job.backbone] for job in jobs_of(config))
-    fixed += sum(validated * per_image[job.backbone] for job in trained)
-    fixed += OVERHEAD * len(jobs_of(config))
-    return (seconds * processes - fixed) / sum(paces[job.backbone] for job in trained)
+    validations = VALIDATIONS + 2 + len(LEARNING_RATES)  # before the first step of two networks, after every trial
+    validated = validations * (sizes["validation"] + sizes["seen gallery"])
+    measured = sum(len(job.variants) * sum(sizes.values()) * per_image[job.backbone] for job in jobs)
+    measured += sum(validated * per_image[job.backbone] for job in trained)
+    fixed = measured + OVERHEAD * len(jobs)
+    return (seconds * processes(trained, n_jobs) - fixed) / sum(paces[job.backbone] for job in trained)
 
 
-def _pace(config: ComparisonConfig, suite: Suite, backbone: str) -> float:
-    """Return the seconds of a step of the slowest method on a backbone."""
-    jobs: list[JobConfig] = [job for job in config.jobs(0, config.training.lr) if job.trained.is_trained]
-    jobs = [job for job in jobs if job.backbone == backbone]
-    job = max(jobs, key=lambda job: job.trained.has_mapping_net)
-    model = build_model(backbone, job.adapter, image_size=suite.image_size, download=job.download)
-    training = replace(job.training, steps=STEPS + 1, keep_best=False, validate_every=0)
-    return seconds_per_step(model, suite, training)
+def measure_paces(jobs: list[JobConfig], n_processes: int) -> dict[str, float]:
+    """Return backbone → seconds of a step of its slowest method, while as many are trained at a time as will be."""
+    slowest = {job.backbone: job for job in sorted(jobs, key=lambda job: job.trained.has_mapping_net)}
+    parallel = joblib.Parallel(n_jobs=n_processes)
+    paces = {}
+    for backbone, job in slowest.items():
+        paces[backbone] = max(parallel(joblib.delayed(measure_pace)(job) for _ in range(n_processes)))
+    return paces

@@ -292,6 +292,18 @@ def _run_all(
     yield from _execute([with_lr(job, lrs) for job in jobs_of(config)], folder, n_jobs)
 
 
+def processes(jobs: Sequence[JobConfig], n_jobs: int | None) -> int:
+    """Return how many jobs run at a time; joblib gives each of its processes its part of the cores as threads.
+
+    Args:
+        jobs: one or more.
+        n_jobs: see `run_comparison`.
+    """
+    if n_jobs is None:
+        n_jobs = joblib.cpu_count() if pick_device(jobs[0].training.device).type == "cpu" else 1
+    return max(1, min(n_jobs, len(jobs)))
+
+
 def _execute(
     jobs: list[JobConfig], folder: Path, n_jobs: int | None
 ) -> Iterator[tuple[JobConfig, dict[str, Any], float]]:
@@ -305,11 +317,7 @@ def _execute(
     if not missing:
         return
     missing.sort(key=lambda job: job.trained.is_trained, reverse=True)  # short ones last, where they fill a gap
-    if n_jobs is None:
-        n_jobs = joblib.cpu_count() if pick_device(missing[0].training.device).type == "cpu" else 1
-    n_jobs = max(1, min(n_jobs, len(missing)))
-    # joblib gives each of its processes its part of the cores as threads.
-    parallel = joblib.Parallel(n_jobs=n_jobs, return_as="generator_unordered")
+    parallel = joblib.Parallel(n_jobs=processes(missing, n_jobs), return_as="generator_unordered")
     by_key = {job.key: job for job in missing}
     for key, result, ran in parallel(joblib.delayed(_run_and_write)(job, folder) for job in missing):
         yield by_key[key], result, ran

@@ -7,6 +7,7 @@ trials on validation.
 import contextlib
 import copy
 import itertools
+import statistics
 import time
 from collections.abc import Generator
 from dataclasses import replace
@@ -45,7 +46,7 @@ def seconds_per_step(model: AdaptedModel, suite: Suite, config: TrainingConfig) 
             next(events)
             times.append(time.monotonic())
     seconds = [after - before for before, after in itertools.pairwise(times)]
-    return min(seconds[1:] or seconds)  # the first one warms up
+    return statistics.median(seconds[1:] or seconds)  # the first one warms up
 
 
 def planned_steps(images: int, batch_size: int, affordable: float) -> int:

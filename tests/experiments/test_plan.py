@@ -30,7 +30,7 @@ def pace(monkeypatch):
     """Let a step take so many seconds on every network."""
 
     def set_pace(seconds):
-        monkeypatch.setattr(plan, "seconds_per_step", lambda *_: seconds)
+        monkeypatch.setattr(plan, "measure_paces", lambda jobs, _: {job.backbone: seconds for job in jobs})
 
     return set_pace
 
@@ -78,8 +78,15 @@ def test_a_rate_that_was_chosen_is_not_tried(suite, pace, tmp_path):
     assert planned.trial_steps is None and planned.training.lr == CONFIG.training.lr
 
 
-def test_the_pace_is_that_of_a_method_that_is_trained(suite, monkeypatch, tmp_path):
+def test_the_pace_is_that_of_the_slowest_method(suite, monkeypatch, tmp_path):
     measured = []
-    monkeypatch.setattr(plan, "seconds_per_step", lambda model, *_: measured.append(model.config.method) or 0.5)
-    plan_comparison(replace(CONFIG, methods=("original", "lora")), suite, tmp_path, minutes=10)
-    assert measured == ["lora"] * len(CONFIG.backbones)
+    monkeypatch.setattr(plan, "measure_pace", lambda job: measured.append(job.trained.method) or 0.5)
+    methods = ("original", "metalora-tr", "lora")
+    plan_comparison(replace(CONFIG, methods=methods), suite, tmp_path, minutes=10, n_jobs=1)
+    assert measured == ["metalora-tr"] * len(CONFIG.backbones)
+
+
+def test_a_pace_is_measured_as_jobs_run(suite):
+    (job,) = (job for job in jobs_of(CONFIG) if str(job.variants[0]) == "lora" and job.backbone == "resnet20")
+    (pace,) = plan.measure_paces([job], 2).values()
+    assert 1e-4 < pace < 60

@@ -34,7 +34,7 @@ from metalora.suites.suite import Suite
 from metalora.training.config import TrainingConfig
 from metalora.training.fit import fit
 from metalora.training.loop import Progress
-from metalora.training.plan import STEPS, best_lr, seconds_per_step, try_learning_rates
+from metalora.training.plan import LEARNING_RATES, STEPS, best_lr, seconds_per_step, try_learning_rates
 from metalora.util.device import device_name, pick_device
 
 
@@ -92,9 +92,16 @@ def run_job(
     backbone, model = _model(config, suite)
     extractor = config.adapter.extractor, config.backbone, training.precision, training.device
     features = _features(config.suite, training.seed, *extractor)
+    tried = 0
     if config.trial_steps is not None and model.layers:
         training = _with_best_lr(model, suite, training, features, config.trial_steps, progress)
-    milliseconds, best_step = _train(model, suite, training, features, checkpoint, progress)
+        tried = len(LEARNING_RATES) * config.trial_steps
+
+    def progress_of_both(event: Progress) -> None:
+        if progress is not None:
+            progress(replace(event, step=tried + event.step, steps=tried + event.steps))
+
+    milliseconds, best_step = _train(model, suite, training, features, checkpoint, progress_of_both)
     # LoRA of equal budget has no mapping net whose settings the reader could have, hence the comparison's.
     reader = train_reader(backbone, suite, config.adapter, training, features) if config.has_reader else None
     budget = model.budget().loc["total"]
@@ -186,7 +193,7 @@ def _train(
     config: TrainingConfig,
     features: FeatureCache,
     checkpoint: Path | None,
-    progress: Callable[[Progress], None] | None,
+    progress: Callable[[Progress], None],
 ) -> tuple[float | None, int | None]:
     """Train to the end.
 
@@ -200,8 +207,7 @@ def _train(
     times, before = [], time.perf_counter() + features.seconds_saved
     # `_measure` validates.
     for event in fit(model, suite, config, checkpoint=checkpoint, validate_last=False, features=features):
-        if progress is not None:
-            progress(event)
+        progress(event)
         now = time.perf_counter() + features.seconds_saved
         if "validation" not in event.metrics:
             times.append(now - before)

@@ -4,7 +4,8 @@ A person's images are compared with it: what they are close to, and which class 
 adaptation.
 """
 
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import pandas as pd
@@ -13,7 +14,7 @@ from torch import Tensor
 
 from metalora.evaluation.config import EmbedConfig
 from metalora.evaluation.knn import knn_neighbours, knn_predict
-from metalora.inspection.user_images import UserImages, code_images, embed_images, from_suite
+from metalora.inspection.user_images import code_images, embed_images, from_suite
 from metalora.models.adapted_model import AdaptedModel
 from metalora.suites.splits import at_most
 from metalora.suites.suite import Examples, Suite
@@ -24,27 +25,59 @@ from metalora.util.seeding import seeded_generator
 FEATURES = ("original", "adapted")
 
 
-@dataclass(frozen=True, eq=False)
-class Gallery:
-    """G images of one split of a suite, and their embeddings. See `build_gallery` and `load_gallery`.
+@dataclass(frozen=True)
+class Source:
+    """The suite that the images of a gallery come from.
 
     Attributes:
-        suite: where the images come from.
-        split: name of the suite's split.
-        rows: which of its images, int64 (G).
+        name: of the suite.
+        seed: that it was loaded with.
+        split: of it.
+        classes: names of the label space.
+        tasks: names of all tasks.
+        factors: values of every factor that the tasks combine.
+    """
+
+    name: str
+    seed: int
+    split: str
+    classes: tuple[str, ...]
+    tasks: tuple[str, ...]
+    factors: tuple[tuple[str, ...], ...]
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "factors", tuple(map(tuple, self.factors)))  # lists in a file
+
+
+@dataclass(frozen=True, eq=False)
+class Gallery:
+    """G labelled images and their embeddings. See `build_gallery` and `load_gallery`.
+
+    Attributes:
+        source: where the images come from.
+        names: of the images.
+        rows: which images of the split, int64 (G).
+        labels: int64 (G).
+        tasks: int64 (G).
         original: embeddings by the backbone as it is, (G, D).
         adapted: embeddings with the adapter, (G, D).
         codes: every image's own code, (G, code); None where nothing is generated.
         adapter: `adapter_hash` of the model.
+        content: hash of the images, their tasks and classes, see `content_hash`.
+        read: reads the images, or raises InputError where they are not on this machine.
     """
 
-    suite: Suite
-    split: str
+    source: Source
+    names: tuple[str, ...]
     rows: Tensor
+    labels: Tensor
+    tasks: Tensor
     original: Tensor
     adapted: Tensor
     codes: Tensor | None
     adapter: str
+    content: str
+    read: Callable[[], Examples] = field(repr=False)
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -52,17 +85,31 @@ class Gallery:
     @cached_property
     def table(self) -> pd.DataFrame:
         """A row per image: "name", "label" and "task"."""
-        return _images(self.suite, self.split, self.examples).table[["name", "label", "task"]]
+        labels = [self.classes[i] for i in self.labels.tolist()]
+        tasks = [self.source.tasks[i] for i in self.tasks.tolist()]
+        return pd.DataFrame({"name": self.names, "label": labels, "task": tasks})
 
     @property
-    def examples(self) -> Examples:
-        """The images, as rows of the suite's source images."""
-        return self.suite.splits[self.split][self.rows]
+    def examples(self) -> Examples | None:
+        """The images; None where they are not on this machine."""
+        return self._found if isinstance(self._found, Examples) else None
+
+    @property
+    def missing(self) -> str:
+        """Why there are no images; "" where there are."""
+        return "" if isinstance(self._found, Examples) else self._found
+
+    @cached_property
+    def _found(self) -> Examples | str:
+        try:
+            return self.read()
+        except InputError as error:
+            return str(error)
 
     @property
     def classes(self) -> tuple[str, ...]:
         """Names of the label space."""
-        return self.suite.classes
+        return self.source.classes
 
     def nearest(self, features: Tensor, space: str, k: int = 5) -> pd.DataFrame:
         """Find the `k` gallery images nearest to each of N embeddings, nearest first.
@@ -87,8 +134,7 @@ class Gallery:
 
     def predict(self, features: Tensor, space: str, k: int = 5) -> list[str]:
         """Predict the class of N embeddings by a vote of their `k` nearest gallery images; arguments as `nearest`."""
-        labels = self.examples.labels
-        predicted = knn_predict(features.float().cpu(), self._features(space), labels, [k])[k]
+        predicted = knn_predict(features.float().cpu(), self._features(space), self.labels, [k])[k]
         return [self.classes[label] for label in predicted.tolist()]
 
     def check_adapter(self, model: AdaptedModel) -> None:
@@ -144,13 +190,28 @@ def build_gallery(
     examples = suite.splits[split]
     rng = seeded_generator(seed, len(examples))
     rows = at_most(len(examples) if limit is None else limit, examples.labels, examples.tasks, rng)
-    images = _images(suite, split, examples[rows])
+    chosen = examples[rows]
+    images = from_suite(replace(suite, splits={split: chosen}))
     adapted = embed_images(model, images, embed_config)
     with model.disabled():
         original = embed_images(model, images, replace(embed_config, set_size=1, shuffled=False, set_use=None))
-    codes = code_images(model, images, embed_config)
-    return Gallery(suite, split, rows, original, adapted, codes, adapter_hash(model))
+    return Gallery(
+        source=Source(suite.name, suite.seed, split, suite.classes, suite.tasks, suite.factors),
+        names=tuple(images.table["name"]),
+        rows=rows,
+        labels=chosen.labels,
+        tasks=chosen.tasks,
+        original=original,
+        adapted=adapted,
+        codes=code_images(model, images, embed_config),
+        adapter=adapter_hash(model),
+        content=content_hash(suite, chosen),
+        read=lambda: chosen,
+    )
 
 
-def _images(suite: Suite, split: str, examples: Examples) -> UserImages:
-    return from_suite(replace(suite, splits={split: examples}))
+def content_hash(suite: Suite, examples: Examples) -> str:
+    """Return the hash of some images' pixels, tasks and classes, which differs from images to images."""
+    names = "\n".join((*suite.classes, "", *suite.tasks)).encode()
+    tensors = {"pixels": examples.source_images[examples.index], "tasks": examples.tasks, "labels": examples.labels}
+    return hash_tensors(tensors | {"names": torch.tensor(list(names), dtype=torch.uint8)})

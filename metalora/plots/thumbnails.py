@@ -1,14 +1,15 @@
-"""Images as data URLs, for pages and figures that are one file."""
+"""Images as data URLs, for pages and figures that are one file; and cards in place of images that are not here."""
 
 import base64
 import io
 from typing import Any
 
-from PIL import Image
+from PIL import Image, ImageColor, ImageDraw, ImageFont
 from torch import Tensor
 from torchvision.transforms.v2.functional import to_pil_image
 
 SIDE = 48  # pixels of a thumbnail; shown smaller, for dense screens
+CARD_LETTERS = 7  # of a name that fit on a card
 
 
 def as_url(image: Image.Image, **settings: Any) -> str:
@@ -18,18 +19,25 @@ def as_url(image: Image.Image, **settings: Any) -> str:
     return f"data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}"
 
 
-def image_url(image: Tensor) -> str:
-    """Return an image, float RGB in [0, 1] of shape (3, H, W), as a data URL in its own size."""
-    return as_url(_to_pil(image))
-
-
-def thumbnail(image: Tensor, side: int = SIDE) -> str:
-    """Return an image, float RGB in [0, 1] of shape (3, H, W), as the data URL of a square."""
-    original = _to_pil(image)
+def thumbnail(image: Tensor | Image.Image, side: int = SIDE) -> str:
+    """Return an image, of Pillow or float RGB in [0, 1] of shape (3, H, W), as the data URL of a square."""
+    original = image if isinstance(image, Image.Image) else to_pil(image)
     # Few pixels stay sharp, many are averaged.
     resampling = Image.Resampling.NEAREST if max(original.size) <= side else Image.Resampling.BILINEAR
     return as_url(original.resize((side, side), resampling))
 
 
-def _to_pil(image: Tensor) -> Image.Image:
+def to_pil(image: Tensor) -> Image.Image:
+    """Return an image, float RGB of shape (3, H, W), clamped to [0, 1]."""
     return to_pil_image((image.clamp(0, 1) * 255).round().byte().cpu())
+
+
+def card(label: str, task: str, colour: str) -> Image.Image:
+    """Draw a square that stands for an image: its class on the class's colour, its task below."""
+    image = Image.new("RGB", (SIDE, SIDE), colour)
+    draw, middle = ImageDraw.Draw(image), SIDE / 2
+    ink = "white" if sum(ImageColor.getrgb(colour)[:3]) < 3 * 128 else "black"
+    for text, y in ((label, 0.36), (task, 0.68)):
+        short = text if len(text) <= CARD_LETTERS else f"{text[: CARD_LETTERS - 1]}."
+        draw.text((middle, y * SIDE), short, fill=ink, font=ImageFont.load_default(11), anchor="mm")
+    return image

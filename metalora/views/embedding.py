@@ -10,7 +10,6 @@ import plotly.graph_objects as go
 from torch import Tensor
 
 from metalora.inspection.gallery import Gallery
-from metalora.inspection.gallery_file import content_hash
 from metalora.inspection.projection import align, project
 from metalora.inspection.spaces import SPACES, gallery_features
 from metalora.plots.page import as_page
@@ -111,7 +110,7 @@ def embedding_view(names: Sequence[str], opened: Sequence[OpenAdapter], projecti
 
 def same_images(a: Gallery, b: Gallery) -> bool:
     """Check whether a row of one gallery is the same image as that row of the other."""
-    return len(a) == len(b) and (a is b or content_hash(a) == content_hash(b))
+    return len(a) == len(b) and (a is b or a.content == b.content)
 
 
 def _points(adapter: OpenAdapter, projection: Projection) -> pd.DataFrame:

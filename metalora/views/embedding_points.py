@@ -17,8 +17,9 @@ from metalora.evaluation.knn import knn_neighbours, vote
 from metalora.inspection.gallery import Gallery
 from metalora.inspection.spaces import gallery_cores
 from metalora.plots.palette import SIGNED
-from metalora.plots.thumbnails import as_url, image_url
+from metalora.plots.thumbnails import as_url
 from metalora.util.errors import InputError
+from metalora.views.gallery_images import image_sprite
 from metalora.views.open_adapter import OpenAdapter
 
 K = 5  # neighbours that predict a point's class
@@ -43,13 +44,12 @@ def point_table(gallery: Gallery, features: Tensor, plane: np.ndarray) -> pd.Dat
     if not len(gallery) == len(features) == len(plane):
         counts = f"{len(gallery)} images, {len(features)} features and {len(plane)} points"
         raise InputError(f"{counts} do not belong together: project this gallery again.")
-    labels = gallery.examples.labels
-    predicted = _predict_from_others(features, labels)
+    predicted = _predict_from_others(features, gallery.labels)
     return gallery.table.reset_index(drop=True).assign(
         x=plane[:, 0],
         y=plane[:, 1],
         predicted=[gallery.classes[i] for i in predicted.tolist()],
-        correct=(predicted == labels).numpy(),
+        correct=(predicted == gallery.labels).numpy(),
     )
 
 
@@ -77,14 +77,6 @@ def hover_sprites(adapter: OpenAdapter) -> dict[str, Any]:
         return {**image_sprite(adapter.gallery), "strips": None if cores is None else core_strips(cores)}
 
     return adapter.cached("sprites", compute)
-
-
-def image_sprite(gallery: Gallery) -> dict[str, Any]:
-    """Return all images as one: "sprite" (a PNG as data URL), "columns", and "tile" (side in pixels)."""
-    images = gallery.examples.images().clamp(0, 1)
-    columns = math.ceil(math.sqrt(len(images)))
-    grid = make_grid(images, nrow=columns, padding=0)
-    return {"sprite": image_url(grid), "columns": columns, "tile": images.shape[-1]}
 
 
 def core_strips(cores: Cores) -> dict[str, Any]:

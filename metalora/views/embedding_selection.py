@@ -9,10 +9,11 @@ import pandas as pd
 from metalora.experiments.table import format_percent
 from metalora.inspection.projection import nearest_others
 from metalora.inspection.spaces import SPACES, gallery_features
-from metalora.plots.thumbnails import image_url
+from metalora.plots.thumbnails import as_url
 from metalora.util.errors import InputError
 from metalora.views.embedding import EmbeddingView
 from metalora.views.embedding_points import K
+from metalora.views.gallery_images import gallery_images
 from metalora.views.open_adapter import OpenAdapter
 
 MAX_NEIGHBOURS = 10
@@ -41,10 +42,10 @@ def neighbour_tiles(
     neighbours = nearest["index"].tolist()
     rows = [row, *neighbours]
     similarities = [f"{rank}: cosine {cosine:.2f}" for rank, cosine in enumerate(nearest["similarity"], start=1)]
-    images = adapter.gallery.examples[rows].images()
+    images = gallery_images(adapter.gallery, rows)
     points = view.frames[position].iloc[rows].itertuples()
     tiles = [
-        {"image": image_url(image), "name": point.name, "lines": [similarity, f"class {point.label}", point.task]}
+        {"image": as_url(image), "name": point.name, "lines": [similarity, f"class {point.label}", point.task]}
         for image, point, similarity in zip(images, points, ["this image", *similarities], strict=True)
     ]
     heading = f"{view.titles[position]}: nearest in {SPACES[view.projection.space]}"

@@ -81,7 +81,7 @@ def inspect_view(
         images=images,
         skipped=user_images.skipped,
         pooled=pool,
-        factors=_predicted_factors(model, gallery.suite.factors, report.inspection.codes, pool),
+        factors=_predicted_factors(model, gallery.source.factors, report.inspection.codes, pool),
         report=report,
     )
 

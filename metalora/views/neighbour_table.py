@@ -9,6 +9,7 @@ from torch import Tensor
 from metalora.inspection.gallery import Gallery
 from metalora.inspection.neighbours import NeighbourReport, SwapResult
 from metalora.plots.thumbnails import thumbnail
+from metalora.views.gallery_images import gallery_images
 
 
 def neighbour_table(report: NeighbourReport, images: Tensor, gallery: Gallery, factors: Sequence[str] = ()) -> str:
@@ -61,7 +62,7 @@ def _table(caption: str, headings: Sequence[str], rows: list[tuple[str, Tensor, 
 
 def _neighbours(predicted: str, nearest: pd.DataFrame, gallery: Gallery) -> str:
     """Return the predicted class in words, then the neighbours, each named by its tooltip and for screen readers."""
-    images = gallery.examples[nearest["index"].tolist()].images()
+    images = gallery_images(gallery, nearest["index"].tolist())
     thumbnails = []
     for row, image in zip(nearest.itertuples(), images, strict=True):
         text = escape(f"class {row.label}, task {row.task}, cosine {row.similarity:.3f}")

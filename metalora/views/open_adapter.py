@@ -9,7 +9,7 @@ from torch import Tensor
 
 from metalora.adapters.methods import method
 from metalora.inspection.gallery import Gallery, build_gallery
-from metalora.inspection.gallery_file import load_gallery
+from metalora.inspection.gallery_file import LoadSuite, load_gallery
 from metalora.models.adapted_model import AdaptedModel
 from metalora.models.bundled import bundled_folder
 from metalora.models.loading import load
@@ -17,13 +17,9 @@ from metalora.models.saving import WEIGHTS
 from metalora.runs.bundled_adapters import GALLERY, GALLERY_IMAGES, read_card, read_planes
 from metalora.runs.run_config import RunConfig
 from metalora.runs.run_folder import ADAPTER, open_run
-from metalora.suites.config import SuiteConfig
-from metalora.suites.suite import Suite
 from metalora.util.errors import InputError
 
 MAX_CACHED = 16  # results of one adapter
-
-LoadSuite = Callable[[SuiteConfig, int], Suite]
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,7 +65,7 @@ def open_bundled(name: str, load_suite: LoadSuite) -> OpenAdapter:
     if not (folder / WEIGHTS).exists():
         raise InputError(f"The adapter {name} is not here: make it with `python -m metalora bundle {name}`.")
     config = RunConfig.from_dict(read_card(folder)["settings"])
-    gallery = load_gallery(folder / GALLERY, load_suite(config.suite, config.training.seed))
+    gallery = load_gallery(folder / GALLERY, load_suite)
     return OpenAdapter(config, load(folder), gallery, read_planes(folder))
 
 

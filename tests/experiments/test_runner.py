@@ -324,6 +324,14 @@ def test_every_training_takes_the_best_of_short_trials_of_learning_rates(tmp_pat
     assert rows[rows["method"] == "lora"]["lr"].unique().tolist() == [LEARNING_RATES[1]]
 
 
+def test_progress_counts_trials_and_training_together():
+    (job,) = (job for job in jobs_of(replace(QUICK, methods=("lora",), trial_steps=2)) if job.backbone == "resnet20")
+    events = []
+    run_job(job, progress=events.append)
+    steps = 3 * 2 + job.training.steps
+    assert [event.step for event in events] == list(range(1, steps + 1)) and {e.steps for e in events} == {steps}
+
+
 def test_trials_leave_the_model_as_it_is():
     suite = load_suite(QUICK.suite)
     model = adapt("resnet20", AdapterConfig("lora", rank=1))

@@ -1,5 +1,7 @@
 """Galleries: embeddings, neighbours and votes against the pieces they are made of; misfit files are refused."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -57,7 +59,7 @@ def original(images):
 
 
 def test_a_limit_is_even_over_classes_and_its_seed_decides(model, suite, gallery):
-    assert gallery.examples.labels.bincount().tolist() == [6] * 10
+    assert gallery.labels.bincount().tolist() == [6] * 10
     embed_config = EmbedConfig(device="cpu")
     same, other = (build_gallery(model, suite, limit=60, seed=seed, embed_config=embed_config).rows for seed in (1, 2))
     assert torch.equal(same, gallery.rows) and not torch.equal(other, gallery.rows)
@@ -79,7 +81,7 @@ def test_neighbours_are_rows_of_the_suite(suite, gallery):
 @pytest.mark.parametrize("space", ["original", "adapted"])
 def test_votes_are_those_of_knn_in_the_space_asked_for(suite, model, gallery, space):
     queries = getattr(gallery, space)[:20] + 0.5 * torch.randn(20, 64, generator=torch.Generator().manual_seed(0))
-    expected = knn_predict(queries, getattr(gallery, space), gallery.examples.labels, [5])[5]
+    expected = knn_predict(queries, getattr(gallery, space), gallery.labels, [5])[5]
     assert gallery.predict(queries, space) == [suite.classes[label] for label in expected]
 
 
@@ -93,59 +95,82 @@ def test_images_of_a_task_share_cores_where_sets_are_asked_for(model, suite):
     assert not torch.allclose(gallery.adapted, alone.adapted)
 
 
-def test_a_file_brings_the_same_gallery_back(tmp_path, suite, gallery):
+def nowhere(config, seed):
+    raise InputError(f"There is no {config.name} here: get it.")
+
+
+def test_a_file_brings_the_same_gallery_back_without_its_suite(tmp_path, gallery):
     save_gallery(gallery, tmp_path / "gallery.safetensors", SETTINGS)
-    for suite_or_none in (None, suite):
-        loaded = load_gallery(tmp_path / "gallery.safetensors", suite_or_none)
-        for name in ("rows", "original", "adapted", "codes"):
-            assert torch.equal(getattr(loaded, name), getattr(gallery, name))
-        assert loaded.table.equals(gallery.table) and loaded.adapter == gallery.adapter
+    loaded = load_gallery(tmp_path / "gallery.safetensors", nowhere)
+    for name in ("rows", "labels", "tasks", "original", "adapted", "codes"):
+        assert torch.equal(getattr(loaded, name), getattr(gallery, name))
+    assert loaded.table.equals(gallery.table) and loaded.adapter == gallery.adapter
+    assert loaded.source == gallery.source and loaded.content == gallery.content
+    assert loaded.examples is None and loaded.missing == "There is no digits here: get it."
+    assert gallery.missing == ""
 
 
-def test_a_file_of_format_version_1_is_read(tmp_path, suite, gallery):
+def test_its_images_are_read_when_they_are_asked_for(tmp_path, suite, gallery):
+    file = tmp_path / "gallery.safetensors"
+    save_gallery(gallery, file, SETTINGS)
+    for loaded in (load_gallery(file), load_gallery(file, lambda config, seed: suite)):
+        assert torch.equal(loaded.examples.images(), gallery.examples.images()) and loaded.missing == ""
+    for other in (load_suite("digits", seed=4), replace(suite, splits={"train": suite.splits["train"]})):
+        loaded = load_gallery(file, lambda *_, other=other: other)
+        assert loaded.examples is None and "made of other images" in loaded.missing
+
+
+@pytest.mark.parametrize(("version", "split"), [(1, "side"), (2, "split")])
+def test_a_file_of_an_earlier_format_is_read(tmp_path, suite, gallery, version, split):
     file = tmp_path / "gallery.safetensors"
     save_gallery(gallery, file, SETTINGS)
     tensors, header = read_tensors(file)
-    config = header["suite"]
-    config["train_pictures"] = config.pop("max_train_images")
-    write_tensors(file, tensors, {**header, "format_version": 1, "side": header.pop("split"), "suite": config})
-    assert torch.equal(load_gallery(file).adapted, gallery.adapted)
+    source, config = header.pop("source"), header["suite"]
+    if version == 1:
+        config["train_pictures"] = config.pop("max_train_images")
+    old = {"format_version": version, split: source["split"], "seed": source["seed"], "suite": config}
+    kept = {name: tensors[name] for name in ("rows", "original", "adapted", "codes")}
+    write_tensors(file, kept, {"adapter": gallery.adapter, "content": gallery.content, **old})
+    loaded = load_gallery(file)
+    assert torch.equal(loaded.adapted, gallery.adapted) and loaded.table.equals(gallery.table)
+    assert loaded.source == gallery.source
+    with pytest.raises(InputError, match="other images"):
+        load_gallery(file, lambda *_: load_suite("digits", seed=4))
+    write_tensors(file, kept | {"rows": kept["rows"] + 10_000}, {"content": "", "adapter": "", **old})
+    with pytest.raises(InputError, match="other images"):
+        load_gallery(file)
 
 
 def test_a_static_method_has_no_codes(tmp_path, make_model, suite):
     gallery = build_gallery(make_model("lora"), suite, limit=10, embed_config=EmbedConfig(device="cpu"))
     save_gallery(gallery, tmp_path / "gallery.safetensors", SETTINGS)
-    assert gallery.codes is None and load_gallery(tmp_path / "gallery.safetensors", suite).codes is None
+    assert gallery.codes is None and load_gallery(tmp_path / "gallery.safetensors").codes is None
 
 
-def test_other_images_or_a_damaged_file_are_refused(tmp_path, suite, gallery):
+def test_a_damaged_file_is_refused(tmp_path, gallery):
     file = tmp_path / "gallery.safetensors"
     save_gallery(gallery, file, SETTINGS)
-    with pytest.raises(InputError, match="other images"):
-        load_gallery(file, load_suite("digits", seed=4))
     tensors, header = read_tensors(file)
-    for changed, message in (
-        ({"rows": tensors["rows"] + 10_000}, "other images"),
-        ({"rows": tensors["rows"].flip(0)}, "other images"),
-        ({"rows": tensors["rows"].float()}, "do not fit"),
-        ({"codes": tensors["codes"][1:]}, "do not fit"),
+    for changed in (
+        {"rows": tensors["rows"].float()},
+        {"codes": tensors["codes"][1:]},
+        {"labels": tensors["labels"] + 10},
+        {"tasks": tensors["tasks"] - 12},
     ):
         write_tensors(file, {**tensors, **changed}, header)
-        with pytest.raises(InputError, match=message):
-            load_gallery(file, suite)
+        with pytest.raises(InputError, match="do not fit"):
+            load_gallery(file)
     for changed, message in (
-        ({"split": "attic"}, "other images"),
-        ({"format_version": 3}, "version 3"),
+        ({"format_version": 9}, "version 9"),
+        ({"suite": []}, "give an object"),
+        ({"names": gallery.names[1:]}, "do not fit"),
     ):
         write_tensors(file, tensors, {**header, **changed})
         with pytest.raises(InputError, match=message):
-            load_gallery(file, suite)
-    write_tensors(file, tensors, {**header, "suite": []})
-    with pytest.raises(InputError, match="give an object"):
-        load_gallery(file)
+            load_gallery(file)
     write_tensors(file, {"rows": tensors["rows"]}, header)
     with pytest.raises(InputError, match="not a whole gallery"):
-        load_gallery(file, suite)
+        load_gallery(file)
     with pytest.raises(InputError, match="no file"):
         load_gallery(tmp_path / "none.safetensors")
 

@@ -5,9 +5,9 @@ import io
 
 import numpy as np
 import torch
-from PIL import Image
+from PIL import Image, ImageColor
 
-from metalora.plots.thumbnails import SIDE, image_url, thumbnail
+from metalora.plots.thumbnails import SIDE, card, thumbnail, to_pil
 
 
 def opened(url):
@@ -35,5 +35,13 @@ def test_few_pixels_stay_sharp_and_many_are_averaged():
 
 def test_an_image_in_its_own_size_keeps_every_pixel():
     pixels = torch.randint(256, (3, 5, 7), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
-    shown = np.asarray(opened(image_url(pixels / 255)))
-    assert np.array_equal(shown, pixels.permute(1, 2, 0))
+    assert np.array_equal(np.asarray(to_pil(pixels / 255)), pixels.permute(1, 2, 0))
+
+
+def test_a_card_has_its_colour_and_a_legible_name():
+    for colour, ink in (("#202060", (255, 255, 255)), ("#F0E442", (0, 0, 0))):
+        picture = card("automobile", "noise+severity-2", colour)
+        colours = {pixel for _, pixel in picture.getcolors(SIDE * SIDE)}
+        assert picture.size == (SIDE, SIDE) and picture.getpixel((0, 0)) == ImageColor.getrgb(colour)
+        assert ink in colours and len(colours) > 10 and thumbnail(picture)
+    assert np.any(np.asarray(card("cat", "", "#202060")) != np.asarray(card("dog", "", "#202060")))

@@ -16,7 +16,8 @@ from metalora.inspection.gallery import build_gallery
 from metalora.inspection.spaces import gallery_cores, gallery_features
 from metalora.suites.load import load_suite
 from metalora.util.errors import InputError
-from metalora.views.embedding_points import K, core_strips, image_sprite, point_table
+from metalora.views.embedding_points import K, core_strips, point_table
+from metalora.views.gallery_images import image_sprite
 
 
 @pytest.fixture(scope="module")
@@ -74,7 +75,7 @@ def test_points_are_the_images_with_their_position(made):
 
 def test_a_point_is_predicted_from_its_nearest_others(made):
     gallery = made[1]
-    found, labels = point_table(gallery, gallery.adapted, np.zeros((40, 2))), gallery.examples.labels
+    found, labels = point_table(gallery, gallery.adapted, np.zeros((40, 2))), gallery.labels
     for row in range(40):
         rest = [i for i in range(40) if i != row]
         own = knn_predict(gallery.adapted[row : row + 1], gallery.adapted[rest], labels[rest], [K])[K]
@@ -85,7 +86,7 @@ def test_a_point_is_predicted_from_its_nearest_others(made):
 def test_equal_points_are_not_predicted_from_themselves(made):
     gallery = made[1]
     found = point_table(gallery, torch.ones(40, 3), np.zeros((40, 2)))
-    labels = gallery.examples.labels
+    labels = gallery.labels
     near = [[i for i in range(40) if i != row][:K] for row in (0, 20)]
     expected = [torch.mode(labels[rows]).values.item() for rows in near]
     assert [gallery.classes.index(found["predicted"][row]) for row in (0, 20)] == expected

@@ -7,11 +7,13 @@ import pandas as pd
 import pytest
 import torch
 
-from metalora.inspection.gallery import Gallery
+from metalora.inspection.gallery import Gallery, Source
 from metalora.inspection.inspect_images import Inspection
 from metalora.inspection.neighbours import NeighbourReport, SwapResult
-from metalora.plots.thumbnails import thumbnail
+from metalora.plots.palette import class_colours
+from metalora.plots.thumbnails import card, thumbnail
 from metalora.suites.load import load_suite
+from metalora.util.errors import InputError
 from metalora.views.neighbour_table import neighbour_table, swap_table
 
 NASTY = '<img src=x onerror="alert(1)">'
@@ -36,9 +38,12 @@ class Reader(HTMLParser):
 @pytest.fixture(scope="module")
 def gallery():
     suite = load_suite("digits", max_queries=30, max_train_images=5)
-    rows = torch.arange(20)
+    rows, examples = torch.arange(20), suite.splits["seen gallery"][:20]
     features = torch.randn(20, 4, generator=torch.Generator().manual_seed(0))
-    return Gallery(suite, "seen gallery", rows, features, features.flip(0), None, "some adapter")
+    source = Source(suite.name, suite.seed, "seen gallery", suite.classes, suite.tasks, suite.factors)
+    numbers = (rows, examples.labels, examples.tasks)
+    embeddings = (features, features.flip(0), None)
+    return Gallery(source, tuple(map(str, rows)), *numbers, *embeddings, "some adapter", "", lambda: examples)
 
 
 @pytest.fixture
@@ -80,9 +85,19 @@ def test_the_gallerys_own_images_are_shown(report, images, gallery):
     assert sources[1] == thumbnail(gallery.examples[[first]].images()[0])
 
 
+def test_a_card_stands_for_an_image_that_is_not_here(report, images, gallery):
+    def read():
+        raise InputError("There is no CIFAR-10 here: get it.")
+
+    page = Reader(neighbour_table(report, images, replace(gallery, read=read)))
+    sources = [entry["src"] for entry in page.attributes if "src" in entry]
+    first = report.nearest_before.iloc[0]
+    assert sources[1] == thumbnail(card(first["label"], first["task"], class_colours(gallery.classes)[first["label"]]))
+
+
 def test_text_from_outside_is_text(report, images, gallery):
-    suite = replace(gallery.suite, classes=tuple(f"{NASTY}{name}" for name in gallery.classes))
-    hostile = replace(gallery, suite=suite)
+    source = replace(gallery.source, classes=tuple(f"{NASTY}{name}" for name in gallery.classes))
+    hostile = replace(gallery, source=source)
     nearest = hostile.nearest(hostile.original[:2], "original", 3)
     page = Reader(neighbour_table(replace(report, nearest_before=nearest), images, hostile))
     assert not any("onerror" in entry for entry in page.attributes)

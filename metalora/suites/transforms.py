@@ -56,6 +56,29 @@ class Rotate(Transform):
 
 
 @dataclass(frozen=True)
+class Turn(Transform):
+    """A rotation counter-clockwise by any angle; uncovered corners get the image's mean colour."""
+
+    degrees: float
+
+    def __call__(self, images: Tensor) -> Tensor:
+        quarters, rest = divmod(self.degrees, 90)
+        if not rest:
+            return Rotate(int(quarters))(images)
+        from torchvision.transforms.v2 import InterpolationMode
+        from torchvision.transforms.v2.functional import rotate
+
+        mean = images.mean((2, 3), keepdim=True)
+        return (mean + rotate(images - mean, self.degrees, InterpolationMode.BILINEAR)).clamp(0, 1)
+
+    @property
+    def inverse(self) -> Transform:
+        if self.degrees % 90:
+            return super().inverse
+        return Turn(-self.degrees)
+
+
+@dataclass(frozen=True)
 class ReorderChannels(Transform):
     """Channel i becomes channel order[i] of the input."""
 

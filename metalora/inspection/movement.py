@@ -93,12 +93,8 @@ class Playground:
         codes = self.model.codes(shifted) if self.model.config.generates else None
         cores = None if codes is None else self.model.cores(codes)
         embeddings = self._embed(shifted, cores)
-        distance = {name: 1 - z @ self._references[name][0] for name, z in embeddings.items()}
-        relative = {name: values / self._units[name] for name, values in distance.items()}
-        tables = (
-            pd.DataFrame({name: v.clamp(min=0).tolist() for name, v in part.items()}) for part in (distance, relative)
-        )
-        return Movement(*tables, codes, cores)
+        distance = pd.DataFrame({name: self._distances(name, z).tolist() for name, z in embeddings.items()})
+        return Movement(distance, distance / pd.Series(self._units), codes, cores)
 
     @cached_property
     def _fixed(self) -> dict[str, Cores]:
@@ -120,7 +116,11 @@ class Playground:
     @cached_property
     def _units(self) -> dict[str, float]:
         """The mean distance between the image and the others."""
-        return {name: (1 - z[1:] @ z[0]).mean().item() for name, z in self._references.items()}
+        return {name: self._distances(name, z[1:]).mean().item() for name, z in self._references.items()}
+
+    def _distances(self, name: str, embeddings: Tensor) -> Tensor:
+        """Return cosine distances (N) of unit vectors to the image as it was."""
+        return (1 - embeddings @ self._references[name][0]).clamp(min=0)
 
     def _embed(self, images: Tensor, own: Cores | None) -> dict[str, Tensor]:
         with self.model.disabled():

@@ -20,7 +20,16 @@ class BenchConfig:
         seed: Seed of weights and images.
     """
 
-    models: tuple[str, ...] = ("resnet20", "resnet18", "mixer_b16_224", "vit_small_patch16_224")
+    models: tuple[str, ...] = (
+        "resnet20",
+        "resnet18",
+        "mixer_b16_224",
+        "vit_small_patch16_224",
+        "efficientnet_lite0",
+        "mobilenetv3_small_100",
+        "convnext_atto",
+        "regnety_004",
+    )
     batches: tuple[int, ...] = (1, 8, 32, 128)
     rounds: int = 7
     device: str = "auto"

@@ -48,7 +48,7 @@ def budget(
     Columns: "adapter_parameters" (trained, static), "generator_parameters" (trained; those of a layer map the code to
     its core), "frozen_parameters", and the FLOPs of each for one image. The row "(mapping)" is what all layers share,
     "(extractor)" the features' cost, "(rest of the backbone)" its unadapted modules. "note" says why a layer is left
-    out.
+    out, and how many numbers folded BatchNorms take in memory beside the parameters.
 
     Args:
         backbone: with adapted layers.
@@ -78,7 +78,13 @@ def budget(
     for name, module in saved.items():
         rows[f"{name} (trained)"] |= {"adapter_parameters": _count(module)}
     rest = _count(backbone.net) - sum(row["frozen_parameters"] for row in rows.values())
-    rows["(rest of the backbone)"] |= {"frozen_parameters": rest, "frozen_flops": others}
+    copies = sum(fold.conv.weight.numel() for fold in backbone.folds)
+    note = f"{copies:,} more numbers in memory: weights of convolutions with their BatchNorm folded in"
+    rows["(rest of the backbone)"] |= {
+        "frozen_parameters": rest,
+        "frozen_flops": others,
+        "note": note if copies else "",
+    }
     if mapping is not None:
         rows["(mapping)"] |= _mapping_row(mapping)
         if extractor is not None:

@@ -57,6 +57,13 @@ def test_flops_of_lora_by_hand():
     assert frame.loc["(rest of the backbone)", "frozen_flops"] == 0
 
 
+def test_copies_of_folded_convolutions_are_said():
+    model = metalora.adapt("resnet20", AdapterConfig("lora", rank=2), example=torch.rand(2, 3, 32, 32))
+    weights = sum(m.weight.numel() for m in model.backbone.net.modules() if isinstance(m, nn.Conv2d))
+    assert model.budget().loc["(rest of the backbone)", "note"].startswith(f"{weights:,} more numbers in memory")
+    assert not budget("lora")[1].loc["(rest of the backbone)", "note"]
+
+
 def test_flops_of_tr_by_hand():
     _, frame = budget("metalora-tr")
     # The convolution has more positions than outputs: core into B (R³·O), then 36 positions of R²·O.

@@ -113,6 +113,21 @@ def _with_deeper_groups(layout: Layout, meaning: Meaning) -> Layout:
     return replace(grouped, notes=(*layout.notes, DEEPER.format(written)))
 
 
+def alike_names(layout: Layout) -> tuple[str, ...]:
+    """Say which tasks, and which classes, have names that differ in capitals and spaces only."""
+    notes = []
+    for kind, names in (("tasks", layout.tasks), ("classes", layout.folders)):
+        spellings: dict[str, set[str]] = defaultdict(set)
+        for name in set(names):
+            spellings[re.sub(r"[\s_]+", " ", name).strip().casefold()].add(name)
+        notes += [
+            f"{' and '.join(sorted(alike))} are different {kind}: rename the folders if they are one."
+            for _, alike in sorted(spellings.items())
+            if len(alike) > 1
+        ]
+    return tuple(notes)
+
+
 def numbered_anew(layout: Layout) -> bool:
     """Whether class folders of the same name in two tasks are different classes.
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from metalora.suites.config import SuiteConfig
-from metalora.suites.folder_layout import Layout, leave_out_small, numbered_anew, read_layout
+from metalora.suites.folder_layout import Layout, alike_names, leave_out_small, numbered_anew, read_layout
 from metalora.suites.images import ImageSet
 from metalora.suites.splits import SHARES, at_most, divide_groups, ranks, transformed_suite, unseen_tasks
 from metalora.suites.suite import SEEN_SPLITS, UNSEEN_SPLITS, Examples, Suite
@@ -49,7 +49,7 @@ def labelled_suite(layout: Layout, config: SuiteConfig, seed: int, *, apart: boo
         raise InputError(f"{config.source} leaves no image for the split {empty[0]!r}: add images or groups.")
     labels = [layout.tasks, layout.folders, layout.groups, layout.splits]
     return replace(suite, annotations=hash_words(labels), decoding=layout.images.decoding).with_notes(
-        *layout.notes, *layout.images.notes, *_validation_note(layout, suite)
+        *layout.notes, *alike_names(layout), *layout.images.notes, *_validation_note(layout, suite)
     )
 
 
@@ -71,8 +71,9 @@ def judge_names(names: Sequence[str], config: SuiteConfig) -> tuple[list[str], l
     tasks = sorted(set(layout.tasks) - {""})
     _require_two(layout, config, apart=bool(tasks) and numbered_anew(layout))
     _, small = leave_out_small(layout)
-    strays = [f"{len(layout.images.skipped)} images lie outside the class folders."] if layout.images.skipped else []
-    return tasks, [*layout.notes, *strays, *small]
+    count = len(layout.images.skipped)
+    strays = [f"{count} image{'s lie' if count > 1 else ' lies'} outside the class folders."] if count else []
+    return tasks, [*layout.notes, *alike_names(layout), *strays, *small]
 
 
 def _validation_note(layout: Layout, suite: Suite) -> tuple[str, ...]:

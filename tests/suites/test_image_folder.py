@@ -155,7 +155,7 @@ def test_names_alone_tell_the_tasks(listed, tasks):
 def test_names_alone_tell_what_is_left_out_and_what_makes_no_suite():
     listed = [*names("cat", "dog"), *names("owl", count=2), "stray.png"]
     assert judge_names(listed, SuiteConfig("folder:mine.zip"))[1] == [
-        "1 images lie outside the class folders.",
+        "1 image lies outside the class folders.",
         "Class owl is left out: it has 2 of the 4 images it needs.",
     ]
     with pytest.raises(InputError, match=r"mine\.zip has 1 class with 4 images or more .* two are needed"):
@@ -164,3 +164,16 @@ def test_names_alone_tell_what_is_left_out_and_what_makes_no_suite():
 
 def test_a_path_is_the_folder_of_that_path(by_task):
     assert_same(load_suite(by_task), load_suite(f"folder:{by_task}"))
+
+
+def test_classes_and_tasks_that_are_spelled_in_two_ways_are_named():
+    listed = [
+        f"{task}/{kind}/{i}.png"
+        for task in ("a", "A")
+        for kind in ("Cat", "cat", "big_dog", "big dog")
+        for i in range(4)
+    ]
+    notes = judge_names(listed, SuiteConfig("folder:mine.zip"))[1]
+    assert "A and a are different tasks: rename the folders if they are one." in notes
+    assert "Cat and cat are different classes: rename the folders if they are one." in notes
+    assert "big dog and big_dog are different classes: rename the folders if they are one." in notes

@@ -19,12 +19,14 @@ class _ForwardState(threading.local):
         cores: of the adapted layers.
         enabled: whether layers are updated.
         exact: whether the frozen part computes as it was given, bit for bit.
+        apart: whether updates are computed beside the frozen product, never with it.
         stage_hook: called with the name and output of every stage.
     """
 
     cores: Cores | None = None
     enabled: bool = True
     exact: bool = False
+    apart: bool = False
     stage_hook: Callable[[str, Tensor], None] | None = None
 
 
@@ -37,6 +39,7 @@ def forward_context(
     cores: Cores | None = None,
     enabled: bool | None = None,
     exact: bool | None = None,
+    apart: bool | None = None,
     stage_hook: Callable[[str, Tensor], None] | None = None,
 ) -> Iterator[None]:
     """Set the state of a forward pass, and restore the state before at the end.
@@ -45,13 +48,15 @@ def forward_context(
         cores: of the adapted layers; None is none.
         enabled: whether layers are updated; None is as before.
         exact: whether the frozen part computes as it was given; None is as before.
+        apart: whether updates are computed beside the frozen product; None is as before.
         stage_hook: called with the name and output of every stage; None is none.
     """
-    before = current.cores, current.enabled, current.exact, current.stage_hook
+    before = current.cores, current.enabled, current.exact, current.apart, current.stage_hook
     current.cores, current.stage_hook = cores, stage_hook
     current.enabled = before[1] if enabled is None else enabled
     current.exact = before[2] if exact is None else exact
+    current.apart = before[3] if apart is None else apart
     try:
         yield
     finally:
-        current.cores, current.enabled, current.exact, current.stage_hook = before
+        current.cores, current.enabled, current.exact, current.apart, current.stage_hook = before

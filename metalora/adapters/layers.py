@@ -10,71 +10,17 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from timm.layers import Conv2dSame
-from timm.layers.conv2d_same import conv2d_same
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.modules.module import _global_forward_hooks
 
 from metalora.adapters.config import AdapterConfig
+from metalora.adapters.convolutions import Base, convolve, has_narrow_groups, strides_over_pixels
 from metalora.adapters.formats import Factorised, Format
 from metalora.adapters.forward_context import current
+from metalora.adapters.merging import merged_weight, merges
 from metalora.adapters.products import add_product, linear
 from metalora.util.errors import InputError
-
-Base = nn.Linear | nn.Conv2d
-NARROW_GROUP = 16  # outputs
-
-
-def strides_over_pixels(conv: nn.Conv2d) -> bool:
-    """Return whether a convolution is a product at every few pixels, of inputs so narrow that torch's own is unsafe.
-
-    On a CPU, the gradient of a 1×1 convolution's weight is written over other memory (torch 2.14, oneDNN) where the
-    stride does not end on the last pixel, the batch is in channels_last, and channels are 2 to 7. With the pixels
-    chosen first, the product is the same.
-    """
-    return (
-        conv.kernel_size == (1, 1)
-        and conv.stride != (1, 1)
-        and conv.padding in ((0, 0), "valid")
-        and conv.in_channels < 8
-    )
-
-
-def has_narrow_groups(layer: Base) -> bool:
-    """Return whether a layer is a convolution of several groups so narrow that A would be wider: depthwise, mostly."""
-    return isinstance(layer, nn.Conv2d) and layer.groups > 2 and layer.out_channels // layer.groups <= NARROW_GROUP
-
-
-def convolve(conv: nn.Conv2d, x: Tensor, weight: Tensor) -> Tensor:
-    """Return the output of a convolution of any class with another weight, its number of outputs its own, no bias."""
-    if isinstance(conv, Conv2dSame):
-        geometry: Any = (conv.stride, conv.padding, conv.dilation, conv.groups)
-        return conv2d_same(x, weight, None, *geometry)
-    if type(conv).forward is nn.Conv2d.forward:
-        return conv._conv_forward(x, weight, None)
-    twin = copy.copy(conv)  # a class of its own, which pads in a way of its own, for instance
-    twin._parameters = {"weight": weight, "bias": None}  # type: ignore[dict-item]
-    return type(conv).forward(twin, x)
-
-
-@torch.no_grad()
-def is_linear_in_weight(conv: nn.Conv2d) -> bool:
-    """Return whether the output of a convolution's class is that of its weight, then its bias, and not of more."""
-    rng = torch.Generator().manual_seed(0)
-    sides = [3 * (size - 1) * dilation + 8 for size, dilation in zip(conv.kernel_size, conv.dilation, strict=True)]
-    x = torch.randn(1, conv.in_channels, *sides, generator=rng).to(conv.weight)
-    kernels = (2 * conv.groups, *conv.weight.shape[1:])
-    first, second = (torch.randn(kernels, generator=rng).to(conv.weight) for _ in range(2))
-    try:
-        parts = convolve(conv, x, first) + convolve(conv, x, second)
-        whole, own = convolve(conv, x, first + second), convolve(conv, x, conv.weight)
-        if conv.bias is not None:
-            own = own + conv.bias[:, None, None]
-        pairs = ((parts, whole), (own, conv(x)))
-        return all(torch.allclose(one, other, rtol=1e-3, atol=1e-3 * float(other.std())) for one, other in pairs)
-    except Exception:  # whatever a class of a person's own raises for a weight that is not its own
-        return False
 
 
 def trained_dtype(base: Base, config: AdapterConfig) -> torch.dtype:
@@ -190,6 +136,12 @@ class AdaptedLayer(nn.Module):
         fold = getattr(self.base, "fold", None)
         return self.base.bias if fold is None else fold.bias
 
+    @property
+    def output_weight(self) -> Tensor:
+        """What the frozen layer multiplies its inputs with, a folded BatchNorm's gain included."""
+        folded = getattr(getattr(self.base, "fold", None), "folded", None)
+        return self.base.weight if folded is None else folded.weight
+
     def factors(self) -> dict[str, Tensor]:
         """Return the static factors {"A": …, "B": …} in the format's index order, scales folded in.
 
@@ -216,10 +168,15 @@ class AdaptedLayer(nn.Module):
         """Return the frozen layer's output, updated."""
         if not current.enabled:
             return self.base(input)
-        out = self.base(input)
-        if has_hooks(self.base):  # what a hook has seen stays as it was
-            out = out.clone()
-        return self._update(out, input, input.shape[0])
+        if (hooked := has_hooks(self.base)) or (merged := self._merged(input)) is None:
+            out = self.base(input)
+            # What a hook has seen stays as it was.
+            return self._update(out.clone() if hooked else out, input, input.shape[0])
+        return merged
+
+    def _merged(self, x: Tensor) -> Tensor | None:
+        """Return the output by merged weights, see `merging`; None where these cannot be taken or are more work."""
+        return None
 
     def _update(self, out: Tensor, x: Tensor, samples: int) -> Tensor:
         return self.adapter.format.apply(self, out, x, self._core(samples), samples)
@@ -261,6 +218,9 @@ class AdaptedLinear(AdaptedLayer):
             return self.base(input)
         *rows, width = input.shape
         x = input.reshape(math.prod(rows), width)
+        core = self._core(rows[0])
+        if not has_hooks(self.base) and merges(self, x, core, len(x)):
+            return F.linear(x, merged_weight(self, core), self.output_bias).view(*rows, -1)
         # Flat, since autograd copies what is written into a view, which is what torch makes of more dimensions.
         out = self.base(input).clone().flatten(0, -2) if has_hooks(self.base) else self.base(x)
         return self._update(out, x, rows[0]).view(*rows, out.shape[-1])
@@ -282,6 +242,12 @@ class AdaptedConv2d(AdaptedLayer):
     def forward(self, input: Tensor) -> Tensor:
         """Return the frozen layer's output, updated."""
         return super().forward(input) if input.ndim == 4 else super().forward(input[None])[0]
+
+    def _merged(self, x: Tensor) -> Tensor | None:
+        core, positions = self._core(len(x)), len(x) * math.prod(x.shape[2:]) // math.prod(self.base.stride)
+        if has_narrow_groups(self.base) or not merges(self, x, core, positions):
+            return None
+        return convolve(self.base, x, merged_weight(self, core), self.output_bias)
 
     def _update(self, out: Tensor, x: Tensor, samples: int) -> Tensor:
         if not has_narrow_groups(self.base) or not isinstance(self.adapter.format, Factorised):

@@ -10,8 +10,8 @@ from timm.layers import Conv2dSame
 from torch import nn
 
 from metalora.adapters.config import AdapterConfig
+from metalora.adapters.convolutions import Base, has_narrow_groups, is_linear_in_weight
 from metalora.adapters.formats import Factorised, format_class
-from metalora.adapters.layers import Base, has_narrow_groups, is_linear_in_weight
 from metalora.util.errors import InputError, LayersLeftOut, choices
 
 # These read their linears' weights instead of calling them: an adapter there would do nothing.

@@ -41,7 +41,7 @@ def _against_original(means: pd.Series, original: float, where: str) -> str:
 
 
 def _more_steps(comparison: Comparison) -> list[str]:
-    """Say which trainings ended with validation still rising, and which never rose above where they began."""
+    """Say which trainings ended with validation still rising, and which did not rise above where they began."""
     if "best_step" not in comparison.rows:
         return []
     trained = comparison.rows.dropna(subset=["best_step"]).drop_duplicates(["method", "backbone", "seed"])
@@ -54,5 +54,8 @@ def _more_steps(comparison: Comparison) -> list[str]:
         sentences.append(f"Validation was still rising at the end for {names}: try --steps {2 * steps}.")
     if len(never):
         names = ", ".join(f"{row.method} on {row.backbone}" for row in never.itertuples())
-        sentences.append(f"Validation never rose above its start, so the adapter changes nothing: {names}.")
+        sentences.append(
+            "Validation did not rise above its start by more than its standard error, so the adapter changes nothing: "
+            f"{names}."
+        )
     return sentences

@@ -120,7 +120,7 @@ def _layer_flops(
     backbone: Backbone, layers: Mapping[str, AdaptedLayer], example: Tensor, cores: Cores | None
 ) -> tuple[dict[str, int], dict[str, int], int]:
     """Count FLOPs of every adapted layer's base alone, and with its update, and of all else in the backbone."""
-    with forward_context(cores=cores):
+    with forward_context(cores=cores, apart=True):
         counts = flops_by_module(lambda: backbone(example))
     frozen, updated = dict.fromkeys(layers, 0), dict.fromkeys(layers, 0)
     # A layer in several places is counted under one of its names.

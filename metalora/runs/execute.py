@@ -129,7 +129,10 @@ def _train(
 def _on_best_step(best: int, steps: int) -> str:
     """Say what the step of the best validation means."""
     if best == 0:
-        return "Validation never rose above its start: the adapter is as it was before training."
+        return (
+            "Validation did not rise above its start by more than its standard error: the adapter is as it was before "
+            f"training; more steps may help, such as {2 * steps}."
+        )
     more = f": more steps may help, such as {2 * steps}" if best >= LATE * steps else ""
     return f"The best validation was after step {best} of {steps}, whose state is kept{more}."
 

@@ -1,6 +1,7 @@
 """`fit()`: training an adapted model on a suite; the objective is the same for every method."""
 
 import functools
+import math
 import time
 from collections.abc import Callable, Generator
 from pathlib import Path
@@ -71,30 +72,55 @@ def fit(
 
 
 class Best:
-    """The state of a model's trained part at its best validation; nothing where none is kept."""
+    """The state of a model's trained part at its best validation.
 
-    def __init__(self) -> None:
-        self.validation, self.step, self.trained = -1.0, -1, dict[str, Tensor]()
+    That is the state before the first step unless a later validation is better by more than its standard error (the
+    rule of Breiman et al. 1984): a difference below it is as likely to be lost on other images.
+
+    Args:
+        images: number of validation images.
+    """
+
+    def __init__(self, images: int) -> None:
+        self.images = images
+        self._start: dict[str, Any] = {}
+        self._later: dict[str, Any] = {}
 
     def consider(self, validation: float, step: int, model: AdaptedModel) -> None:
         """Keep the model's state after `step` steps, if no earlier one is as good."""
-        if validation > self.validation:
-            state = model.trained.state_dict()
-            self.validation, self.step = validation, step
-            self.trained = {name: tensor.detach().clone() for name, tensor in state.items()}
+        if not self._start or validation > self._later.get("validation", 0.0):
+            trained = {name: tensor.detach().clone() for name, tensor in model.trained.state_dict().items()}
+            kept = {"validation": validation, "step": step, "trained": trained}
+            if self._start:
+                self._later = kept
+            else:
+                self._start = kept
+
+    @property
+    def step(self) -> int:
+        """The steps after which the model was best."""
+        return self._best["step"]
+
+    @property
+    def _best(self) -> dict[str, Any]:
+        if not self._later:
+            return self._start
+        before, after = self._start["validation"], self._later["validation"]
+        error = math.sqrt(after * (1 - after) / max(1, self.images))
+        return self._later if after - before > error else self._start
 
     def restore(self, model: AdaptedModel) -> None:
         """Give the model the state that was kept, if any."""
-        if self.trained:
-            model.trained.load_state_dict(self.trained)
+        if self._start:
+            model.trained.load_state_dict(self._best["trained"])
 
     def state_dict(self) -> dict[str, Any]:
         """Return what a checkpoint needs."""
-        return {"validation": self.validation, "step": self.step, "trained": self.trained}
+        return {"start": self._start, "later": self._later}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore what `state_dict` returned."""
-        self.validation, self.step, self.trained = state["validation"], state["step"], state["trained"]
+        self._start, self._later = state["start"], state["later"]
 
 
 class Trainer:
@@ -130,7 +156,7 @@ class Trainer:
         model.decoding = suite.decoding
         self.trained = [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
         self.network = compiled(model, self._try) if config.compile else model
-        self.best = Best()
+        self.best = Best(len(suite.splits["validation"]))
 
     @property
     def parts(self) -> dict[str, Any]:

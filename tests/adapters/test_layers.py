@@ -1,6 +1,8 @@
 """Adapted layers against dense weights: every method in every geometry, and their gradients."""
 
+import sys
 import threading
+from pathlib import Path
 
 import pytest
 import torch
@@ -16,58 +18,11 @@ from metalora.adapters.methods import METHODS
 from metalora.util.errors import InputError
 from metalora.util.seeding import seeded_generator
 
+sys.path.insert(0, str(Path(__file__).parent))
+from cases import GEOMETRIES, RANK, make_core, make_layer, relative_error, run
+
 ADAPTING = [name for name, entry in METHODS.items() if entry.format is not None]
 GENERATING = [name for name in ADAPTING if METHODS[name].generated]
-RANK = 2
-
-GEOMETRIES = {
-    "1x1": {"kernel_size": 1},
-    "3x3": {"kernel_size": 3, "padding": 1},
-    "5x5 without padding": {"kernel_size": 5},
-    "3x1": {"kernel_size": (3, 1), "padding": (1, 0)},
-    "1x5": {"kernel_size": (1, 5), "padding": (0, 2)},
-    "stride 2": {"kernel_size": 3, "stride": 2, "padding": 1},
-    "stride (2, 1)": {"kernel_size": 3, "stride": (2, 1), "padding": (0, 2)},
-    "same": {"kernel_size": 3, "padding": "same"},
-    "same, dilation": {"kernel_size": (5, 3), "padding": "same", "dilation": (1, 2)},
-    "valid": {"kernel_size": 3, "padding": "valid"},
-    "reflect": {"kernel_size": 3, "padding": 1, "padding_mode": "reflect"},
-    "reflect, same": {"kernel_size": 3, "padding": "same", "padding_mode": "reflect"},
-    "replicate": {"kernel_size": 3, "padding": (1, 2), "padding_mode": "replicate"},
-    "circular": {"kernel_size": 3, "padding": 1, "padding_mode": "circular"},
-    "dilation": {"kernel_size": 3, "padding": 2, "dilation": 2},
-    "groups": {"kernel_size": 3, "padding": 1, "groups": 2},
-    "groups, stride, circular": {"kernel_size": 3, "padding": 1, "groups": 3, "stride": 2, "padding_mode": "circular"},
-    "depthwise": {"kernel_size": 3, "padding": 1, "groups": 6},
-    "no bias": {"kernel_size": 3, "bias": False},
-}
-
-
-def make_layer(base, method, randomise, *, alpha=None, dropout=0.0, rank=RANK, **kwargs):
-    config = AdapterConfig(method=method, rank=rank, alpha=alpha, branches=2)
-    adapter = Adapter(
-        base, make_format(config, rank, len(base.weight)), config.scale(rank), dropout, seeded_generator(0)
-    )
-    randomise(adapter)
-    kind = nn.Linear if isinstance(base, nn.Linear) else nn.Conv2d
-    return ADAPTED[kind]("layer", base, adapter, **kwargs)
-
-
-def make_core(method, count, rank=RANK, seed=3):
-    if not METHODS[method].generated:
-        return None
-    shape = (rank,) if method == "metalora-cp" else (rank, rank)
-    return torch.randn(count, *shape, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
-
-
-def run(layer, x, core):
-    with forward_context(cores=None if core is None else Cores({"layer": core})):
-        return layer(x)
-
-
-def relative_error(found, wanted):
-    assert found.shape == wanted.shape
-    return float((found - wanted).detach().norm() / wanted.detach().norm())
 
 
 def conv(outputs=6, **geometry):

@@ -116,7 +116,9 @@ def scripted(monkeypatch, *accuracies):
     monkeypatch.setattr("metalora.training.fit.validate", lambda *_: next(found))
 
 
-@pytest.mark.parametrize(("accuracies", "best"), [((0.1, 0.4, 0.3), 4), ((0.1, 0.4, 0.4), 4), ((0.1, 0.05, 0.1), 0)])
+@pytest.mark.parametrize(
+    ("accuracies", "best"), [((0.1, 0.4, 0.3), 4), ((0.1, 0.4, 0.4), 4), ((0.1, 0.05, 0.1), 0), ((0.1, 0.1, 0.12), 0)]
+)
 def test_the_state_of_the_best_validation_is_kept(digits, monkeypatch, accuracies, best):
     scripted(monkeypatch, 0.1, 0.1, *accuracies)
     model, states = small(), {}

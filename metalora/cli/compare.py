@@ -1,6 +1,7 @@
 """`compare`: methods × backbones × seeds, and one table."""
 
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -10,9 +11,11 @@ from metalora.cli.messages import leave, write_json
 from metalora.cli.options import SUITE, TRAINING, Json, Options, verb
 from metalora.cli.progress import check, follow
 from metalora.experiments.config import ComparisonConfig
+from metalora.experiments.variants import FIRST_LOOK
 
 COMPARISON = Options(ComparisonConfig, renamed={"methods": "method", "backbones": "backbone", "ks": "k"})
 COMPARISON_TRAINING = TRAINING.without("set_size", "seed", "validate_every")  # rows name set sizes, seeds count from 0
+CHOICES = {"method", "backbone", "controls", "steps"}  # options that say what is compared
 
 
 def register(app: typer.Typer) -> None:
@@ -27,11 +30,15 @@ def compare(
         float | None,
         typer.Option(help="Time to take, roughly, where --steps is left out. Left out: 3 for digits, 40 for others."),
     ] = None,
+    full: Annotated[
+        bool, typer.Option("--full", help="Of digits all rows and both backbones, rather than a first look.")
+    ] = False,
     json: Json = None,
     **given: Any,
 ) -> None:
     """Compare methods on a suite: k-NN accuracy on seen and unseen tasks, with budgets.
 
+    Without rows, backbones or steps, digits get a first look: a few rows on one backbone, for which three minutes do.
     Finished trainings are kept under --out, and the same command resumes with those that are missing. Without --steps,
     these follow from the images and the time, learning rates from short trials on validation, and every training ends
     with its best validation.
@@ -43,7 +50,7 @@ def compare(
 
     if jobs is not None and jobs < 1:
         raise InputError(f"--jobs is {jobs}: use 1 or more.")
-    config = comparison_settings(given)
+    config = comparison_settings(given, full=full)
     folder = out or Path("results") / re.sub(r"[^\w.-]+", "-", config.suite.name).strip("-")
     check_folder(folder, owned=(JOBS, OLD_JOBS))
     config, suite, notes = check("Reading images", config)
@@ -61,10 +68,13 @@ def compare(
     _print_table(read_comparison(config, folder, suite.primary, notes), folder, json)
 
 
-def comparison_settings(given: dict[str, Any]) -> ComparisonConfig:
-    """Build the settings from the options that were given."""
+def comparison_settings(given: dict[str, Any], *, full: bool = False) -> ComparisonConfig:
+    """Build the settings from the options that were given; of digits those of a first look where nothing is chosen."""
     training = COMPARISON_TRAINING.read(given, ComparisonConfig().training)
-    return COMPARISON.read(given, suite=SUITE.read(given), training=training)
+    config = COMPARISON.read(given, suite=SUITE.read(given), training=training)
+    if config.suite.name == "digits" and not full and not CHOICES & given.keys():
+        return replace(config, methods=FIRST_LOOK, backbones=config.backbones[:1])
+    return config
 
 
 def _print_table(comparison: Any, folder: Path, json: Path | None) -> None:

@@ -9,6 +9,8 @@ from calling import COMPARE, refused, run
 from PIL import Image
 
 from metalora import cli
+from metalora.cli.compare import comparison_settings
+from metalora.experiments.variants import DEFAULT, FIRST_LOOK
 from metalora.util.errors import InputError
 
 ROW = {"method", "backbone", "suite", "task_split", "gallery", "set_size", "k", "accuracy", "std", "n_seeds"}
@@ -29,6 +31,23 @@ def test_compare_writes_table_and_rows_and_keeps_its_jobs(tmp_path):
     run(*COMPARE, *variants, "--method", "lora", "--out", tmp_path / "c")
     assert [job.stat().st_mtime_ns for job in jobs] == times
     assert len(list((tmp_path / "c/jobs").iterdir())) == len(jobs) + 1
+
+
+@pytest.mark.parametrize(
+    ("given", "full", "first_look"),
+    [
+        ({}, False, True),
+        ({"seeds": 3}, False, True),
+        ({}, True, False),
+        ({"backbone": ["resnet20"]}, False, False),
+        ({"steps": 64}, False, False),
+        ({"suite": "cifar10"}, False, False),
+    ],
+)
+def test_digits_get_a_first_look_where_nothing_is_chosen(given, full, first_look):
+    config = comparison_settings(given, full=full)
+    assert config.methods == (FIRST_LOOK if first_look else DEFAULT)
+    assert config.backbones == (("resnet20",) if first_look or "backbone" in given else ("resnet20", "mixer_nano"))
 
 
 def test_an_interrupted_comparison_says_what_it_keeps(tmp_path, monkeypatch):

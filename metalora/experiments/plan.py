@@ -5,6 +5,8 @@ validation, so that no adapter is worse there than the original network.
 """
 
 import json
+import math
+import statistics
 from dataclasses import replace
 from pathlib import Path
 
@@ -85,8 +87,11 @@ def _affordable_steps(config: ComparisonConfig, suite: Suite, seconds: float, n_
     validated = validations * (sizes["validation"] + sizes["seen gallery"])
     measured = sum(len(job.variants) * sum(sizes.values()) * per_image[job.backbone] for job in jobs)
     measured += sum(validated * per_image[job.backbone] for job in trained)
-    fixed = measured + OVERHEAD * len(jobs)
-    return (seconds * processes(trained, n_jobs) - fixed) / sum(paces[job.backbone] for job in trained)
+    fixed, at_a_time = measured + OVERHEAD * len(jobs), processes(trained, n_jobs)
+    # Trainings that do not fill the processes evenly leave some of them idle at the end.
+    rounds = math.ceil(len(trained) / at_a_time)
+    pace = statistics.mean(paces[job.backbone] for job in trained)
+    return (seconds - fixed / at_a_time) / (rounds * pace)
 
 
 def measure_paces(jobs: list[JobConfig], n_processes: int) -> dict[str, float]:

@@ -23,6 +23,7 @@ from metalora.util.files import write_text
 PLAN = "plan.json"
 OVERHEAD = 3.0  # seconds of a job beside training and measuring
 EMBEDDING = 1 / 3  # of a training step's time for an image is that of embedding it
+PLANNED = 0.8  # of the time; the rest goes into the start, and into steps that are slower than those measured
 MINUTES, MINUTES_DIGITS = 40.0, 3.0
 
 
@@ -56,7 +57,7 @@ def plan_comparison(
     if stored is not None and stored["minutes"] == minutes:
         steps, note = stored["steps"], f"as the trainings in {folder} began"
     else:
-        steps = planned_steps(rows, batch, _affordable_steps(config, suite, 60 * minutes, n_jobs))
+        steps = planned_steps(rows, batch, _affordable_steps(config, suite, PLANNED * 60 * minutes, n_jobs))
         passes = f"{steps * batch / rows:.1f} passes over {rows:,} training images, each counted in every task"
         note = f"{passes}, in about {minutes:g} minutes here at most"
         write_text(folder / PLAN, json.dumps({"steps": steps, "minutes": minutes}) + "\n")

@@ -168,18 +168,19 @@ class AdaptedLayer(nn.Module):
         """Return the frozen layer's output, updated."""
         if not current.enabled:
             return self.base(input)
-        if (hooked := has_hooks(self.base)) or (merged := self._merged(input)) is None:
-            out = self.base(input)
-            # What a hook has seen stays as it was.
-            return self._update(out.clone() if hooked else out, input, input.shape[0])
-        return merged
+        core, hooked = self._core(input.shape[0]), has_hooks(self.base)
+        if not hooked and (merged := self._merged(input, core)) is not None:
+            return merged
+        out = self.base(input)
+        # What a hook has seen stays as it was.
+        return self._update(out.clone() if hooked else out, input, core, input.shape[0])
 
-    def _merged(self, x: Tensor) -> Tensor | None:
-        """Return the output by merged weights, see `merging`; None where these cannot be taken or are more work."""
+    def _merged(self, x: Tensor, core: Tensor | None) -> Tensor | None:
+        """Return the output by the merged weight, see `merging`; None where that is not taken."""
         return None
 
-    def _update(self, out: Tensor, x: Tensor, samples: int) -> Tensor:
-        return self.adapter.format.apply(self, out, x, self._core(samples), samples)
+    def _update(self, out: Tensor, x: Tensor, core: Tensor | None, samples: int) -> Tensor:
+        return self.adapter.format.apply(self, out, x, core, samples)
 
     def _core(self, rows: int) -> Tensor | None:
         if not self.adapter.format.core_shape:
@@ -223,7 +224,7 @@ class AdaptedLinear(AdaptedLayer):
             return F.linear(x, merged_weight(self, core), self.output_bias).view(*rows, -1)
         # Flat, since autograd copies what is written into a view, which is what torch makes of more dimensions.
         out = self.base(input).clone().flatten(0, -2) if has_hooks(self.base) else self.base(x)
-        return self._update(out, x, rows[0]).view(*rows, out.shape[-1])
+        return self._update(out, x, core, rows[0]).view(*rows, out.shape[-1])
 
     def narrow(self, x: Tensor, weight: Tensor, samples: int) -> Tensor:
         """Return the narrow activations (N, L, M) of rows (N · L, I)."""
@@ -243,17 +244,17 @@ class AdaptedConv2d(AdaptedLayer):
         """Return the frozen layer's output, updated."""
         return super().forward(input) if input.ndim == 4 else super().forward(input[None])[0]
 
-    def _merged(self, x: Tensor) -> Tensor | None:
-        core, positions = self._core(len(x)), len(x) * math.prod(x.shape[2:]) // math.prod(self.base.stride)
+    def _merged(self, x: Tensor, core: Tensor | None) -> Tensor | None:
+        positions = len(x) * math.prod(x.shape[2:]) // math.prod(self.base.stride)
         if has_narrow_groups(self.base) or not merges(self, x, core, positions):
             return None
         return convolve(self.base, x, merged_weight(self, core), self.output_bias)
 
-    def _update(self, out: Tensor, x: Tensor, samples: int) -> Tensor:
+    def _update(self, out: Tensor, x: Tensor, core: Tensor | None, samples: int) -> Tensor:
         if not has_narrow_groups(self.base) or not isinstance(self.adapter.format, Factorised):
-            return super()._update(out, x, samples)
+            return super()._update(out, x, core, samples)
         # ΔW has fewer numbers here than A, and images become groups of one convolution.
-        delta = self.delta(self._core(samples))
+        delta = self.delta(core)
         if self.output_gain is not None:
             delta = delta * self.output_gain[:, None, None, None]
         z = self.adapter.dropout(x)

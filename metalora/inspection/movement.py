@@ -27,12 +27,14 @@ class Movement:
     Attributes:
         distance: cosine distance, a row per shift, a column per adapter.
         relative: the same in units of the mean distance to other images.
+        embeddings: adapter → (N, D), unit vectors.
         codes: of the shifted images, (N, code); None where nothing is generated.
         cores: of the shifted images; None where nothing is generated.
     """
 
     distance: pd.DataFrame
     relative: pd.DataFrame
+    embeddings: dict[str, Tensor]
     codes: Tensor | None
     cores: Cores | None
 
@@ -94,7 +96,7 @@ class Playground:
         cores = None if codes is None else self.model.cores(codes)
         embeddings = self._embed(shifted, cores)
         distance = pd.DataFrame({name: self._distances(name, z).tolist() for name, z in embeddings.items()})
-        return Movement(distance, distance / pd.Series(self._units), codes, cores)
+        return Movement(distance, distance / pd.Series(self._units), embeddings, codes, cores)
 
     @cached_property
     def _fixed(self) -> dict[str, Cores]:
@@ -102,6 +104,11 @@ class Playground:
         codes = self._own_codes
         constant = codes[1:].mean(0) if self._constant is None else self._constant.to(codes)
         return {OTHER: self.model.cores(codes[1 + self.donor][None]), CONSTANT: self.model.cores(constant[None])}
+
+    @property
+    def own_core(self) -> Tensor:
+        """The core of the image as it was, all layers side by side, (1, values), on the CPU."""
+        return self.model.cores(self._own_codes[:1]).flatten().cpu()
 
     @cached_property
     def _own_codes(self) -> Tensor:

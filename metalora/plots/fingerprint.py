@@ -21,6 +21,7 @@ def fingerprint(
     images: Tensor,
     *,
     reference: Cores | None = None,
+    limit: float | None = None,
     title: str | None = None,
     theme: Theme = "print",
 ) -> go.Figure:
@@ -35,6 +36,7 @@ def fingerprint(
         inspection: of N images, by a method that generates.
         images: float RGB in [0, 1], (N, 3, H, W).
         reference: one sample to compare with instead, such as the mean core of a gallery.
+        limit: end of the diverging scale; None: the largest difference of these images.
         title: above the figure.
         theme: of the page.
 
@@ -45,7 +47,7 @@ def fingerprint(
         raise InputError("This method has no core, so there is no fingerprint: choose metalora-cp or metalora-tr.")
     count, layers = len(images), [label(name, 60) for name in inspection.strength]
     values, difference = _differences(inspection.cores, inspection.identity_core, reference)
-    limit = np.nanmax(np.abs(values)) or 1.0
+    limit = limit or np.nanmax(np.abs(values)) or 1.0
     strength = inspection.strength.to_numpy()
     height = 60 + 110 * count
     gaps = {"vertical_spacing": GAP / height, "row_heights": [5, 1] * count}

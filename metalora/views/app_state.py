@@ -13,7 +13,7 @@ import pandas as pd
 from metalora.adapters.config import AdapterConfig
 from metalora.adapters.methods import method
 from metalora.experiments.table import format_percent
-from metalora.models.bundled import NAMES, bundled_folder
+from metalora.models.bundled import NAMES, bundled_folder, parse_bundled
 from metalora.models.loading import check_start, settings_of
 from metalora.models.saving import WEIGHTS
 from metalora.runs.queue import RunQueue
@@ -136,6 +136,22 @@ class AppState:
             return self._open_bundled(name)
         adapter = self.workspace.adapter_folder(visitor, name)
         return self._open_trained(adapter.parent, (adapter / WEIGHTS).stat().st_mtime_ns)
+
+    def static_twin(self, visitor: str, name: str) -> str | None:
+        """Return the name of the LoRA that was trained on the backbone and suite of an adapter; None: there is none.
+
+        Raises:
+            InputError: there is no adapter of this name for this visitor.
+        """
+        if name.startswith(RUN):
+            config = self.config(visitor, name.removeprefix(RUN))
+            runs = (f"{RUN}{run}" for run in self.runs(visitor) if self.has_adapter(visitor, run))
+            candidates = {twin: self.config(visitor, twin.removeprefix(RUN)) for twin in runs}
+            same = (config.backbone, config.suite)
+            twins = [t for t, c in candidates.items() if (c.backbone, c.suite) == same and c.adapter.method == "lora"]
+            return next(iter(twins), None)
+        twin = str(parse_bundled(name)._replace(method="lora"))
+        return twin if (bundled_folder(twin) / WEIGHTS).exists() else None
 
     def start_settings(self, visitor: str, name: str) -> tuple[str | None, AdapterConfig]:
         """Return backbone and settings of an adapter to start from.

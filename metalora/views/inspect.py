@@ -81,15 +81,15 @@ def inspect_view(
         images=images,
         skipped=user_images.skipped,
         pooled=pool,
-        factors=_predicted_factors(model, gallery.source.factors, report.inspection.codes, pool),
+        factors=predicted_factors(model, gallery.source.factors, report.inspection.codes, pool),
         report=report,
     )
 
 
-def _predicted_factors(
-    model: AdaptedModel, factors: Sequence[Sequence[str]], codes: Tensor | None, pool: bool
+def predicted_factors(
+    model: AdaptedModel, factors: Sequence[Sequence[str]], codes: Tensor | None, pool: bool = False
 ) -> tuple[str, ...]:
-    """Describe the predicted factors, see `InspectView.factors`.
+    """Describe the predicted factors of every image, see `InspectView.factors`.
 
     None are described where the adapter was trained further on a suite without the factors that it predicts.
     """
@@ -109,7 +109,7 @@ def neighbours_html(app_state: AppState, visitor: str, view: InspectView) -> str
     Raises:
         InputError: the adapter changed since.
     """
-    return neighbour_table(view.report, view.images, _reopen(app_state, visitor, view).gallery, view.factors)
+    return neighbour_table(view.report, view.images, reopen(app_state, visitor, view).gallery, view.factors)
 
 
 def swap_view(
@@ -125,7 +125,7 @@ def swap_view(
     """
     if view.swap_obstacle:
         raise InputError(view.swap_obstacle)
-    opened = _reopen(app_state, visitor, view)
+    opened = reopen(app_state, visitor, view)
     gallery, k = opened.gallery, gallery_k(opened.gallery)
     result = swap_core(opened.model, gallery, view.images, receiver, donor, fraction, k=k)
     table = swap_table(view.report, view.images, receiver, result, gallery)
@@ -145,10 +145,15 @@ def constant_update(app_state: AppState, visitor: str, view: InspectView, layer:
     Raises:
         InputError: it depends on the image, there is no such layer, or the adapter changed since.
     """
-    return _reopen(app_state, visitor, view).model.delta_weight(layer)[0].detach().cpu()
+    return reopen(app_state, visitor, view).model.delta_weight(layer)[0].detach().cpu()
 
 
-def _reopen(app_state: AppState, visitor: str, view: InspectView) -> OpenAdapter:
+def reopen(app_state: AppState, visitor: str, view: InspectView) -> OpenAdapter:
+    """Return the adapter of a view.
+
+    Raises:
+        InputError: it changed since, or there is none of that name for this visitor any more.
+    """
     opened = app_state.open(visitor, view.adapter)
     if opened.gallery.adapter != view.adapter_hash:
         raise InputError("This adapter was trained further in the meantime: choose it again.")

@@ -1,0 +1,246 @@
+"""One image under one adapter, as the Look tab shows it: shifted by knobs, beside other adapters."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from html import escape
+from typing import Any
+
+import plotly.graph_objects as go
+import torch
+from torch import Tensor
+
+from metalora.inspection.inspect_images import inspect_images
+from metalora.inspection.movement import CONSTANT, ORIGINAL, OTHER, OWN, STATIC, Movement, Playground
+from metalora.inspection.spaces import gallery_cores
+from metalora.plots.fingerprint import fingerprint
+from metalora.plots.shifts import core_plane, movement_colours, movement_curves
+from metalora.plots.thumbnails import thumbnail
+from metalora.suites.knobs import KNOBS, shift, trained_values
+from metalora.suites.registry import SUITES
+from metalora.util.errors import InputError
+from metalora.util.files import hash_tensors
+from metalora.views.app_state import AppState
+from metalora.views.gallery_images import gallery_images
+from metalora.views.inspect import EXAMPLES, gallery_k, predicted_factors, read_files, reopen
+from metalora.views.inspect_view import InspectView
+from metalora.views.open_adapter import OpenAdapter
+
+SIDE = 192  # pixels of the image
+
+
+@dataclass(frozen=True, eq=False)
+class Look:
+    """One shifted image under one adapter.
+
+    Attributes:
+        image: as HTML.
+        fingerprint: the adapter of the shifted image; None where none is generated.
+        plane: its core among those of the gallery; None where none is generated.
+        table: what each adapter does, as HTML.
+        verdict: what that amounts to, in a sentence.
+    """
+
+    image: str
+    fingerprint: go.Figure | None
+    plane: go.Figure | None
+    table: str
+    verdict: str
+
+
+def other_images(app_state: AppState, visitor: str, view: InspectView, position: int) -> tuple[list[str], Tensor]:
+    """Return names and images that another core can come from: the other images on the page, or the examples."""
+    rows = [i for i in range(len(view.images)) if i != position]
+    if rows:
+        return [view.names[i] for i in rows], view.images[rows]
+    model = reopen(app_state, visitor, view).model
+    examples = read_files(EXAMPLES, view.images.shape[-1], model.decoding)
+    return list(examples.table["name"]), examples.images()
+
+
+def look(
+    app_state: AppState, visitor: str, view: InspectView, position: int, donor: int, knobs: Mapping[str, Any]
+) -> Look:
+    """Shift one image of a view, and embed it by every adapter side by side.
+
+    Args:
+        app_state: with the adapters.
+        visitor: whose adapters can be named besides the bundled ones.
+        view: of the images.
+        position: of the image.
+        donor: position among `other_images` of the one whose core is tried.
+        knobs: see `shift`.
+
+    Raises:
+        InputError: there is no such image, a knob has no such value, or the adapter changed since.
+    """
+    opened, playground = _playground(app_state, visitor, view, position, donor)
+    shifted = shift(view.images[position][None], knobs)
+    moved = playground.move(shifted)
+    name = view.names[position]
+    factors: tuple[str, ...] = ()
+    if moved.codes is not None:
+        factors = predicted_factors(opened.model, opened.gallery.source.factors, moved.codes.cpu())
+    figures: dict[str, Any] = {"fingerprint": None, "plane": None}
+    if moved.cores is not None:
+        figures = _figures(opened, playground, moved, shifted, name)
+    return Look(
+        image=_image(shifted[0], name, factors),
+        table=_table(app_state, visitor, view, opened, moved, is_shifted(knobs)),
+        verdict=_verdict(moved, titles(app_state, visitor, view)) if is_shifted(knobs) else "",
+        **figures,
+    )
+
+
+def sweep(app_state: AppState, visitor: str, view: InspectView, position: int, donor: int) -> go.Figure:
+    """Turn every knob by itself through its range, and plot how far each adapter's embedding moves.
+
+    Raises:
+        InputError: as `look`.
+    """
+    opened, playground = _playground(app_state, visitor, view, position, donor)
+    image = view.images[position][None]
+    settings = [(name, value) for name, knob in KNOBS.items() for value in knob.values]
+    shifted = torch.cat([shift(image, {name: value}) for name, value in settings])
+    rows = playground.move(shifted).relative.assign(
+        knob=[name for name, _ in settings], value=[value for _, value in settings]
+    )
+    rows = rows.melt(["knob", "value"], var_name="adapter", value_name="distance")
+    shown = trained_values(_tasks(opened))
+    return movement_curves(rows, opened.config.adapter.method, shown, titles(app_state, visitor, view))
+
+
+def trained_knobs(app_state: AppState, visitor: str, adapter: str) -> tuple[str, ...]:
+    """Return the knobs whose shifts an adapter was trained on.
+
+    Raises:
+        InputError: there is no such adapter.
+    """
+    return tuple(trained_values(_tasks(app_state.open(visitor, adapter))))
+
+
+def is_shifted(knobs: Mapping[str, Any]) -> bool:
+    """Whether any knob is off its neutral value."""
+    return any(value != KNOBS[name].neutral for name, value in knobs.items())
+
+
+def titles(app_state: AppState, visitor: str, view: InspectView) -> dict[str, str]:
+    """Return adapter of a `Movement` → its name on the page."""
+    static = app_state.static_twin(visitor, view.adapter)
+    lora = ""
+    if static is not None:
+        budget = sum(p.numel() for p in app_state.open(visitor, static).model.trained.parameters())
+        lora = f"LoRA, {budget / 1000:.1f} k parameters"
+    return {
+        ORIGINAL: "original network",
+        STATIC: lora,
+        OWN: f"{view.method}, its own core",
+        OTHER: f"{view.method}, another image's core",
+        CONSTANT: f"{view.method}, one core for all",
+    }
+
+
+def _tasks(opened: OpenAdapter) -> Any:
+    entry = SUITES.get(opened.config.suite.name)
+    return None if entry is None else entry.tasks
+
+
+def _playground(
+    app_state: AppState, visitor: str, view: InspectView, position: int, donor: int
+) -> tuple[OpenAdapter, Playground]:
+    opened = reopen(app_state, visitor, view)
+    if not 0 <= position < len(view.images):
+        raise InputError(f"There is no image {position + 1}: choose one of {len(view.images)}.")
+    static = app_state.static_twin(visitor, view.adapter)
+    _, others = other_images(app_state, visitor, view, position)
+    key = ("playground", hash_tensors({"image": view.images[position], "others": others}), donor, static)
+
+    def build() -> Playground:
+        codes, model = opened.gallery.codes, opened.model
+        return Playground(
+            model,
+            view.images[position],
+            others,
+            donor=donor,
+            static=None
+            if static is None
+            else app_state.open(visitor, static).model.to(next(model.parameters()).device),
+            constant=None if codes is None else codes.mean(0),
+        )
+
+    return opened, opened.cached(key, build)
+
+
+def _figures(
+    opened: OpenAdapter, playground: Playground, moved: Movement, shifted: Tensor, name: str
+) -> dict[str, go.Figure]:
+    def compute() -> tuple[Any, ...]:
+        from sklearn.decomposition import PCA
+
+        cores = gallery_cores(opened.model, opened.gallery)
+        assert cores is not None
+        pca = PCA(2, random_state=0).fit(cores.flatten().numpy())
+        return cores, pca, pca.transform(cores.flatten().numpy())
+
+    cores, pca, plane = opened.cached("cores of the gallery", compute)
+    assert moved.cores is not None
+    before, now = pca.transform(torch.cat([playground.own_core, moved.cores.flatten().cpu()]).numpy())
+    inspection = inspect_images(opened.model, shifted, [name])
+    reference = cores.mean()
+    limit = max((core - reference[layer]).abs().max().item() for layer, core in cores.items())
+    figure = fingerprint(inspection, shifted, reference=reference, limit=limit, theme="light")
+    return {
+        "fingerprint": figure,
+        "plane": core_plane(plane, list(opened.gallery.table["task"]), before, now),
+    }
+
+
+def _image(image: Tensor, name: str, factors: tuple[str, ...]) -> str:
+    read = f'<p class="read">It shows: {escape(factors[0])}</p>' if factors else ""
+    picture = f'<img src="{thumbnail(image, SIDE)}" alt=""><figcaption>{escape(name)}</figcaption>'
+    return f'<figure class="look">{picture}{read}</figure>'
+
+
+def _table(
+    app_state: AppState, visitor: str, view: InspectView, opened: OpenAdapter, moved: Movement, shifted: bool
+) -> str:
+    """Return a row per adapter: its class and neighbours of the image, and how far the shift moved the embedding."""
+    static, named = app_state.static_twin(visitor, view.adapter), titles(app_state, visitor, view)
+    colours = movement_colours(opened.config.adapter.method)
+    body = ""
+    for adapter, embeddings in moved.embeddings.items():
+        gallery = app_state.open(visitor, static).gallery if adapter == STATIC and static else opened.gallery
+        space, k = "original" if adapter == ORIGINAL else "adapted", gallery_k(opened.gallery)
+        nearest = gallery.nearest(embeddings, space, k)
+        (predicted,) = gallery.predict(embeddings, space, k)
+        images = zip(nearest.itertuples(), gallery_images(gallery, nearest["index"].tolist()), strict=True)
+        near = "".join(
+            f'<img src="{thumbnail(image)}" alt="{escape(text)}" title="{escape(text)}">'
+            for row, image in images
+            if (text := f"class {row.label}, task {row.task}, cosine {row.similarity:.3f}")
+        )
+        body += (
+            f'<tr><th scope="row"><i style="background:{colours[adapter]}"></i>{escape(named[adapter])}</th>'
+            f'<td><b>{escape(predicted)}</b></td><td class="near">{near}</td>'
+            f"<td>{_bar(moved.relative[adapter].iloc[0], colours[adapter]) if shifted else ''}</td></tr>"
+        )
+    head = "".join(f'<th scope="col">{text}</th>' for text in ("adapter", "class", "nearest images", "moved"))
+    return (
+        '<div class="look-table" tabindex="0" role="region" aria-label="What each adapter does">'
+        f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
+    )
+
+
+def _bar(distance: float, colour: str) -> str:
+    """Return a number and a bar that is full at 1, the distance of another image."""
+    width = 100 * min(1.0, distance)
+    return f'<span class="moved"><span style="width:{width:.0f}%;background:{colour}"></span></span>{distance:.2f}'
+
+
+def _verdict(moved: Movement, named: Mapping[str, str]) -> str:
+    """Say which adapter's embedding moved least and most."""
+    distance = moved.relative.iloc[0].sort_values()
+    least, most = distance.index[0], distance.index[-1]
+    return (
+        f"Moved least by {named[least]} ({distance.iloc[0]:.2f}), most by {named[most]} ({distance.iloc[-1]:.2f}); "
+        "1 is the distance of another image."
+    )

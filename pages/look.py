@@ -1,0 +1,189 @@
+"""Look: one image, its adapter, and what that does, while knobs shift the image."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import gradio as gr
+
+from metalora.suites.knobs import KNOBS, Knob
+from metalora.util.errors import InputError
+from metalora.views.app_state import DEFAULT, RUN, AppState
+from metalora.views.inspect import MAX_IMAGES
+from metalora.views.inspect_view import InspectView
+from metalora.views.look import look, other_images, sweep, trained_knobs
+
+from .components import Message, caption
+from .context import COMPUTE, PRIVATE, QUIET, Context
+from .inspect import Inspector, details
+from .plot import Plot
+
+FORGOTTEN = "The app was restarted and has forgotten these images: reload the page."
+READ_FINGERPRINT = (
+    "A column per layer, shallow to deep; cells are the generated values, as differences from the gallery's mean. The "
+    "strip below is the strength of the update, ‖ΔW‖ / ‖W‖."
+)
+READ_PLANE = "Cores of the gallery's images, coloured by task. The ring is this image as it was, the disc as it is now."
+READ_TABLE = (
+    "Class by a vote of the five nearest gallery images. Moved: the cosine distance from the image as it was; 1 is the "
+    "mean distance of the other images."
+)
+TRAINED = "●"  # after the name of a knob that the adapter was trained on
+
+
+def build(context: Context) -> None:
+    """Lay out the tab and wire its events."""
+    parts: dict[str, Any] = {"view": gr.State(None), "position": gr.State(0)}
+    with gr.Row(elem_classes="slim"):
+        parts["pictures"] = gr.Gallery(
+            label="Images: choose one",
+            columns=8,
+            rows=1,
+            height=132,
+            allow_preview=False,
+            interactive=False,
+            object_fit="contain",
+            buttons=[],
+            min_width=320,
+            elem_classes="pictures",
+        )
+        with gr.Column(min_width=240):
+            files = gr.File(
+                file_count="multiple", label=f"Your photographs, up to {MAX_IMAGES}", height=132, file_types=["image"]
+            )
+        with gr.Column(min_width=260):
+            adapter = _adapters(context.app_state)
+            parts["status"] = Message("Looking at the example images …", kind="status")
+    parts["error"], parts["skipped"] = Message(kind="error"), Message(kind="error")
+    with gr.Row():
+        with gr.Column(scale=2, min_width=240):
+            gr.Markdown("### The image")
+            parts["image"] = gr.HTML()
+            knobs = {name: _control(knob) for name, knob in KNOBS.items()}
+            with gr.Row():
+                neutral = gr.Button("Reset", size="sm", min_width=80)
+                turn_all = gr.Button("Turn every knob through its range", size="sm", min_width=160)
+            parts["trained"] = Message()
+        with gr.Column(scale=3, min_width=320):
+            gr.Markdown("### Its adapter")
+            parts["fingerprint"] = Plot(label="The adapter of this image", height=190, follows=True)
+            caption(READ_FINGERPRINT)
+            parts["plane"] = Plot(label="Its core among those of the gallery", height=250, follows=True)
+            caption(READ_PLANE)
+        with gr.Column(scale=4, min_width=320):
+            gr.Markdown("### What the adapter does")
+            parts["table"] = gr.HTML()
+            parts["verdict"] = Message(kind="status")
+            parts["donor"] = gr.Dropdown(
+                [], value=None, label="The other image, whose core is tried", interactive=True, allow_custom_value=True
+            )
+            caption(READ_TABLE)
+    curves = Plot(label="How far the embedding moves as each knob turns", height=480, follows=True, visible=False)
+    inspector = details(context, parts, adapter, files)
+    _wire(LookTab(context, parts, knobs, inspector), adapter, files, neutral, turn_all, curves)
+
+
+@dataclass(frozen=True)
+class LookTab:
+    """What the tab answers.
+
+    Attributes:
+        parts: components that show the image, by name.
+        knobs: by name.
+        inspector: of all images, in the parts that are folded away.
+    """
+
+    context: Context
+    parts: dict[str, Any]
+    knobs: dict[str, Any]
+    inspector: Inspector
+
+    @property
+    def shown(self) -> list[Any]:
+        """Components that `turn` sets."""
+        names = ("image", "fingerprint", "plane", "table", "verdict", "error")
+        return [self.parts[name] for name in names]
+
+    def turn(self, token: str, view: InspectView | None, position: int, donor: int | None, *values: Any) -> list[Any]:
+        """Show the image as the knobs shift it; after an error what was shown stays."""
+        if view is None:
+            return [gr.skip()] * 5 + [FORGOTTEN]
+        try:
+            settings = dict(zip(self.knobs, values, strict=True))
+            seen = look(self.context.app_state, token, view, position, donor or 0, settings)
+        except InputError as problem:
+            return [gr.skip()] * 5 + [str(problem)]
+        return [seen.image, seen.fingerprint, seen.plane, seen.table, seen.verdict, ""]
+
+    def choose(self, token: str, view: InspectView | None, position: int) -> list[Any]:
+        """Return the menu of other images, and which knobs the adapter was trained on."""
+        if view is None:
+            return [gr.skip(), gr.skip()]
+        names, _ = other_images(self.context.app_state, token, view, position)
+        trained = trained_knobs(self.context.app_state, token, view.adapter)
+        said = ", ".join(trained) if trained else "none of these"
+        return [gr.update(choices=[(n, i) for i, n in enumerate(names)], value=0), f"Trained on: {said}."]
+
+    def turn_all(self, token: str, view: InspectView | None, position: int, donor: int | None) -> list[Any]:
+        """Return the curves of all knobs, or an error."""
+        if view is None:
+            return [gr.skip(), FORGOTTEN]
+        try:
+            figure = sweep(self.context.app_state, token, view, position, donor or 0)
+        except InputError as problem:
+            return [gr.skip(), str(problem)]
+        return [gr.update(value=figure, visible=True), ""]
+
+    def list_adapters(self, token: str, adapter: str) -> Any:
+        """Return the menu of adapters; a chosen one that is gone gives way to the default."""
+        choices = self.context.app_state.adapters(token)
+        value = adapter if adapter in choices else DEFAULT
+        return gr.update(choices=[(title, name) for name, title in choices.items()], value=value)
+
+    def follow_run(self, token: str, run: str | None, adapter: str) -> Any:
+        """Return the menu of adapters, with the active run's chosen where it has one."""
+        of_run = f"{RUN}{run}"
+        return self.list_adapters(token, of_run if of_run in self.context.app_state.adapters(token) else adapter)
+
+
+def _wire(
+    tab: LookTab, adapter: gr.Dropdown, files: gr.File, neutral: gr.Button, turn_all: gr.Button, curves: Plot
+) -> None:
+    context, parts, inputs = tab.context, tab.parts, list(tab.knobs.values())
+    place = [context.visitor, parts["view"], parts["position"]]
+    in_turn = {**COMPUTE, **PRIVATE, "show_progress": "hidden"}
+    turn = {"fn": tab.turn, "inputs": [*place, parts["donor"], *inputs], "outputs": tab.shown, **in_turn}
+    inspected = tab.inspector.inspected
+    chosen = gr.on(
+        [inspected, parts["position"].change], tab.choose, place, [parts["donor"], parts["trained"]], **in_turn
+    )
+    chosen.then(**turn)
+    parts["pictures"].select(lambda event: event.index, None, parts["position"], **QUIET)
+    gr.on(
+        [parts["donor"].input, *(knob.input for knob in inputs), neutral.click(_neutral, None, inputs, **QUIET).then],
+        trigger_mode="always_last",
+        **turn,
+    )
+    turn_all.click(tab.turn_all, [*place, parts["donor"]], [curves, parts["error"]], **COMPUTE, **PRIVATE)
+    gr.on([context.load, context.adapters.change], tab.list_adapters, [context.visitor, adapter], adapter, **QUIET)
+    context.run.change(tab.follow_run, [context.visitor, context.run, adapter], adapter, **QUIET)
+
+
+def _adapters(app_state: AppState) -> gr.Dropdown:
+    """Lay out the menu of adapters, the bundled ones to begin with."""
+    bundled = [(title, name) for name, title in app_state.adapters(app_state.ensure_visitor(None)).items()]
+    return gr.Dropdown(bundled, value=DEFAULT, label="Adapter", interactive=True, allow_custom_value=True)
+
+
+def _control(knob: Knob) -> Any:
+    """Lay out the control of a knob."""
+    if knob.is_number:
+        low, high = knob.values[0], knob.values[-1]
+        step = round(knob.values[1] - low, 4)
+        return gr.Slider(low, high, knob.neutral, step=step, label=knob.title, buttons=[], min_width=200)
+    if knob.values == (False, True):
+        return gr.Checkbox(knob.neutral, label=knob.title)
+    return gr.Dropdown(list(knob.values), value=knob.neutral, label=knob.title)
+
+
+def _neutral() -> list[Any]:
+    return [knob.neutral for knob in KNOBS.values()]

@@ -10,7 +10,7 @@ from metalora.inspection.projection import warm_up
 from metalora.models.backbones import ASSETS
 from metalora.views.app_state import AppState
 
-from . import about, compare, configure, embeddings, inspect, train
+from . import about, compare, configure, embeddings, look, train
 from .api import endpoints
 from .backend import backend
 from .context import PRIVATE
@@ -20,9 +20,9 @@ from .shell import shell
 WARM_AFTER = 15  # seconds: compiling UMAP would take a core from the first page
 STYLE = ASSETS / "style.css"
 TABS = {
+    "Look": look,
     "Configure": configure,
     "Train": train,
-    "Inspect": inspect,
     "Embeddings": embeddings,
     "Compare": compare,
     "About": about,

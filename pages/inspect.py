@@ -1,23 +1,22 @@
-"""Inspect: the adapters that images get, and what these do to them."""
+"""Look, folded away: all images side by side, one layer closely, cores swapped and blended, downloads."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import gradio as gr
 
 from metalora.plots import code_scatter, core_values, fingerprint, similarities, strengths, update_weights
 from metalora.util.errors import InputError
-from metalora.views.app_state import DEFAULT, RUN, AppState
 from metalora.views.inspect import (
     EXAMPLES,
-    MAX_IMAGES,
     constant_update,
     inspect_view,
     neighbours_html,
     save_inspection,
 )
 from metalora.views.inspect_view import InspectView
+from metalora.views.look import choices
 
 from .components import Message, caption, served, show_errors
 from .context import COMPUTE, PRIVATE, QUIET, Context
@@ -47,43 +46,56 @@ READ_CODES = "The mapping net's codes on their first two principal components: c
 NO_CORES = "This method generates nothing, so there is no fingerprint, no core and no code to draw."
 
 
-def build(context: Context) -> None:
-    """Lay out the tab and wire its events."""
-    parts: dict[str, Any] = {"view": gr.State(None)}
-    with gr.Row():
-        with gr.Column(scale=2, min_width=320):
-            adapter, files, downloads = _choices(context.app_state, parts)
-        with gr.Column(scale=3, min_width=320):
-            parts["no_cores"] = Message(NO_CORES, visible=False)
-            with gr.Column(min_width=320) as parts["emblem"]:
-                parts["fingerprints"] = Plot(
-                    label="Fingerprints: the whole adapter of each image", height=500, follows=True
-                )
-                caption(READ_FINGERPRINT)
-    gr.Markdown("### Nearest gallery images, before and after adaptation")
-    parts["places"] = gr.HTML(label="Nearest gallery images")
-    caption(READ_PLACES)
-    gr.Markdown("### Strength of the updates")
-    parts["strengths"] = Plot(label="Strength of each layer's update", height=246, follows=True)
-    caption(READ_STRENGTHS)
-    _one_layer(parts)
-    tab = InspectTab(context, context.app_state.wrap_for_gpu(inspect_view), parts, core_swap(context, parts["view"]))
-    _wire(tab, adapter, files, downloads)
+def details(context: Context, parts: dict[str, Any], adapter: gr.Dropdown, files: gr.File) -> "Inspector":
+    """Lay out what is folded away and wire its events.
+
+    Args:
+        context: shared by the tabs.
+        parts: components of the tab, by name; those of this part are added.
+        adapter: menu of the adapter.
+        files: the visitor's images.
+    """
+    with gr.Accordion("All images side by side", open=False):
+        parts["no_cores"] = Message(NO_CORES, visible=False)
+        parts["pool"] = gr.Checkbox(label="Pool: one core for all images", info=_pool_info(False))
+        with gr.Column(min_width=320) as parts["emblem"]:
+            parts["fingerprints"] = Plot(
+                label="Fingerprints: the whole adapter of each image", height=500, follows=True
+            )
+            caption(READ_FINGERPRINT)
+        parts["places"] = gr.HTML(label="Nearest gallery images")
+        caption(READ_PLACES)
+        parts["strengths"] = Plot(label="Strength of each layer's update", height=246, follows=True)
+        caption(READ_STRENGTHS)
+        _similar(parts)
+    with gr.Accordion("One layer closely", open=False):
+        _one_layer(parts)
+    with gr.Accordion("Swap and blend cores", open=False):
+        swap = core_swap(context, parts["view"])
+    with gr.Accordion("Download", open=False):
+        downloads = _downloads()
+    inspect_on_gpu = context.app_state.wrap_for_gpu(inspect_view)
+    inspector = Inspector(context, inspect_on_gpu, parts, swap)
+    inspected = _wire(inspector, adapter, files, downloads)
+    return replace(inspector, inspected=inspected)
 
 
 @dataclass(frozen=True)
-class InspectTab:
-    """What the tab answers.
+class Inspector:
+    """What this part answers.
 
     Attributes:
         inspect_on_gpu: `inspect_view` where a GPU is lent to the event.
         parts: components that show the images, by name.
+        swap: of cores.
+        inspected: event after which the images of `parts["view"]` are new.
     """
 
     context: Context
     inspect_on_gpu: Callable[..., InspectView]
     parts: dict[str, Any]
     swap: CoreSwap
+    inspected: Any = None
 
     def inspect(
         self, token: str, adapter: str, files: list[str] | None, pool: bool, layer: str | None
@@ -105,6 +117,8 @@ class InspectTab:
             "skipped": view.skipped_message,
             "pool": gr.update(interactive=not view.constant, info=_pool_info(view.constant)),
             "places": table,
+            "position": 0,
+            "pictures": choices(view),
             "no_cores": gr.update(visible=not view.has_cores),
             "emblem": gr.update(visible=view.has_cores),
             "generated": gr.update(visible=view.has_cores),
@@ -138,44 +152,30 @@ class InspectTab:
         files = save_inspection(self.context.app_state, token, view)
         return [gr.update(value=served(path), interactive=True) for path in files]
 
-    def list_adapters(self, token: str, adapter: str) -> Any:
-        """Return the menu of adapters; a chosen one that is gone gives way to the default."""
-        choices = self.context.app_state.adapters(token)
-        value = adapter if adapter in choices else DEFAULT
-        return gr.update(choices=[(title, name) for name, title in choices.items()], value=value)
 
-    def follow_run(self, token: str, run: str | None, adapter: str) -> Any:
-        """Return the menu of adapters, with the active run's chosen where it has one."""
-        of_run = f"{RUN}{run}"
-        return self.list_adapters(token, of_run if of_run in self.context.app_state.adapters(token) else adapter)
-
-
-def _choices(app_state: AppState, parts: dict[str, Any]) -> tuple[gr.Dropdown, gr.File, list[gr.DownloadButton]]:
-    """Lay out what is inspected: the adapter, the files; and downloads."""
-    bundled = [(title, name) for name, title in app_state.adapters(app_state.ensure_visitor(None)).items()]
-    adapter = gr.Dropdown(bundled, value=DEFAULT, label="Adapter", interactive=True, allow_custom_value=True)
-    files = gr.File(file_count="multiple", label=f"Your images, up to {MAX_IMAGES}; none: examples", height=160)
-    parts["pool"] = gr.Checkbox(label="Pool: one core for all images", info=_pool_info(False))
-    parts["status"] = Message("Inspecting the example images …", kind="status")
-    parts["error"], parts["skipped"] = Message(kind="error"), Message(kind="error")
+def _downloads() -> list[gr.DownloadButton]:
+    """Lay out the buttons of downloads."""
     with gr.Row():
-        downloads = [
+        buttons = [
             gr.DownloadButton(f"Download {kind}", size="sm", interactive=False, min_width=120)
             for kind in ("CSV", "npz")
         ]
-    caption("Cores and strengths of the images shown; ready when they are.")
-    return adapter, files, downloads
+    caption("Cores and strengths of the images shown.")
+    return buttons
 
 
 def _one_layer(parts: dict[str, Any]) -> None:
-    """Lay out one layer's cores or update; how similar the images' cores are, and their codes."""
-    gr.Markdown("### One layer, closely")
+    """Lay out one layer's cores or update."""
     # Custom values, so that a server which was restarted and has no choices any more can say so.
     parts["layer"] = gr.Dropdown([], label="Layer", interactive=True, allow_custom_value=True)
     parts["closer"] = Plot(
         label="Core of the chosen layer for each image, or its constant update", height=240, follows=True
     )
     parts["caption"] = Message(READ_CORES)
+
+
+def _similar(parts: dict[str, Any]) -> None:
+    """Lay out how similar the images' cores are, and their codes."""
     with gr.Row() as parts["generated"]:
         with gr.Column(min_width=320):
             parts["similarities"] = Plot(label="Cosine similarity between the images' cores", height=316, follows=True)
@@ -185,7 +185,8 @@ def _one_layer(parts: dict[str, Any]) -> None:
             caption(READ_CODES)
 
 
-def _wire(tab: InspectTab, adapter: gr.Dropdown, files: gr.File, downloads: list[gr.DownloadButton]) -> None:
+def _wire(tab: Inspector, adapter: gr.Dropdown, files: gr.File, downloads: list[gr.DownloadButton]) -> Any:
+    """Wire the events; return the one after which images are inspected."""
     context, parts, swap = tab.context, tab.parts, tab.swap
     layer, visitor, in_turn = parts["layer"], context.visitor, {**COMPUTE, **PRIVATE}
     inspected = gr.on(
@@ -201,8 +202,7 @@ def _wire(tab: InspectTab, adapter: gr.Dropdown, files: gr.File, downloads: list
     written = [visitor, parts["view"]]
     swapped.then(show_errors(tab.write_files), written, downloads, show_progress="hidden", **in_turn)
     layer.input(tab.show_layer, [visitor, parts["view"], layer], [parts["closer"], parts["error"]], **QUIET)
-    gr.on([context.load, context.adapters.change], tab.list_adapters, [visitor, adapter], adapter, **QUIET)
-    context.run.input(tab.follow_run, [visitor, context.run, adapter], adapter, **QUIET)
+    return inspected.then
 
 
 def _figures(view: InspectView) -> dict[str, Any]:

@@ -41,7 +41,7 @@ def shell(app_state: AppState, demo: gr.Blocks) -> Context:
         seed = Message()
         gr.Markdown(f"Computing on **{pick_device()}**.")
         gr.Markdown(f"How to cite: see About. [Paper]({PAPER})")
-    size, tab, kept = gr.State("Default"), gr.State("Configure"), dict(zip(FORMS, forms, strict=True))
+    size, tab, kept = gr.State("Default"), gr.State("Look"), dict(zip(FORMS, forms, strict=True))
     context = Context(app_state, started.change, settled, visitor, run, settings, size, tab, kept, adapters, moved)
     handlers = Shell(app_state)
     demo.load(None, js=NARROW)

@@ -7,6 +7,7 @@ from typing import Any
 
 import plotly.graph_objects as go
 import torch
+from PIL import Image
 from torch import Tensor
 
 from metalora.inspection.inspect_images import inspect_images
@@ -14,7 +15,7 @@ from metalora.inspection.movement import CONSTANT, ORIGINAL, OTHER, OWN, STATIC,
 from metalora.inspection.spaces import gallery_cores
 from metalora.plots.fingerprint import fingerprint
 from metalora.plots.shifts import core_plane, movement_colours, movement_curves
-from metalora.plots.thumbnails import thumbnail
+from metalora.plots.thumbnails import thumbnail, to_pil
 from metalora.suites.knobs import KNOBS, shift, trained_values
 from metalora.suites.registry import SUITES
 from metalora.util.errors import InputError
@@ -45,6 +46,14 @@ class Look:
     plane: go.Figure | None
     table: str
     verdict: str
+
+
+def choices(view: InspectView) -> list[tuple[Image.Image, str]]:
+    """Return the images of a view as a menu shows them, each with its name."""
+    sharp = Image.Resampling.NEAREST if view.images.shape[-1] < SIDE else Image.Resampling.BILINEAR
+    return [
+        (to_pil(image).resize((SIDE, SIDE), sharp), name) for image, name in zip(view.images, view.names, strict=True)
+    ]
 
 
 def other_images(app_state: AppState, visitor: str, view: InspectView, position: int) -> tuple[list[str], Tensor]:

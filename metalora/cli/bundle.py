@@ -16,18 +16,19 @@ def register(app: typer.Typer) -> None:
 
 def bundle(
     names: Annotated[
-        list[str] | None, typer.Argument(help="BACKBONE/METHOD. Left out: all.", show_default=False)
+        list[str] | None,
+        typer.Argument(help="BACKBONE/METHOD or BACKBONE/METHOD/SUITE. Left out: all.", show_default=False),
     ] = None,
     out: Annotated[Path | None, typer.Option(help="Folder to write to. Left out: the project's own assets.")] = None,
     work: Annotated[Path, typer.Option(help="Folder of the runs, which are resumed.")] = Path("runs/bundle"),
 ) -> None:
     """Train the bundled adapters and embed their galleries, one after the other."""
-    from metalora.models.bundled import NAMES, bundled_folder
+    from metalora.models.bundled import NAMES, parse_bundled
     from metalora.runs.bundled_adapters import make
 
-    chosen = names or NAMES
+    chosen = names or list(NAMES)
     for name in chosen:
-        bundled_folder(name)
+        parse_bundled(name)
     for name in chosen:
         with Bar(f"Training {name}") as bar:
             for event in make(name, work, out):

@@ -125,7 +125,7 @@ def describe_all() -> dict[str, Any]:
     backbones: list[dict[str, Any]] = [{"name": name, **_accuracies(name)} for name in BUNDLED]
     present = {name: bundled_folder(name) for name in NAMES if (bundled_folder(name) / WEIGHTS).exists()}
     adapters = [
-        {"name": name, "title": METHODS[name.rpartition("/")[2]].title, **_result(read_card(folder))}
+        {"name": name, "title": METHODS[NAMES[name].method].title, **_result(read_card(folder))}
         for name, folder in present.items()
     ]
     suites = [f"{name}PATH" if name.endswith(":") else name for name in SUITES]

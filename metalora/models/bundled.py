@@ -1,6 +1,7 @@
-"""The bundled adapters: their names, "BACKBONE/METHOD", and folders."""
+"""The bundled adapters: their folders and names, BACKBONE/METHOD for digits and BACKBONE/METHOD/SUITE for others."""
 
 from pathlib import Path
+from typing import NamedTuple
 
 from metalora.adapters.methods import PAPER
 from metalora.models.backbones import ASSETS, BUNDLED
@@ -8,18 +9,49 @@ from metalora.util.errors import InputError, choices
 from metalora.util.paths import expand
 
 FOLDER = ASSETS / "adapters"
-NAMES = tuple(f"{backbone}/{name}" for backbone in BUNDLED for name in PAPER if PAPER[name].format is not None)
+DIGITS = "digits"
+ON_PHOTOGRAPHS = ("lora", "metalora-cp", "metalora-tr")  # LoRA has the total budget of TR
+PHOTOGRAPHS = ("cifar10-corruptions", "cifar10-compositions")
 
 
-def bundled_folder(name: str) -> Path:
-    """Return the folder of the bundled adapter "BACKBONE/METHOD".
+class BundledName(NamedTuple):
+    """What the name of a bundled adapter says."""
+
+    backbone: str
+    method: str
+    suite: str
+
+    def __str__(self) -> str:
+        return "/".join(self[:2] if self.suite == DIGITS else self)
+
+
+NAMES = {
+    str(name): name
+    for name in (
+        *(BundledName(backbone, m, DIGITS) for backbone in BUNDLED for m in PAPER if PAPER[m].format is not None),
+        *(BundledName(backbone, m, suite) for suite in PHOTOGRAPHS for backbone in BUNDLED for m in ON_PHOTOGRAPHS),
+    )
+}
+
+
+def parse_bundled(name: str) -> BundledName:
+    """Return backbone, method and suite of a bundled adapter.
 
     Raises:
         InputError: there is none of that name.
     """
     if name not in NAMES:
         raise InputError(f"Unknown adapter {name!r}: use {choices(name, NAMES)}.")
-    return FOLDER / name.replace("/", "-")
+    return NAMES[name]
+
+
+def bundled_folder(name: str) -> Path:
+    """Return the folder of a bundled adapter.
+
+    Raises:
+        InputError: there is none of that name.
+    """
+    return FOLDER / str(parse_bundled(name)).replace("/", "-")
 
 
 def adapter_folder(name: str | Path) -> Path:

@@ -31,6 +31,11 @@ MAX_AGE = timedelta(days=30)  # of uploads, exports, comparisons and inactive ru
 PRUNE_EVERY = timedelta(hours=1)
 MAX_OPEN = 6  # adapters in memory of each kind, and suites
 DEFAULT = "resnet20/metalora-tr"
+SUITES = {  # that bundled adapters were trained on, in words
+    "digits": "digits",
+    "cifar10-corruptions": "photographs, corruptions",
+    "cifar10-compositions": "photographs, compositions",
+}
 
 
 class AppState:
@@ -71,8 +76,8 @@ class AppState:
         titles = {}
         for name in NAMES:
             if (bundled_folder(name) / WEIGHTS).exists():
-                backbone, method_name = name.split("/")
-                titles[name] = f"{method(method_name).title} on {backbone} (bundled)"
+                backbone, method_name, suite = NAMES[name]
+                titles[name] = f"{method(method_name).title} on {backbone}, {SUITES[suite]} (bundled)"
         runs = {run: title for run, title in self.runs(visitor).items() if self.has_adapter(visitor, run)}
         return titles | {f"{RUN}{run}": title for run, title in runs.items()}
 

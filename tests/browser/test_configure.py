@@ -67,7 +67,7 @@ def test_opening_a_section_is_no_error_and_a_mistyped_value_is(page):
 
 def test_training_starts_from_a_trained_adapter_or_the_page_says_what_differs(page):
     page.get_by_label("Start from").click()
-    page.get_by_role("option", name="Meta-LoRA CP on mixer_nano (bundled)").click()
+    page.get_by_role("option", name="Meta-LoRA CP on mixer_nano, digits (bundled)").click()
     expect(page.get_by_text("--start mixer_nano/metalora-cp")).to_be_visible()
     expect(page.get_by_label("Meta-LoRA CP")).to_be_checked()
     expect(page.get_by_label("Rank R")).to_have_value("9")

@@ -130,19 +130,19 @@ def test_what_a_method_does_not_generate_cannot_be_chosen_and_says_so(page, open
     opened(page, open_tab)
     page.get_by_label("generated cores").click()
     expect(status(page, "UMAP of generated cores")).to_be_visible()
-    choose(page, ADAPTER, "Multi-LoRA on resnet20 (bundled)")
+    choose(page, ADAPTER, "Multi-LoRA on resnet20, digits (bundled)")
     expect(plot(page).locator(".gtitle")).to_have_text(re.compile("^Multi-LoRA on resnet20"))
     expect(page.get_by_text("No generated cores to choose: Multi-LoRA on resnet20 has none.")).to_be_visible()
     expect(page.get_by_label("generated cores")).to_have_count(0)
     expect(page.get_by_label("features, adapted")).to_be_checked()
     expect(status(page, "UMAP of features, adapted")).to_be_visible()
-    choose(page, ADAPTER, "Meta-LoRA TR on resnet20 (bundled)")
+    choose(page, ADAPTER, "Meta-LoRA TR on resnet20, digits (bundled)")
     expect(page.get_by_label("generated cores")).to_be_visible()
 
 
 def side_by_side(page, open_tab):
     first = opened(page, open_tab)
-    choose(page, SECOND, "LoRA on resnet20 (bundled)")
+    choose(page, SECOND, "LoRA on resnet20, digits (bundled)")
     expect(page.locator(".plot-area:visible")).to_have_count(2)
     return first, plot(page, 1)
 

@@ -18,7 +18,7 @@ def test_a_bundled_adapter_is_whole(name):
     card, model = read_card(folder), load(folder)
     assert RunConfig.from_dict(card["settings"]) == run_config(name)
     assert card["command"] == f"python -m metalora bundle {name}"
-    assert f"{model.backbone.name}/{model.config.method}" == name
+    assert (model.backbone.name, model.config.method) == NAMES[name][:2]
     gallery = load_gallery(folder / GALLERY)
     gallery.check_adapter(model)
     planes = read_planes(folder)

@@ -190,7 +190,7 @@ def _wire(tab: Inspector, adapter: gr.Dropdown, files: gr.File, downloads: list[
     context, parts, swap = tab.context, tab.parts, tab.swap
     layer, visitor, in_turn = parts["layer"], context.visitor, {**COMPUTE, **PRIVATE}
     inspected = gr.on(
-        [context.settled.change, adapter.change, files.change, parts["pool"].input],
+        [context.load, adapter.change, files.change, parts["pool"].input],
         tab.inspect,
         [visitor, adapter, files, parts["pool"], layer],
         [*parts.values(), *swap.controls],
@@ -202,7 +202,7 @@ def _wire(tab: Inspector, adapter: gr.Dropdown, files: gr.File, downloads: list[
     written = [visitor, parts["view"]]
     swapped.then(show_errors(tab.write_files), written, downloads, show_progress="hidden", **in_turn)
     layer.input(tab.show_layer, [visitor, parts["view"], layer], [parts["closer"], parts["error"]], **QUIET)
-    return inspected.then
+    return inspected
 
 
 def _figures(view: InspectView) -> dict[str, Any]:

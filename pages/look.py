@@ -27,7 +27,6 @@ READ_TABLE = (
     "Class by a vote of the five nearest gallery images. Moved: the cosine distance from the image as it was; 1 is the "
     "mean distance of the other images."
 )
-TRAINED = "●"  # after the name of a knob that the adapter was trained on
 
 
 def build(context: Context) -> None:
@@ -35,10 +34,10 @@ def build(context: Context) -> None:
     parts: dict[str, Any] = {"view": gr.State(None), "position": gr.State(0)}
     with gr.Row(elem_classes="slim"):
         parts["pictures"] = gr.Gallery(
-            label="Images: choose one",
+            show_label=False,
             columns=8,
             rows=1,
-            height=132,
+            height=112,
             allow_preview=False,
             interactive=False,
             object_fit="contain",
@@ -46,37 +45,41 @@ def build(context: Context) -> None:
             min_width=320,
             elem_classes="pictures",
         )
-        with gr.Column(min_width=240):
-            files = gr.File(
-                file_count="multiple", label=f"Your photographs, up to {MAX_IMAGES}", height=132, file_types=["image"]
-            )
+        files = gr.File(
+            file_count="multiple",
+            label=f"Your photographs, up to {MAX_IMAGES}",
+            height=112,
+            file_types=["image"],
+            min_width=240,
+        )
         with gr.Column(min_width=260):
             adapter = _adapters(context.app_state)
-            parts["status"] = Message("Looking at the example images …", kind="status")
-    parts["error"], parts["skipped"] = Message(kind="error"), Message(kind="error")
-    with gr.Row():
-        with gr.Column(scale=2, min_width=240):
-            gr.Markdown("### The image")
-            parts["image"] = gr.HTML()
-            knobs = {name: _control(knob) for name, knob in KNOBS.items()}
-            with gr.Row():
-                neutral = gr.Button("Reset", size="sm", min_width=80)
-                turn_all = gr.Button("Turn every knob through its range", size="sm", min_width=160)
             parts["trained"] = Message()
-        with gr.Column(scale=3, min_width=320):
-            gr.Markdown("### Its adapter")
-            parts["fingerprint"] = Plot(label="The adapter of this image", height=190, follows=True)
-            caption(READ_FINGERPRINT)
-            parts["plane"] = Plot(label="Its core among those of the gallery", height=250, follows=True)
-            caption(READ_PLANE)
+    parts["error"], parts["skipped"] = Message(kind="error"), Message(kind="error")
+    with gr.Row(elem_classes="slim knobs"):
+        knobs = {name: _control(knob) for name, knob in KNOBS.items()}
+        with gr.Column(min_width=90):
+            neutral = gr.Button("Reset", size="sm")
+            turn_all = gr.Button("Turn all", size="sm")
+    with gr.Row():
+        with gr.Column(scale=2, min_width=200):
+            gr.Markdown("### The image")
+            parts["image"] = gr.HTML(padding=False)
         with gr.Column(scale=4, min_width=320):
+            gr.Markdown("### Its adapter")
+            parts["fingerprint"] = Plot(label="The adapter of this image", height=150, follows=True)
+            caption(READ_FINGERPRINT)
+            parts["plane"] = Plot(label="Its core among those of the gallery", height=200, follows=True)
+            caption(READ_PLANE)
+        with gr.Column(scale=5, min_width=320):
             gr.Markdown("### What the adapter does")
-            parts["table"] = gr.HTML()
+            parts["table"] = gr.HTML(padding=False)
             parts["verdict"] = Message(kind="status")
             parts["donor"] = gr.Dropdown(
                 [], value=None, label="The other image, whose core is tried", interactive=True, allow_custom_value=True
             )
             caption(READ_TABLE)
+    parts["status"] = Message("Looking at the example images …", kind="status")
     curves = Plot(label="How far the embedding moves as each knob turns", height=480, follows=True, visible=False)
     inspector = details(context, parts, adapter, files)
     _wire(LookTab(context, parts, knobs, inspector), adapter, files, neutral, turn_all, curves)
@@ -152,17 +155,11 @@ def _wire(
     place = [context.visitor, parts["view"], parts["position"]]
     in_turn = {**COMPUTE, **PRIVATE, "show_progress": "hidden"}
     turn = {"fn": tab.turn, "inputs": [*place, parts["donor"], *inputs], "outputs": tab.shown, **in_turn}
-    inspected = tab.inspector.inspected
-    chosen = gr.on(
-        [inspected, parts["position"].change], tab.choose, place, [parts["donor"], parts["trained"]], **in_turn
-    )
-    chosen.then(**turn)
-    parts["pictures"].select(lambda event: event.index, None, parts["position"], **QUIET)
-    gr.on(
-        [parts["donor"].input, *(knob.input for knob in inputs), neutral.click(_neutral, None, inputs, **QUIET).then],
-        trigger_mode="always_last",
-        **turn,
-    )
+    choose = {"fn": tab.choose, "inputs": place, "outputs": [parts["donor"], parts["trained"]], **in_turn}
+    tab.inspector.inspected.then(**choose).then(**turn)
+    parts["pictures"].select(_position, None, parts["position"], **QUIET).then(**choose).then(**turn)
+    gr.on([parts["donor"].input, *(knob.input for knob in inputs)], trigger_mode="always_last", **turn)
+    neutral.click(_neutral, None, inputs, **QUIET).then(**turn)
     turn_all.click(tab.turn_all, [*place, parts["donor"]], [curves, parts["error"]], **COMPUTE, **PRIVATE)
     gr.on([context.load, context.adapters.change], tab.list_adapters, [context.visitor, adapter], adapter, **QUIET)
     context.run.change(tab.follow_run, [context.visitor, context.run, adapter], adapter, **QUIET)
@@ -179,10 +176,14 @@ def _control(knob: Knob) -> Any:
     if knob.is_number:
         low, high = knob.values[0], knob.values[-1]
         step = round(knob.values[1] - low, 4)
-        return gr.Slider(low, high, knob.neutral, step=step, label=knob.title, buttons=[], min_width=200)
+        return gr.Slider(low, high, knob.neutral, step=step, label=knob.title, buttons=[], min_width=130)
     if knob.values == (False, True):
-        return gr.Checkbox(knob.neutral, label=knob.title)
-    return gr.Dropdown(list(knob.values), value=knob.neutral, label=knob.title)
+        return gr.Checkbox(knob.neutral, label=knob.title, min_width=90)
+    return gr.Dropdown(list(knob.values), value=knob.neutral, label=knob.title, min_width=110)
+
+
+def _position(event: gr.SelectData) -> int:
+    return int(event.index)
 
 
 def _neutral() -> list[Any]:

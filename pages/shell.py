@@ -17,8 +17,10 @@ from .context import QUIET, Context
 
 PAPER = "https://arxiv.org/abs/2504.00460"
 NO_RUN = "No run yet: start one in Train."
-# On a screen that Gradio takes for a narrow one the open sidebar lies over everything.
-NARROW = "() => { if (innerWidth <= 768) document.querySelector('.sidebar.open .toggle-button')?.click(); }"
+INTRODUCTION = (
+    "# MetaLoRA\n\nOne image in, one adapter out: a small network writes a low-rank update into every layer of a "
+    "frozen network, for each image anew."
+)
 FORMS = ("configure", "train", "compare")  # tabs whose fields are kept
 SECONDS = 2  # between updates of the active run
 
@@ -30,9 +32,7 @@ def shell(app_state: AppState, demo: gr.Blocks) -> Context:
     started, settled, adapters = (gr.Number(0, visible="hidden", show_label=False) for _ in range(3))
     settings = gr.State(RunConfig().to_dict())
     moved, timer = gr.Textbox(visible="hidden", show_label=False), gr.Timer(SECONDS)
-    with gr.Sidebar(width=280):
-        gr.Markdown("# MetaLoRA")
-        gr.Markdown("Adapters whose core is generated for each image: configure, train, look, compare.")
+    with gr.Sidebar(width=280, open=False):
         # Custom values, because a server that was restarted has no choices until the page is loaded again.
         run = gr.Dropdown(
             [], value=None, label="Active run", info="The run of all tabs.", interactive=True, allow_custom_value=True
@@ -41,10 +41,10 @@ def shell(app_state: AppState, demo: gr.Blocks) -> Context:
         seed = Message()
         gr.Markdown(f"Computing on **{pick_device()}**.")
         gr.Markdown(f"How to cite: see About. [Paper]({PAPER})")
+    gr.Markdown(INTRODUCTION, elem_classes="introduction")
     size, tab, kept = gr.State("Default"), gr.State("Look"), dict(zip(FORMS, forms, strict=True))
     context = Context(app_state, started.change, settled, visitor, run, settings, size, tab, kept, adapters, moved)
     handlers = Shell(app_state)
-    demo.load(None, js=NARROW)
     demo.load(handlers.ensure_visitor, [visitor, chosen], [visitor, run, started], **QUIET)
     run.change(lambda run_id: run_id, run, chosen, **QUIET)
     gr.on(

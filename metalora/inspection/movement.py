@@ -108,11 +108,11 @@ class Playground:
     @property
     def own_core(self) -> Tensor:
         """The core of the image as it was, all layers side by side, (1, values), on the CPU."""
-        return self.model.cores(self._own_codes[:1]).flatten().cpu()
+        return self.model.cores(self._own_codes[:1]).flatten().detach().cpu()
 
     @cached_property
     def _own_codes(self) -> Tensor:
-        return self.model.codes(self.images)
+        return self.model.codes(self.images).detach()
 
     @cached_property
     def _references(self) -> dict[str, Tensor]:

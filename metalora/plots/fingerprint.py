@@ -22,6 +22,7 @@ def fingerprint(
     *,
     reference: Cores | None = None,
     limit: float | None = None,
+    compact: bool = False,
     title: str | None = None,
     theme: Theme = "print",
 ) -> go.Figure:
@@ -37,6 +38,7 @@ def fingerprint(
         images: float RGB in [0, 1], (N, 3, H, W).
         reference: one sample to compare with instead, such as the mean core of a gallery.
         limit: end of the diverging scale; None: the largest difference of these images.
+        compact: low, without the images and the titles of the scales.
         title: above the figure.
         theme: of the page.
 
@@ -49,25 +51,34 @@ def fingerprint(
     values, difference = _differences(inspection.cores, inspection.identity_core, reference)
     limit = limit or np.nanmax(np.abs(values)) or 1.0
     strength = inspection.strength.to_numpy()
-    height = 60 + 110 * count
+    height = 40 + 110 * count if compact else 60 + 110 * count
     gaps = {"vertical_spacing": GAP / height, "row_heights": [5, 1] * count}
     figure = make_subplots(2 * count, 1, shared_xaxes=True, **gaps)
     for row in range(count):
         core = {"z": values[row, ::-1], "zmin": -limit, "zmax": limit, "colorscale": SIGNED}
         core["hovertemplate"] = f"%{{x}}<br>{difference} %{{z:.3f}}<extra></extra>"
-        bar = {"len": 0.45, "y": 0.78, "title": {"text": difference}}
+        bar = _bar(0.78, difference, compact)
         figure.add_heatmap(**core, x=layers, showscale=row == 0, colorbar=bar, row=2 * row + 1, col=1)
         strip = {"z": strength[row : row + 1], "zmin": 0, "zmax": strength.max() or 1.0, "colorscale": MAGNITUDE}
         strip["hovertemplate"] = "%{x}<br>‖ΔW‖ / ‖W‖ %{z:.3f}<extra></extra>"
-        bar = {"len": 0.45, "y": 0.22, "title": {"text": "‖ΔW‖ / ‖W‖"}}
+        bar = _bar(0.22, "‖ΔW‖ / ‖W‖", compact)
         figure.add_heatmap(**strip, x=layers, showscale=row == 0, colorbar=bar, row=2 * row + 2, col=1)
-        _add_image(figure, row, images[row])
+        if not compact:
+            _add_image(figure, row, images[row])
     figure.update_yaxes(showticklabels=False, ticks="", showgrid=False, zeroline=False)
-    figure.update_xaxes(showticklabels=False, ticks="", showgrid=False, domain=[IMAGE_WIDTH + 0.02, 1])
+    figure.update_xaxes(
+        showticklabels=False, ticks="", showgrid=False, domain=[0 if compact else IMAGE_WIDTH + 0.02, 1]
+    )
     figure.update_xaxes(title_text="layers, shallow to deep", row=2 * count, col=1)
     figure.update_layout(**layout(theme), title=None if title is None else label(title, 80), height=height)
-    figure.update_layout(margin={"l": 20, "r": 20, "t": 50 if title else 15, "b": 45})
+    figure.update_layout(margin={"l": 20, "r": 20, "t": 50 if title else 15, "b": 25 if compact else 45})
     return figure.update_layout(width=900, autosize=False) if theme == "print" else figure
+
+
+def _bar(y: float, title: str, compact: bool) -> dict:
+    """Return the place of a scale beside the figure."""
+    small = {"thickness": 8, "nticks": 3, "tickfont": {"size": 9}}
+    return {"len": 0.45, "y": y, **(small if compact else {"title": {"text": title}})}
 
 
 def _differences(cores: Cores, identity_core: Cores, reference: Cores | None) -> tuple[np.ndarray, str]:

@@ -56,11 +56,9 @@ def _range(low: float, high: float, steps: int) -> tuple[float, ...]:
 
 
 KNOBS = {
-    "rotation": Knob(
-        "Rotation in degrees", _range(0, 345, 23), 0.0, Turn, Rotate, lambda turn: 90.0 * (turn.quarters % 4)
-    ),
+    "rotation": Knob("Rotation, °", _range(0, 345, 23), 0.0, Turn, Rotate, lambda turn: 90.0 * (turn.quarters % 4)),
     "channels": Knob(
-        "Channel order",
+        "Channels",
         tuple(ORDERS),
         "rgb",
         ORDERS.__getitem__,
@@ -70,21 +68,17 @@ KNOBS = {
     "inversion": Knob(
         "Inversion", (False, True), False, lambda on: Invert() if on else Identity(), Invert, lambda invert: True
     ),
-    "noise": Knob("Noise, standard deviation", _range(0, 0.3, 12), 0.0, Noise, Noise, lambda noise: noise.deviation),
-    "blur": Knob(
-        "Blur in % of the side", _range(0, 10, 10), 0.0, lambda v: Blur(v / 100), Blur, lambda blur: 100 * blur.fraction
-    ),
+    "noise": Knob("Noise, σ", _range(0, 0.3, 12), 0.0, Noise, Noise, lambda noise: noise.deviation),
+    "blur": Knob("Blur, %", _range(0, 10, 10), 0.0, lambda v: Blur(v / 100), Blur, lambda blur: 100 * blur.fraction),
     "contrast": Knob(
-        "Contrast in % of its own",
+        "Contrast, %",
         _range(0, 100, 20),
         100.0,
         lambda v: LowerContrast(v / 100),
         LowerContrast,
         lambda lower: 100 * lower.keep,
     ),
-    "pixelation": Knob(
-        "Pixelation, times fewer pixels", _range(1, 6, 10), 1.0, Pixelate, Pixelate, lambda coarse: float(coarse.factor)
-    ),
+    "pixelation": Knob("Pixelation, ×", _range(1, 6, 10), 1.0, Pixelate, Pixelate, lambda coarse: float(coarse.factor)),
 }
 
 

@@ -26,7 +26,7 @@ from metalora.views.inspect import EXAMPLES, gallery_k, predicted_factors, read_
 from metalora.views.inspect_view import InspectView
 from metalora.views.open_adapter import OpenAdapter
 
-SIDE = 192  # pixels of the image
+SIDE = 224  # pixels of the image
 
 
 @dataclass(frozen=True, eq=False)
@@ -196,7 +196,7 @@ def _figures(
     inspection = inspect_images(opened.model, shifted, [name])
     reference = cores.mean()
     limit = max((core - reference[layer]).abs().max().item() for layer, core in cores.items())
-    figure = fingerprint(inspection, shifted, reference=reference, limit=limit, theme="light")
+    figure = fingerprint(inspection, shifted, reference=reference, limit=limit, compact=True)
     return {
         "fingerprint": figure,
         "plane": core_plane(plane, list(opened.gallery.table["task"]), before, now),

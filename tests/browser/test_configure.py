@@ -1,6 +1,14 @@
 """Configure, as a person uses it."""
 
+import pytest
 from playwright.sync_api import expect
+
+
+@pytest.fixture
+def page(page, open_tab):
+    """A page that shows the tab."""
+    open_tab(page, "Configure")
+    return page
 
 
 def test_the_first_screen_is_full(page):

@@ -8,9 +8,9 @@ from playwright.sync_api import expect
 
 # What is on a tab once it is full.
 FULL = {
+    "Look": ".look-table tbody tr",
     "Configure": ".diagram svg",
     "Train": "p.message.status >> text=on this machine",
-    "Inspect": ".plot-area .main-svg",
     "Embeddings": ".plot-area .main-svg",
     "Compare": "table >> text=metalora-tr",
     "About": "text=How to cite >> visible=true",
@@ -43,8 +43,8 @@ def test_tabs_look_right_and_axe_finds_nothing_grave(visit, open_tab, screenshot
 
 def test_nothing_is_wider_than_a_narrow_screen(visit, screenshots):
     page = visit(width=400)
-    expect(page.locator(FULL["Configure"]).first).to_be_visible()
+    expect(page.locator(FULL["Look"]).first).to_be_visible()
     expect(page.locator(".sidebar")).not_to_have_class(re.compile(r"\bopen\b"))
     expect(page.get_by_role("tab")).to_contain_text([*FULL])  # none in a menu
-    page.screenshot(path=screenshots / "configure-400.png", full_page=True)
+    page.screenshot(path=screenshots / "look-400.png", full_page=True)
     assert page.evaluate("document.documentElement.scrollWidth") <= 400

@@ -12,12 +12,12 @@ from metalora.util.errors import InputError
 from pages import embeddings
 from pages.app import POLLING, rest_queue
 from pages.core_swap import FORGOTTEN
-from pages.inspect import InspectTab
+from pages.inspect import Inspector
 from pages.run_panel import EMPTY, RunPanel
 
 
 def test_a_page_whose_images_are_forgotten_says_so():
-    assert InspectTab(None, None, {}, None).show_layer("", None, "layer1.0.conv1")[1] == FORGOTTEN
+    assert Inspector(None, None, {}, None).show_layer("", None, "layer1.0.conv1")[1] == FORGOTTEN
 
 
 def test_a_run_that_is_deleted_while_it_is_shown_is_said_to_be_gone():

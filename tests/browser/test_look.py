@@ -1,4 +1,4 @@
-"""Inspect, as a person uses it."""
+"""Look, as a person uses it."""
 
 import re
 import shutil
@@ -12,11 +12,78 @@ from playwright.sync_api import expect
 EXAMPLES = sorted((Path(__file__).parents[2] / "assets" / "examples").glob("*.png"))
 
 
+FOLDED = ("All images side by side", "One layer closely", "Swap and blend cores", "Download")
+ADAPTERS = ("original network", "LoRA, ", "its own core", "another image's core", "one core for all")
+
+
 @pytest.fixture
-def inspect(page, open_tab):
-    open_tab(page, "Inspect")
+def look(page):
+    """The first screen, complete."""
+    expect(page.locator(".look-table tbody tr")).to_have_count(len(ADAPTERS))
     expect(page.get_by_text("4 images, a core for each")).to_be_visible()
     return page
+
+
+@pytest.fixture
+def inspect(look):
+    """The same with everything unfolded."""
+    for title in FOLDED:
+        look.locator("button.label-wrap", has_text=title).click()
+    return look
+
+
+def turn(page, knob, value):
+    field = page.get_by_label(f"number input for {knob}")
+    field.fill(value)
+    field.press("Enter")
+
+
+def test_the_first_screen_shows_an_image_its_adapter_and_what_it_does(look):
+    for label in ("The adapter of this image", "Its core among those of the gallery"):
+        expect(look.locator(f'.plot-area[aria-label="{label}"] .main-svg').first).to_be_visible()
+    expect(look.locator(".look figcaption")).to_contain_text(EXAMPLES[0].name)
+    for row, name in zip(look.locator(".look-table tbody tr").all(), ADAPTERS, strict=True):
+        expect(row).to_contain_text(name)
+        expect(row.locator(".near img")).to_have_count(5)
+    expect(look.get_by_text("Trained on: rotation, inversion.")).to_be_visible()
+    lowest = look.locator(".look-table").bounding_box()
+    assert lowest["y"] + lowest["height"] < 800  # without scrolling
+
+
+def test_a_knob_shifts_the_image_and_says_how_far_each_adapter_moves(look):
+    image, said = look.locator(".look img"), look.locator(".message.status", has_text="Moved least by")
+    before = image.get_attribute("src")
+    expect(look.locator(".look-table .moved")).to_have_count(0)
+    turn(look, "Rotation, °", "90")
+    expect(said).to_be_visible()
+    expect(look.locator(".look-table .moved")).to_have_count(len(ADAPTERS))
+    assert image.get_attribute("src") != before
+    expect(look.locator(".look .read")).to_contain_text("rotate-90")
+    look.get_by_role("button", name="Reset", exact=True).click()
+    expect(said).to_have_count(0)
+    expect(image).to_have_attribute("src", before)
+
+
+def test_another_image_is_chosen_and_another_core_is_tried(look):
+    table = look.locator(".look-table")
+    before = table.inner_html()
+    look.locator(".pictures button img").nth(2).click()
+    expect(look.locator(".look figcaption")).to_contain_text(EXAMPLES[2].name)
+    look.wait_for_function("before => document.querySelector('.look-table').innerHTML !== before", arg=before)
+    turn(look, "Noise, σ", "0.2")
+    expect(table.locator(".moved")).to_have_count(len(ADAPTERS))
+    before = table.inner_html()
+    choose(look, "The other image, whose core is tried", re.compile("^4"))
+    look.wait_for_function("before => document.querySelector('.look-table').innerHTML !== before", arg=before)
+
+
+def test_all_knobs_are_turned_through_their_range(look):
+    look.get_by_role("button", name="Turn all", exact=True).click()
+    curves = look.locator('.plot-area[aria-label*="as each knob turns"]')
+    expect(curves.locator(".main-svg").first).to_be_visible()
+    assert curves.evaluate("area => new Set(area._fullData.map((trace) => trace.name)).size") == len(ADAPTERS) + 1
+    for title in ("Rotation, °", "Pixelation, ×"):
+        expect(curves.get_by_text(title)).to_be_visible()
 
 
 def upload(page, *files):
@@ -28,7 +95,7 @@ def choose(page, label, option):
     page.get_by_role("option", name=option).click()
 
 
-def test_the_first_screen_is_full(inspect):
+def test_what_is_folded_away_is_full(inspect):
     for label in ("Fingerprints", "Strength of each", "Core of the chosen", "Cosine similarity", "codes"):
         expect(inspect.locator(f'.plot-area[aria-label*="{label}"] .main-svg').first).to_be_visible()
     expect(inspect.locator(".places").first.locator("tbody tr")).to_have_count(len(EXAMPLES))
@@ -73,7 +140,8 @@ def test_figures_grow_with_the_number_of_images_and_follow_the_width(inspect, tm
     expect(area).to_have_css("height", "1820px")
     wide = area.evaluate("area => area.clientWidth")
     inspect.get_by_role("button", name="Toggle Sidebar").click()
-    inspect.wait_for_function("wide => document.querySelector('.plot-area').clientWidth > wide + 50", arg=wide)
+    follows = "([area, wide]) => area.clientWidth < wide - 50"
+    inspect.wait_for_function(follows, arg=[area.element_handle(), wide])
     inspect.wait_for_timeout(1000)  # for the sidebar's slide to end
     high, drawn, beside = area.evaluate(box)
     assert high == drawn == 1820 and abs(beside) < 2
@@ -123,9 +191,8 @@ def test_cores_are_downloaded(inspect):
         assert Path(download.value.path()).stat().st_size > 1000
 
 
-def test_a_narrow_screen_shows_all_without_scrolling_sideways(visit, open_tab):
+def test_a_narrow_screen_shows_all_without_scrolling_sideways(visit):
     page = visit(width=400, theme="dark")
     expect(page.locator(".sidebar")).not_to_have_class(re.compile(r"\bopen\b"))  # open, it covers a narrow page
-    open_tab(page, "Inspect")
     expect(page.get_by_text("4 images, a core for each")).to_be_visible()
     assert page.evaluate("document.documentElement.scrollWidth") <= 400

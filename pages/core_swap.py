@@ -1,4 +1,4 @@
-"""Inspect, last part: an image with another one's core, or with one in between."""
+"""Look, folded away: an image with another one's core, or with one in between."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -13,7 +13,7 @@ from metalora.views.inspect_view import InspectView
 from .components import Message, caption
 from .context import COMPUTE, PRIVATE, Context
 
-FORGOTTEN = "Inspect the images again, by reloading the page: the app was restarted and has forgotten them."
+FORGOTTEN = "The app was restarted and has forgotten these images: reload the page."
 WAITING = "Swapping waits until the images have been inspected."
 
 

@@ -14,10 +14,10 @@ from metalora.views.look import look, other_images, sweep, trained_knobs
 
 from .components import Message, caption
 from .context import COMPUTE, PRIVATE, QUIET, Context
+from .core_swap import FORGOTTEN
 from .inspect import Inspector, details
 from .plot import Plot
 
-FORGOTTEN = "The app was restarted and has forgotten these images: reload the page."
 READ_FINGERPRINT = (
     "A column per layer, shallow to deep; cells are the generated values, as differences from the gallery's mean. The "
     "strip below is the strength of the update, ‖ΔW‖ / ‖W‖."

@@ -11,7 +11,7 @@ from metalora.util.paths import expand
 FOLDER = ASSETS / "adapters"
 DIGITS = "digits"
 ON_PHOTOGRAPHS = ("lora", "metalora-cp", "metalora-tr")  # LoRA has the total budget of TR
-PHOTOGRAPHS = ("cifar10-corruptions", "cifar10-compositions")
+PHOTOGRAPHS: tuple[str, ...] = ()  # suites of photographs whose adapters are bundled: none is trained yet
 
 
 class BundledName(NamedTuple):

@@ -1,4 +1,4 @@
-"""A person's images under one adapter: what the app's Inspect tab and its endpoints show."""
+"""A person's images under one adapter: what the app's Look tab and its endpoints show."""
 
 from collections.abc import Sequence
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""Images under one adapter, as the Inspect tab shows them."""
+"""Images under one adapter, as the Look tab shows them."""
 
 from dataclasses import dataclass, replace
 

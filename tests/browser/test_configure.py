@@ -6,7 +6,8 @@ from playwright.sync_api import expect
 
 @pytest.fixture
 def page(page, open_tab):
-    """A page that shows the tab."""
+    """A page that shows the tab, once the first one is complete."""
+    expect(page.locator(".look-table tbody tr").first).to_be_visible()
     open_tab(page, "Configure")
     return page
 
@@ -47,10 +48,11 @@ def test_layers_by_expression_are_listed_live(page):
     expect(page.locator(".message.error", has_text="layer9")).to_be_visible()
 
 
-def test_settings_survive_a_reload(page):
+def test_settings_survive_a_reload(page, open_tab):
     page.get_by_label("Meta-LoRA CP").click()
     expect(page.get_by_text("--method metalora-cp")).to_be_visible()
     page.reload()
+    open_tab(page, "Configure")
     expect(page.get_by_label("Meta-LoRA CP")).to_be_checked()
     expect(page.get_by_text("--method metalora-cp")).to_be_visible()
 

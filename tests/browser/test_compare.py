@@ -45,7 +45,7 @@ def test_bundled_results_fill_the_first_screen(page, open_tab):
     expect(row(page, "metalora-tr").locator("td").first).to_have_text(re.compile(r"^\d\d\.\d"))
     expect(page.get_by_text("n too small for stars: fewer than 6 seeds.")).to_be_visible()
     expect(page.locator(".cm-content", has_text="python -m metalora compare").first).to_be_visible()
-    expect(page.locator(".plot-area .main-svg").first).to_be_visible()
+    expect(page.locator(".plot-area:visible .main-svg").first).to_be_visible()
     paper = page.locator(".paper table")
     expect(paper).to_contain_text("73.24*")
     expect(table(page)).not_to_contain_text("73.24")

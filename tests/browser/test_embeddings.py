@@ -51,7 +51,7 @@ def pixel(area, row):
 
 def choose(page, label, option):
     """Choose from a menu by typing, with the keyboard alone."""
-    menu = page.get_by_label(label, exact=True)
+    menu = page.get_by_label(label, exact=True).locator("visible=true")
     menu.focus()
     menu.fill(option)
     expect(page.get_by_role("option", name=option).first).to_be_visible()

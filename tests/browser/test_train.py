@@ -13,6 +13,7 @@ PROGRESS = re.compile(r"Running: step [1-9]\d* of \d+")
 
 def short_run(page, open_tab, steps="6"):
     """A run of few steps, so that it can be watched to its end."""
+    open_tab(page, "Configure")
     page.get_by_label("Tiny").click()
     expect(page.get_by_text("25.9 k static")).to_be_visible()
     open_tab(page, "Train")

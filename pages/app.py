@@ -60,7 +60,7 @@ def build(app_state: AppState) -> gr.Blocks:
     gr.set_static_paths([str(PLOTLY_JS)])
     with gr.Blocks(title="MetaLoRA", delete_cache=(600, 3600), analytics_enabled=False) as demo:
         context = shell(app_state, demo)
-        with gr.Tabs(overflow_behavior="wrap"):
+        with context.tabs:
             for title, page in TABS.items():
                 with gr.Tab(title, id=title.lower()) as tab:
                     page.build(context)

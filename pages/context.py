@@ -20,6 +20,7 @@ class Context:
         settings: `RunConfig.to_dict` of the current configuration, written by Configure and Train.
         size: name of the preset that was chosen, None after a change by hand; Train follows it.
         tab: title of the tab that is shown; its `change` tells of another one.
+        tabs: all of them; as an output, `gr.Tabs(selected="train")` shows one.
         forms: what the fields of some tabs held last, by the name of the tab.
         adapters: counts the times that the visitor's adapters may have changed; its `change` says so.
         moved: says how the active run is doing; its `change` tells of a further step, or of another state.
@@ -33,6 +34,7 @@ class Context:
     settings: gr.State
     size: gr.State
     tab: gr.State
+    tabs: gr.Tabs
     forms: dict[str, gr.BrowserState]
     adapters: gr.Number
     moved: gr.Textbox

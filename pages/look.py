@@ -161,8 +161,9 @@ def _wire(
     gr.on([parts["donor"].input, *(knob.input for knob in inputs)], trigger_mode="always_last", **turn)
     neutral.click(_neutral, None, inputs, **QUIET).then(**turn)
     turn_all.click(tab.turn_all, [*place, parts["donor"]], [curves, parts["error"]], **COMPUTE, **PRIVATE)
-    gr.on([context.load, context.adapters.change], tab.list_adapters, [context.visitor, adapter], adapter, **QUIET)
-    context.run.change(tab.follow_run, [context.visitor, context.run, adapter], adapter, **QUIET)
+    context.load(tab.list_adapters, [context.visitor, adapter], adapter, **QUIET)
+    active = [context.visitor, context.run, adapter]
+    gr.on([context.run.change, context.adapters.change], tab.follow_run, active, adapter, **QUIET)
 
 
 def _adapters(app_state: AppState) -> gr.Dropdown:

@@ -11,6 +11,8 @@ from typing import Any
 
 from metalora.runs.app_process import set_filters, set_folders, workspace_root
 
+from .waiting import open_waiting_page
+
 
 def main(root: str | Path | None = None, **settings: Any) -> None:
     """Start the app, with everything that it writes below `root`; `settings` go to gradio's `launch`.
@@ -24,6 +26,10 @@ def main(root: str | Path | None = None, **settings: Any) -> None:
     root = workspace_root(root)
     set_folders(root)
     set_filters()
+    waiting = open_waiting_page(settings)
+    if waiting is not None:
+        settings["server_port"] = waiting.port
+        print(f"* Starting on http://127.0.0.1:{waiting.port}, where an example is shown meanwhile.", flush=True)
     if importlib.util.find_spec("spaces"):
         import spaces  # noqa: F401 - lends GPUs on ZeroGPU Spaces, and has to come before torch
 
@@ -31,4 +37,4 @@ def main(root: str | Path | None = None, **settings: Any) -> None:
 
     gc.freeze()
     gc.enable()
-    launch(root, **settings)
+    launch(root, waiting, **settings)

@@ -7,7 +7,7 @@ from typing import Any
 import gradio as gr
 
 from metalora.inspection.projection import warm_up
-from metalora.models.backbones import ASSETS
+from metalora.util.paths import ASSETS
 from metalora.views.app_state import AppState
 
 from . import about, compare, configure, embeddings, look, train
@@ -16,6 +16,7 @@ from .backend import backend
 from .context import PRIVATE
 from .plot import PLOTLY_JS
 from .shell import shell
+from .waiting import WaitingPage
 
 WARM_AFTER = 15  # seconds: compiling UMAP would take a core from the first page
 STYLE = ASSETS / "style.css"
@@ -29,14 +30,16 @@ TABS = {
 }
 
 
-def launch(root: Path, **settings: Any) -> gr.Blocks:
-    """Start the app; `settings` go to gradio's `launch`."""
+def launch(root: Path, waiting: WaitingPage | None = None, **settings: Any) -> gr.Blocks:
+    """Start the app in place of the page that waits for it; `settings` go to gradio's `launch`."""
     app_state = AppState(root, backend)
     app_state.prune_regularly()
     demo = build(app_state)
     warming = threading.Timer(WARM_AFTER, warm_up)
     warming.daemon = True
     warming.start()
+    if waiting is not None:
+        waiting.close()
     demo.launch(
         theme=gr.themes.Monochrome(
             primary_hue="orange",

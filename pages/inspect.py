@@ -9,7 +9,6 @@ import gradio as gr
 from metalora.plots import code_scatter, core_values, fingerprint, similarities, strengths, update_weights
 from metalora.util.errors import InputError
 from metalora.views.inspect import (
-    EXAMPLES,
     constant_update,
     inspect_view,
     neighbours_html,
@@ -105,7 +104,7 @@ class Inspector:
             if files:
                 view = self.inspect_on_gpu(token, adapter, files, pool)
             else:  # examples spend nobody's minutes of a lent GPU
-                view = inspect_view(self.context.app_state, token, adapter, EXAMPLES, pool)
+                view = inspect_view(self.context.app_state, token, adapter, None, pool)
             table = neighbours_html(self.context.app_state, token, view)
         except InputError as problem:
             return {self.parts["error"]: str(problem)}

@@ -4,13 +4,17 @@ from dataclasses import dataclass
 from typing import Any
 
 import gradio as gr
+import plotly.graph_objects as go
 
+from metalora.models.bundled import parse_bundled
 from metalora.suites.knobs import KNOBS, Knob
 from metalora.util.errors import InputError
 from metalora.views.app_state import DEFAULT, RUN, AppState
+from metalora.views.examples import example_files
+from metalora.views.first_look import read_first_look
 from metalora.views.inspect import MAX_IMAGES
 from metalora.views.inspect_view import InspectView
-from metalora.views.look import look, other_images, sweep, trained_knobs
+from metalora.views.look import OPENING, look, other_images, sweep, trained_knobs
 
 from .components import Message, caption
 from .context import COMPUTE, PRIVATE, QUIET, Context
@@ -32,12 +36,16 @@ READ_TABLE = (
 def build(context: Context) -> None:
     """Lay out the tab and wire its events."""
     parts: dict[str, Any] = {"view": gr.State(None), "position": gr.State(0)}
+    first = read_first_look()
+    figures = {name: go.Figure(first[name]) for name in ("fingerprint", "plane")}
     with gr.Row(elem_classes="slim"):
         parts["pictures"] = gr.Gallery(
+            [str(file) for file in example_files(parse_bundled(DEFAULT).suite)],
             show_label=False,
             columns=8,
             rows=1,
-            height=112,
+            height=100,
+            scale=3,
             allow_preview=False,
             interactive=False,
             object_fit="contain",
@@ -48,33 +56,39 @@ def build(context: Context) -> None:
         files = gr.File(
             file_count="multiple",
             label=f"Your photographs, up to {MAX_IMAGES}",
-            height=112,
+            height=100,
+            scale=2,
             file_types=["image"],
             min_width=240,
+            elem_classes="drop",
         )
-        with gr.Column(min_width=260):
+        with gr.Column(scale=2, min_width=260, elem_classes="tight"):
             adapter = _adapters(context.app_state)
             parts["trained"] = Message()
     parts["error"], parts["skipped"] = Message(kind="error"), Message(kind="error")
     with gr.Row(elem_classes="slim knobs"):
-        knobs = {name: _control(knob) for name, knob in KNOBS.items()}
+        knobs = {name: _control(knob, OPENING.get(name, knob.neutral)) for name, knob in KNOBS.items()}
         with gr.Column(min_width=90):
             neutral = gr.Button("Reset", size="sm")
             turn_all = gr.Button("Turn all", size="sm")
     with gr.Row():
-        with gr.Column(scale=2, min_width=200):
+        with gr.Column(scale=2, min_width=200, elem_classes="tight"):
             gr.Markdown("### The image")
-            parts["image"] = gr.HTML(padding=False)
-        with gr.Column(scale=4, min_width=320):
+            parts["image"] = gr.HTML(first["image"], padding=False)
+        with gr.Column(scale=4, min_width=320, elem_classes="tight"):
             gr.Markdown("### Its adapter")
-            parts["fingerprint"] = Plot(label="The adapter of this image", height=150, follows=True)
+            parts["fingerprint"] = Plot(
+                figures["fingerprint"], label="The adapter of this image", height=150, follows=True
+            )
             caption(READ_FINGERPRINT)
-            parts["plane"] = Plot(label="Its core among those of the gallery", height=200, follows=True)
+            parts["plane"] = Plot(
+                figures["plane"], label="Its core among those of the gallery", height=200, follows=True
+            )
             caption(READ_PLANE)
-        with gr.Column(scale=5, min_width=320):
+        with gr.Column(scale=6, min_width=320, elem_classes="tight"):
             gr.Markdown("### What the adapter does")
-            parts["table"] = gr.HTML(padding=False)
-            parts["verdict"] = Message(kind="status")
+            parts["table"] = gr.HTML(first["table"], padding=False)
+            parts["verdict"] = Message(first["verdict"], kind="status")
             parts["donor"] = gr.Dropdown(
                 [], value=None, label="The other image, whose core is tried", interactive=True, allow_custom_value=True
             )
@@ -172,15 +186,15 @@ def _adapters(app_state: AppState) -> gr.Dropdown:
     return gr.Dropdown(bundled, value=DEFAULT, label="Adapter", interactive=True, allow_custom_value=True)
 
 
-def _control(knob: Knob) -> Any:
-    """Lay out the control of a knob."""
+def _control(knob: Knob, value: Any) -> Any:
+    """Lay out the control of a knob, with the value to begin with."""
     if knob.is_number:
         low, high = knob.values[0], knob.values[-1]
         step = round(knob.values[1] - low, 4)
-        return gr.Slider(low, high, knob.neutral, step=step, label=knob.title, buttons=[], min_width=130)
+        return gr.Slider(low, high, value, step=step, label=knob.title, buttons=[], min_width=130)
     if knob.values == (False, True):
-        return gr.Checkbox(knob.neutral, label=knob.title, min_width=90)
-    return gr.Dropdown(list(knob.values), value=knob.neutral, label=knob.title, min_width=110)
+        return gr.Checkbox(value, label=knob.title, min_width=90)
+    return gr.Dropdown(list(knob.values), value=value, label=knob.title, min_width=110)
 
 
 def _position(event: gr.SelectData) -> int:

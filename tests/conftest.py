@@ -153,7 +153,7 @@ def serve(workspace: Path, log: Path, command: tuple[str, ...] = ("app.py",)):
     address, until = f"http://127.0.0.1:{port}", time.monotonic() + STARTED_WITHIN
     while time.monotonic() < until and process.poll() is None:
         try:
-            urllib.request.urlopen(address, timeout=STARTED_WITHIN).close()
+            urllib.request.urlopen(f"{address}/config", timeout=STARTED_WITHIN).close()
             return process, address
         except OSError:
             time.sleep(0.2)

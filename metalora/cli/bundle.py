@@ -21,12 +21,13 @@ def bundle(
     ] = None,
     out: Annotated[Path | None, typer.Option(help="Folder to write to. Left out: the project's own assets.")] = None,
     work: Annotated[Path, typer.Option(help="Folder of the runs, which are resumed.")] = Path("runs/bundle"),
+    first_look: Annotated[bool, typer.Option("--first-look", help="Only draw what the app shows first.")] = False,
 ) -> None:
-    """Train the bundled adapters and embed their galleries, one after the other."""
+    """Train the bundled adapters and embed their galleries, one after the other; then draw what the app shows first."""
     from metalora.models.bundled import NAMES, parse_bundled
     from metalora.runs.bundled_adapters import make
 
-    chosen = names or list(NAMES)
+    chosen = [] if first_look else names or list(NAMES)
     for name in chosen:
         parse_bundled(name)
     for name in chosen:
@@ -34,3 +35,15 @@ def bundle(
             for event in make(name, work, out):
                 bar.update(event.step, event.steps)
         typer.echo(f"{name} is trained.")
+    if out is None:
+        draw_first_look(work)
+
+
+def draw_first_look(work: Path) -> None:
+    """Compute what the app shows first, and write it where the app reads it."""
+    from metalora.views.app_state import AppState
+    from metalora.views.first_look import FIRST_LOOK, write_first_look
+    from metalora.views.look import first_look
+
+    write_first_look(first_look(AppState(work / "app")))
+    typer.echo(f"{FIRST_LOOK.name} is drawn.")

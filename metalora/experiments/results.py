@@ -19,12 +19,13 @@ from metalora.experiments.comparison import FORMAT_VERSION, RESULTS, Comparison,
 from metalora.experiments.config import ComparisonConfig, JobConfig
 from metalora.experiments.runner import has_result, job_file, jobs_of, read_comparison, with_lr
 from metalora.experiments.variants import CONTROLS, DEFAULT
-from metalora.models.backbones import ASSETS, BUNDLED
+from metalora.models.backbones import BUNDLED
 from metalora.suites.config import SuiteConfig
 from metalora.training.config import TrainingConfig
 from metalora.util.checks import check_int
 from metalora.util.errors import InputError, choices
 from metalora.util.files import write_text
+from metalora.util.paths import ASSETS
 from metalora.util.renamed import upgrade_row
 
 FOLDER = ASSETS / "results"

@@ -24,10 +24,10 @@ from metalora.experiments.config import ComparisonConfig
 from metalora.experiments.results import FOLDER, adopt_results, as_jobs, load_comparison
 from metalora.experiments.runner import JobDone, has_result, jobs_of, read_comparison, run_comparison
 from metalora.experiments.table_writers import to_markdown
-from metalora.models.backbones import ASSETS
 from metalora.suites.suite import Suite
 from metalora.util.errors import InputError, choices
 from metalora.util.files import write_text
+from metalora.util.paths import ASSETS
 from metalora.version import __version__
 
 LOG = "final.jsonl"

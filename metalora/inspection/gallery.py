@@ -7,6 +7,7 @@ adaptation.
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from threading import Thread
 
 import pandas as pd
 import torch
@@ -78,6 +79,7 @@ class Gallery:
     adapter: str
     content: str
     read: Callable[[], Examples] = field(repr=False)
+    _reader: list[Thread] = field(default_factory=list, init=False, repr=False)
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -91,8 +93,15 @@ class Gallery:
 
     @property
     def examples(self) -> Examples | None:
-        """The images; None where they are not on this machine."""
+        """The images; None where they are not on this machine, or are still being read in the background."""
+        if any(thread.is_alive() for thread in self._reader):
+            return None
         return self._found if isinstance(self._found, Examples) else None
+
+    def read_in_background(self) -> None:
+        """Start to read the images in a thread of its own: those of a large data set take a minute."""
+        self._reader.append(Thread(target=lambda: self.missing, daemon=True))
+        self._reader[-1].start()
 
     @property
     def missing(self) -> str:

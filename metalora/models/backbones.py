@@ -34,9 +34,7 @@ from metalora.util.checks import check_int
 from metalora.util.compiling import transformed
 from metalora.util.errors import InputError
 from metalora.util.files import read_tensors
-
-_PACKAGE = Path(__file__).parents[1]
-ASSETS = _PACKAGE / "assets" if (_PACKAGE / "assets").is_dir() else _PACKAGE.parent / "assets"
+from metalora.util.paths import ASSETS
 
 MAX_STAGES = 4
 LARGE = 128  # pixels a side

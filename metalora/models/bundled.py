@@ -4,14 +4,14 @@ from pathlib import Path
 from typing import NamedTuple
 
 from metalora.adapters.methods import PAPER
-from metalora.models.backbones import ASSETS, BUNDLED
+from metalora.models.backbones import BUNDLED
 from metalora.util.errors import InputError, choices
-from metalora.util.paths import expand
+from metalora.util.paths import ASSETS, expand
 
 FOLDER = ASSETS / "adapters"
 DIGITS = "digits"
 ON_PHOTOGRAPHS = ("lora", "metalora-cp", "metalora-tr")  # LoRA has the total budget of TR
-PHOTOGRAPHS: tuple[str, ...] = ()  # suites of photographs whose adapters are bundled: none is trained yet
+PHOTOGRAPHS = ("cifar10-corruptions", "cifar10-compositions")  # suites
 
 
 class BundledName(NamedTuple):

@@ -70,7 +70,7 @@ def core_plane(
         hovertemplate="this image, %{text}<extra></extra>",
     )
     figure.update_layout(**layout(theme), showlegend=False, height=200)
-    figure.update_layout(margin={"l": 10, "r": 10, "t": 10, "b": 30})
+    figure.update_layout(margin={"l": 10, "r": 10, "t": 10, "b": 30}, font_size=11)
     figure.update_xaxes(showticklabels=False, title_text="principal components of the cores", title_standoff=6)
     return figure.update_yaxes(showticklabels=False)
 

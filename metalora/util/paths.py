@@ -4,6 +4,8 @@ from pathlib import Path
 
 from metalora.util.errors import InputError
 
+_PACKAGE = Path(__file__).parents[1]
+ASSETS = _PACKAGE / "assets" if (_PACKAGE / "assets").is_dir() else _PACKAGE.parent / "assets"
 STRAYS = frozenset({"thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r"})  # of Windows and macOS, beside hidden ones
 
 

@@ -30,7 +30,7 @@ from metalora.views.open_adapter import OpenAdapter, open_bundled, open_trained
 MAX_AGE = timedelta(days=30)  # of uploads, exports, comparisons and inactive runs that nobody touches
 PRUNE_EVERY = timedelta(hours=1)
 MAX_OPEN = 6  # adapters in memory of each kind, and suites
-DEFAULT = "resnet20/metalora-tr"
+DEFAULT = "resnet20/metalora-tr/cifar10-corruptions"
 SUITES = {  # that bundled adapters were trained on, in words
     "digits": "digits",
     "cifar10-corruptions": "photographs, corruptions",

@@ -14,19 +14,18 @@ from metalora.inspection.inspect_images import probable_factors
 from metalora.inspection.neighbours import SwapResult, report_neighbours, swap_core
 from metalora.inspection.user_images import UserImages, read_paths
 from metalora.models.adapted_model import AdaptedModel
-from metalora.models.backbones import ASSETS
 from metalora.suites.archives import SUFFIXES
 from metalora.suites.decoding import AS_DECLARED, Decoding
 from metalora.util.device import pick_device
 from metalora.util.errors import InputError
 from metalora.views.app_state import DEFAULT, AppState
+from metalora.views.examples import example_files
 from metalora.views.inspect_view import InspectView
 from metalora.views.neighbour_table import neighbour_table, swap_table
 from metalora.views.open_adapter import OpenAdapter
 
 MAX_IMAGES = 16  # at once
 K = 5  # neighbours
-EXAMPLES = tuple(sorted((ASSETS / "examples").glob("*.png")))
 
 
 def read_files(files: Sequence[str | Path], size: int, decoding: Decoding = AS_DECLARED) -> UserImages:
@@ -51,7 +50,7 @@ def read_files(files: Sequence[str | Path], size: int, decoding: Decoding = AS_D
 
 
 def inspect_view(
-    app_state: AppState, visitor: str, adapter: str, files: Sequence[str | Path], pool: bool = False
+    app_state: AppState, visitor: str, adapter: str, files: Sequence[str | Path] | None = None, pool: bool = False
 ) -> InspectView:
     """Inspect images under an adapter.
 
@@ -59,7 +58,7 @@ def inspect_view(
         app_state: with the adapters.
         visitor: whose adapters can be named besides the bundled ones.
         adapter: its name.
-        files: image files.
+        files: image files; None: the examples for this adapter.
         pool: the images share the core of their mean code; without effect where nothing is generated.
 
     Raises:
@@ -68,6 +67,8 @@ def inspect_view(
     opened = app_state.open(visitor, adapter)
     model, gallery = opened.model.to(pick_device()), opened.gallery
     assert model.backbone.image_size is not None
+    if files is None:
+        files = example_files(opened.config.suite.name)
     user_images = read_files(files, model.backbone.image_size, model.decoding)
     images, names = user_images.images(), user_images.table["name"]
     pool = pool and model.config.generates

@@ -14,19 +14,21 @@ from metalora.inspection.inspect_images import inspect_images
 from metalora.inspection.movement import CONSTANT, ORIGINAL, OTHER, OWN, STATIC, Movement, Playground
 from metalora.inspection.spaces import gallery_cores
 from metalora.plots.fingerprint import fingerprint
-from metalora.plots.shifts import core_plane, movement_colours, movement_curves
+from metalora.plots.shifts import core_plane, movement_curves
 from metalora.plots.thumbnails import thumbnail, to_pil
 from metalora.suites.knobs import KNOBS, shift, trained_values
 from metalora.suites.registry import SUITES
 from metalora.util.errors import InputError
 from metalora.util.files import hash_tensors
-from metalora.views.app_state import AppState
-from metalora.views.gallery_images import gallery_images
-from metalora.views.inspect import EXAMPLES, gallery_k, predicted_factors, read_files, reopen
+from metalora.views.app_state import DEFAULT, AppState
+from metalora.views.examples import example_files
+from metalora.views.inspect import inspect_view, predicted_factors, read_files, reopen
 from metalora.views.inspect_view import InspectView
+from metalora.views.look_table import look_table
 from metalora.views.open_adapter import OpenAdapter
 
 SIDE = 224  # pixels of the image
+OPENING = {"blur": 6.0}  # how the first image is shifted, so that there is something to compare
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,8 +63,9 @@ def other_images(app_state: AppState, visitor: str, view: InspectView, position:
     rows = [i for i in range(len(view.images)) if i != position]
     if rows:
         return [view.names[i] for i in rows], view.images[rows]
-    model = reopen(app_state, visitor, view).model
-    examples = read_files(EXAMPLES, view.images.shape[-1], model.decoding)
+    opened = reopen(app_state, visitor, view)
+    files = example_files(opened.config.suite.name)
+    examples = read_files(files, view.images.shape[-1], opened.model.decoding)
     return list(examples.table["name"]), examples.images()
 
 
@@ -85,7 +88,9 @@ def look(
     opened, playground = _playground(app_state, visitor, view, position, donor)
     shifted = shift(view.images[position][None], knobs)
     moved = playground.move(shifted)
-    name = view.names[position]
+    name, named = view.names[position], titles(app_state, visitor, view)
+    twin = app_state.static_twin(visitor, view.adapter)
+    static = None if twin is None else app_state.open(visitor, twin)
     factors: tuple[str, ...] = ()
     if moved.codes is not None:
         factors = predicted_factors(opened.model, opened.gallery.source.factors, moved.codes.cpu())
@@ -94,10 +99,16 @@ def look(
         figures = _figures(opened, playground, moved, shifted, name)
     return Look(
         image=_image(shifted[0], name, factors),
-        table=_table(app_state, visitor, view, opened, moved, is_shifted(knobs)),
-        verdict=_verdict(moved, titles(app_state, visitor, view)) if is_shifted(knobs) else "",
+        table=look_table(opened, static, moved, named, distances=is_shifted(knobs)),
+        verdict=_verdict(moved, named) if is_shifted(knobs) else "",
         **figures,
     )
+
+
+def first_look(app_state: AppState) -> Look:
+    """Return what the tab shows first: the first example under the default adapter, with the opening knobs."""
+    view = inspect_view(app_state, "", DEFAULT)
+    return look(app_state, "", view, 0, 0, OPENING)
 
 
 def sweep(app_state: AppState, visitor: str, view: InspectView, position: int, donor: int) -> go.Figure:
@@ -207,42 +218,6 @@ def _image(image: Tensor, name: str, factors: tuple[str, ...]) -> str:
     read = f'<p class="read">It shows: {escape(factors[0])}</p>' if factors else ""
     picture = f'<img src="{thumbnail(image, SIDE)}" alt=""><figcaption>{escape(name)}</figcaption>'
     return f'<figure class="look">{picture}{read}</figure>'
-
-
-def _table(
-    app_state: AppState, visitor: str, view: InspectView, opened: OpenAdapter, moved: Movement, shifted: bool
-) -> str:
-    """Return a row per adapter: its class and neighbours of the image, and how far the shift moved the embedding."""
-    static, named = app_state.static_twin(visitor, view.adapter), titles(app_state, visitor, view)
-    colours = movement_colours(opened.config.adapter.method)
-    body = ""
-    for adapter, embeddings in moved.embeddings.items():
-        gallery = app_state.open(visitor, static).gallery if adapter == STATIC and static else opened.gallery
-        space, k = "original" if adapter == ORIGINAL else "adapted", gallery_k(opened.gallery)
-        nearest = gallery.nearest(embeddings, space, k)
-        (predicted,) = gallery.predict(embeddings, space, k)
-        images = zip(nearest.itertuples(), gallery_images(gallery, nearest["index"].tolist()), strict=True)
-        near = "".join(
-            f'<img src="{thumbnail(image)}" alt="{escape(text)}" title="{escape(text)}">'
-            for row, image in images
-            if (text := f"class {row.label}, task {row.task}, cosine {row.similarity:.3f}")
-        )
-        body += (
-            f'<tr><th scope="row"><i style="background:{colours[adapter]}"></i>{escape(named[adapter])}</th>'
-            f'<td><b>{escape(predicted)}</b></td><td class="near">{near}</td>'
-            f"<td>{_bar(moved.relative[adapter].iloc[0], colours[adapter]) if shifted else ''}</td></tr>"
-        )
-    head = "".join(f'<th scope="col">{text}</th>' for text in ("adapter", "class", "nearest images", "moved"))
-    return (
-        '<div class="look-table" tabindex="0" role="region" aria-label="What each adapter does">'
-        f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
-    )
-
-
-def _bar(distance: float, colour: str) -> str:
-    """Return a number and a bar that is full at 1, the distance of another image."""
-    width = 100 * min(1.0, distance)
-    return f'<span class="moved"><span style="width:{width:.0f}%;background:{colour}"></span></span>{distance:.2f}'
 
 
 def _verdict(moved: Movement, named: Mapping[str, str]) -> str:

@@ -11,7 +11,7 @@ from metalora.adapters.methods import method
 from metalora.inspection.gallery import Gallery, build_gallery
 from metalora.inspection.gallery_file import LoadSuite, load_gallery
 from metalora.models.adapted_model import AdaptedModel
-from metalora.models.bundled import bundled_folder
+from metalora.models.bundled import DIGITS, bundled_folder
 from metalora.models.loading import load
 from metalora.models.saving import WEIGHTS
 from metalora.runs.bundled_adapters import GALLERY, GALLERY_IMAGES, read_card, read_planes
@@ -66,6 +66,8 @@ def open_bundled(name: str, load_suite: LoadSuite) -> OpenAdapter:
         raise InputError(f"The adapter {name} is not here: make it with `python -m metalora bundle {name}`.")
     config = RunConfig.from_dict(read_card(folder)["settings"])
     gallery = load_gallery(folder / GALLERY, load_suite)
+    if config.suite.name != DIGITS:
+        gallery.read_in_background()
     return OpenAdapter(config, load(folder), gallery, read_planes(folder))
 
 

@@ -18,7 +18,8 @@ from metalora.training.config import TrainingConfig
 from metalora.util.device import AUTO, pick_device
 from metalora.util.errors import InputError
 from metalora.views.app_state import AppState
-from metalora.views.inspect import EXAMPLES, inspect_view
+from metalora.views.examples import OF_DIGITS
+from metalora.views.inspect import inspect_view
 
 STEPS = 3
 
@@ -199,8 +200,8 @@ def test_events_compute_on_a_device_that_the_parent_does_not_use(tmp_path, monke
             pick_device()
 
     visitor = app_state.ensure_visitor(None)
-    lent_view = app_state.wrap_for_gpu(inspect_view)(visitor, "resnet20/metalora-cp", EXAMPLES, False)
-    view = inspect_view(app_state, visitor, "resnet20/metalora-cp", EXAMPLES, False)
+    lent_view = app_state.wrap_for_gpu(inspect_view)(visitor, "resnet20/metalora-cp", OF_DIGITS, False)
+    view = inspect_view(app_state, visitor, "resnet20/metalora-cp", OF_DIGITS, False)
     assert lent_view.headline == view.headline
     torch.testing.assert_close(lent_view.report.after, view.report.after)
     with pytest.raises(InputError, match="There are no images"):

@@ -5,7 +5,7 @@ from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
 from PIL import Image
 
-from metalora.models.backbones import ASSETS
+from metalora.util.paths import ASSETS
 from metalora.views.app_state import AppState
 
 EXAMPLES = sorted((ASSETS / "examples").glob("*.png"))

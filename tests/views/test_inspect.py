@@ -17,8 +17,8 @@ from metalora.runs.workspace import Workspace
 from metalora.suites.load import load_suite
 from metalora.training.config import TrainingConfig
 from metalora.util.errors import InputError
+from metalora.views.examples import OF_DIGITS
 from metalora.views.inspect import (
-    EXAMPLES,
     MAX_IMAGES,
     constant_update,
     gallery_k,
@@ -71,7 +71,7 @@ def app_state(adapter, root=None):
 
 
 def test_the_examples_are_few_enough_to_inspect():
-    assert 2 <= len(EXAMPLES) <= MAX_IMAGES
+    assert 2 <= len(OF_DIGITS) <= MAX_IMAGES
 
 
 def test_files_are_read_one_by_one_and_the_others_named(tmp_path):
@@ -108,9 +108,9 @@ def test_unreadable_files_are_left_out_and_named(generated, tmp_path):
     broken = tmp_path / "broken.png"
     broken.write_bytes(b"no picture")
     state = app_state(generated)
-    view = inspect_view(state, "", "any", [*EXAMPLES[:2], broken])
+    view = inspect_view(state, "", "any", [*OF_DIGITS[:2], broken])
     assert view.skipped_message.startswith("Left out: broken.png. ")
-    assert len(view.images) == 2 and view.names[0] == f"1. {EXAMPLES[0].name}"
+    assert len(view.images) == 2 and view.names[0] == f"1. {OF_DIGITS[0].name}"
     assert "2 images, a core for each." in view.headline
     assert view.has_cores and not view.swap_obstacle
     assert view.strongest_layer in view.layers == list(generated.model.layers)
@@ -119,7 +119,7 @@ def test_unreadable_files_are_left_out_and_named(generated, tmp_path):
 
 def test_pooled_images_share_one_core_and_swap_none(generated):
     state = app_state(generated)
-    view = inspect_view(state, "", "any", EXAMPLES[:3], pool=True)
+    view = inspect_view(state, "", "any", OF_DIGITS[:3], pool=True)
     flat = view.report.inspection.cores.flatten()
     assert torch.allclose(flat, flat[:1].expand_as(flat))
     assert "one core for all of them" in view.headline
@@ -130,7 +130,7 @@ def test_pooled_images_share_one_core_and_swap_none(generated):
 
 def test_a_static_method_says_so_and_pools_nothing(static):
     state = app_state(static)
-    view = inspect_view(state, "", "any", EXAMPLES[:2], pool=True)
+    view = inspect_view(state, "", "any", OF_DIGITS[:2], pool=True)
     assert "LoRA has one adapter for every image" in view.headline and "LoRA has one adapter" in view.swap_obstacle
     assert view.constant and not view.has_cores and not view.pooled
     strengths = view.report.inspection.strength
@@ -142,9 +142,9 @@ def test_a_static_method_says_so_and_pools_nothing(static):
 def test_factors_are_predicted_of_each_image_and_of_all_together(opened, suite):
     named = opened(factors=(2, 2, 3))
     state = app_state(named)
-    view = inspect_view(state, "", "any", EXAMPLES[:3], pool=True)
+    view = inspect_view(state, "", "any", OF_DIGITS[:3], pool=True)
     table = neighbours_html(state, "", view)
-    codes = named.model.codes(read_files(EXAMPLES[:3], 16).images())
+    codes = named.model.codes(read_files(OF_DIGITS[:3], 16).images())
     for i, text in enumerate(view.factors[:3]):
         for part, values, shown in zip(codes[i].split((2, 2, 3)), suite.factors, text.split(", "), strict=True):
             assert shown == f"{values[part.argmax()]} {part.max():.0%}"
@@ -153,32 +153,32 @@ def test_factors_are_predicted_of_each_image_and_of_all_together(opened, suite):
     assert view.factors[3].startswith(f"{suite.factors[0][pooled[:2].argmax()]} ")
     assert f"Predicted of all together: {view.factors[3]}." in view.headline
     state = app_state(opened())
-    latent = inspect_view(state, "", "any", EXAMPLES[:3])
+    latent = inspect_view(state, "", "any", OF_DIGITS[:3])
     assert not latent.factors and "predicted factors" not in neighbours_html(state, "", latent)
 
 
 def test_an_adapter_trained_further_on_another_suite_shows_no_factors(opened):
     """Its code predicts factors that the suite of its gallery lacks."""
-    assert not inspect_view(app_state(opened(factors=(4, 6, 2))), "", "any", EXAMPLES[:2]).factors
+    assert not inspect_view(app_state(opened(factors=(4, 6, 2))), "", "any", OF_DIGITS[:2]).factors
 
 
 def test_how_an_adapter_was_trained_decides_the_advice(generated, opened):
-    alone = inspect_view(app_state(generated), "", "any", EXAMPLES[:2], pool=True)
+    alone = inspect_view(app_state(generated), "", "any", OF_DIGITS[:2], pool=True)
     assert "trained on single images" in alone.headline
     of_sets = opened(set_size=4)
     for pool, advised in ((False, True), (True, False)):
-        view = inspect_view(app_state(of_sets), "", "any", EXAMPLES[:2], pool=pool)
+        view = inspect_view(app_state(of_sets), "", "any", OF_DIGITS[:2], pool=pool)
         assert ("trained on sets" in view.headline) == advised
 
 
 def test_one_image_has_no_donor(generated):
-    view = inspect_view(app_state(generated), "", "any", EXAMPLES[:1])
+    view = inspect_view(app_state(generated), "", "any", OF_DIGITS[:1])
     assert "takes two images" in view.swap_obstacle and "1 image, " in view.headline
 
 
 def test_a_swap_is_the_embedding_with_the_donors_core(generated):
     state, model = app_state(generated), generated.model
-    view = inspect_view(state, "", "any", EXAMPLES[:3])
+    view = inspect_view(state, "", "any", OF_DIGITS[:3])
     message, table = swap_view(state, "", view, 0, 2, 1.0)
     with torch.inference_mode():
         swapped = model(view.images[:1], cores=view.report.inspection.cores[2])
@@ -191,7 +191,7 @@ def test_a_swap_is_the_embedding_with_the_donors_core(generated):
 
 def test_no_fraction_of_another_core_moves_nothing(generated):
     state = app_state(generated)
-    view = inspect_view(state, "", "any", EXAMPLES[:2])
+    view = inspect_view(state, "", "any", OF_DIGITS[:2])
     message, _ = swap_view(state, "", view, 0, 1, 0.0)
     assert "with its own core moves by" in message and message.endswith(f"stays {view.report.predicted_after[0]}.")
     with pytest.raises(InputError, match="from 0 to 1"):
@@ -201,7 +201,7 @@ def test_no_fraction_of_another_core_moves_nothing(generated):
 
 
 def test_an_adapter_that_was_trained_further_refuses_an_old_view(generated, opened):
-    view = inspect_view(app_state(generated), "", "any", EXAMPLES[:2])
+    view = inspect_view(app_state(generated), "", "any", OF_DIGITS[:2])
     with pytest.raises(InputError, match="choose it again"):
         swap_view(app_state(opened(seed=5)), "", view, 0, 1, 1.0)
 
@@ -210,14 +210,14 @@ def test_a_small_gallery_votes_with_what_it_has(generated, opened):
     assert gallery_k(generated.gallery) == 5
     small = replace(generated, gallery=opened(limit=3).gallery)
     assert gallery_k(small.gallery) == 3
-    view = inspect_view(app_state(small), "", "any", EXAMPLES[:1])
+    view = inspect_view(app_state(small), "", "any", OF_DIGITS[:1])
     assert len(view.report.nearest_after) == 3
 
 
 def test_downloads_are_in_the_visitors_own_folder(generated, tmp_path):
     state = app_state(generated, tmp_path)
     visitor, other = state.workspace.new_visitor(), state.workspace.new_visitor()
-    view = inspect_view(state, visitor, "any", EXAMPLES[:2])
+    view = inspect_view(state, visitor, "any", OF_DIGITS[:2])
     csv, npz = save_inspection(state, visitor, view)
     for path in (csv, npz):
         assert path.is_relative_to(state.workspace.folder(visitor))
@@ -231,7 +231,7 @@ def test_downloads_are_in_the_visitors_own_folder(generated, tmp_path):
 
 
 def test_a_constant_update_is_the_models_own(opened, static):
-    view = inspect_view(app_state(static), "", "any", EXAMPLES)
+    view = inspect_view(app_state(static), "", "any", OF_DIGITS)
     layer = view.layers[3]
     expected = static.model.delta_weight(layer)[0]
     assert torch.equal(constant_update(app_state(static), "", view, layer), expected)

@@ -1,0 +1,89 @@
+"""Trained weights of timm's backbones: which are on this machine, how large others are, and fetching them."""
+
+import threading
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import timm
+from huggingface_hub import hf_hub_download, scan_cache_dir
+from huggingface_hub.errors import CacheNotFound
+from tqdm import tqdm
+
+from metalora.util.errors import InputError
+
+FILE = "model.safetensors"  # never a pickle
+HUB = "timm/"  # the account that holds timm's weights
+PAUSE = 0.1  # seconds between looks at the progress
+
+
+def cached_backbones() -> tuple[str, ...]:
+    """Return names of the timm backbones whose weights are on this machine, in alphabetical order."""
+    try:
+        repositories = scan_cache_dir().repos
+    except CacheNotFound:
+        return ()
+    names = {
+        repository.repo_id.removeprefix(HUB)
+        for repository in repositories
+        if repository.repo_id.startswith(HUB)
+        and any(file.file_name == FILE for revision in repository.revisions for file in revision.files)
+    }
+    return tuple(sorted(name for name in names if timm.is_model(name.split(".")[0])))
+
+
+def weights_size(name: str) -> int:
+    """Ask the hub for the size of a backbone's weights, in bytes; nothing is fetched.
+
+    Raises:
+        InputError: timm has no weights of that name on the hub, or it does not answer.
+    """
+    return _ask(name, dry_run=True).file_size
+
+
+def fetch_weights(name: str) -> Iterator[tuple[int, int]]:
+    """Fetch a backbone's weights into the cache of this machine, yielding bytes that are here and bytes in all.
+
+    A fetch that broke off goes on where it stopped.
+
+    Raises:
+        InputError: as `weights_size`, or the disk refuses.
+    """
+    total, fetched, failed = weights_size(name), [0], []
+
+    class Progress(tqdm):
+        def __init__(self, *args: Any, **settings: Any):
+            super().__init__(*args, **{**settings, "disable": True})
+
+        def update(self, n: float | None = 1) -> bool | None:
+            fetched[0] += int(n or 0)
+            return super().update(n)
+
+    def fetch() -> None:
+        try:
+            _ask(name, tqdm_class=Progress)
+        except InputError as error:
+            failed.append(error)
+
+    thread = threading.Thread(target=fetch, daemon=True)
+    thread.start()
+    while thread.is_alive():
+        yield min(fetched[0], total), total
+        time.sleep(PAUSE)
+    if failed:
+        raise failed[0]
+    yield total, total
+
+
+def _ask(name: str, **settings: Any) -> Any:
+    """Call the hub for a backbone's weights."""
+    config = timm.get_pretrained_cfg(name, allow_unregistered=False) if timm.is_model_pretrained(name) else None
+    if config is None or not config.hf_hub_id:
+        raise InputError(f"timm has no trained weights for {name!r}: use a name with a tag, such as resnet18.a1_in1k.")
+    try:
+        return hf_hub_download(config.hf_hub_id, FILE, **settings)
+    except OSError as error:  # the hub's own errors are of this kind too
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise InputError(
+            f"The weights of {name!r} could not be fetched ({reason}): check the connection and try again."
+        ) from error

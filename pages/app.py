@@ -14,6 +14,7 @@ from . import about, compare, configure, embeddings, look, train
 from .api import endpoints
 from .backend import backend
 from .context import PRIVATE
+from .links import wire_links
 from .plot import PLOTLY_JS
 from .shell import shell
 from .waiting import WaitingPage
@@ -62,12 +63,14 @@ def build(app_state: AppState) -> gr.Blocks:
     """Build the page and everything that it answers."""
     gr.set_static_paths([str(PLOTLY_JS)])
     with gr.Blocks(title="MetaLoRA", delete_cache=(600, 3600), analytics_enabled=False) as demo:
-        context = shell(app_state, demo)
+        frame = shell(app_state)
+        context, fields = frame.context, {}
         with context.tabs:
             for title, page in TABS.items():
                 with gr.Tab(title, id=title.lower()) as tab:
-                    page.build(context)
+                    fields[title] = page.build(context) or {}
                 tab.select(lambda title=title: title, None, context.tab, show_progress="hidden", **PRIVATE)
+        frame.start(wire_links(context, demo, fields, frame.copy, frame.said))
         endpoints(context)
     demo.queue(max_size=16)
     rest_queue(demo)

@@ -21,6 +21,7 @@ class Context:
         size: name of the preset that was chosen, None after a change by hand; Train follows it.
         tab: title of the tab that is shown; its `change` tells of another one.
         tabs: all of them; as an output, `gr.Tabs(selected="train")` shows one.
+        link: tab's id → name of a field → its value, for tabs of `forms`, as the link said that the page came with.
         forms: what the fields of some tabs held last, by the name of the tab.
         adapters: counts the times that the visitor's adapters may have changed; its `change` says so.
         moved: says how the active run is doing; its `change` tells of a further step, or of another state.
@@ -35,6 +36,7 @@ class Context:
     size: gr.State
     tab: gr.State
     tabs: gr.Tabs
+    link: gr.State
     forms: dict[str, gr.BrowserState]
     adapters: gr.Number
     moved: gr.Textbox

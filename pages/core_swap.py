@@ -57,7 +57,6 @@ class CoreSwap:
 
 def core_swap(context: Context, view: gr.State) -> CoreSwap:
     """Lay out the controls for the `InspectView` in `view` and wire them."""
-    gr.Markdown("### Swap and blend cores")
     with gr.Row():
         # All places at once: a server that was restarted must accept what the page still shows.
         places = [(f"{i + 1}.", i) for i in range(MAX_IMAGES)]

@@ -59,7 +59,7 @@ def details(context: Context, parts: dict[str, Any], adapter: gr.Dropdown, files
         parts["pool"] = gr.Checkbox(label="Pool: one core for all images", info=_pool_info(False))
         with gr.Column(min_width=320) as parts["emblem"]:
             parts["fingerprints"] = Plot(
-                label="Fingerprints: the whole adapter of each image", height=500, follows=True
+                label="Fingerprints: the whole adapter of each image", height=610, follows=True
             )
             caption(READ_FINGERPRINT)
         parts["places"] = gr.HTML(label="Nearest gallery images")
@@ -97,7 +97,14 @@ class Inspector:
     inspected: Any = None
 
     def inspect(
-        self, token: str, adapter: str, files: list[str] | None, pool: bool, layer: str | None
+        self,
+        token: str,
+        adapter: str,
+        files: list[str] | None,
+        pool: bool,
+        layer: str | None,
+        before: InspectView | None,
+        position: int,
     ) -> dict[Any, Any]:
         """Inspect the images under an adapter and show everything; after an error the earlier images stay."""
         try:
@@ -109,6 +116,7 @@ class Inspector:
         except InputError as problem:
             return {self.parts["error"]: str(problem)}
         layer = layer if layer in view.layers else view.strongest_layer
+        stays = before is None or before.names == view.names
         values = {
             "view": view,
             "status": view.headline,
@@ -116,11 +124,11 @@ class Inspector:
             "skipped": view.skipped_message,
             "pool": gr.update(interactive=not view.constant, info=_pool_info(view.constant)),
             "places": table,
-            "position": 0,
+            "position": position if stays and position < len(view.images) else 0,
             "pictures": choices(view),
             "no_cores": gr.update(visible=not view.has_cores),
             "emblem": gr.update(visible=view.has_cores),
-            "generated": gr.update(visible=view.has_cores),
+            "generated": gr.update(visible=view.comparable),
             "layer": gr.update(choices=view.layers, value=layer),
             "closer": self._layer(token, view, layer),
             "caption": READ_CORES if view.has_cores else READ_UPDATE,
@@ -191,7 +199,7 @@ def _wire(tab: Inspector, adapter: gr.Dropdown, files: gr.File, downloads: list[
     inspected = gr.on(
         [context.load, adapter.change, files.change, parts["pool"].input],
         tab.inspect,
-        [visitor, adapter, files, parts["pool"], layer],
+        [visitor, adapter, files, parts["pool"], layer, parts["view"], parts["position"]],
         [*parts.values(), *swap.controls],
         trigger_mode="always_last",
         show_progress_on=[parts["status"]],
@@ -210,6 +218,7 @@ def _figures(view: InspectView) -> dict[str, Any]:
     figures["strengths"] = strengths(inspection)
     if view.has_cores:
         figures["fingerprints"] = fingerprint(inspection, view.images, theme="light")
+    if view.comparable:
         figures["similarities"] = similarities(inspection)
         figures["codes"] = None if inspection.codes is None else code_scatter(inspection.codes, inspection.names)
     return figures

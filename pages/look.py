@@ -33,8 +33,8 @@ READ_TABLE = (
 )
 
 
-def build(context: Context) -> None:
-    """Lay out the tab and wire its events."""
+def build(context: Context) -> dict[str, Any]:
+    """Lay out the tab and wire its events; return the fields that a link restores."""
     parts: dict[str, Any] = {"view": gr.State(None), "position": gr.State(0)}
     first = read_first_look()
     figures = {name: go.Figure(first[name]) for name in ("fingerprint", "plane")}
@@ -97,6 +97,7 @@ def build(context: Context) -> None:
     curves = Plot(label="How far the embedding moves as each knob turns", height=480, follows=True, visible=False)
     inspector = details(context, parts, adapter, files)
     _wire(LookTab(context, parts, knobs, inspector), adapter, files, neutral, turn_all, curves)
+    return {"adapter": adapter, "image": parts["position"], "layer": parts["layer"], **knobs}
 
 
 @dataclass(frozen=True)

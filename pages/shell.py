@@ -1,5 +1,6 @@
 """The frame around the tabs: a sidebar with the active run, the visitor's identity, the clock."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,8 +26,25 @@ FORMS = ("configure", "train", "compare")  # tabs whose fields are kept
 SECONDS = 2  # between updates of the active run
 
 
-def shell(app_state: AppState, demo: gr.Blocks) -> Context:
-    """Lay out the sidebar; return what the tabs share."""
+@dataclass(frozen=True)
+class Frame:
+    """The parts around the tabs.
+
+    Attributes:
+        context: what the tabs share.
+        copy: button that copies a link to the view.
+        said: message about links.
+        start: starts the page after an event, once its tabs are built.
+    """
+
+    context: Context
+    copy: gr.Button
+    said: gr.HTML
+    start: Callable[[Any], Any]
+
+
+def shell(app_state: AppState) -> Frame:
+    """Lay out the sidebar and what stands above the tabs."""
     visitor, chosen, *forms = map(_kept, ("visitor", "run", *FORMS))
     # A gr.State tells its change for queued events only; these are written by helpers that do not queue.
     started, settled, adapters = (gr.Number(0, visible="hidden", show_label=False) for _ in range(3))
@@ -41,13 +59,16 @@ def shell(app_state: AppState, demo: gr.Blocks) -> Context:
         seed = Message()
         gr.Markdown(f"Computing on **{pick_device()}**.")
         gr.Markdown(f"How to cite: see About. [Paper]({PAPER})")
-    gr.Markdown(INTRODUCTION, elem_classes="introduction")
+    with gr.Row(elem_classes="introduction"):
+        gr.Markdown(INTRODUCTION)
+        copy = gr.Button("Copy link to this view", size="sm", scale=0, min_width=190)
+    said = Message(kind="status")
     tabs = gr.Tabs(overflow_behavior="wrap")
     size, tab, kept = gr.State("Default"), gr.State("Look"), dict(zip(FORMS, forms, strict=True))
-    shared = (visitor, run, settings, size, tab, tabs, kept, adapters, moved)
+    link = gr.State({})
+    shared = (visitor, run, settings, size, tab, tabs, link, kept, adapters, moved)
     context = Context(app_state, started.change, settled, *shared)
     handlers = Shell(app_state)
-    demo.load(handlers.ensure_visitor, [visitor, chosen], [visitor, run, started], **QUIET)
     run.change(lambda run_id: run_id, run, chosen, **QUIET)
     gr.on(
         [timer.tick, run.change],
@@ -56,7 +77,11 @@ def shell(app_state: AppState, demo: gr.Blocks) -> Context:
         [status, seed, adapters, moved],
         **QUIET,
     )
-    return context
+
+    def start(opened: Any) -> Any:
+        return opened.then(handlers.ensure_visitor, [visitor, chosen, link], [visitor, run, started], **QUIET)
+
+    return Frame(context, copy, said, start)
 
 
 @dataclass(frozen=True)
@@ -65,8 +90,9 @@ class Shell:
 
     app_state: AppState
 
-    def ensure_visitor(self, token: str | None, run: str | None) -> list[Any]:
+    def ensure_visitor(self, token: str | None, run: str | None, link: dict[str, Any]) -> list[Any]:
         """Return the visitor's token, a new one where there is none; their runs; and that the page has started."""
+        run = link.get("train", {}).get("run", run)
         token = self.app_state.ensure_visitor(token)
         return [token, menu(self.app_state, token, run), 1]
 

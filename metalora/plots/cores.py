@@ -99,12 +99,14 @@ def similarities(inspection: Inspection, *, theme: Theme = "light") -> go.Figure
     if inspection.similarity is None:
         raise InputError("This method has no core to compare: choose metalora-cp or metalora-tr.")
     cosine = inspection.similarity.numpy()
+    lowest = float(cosine.min())
+    # Where all are alike, a scale from -1 would show one colour.
+    scale = {"zmin": -1, "colorscale": SIGNED} if lowest < 0 else {"zmin": lowest, "colorscale": MAGNITUDE}
     figure = go.Figure(
         go.Heatmap(
             z=cosine,
-            zmin=-1,
+            **scale,
             zmax=1,
-            colorscale=SIGNED,
             colorbar={"title": {"text": "cosine"}},
             texttemplate="%{z:.3f}",
             hovertemplate="cosine %{z:.4f}<extra></extra>",

@@ -33,8 +33,8 @@ MAX_OPEN = 6  # adapters in memory of each kind, and suites
 DEFAULT = "resnet20/metalora-tr/cifar10-corruptions"
 SUITES = {  # that bundled adapters were trained on, in words
     "digits": "digits",
-    "cifar10-corruptions": "photographs, corruptions",
-    "cifar10-compositions": "photographs, compositions",
+    "cifar10-corruptions": "corrupted photographs",
+    "cifar10-compositions": "rotated and recoloured photographs",
 }
 
 
@@ -71,15 +71,19 @@ class AppState:
             return self.workspace.new_visitor()
         return token or ""
 
-    def adapters(self, visitor: str) -> dict[str, str]:
-        """Return the adapters that can be opened, name → title: the bundled ones, then those of the visitor's runs."""
+    def bundled_adapters(self) -> dict[str, str]:
+        """Return the bundled adapters, name → title."""
         titles = {}
         for name in NAMES:
             if (bundled_folder(name) / WEIGHTS).exists():
                 backbone, method_name, suite = NAMES[name]
                 titles[name] = f"{method(method_name).title} on {backbone}, {SUITES[suite]} (bundled)"
+        return titles
+
+    def adapters(self, visitor: str) -> dict[str, str]:
+        """Return the adapters that can be opened, name → title: the bundled ones, then those of the visitor's runs."""
         runs = {run: title for run, title in self.runs(visitor).items() if self.has_adapter(visitor, run)}
-        return titles | {f"{RUN}{run}": title for run, title in runs.items()}
+        return self.bundled_adapters() | {f"{RUN}{run}": title for run, title in runs.items()}
 
     def has_adapter(self, visitor: str, run: str) -> bool:
         """Check whether a visitor's run has an adapter, trained to the end or stopped."""

@@ -26,6 +26,7 @@ from metalora.views.open_adapter import OpenAdapter
 
 MAX_IMAGES = 16  # at once
 K = 5  # neighbours
+ROUNDING = 1e-6  # cosine distance below which two embeddings are the same
 
 
 def read_files(files: Sequence[str | Path], size: int, decoding: Decoding = AS_DECLARED) -> UserImages:
@@ -83,6 +84,7 @@ def inspect_view(
         skipped=user_images.skipped,
         pooled=pool,
         factors=predicted_factors(model, gallery.source.factors, report.inspection.codes, pool),
+        disagree=pool and disagree(model, gallery.source.factors, report.inspection.codes),
         report=report,
     )
 
@@ -102,6 +104,13 @@ def predicted_factors(
         ", ".join(f"{value} {probability:.0%}" for value, probability in image)
         for image in probable_factors(codes, factors)
     )
+
+
+def disagree(model: AdaptedModel, factors: Sequence[Sequence[str]], codes: Tensor | None) -> bool:
+    """Whether images show different values of some factor; False where their codes predict none."""
+    if codes is None or not model.config.predicts(tuple(map(len, factors))):
+        return False
+    return len({tuple(value for value, _ in image) for image in probable_factors(codes, factors)}) > 1
 
 
 def neighbours_html(app_state: AppState, visitor: str, view: InspectView) -> str:
@@ -137,7 +146,8 @@ def _describe_swap(view: InspectView, receiver: int, donor: int, fraction: float
     names, before, after = view.names, view.report.predicted_after[receiver], result.predicted
     core = "its own core" if donor == receiver or not fraction else f"{fraction:.0%} of the core of {names[donor]}"
     change = f"its class stays {after}" if after == before else f"its class turns from {before} into {after}"
-    return f"{names[receiver]} with {core} moves by {result.distance:.2g} (cosine distance); {change}."
+    distance = result.distance if result.distance > ROUNDING else 0
+    return f"{names[receiver]} with {core} moves by {distance:.2g} (cosine distance); {change}."
 
 
 def constant_update(app_state: AppState, visitor: str, view: InspectView, layer: str) -> Tensor:

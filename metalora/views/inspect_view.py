@@ -23,6 +23,7 @@ class InspectView:
         pooled: the images share one core.
         factors: the factors that were predicted of each image, in words, and last, where pooled, of all of them
             together; empty where the code predicts none.
+        disagree: the images were pooled, though they show different values of some factor.
         report: cores, strengths and neighbours.
     """
 
@@ -35,6 +36,7 @@ class InspectView:
     skipped: tuple[tuple[str, str], ...]
     pooled: bool
     factors: tuple[str, ...]
+    disagree: bool
     report: NeighbourReport
 
     @property
@@ -58,6 +60,11 @@ class InspectView:
         return self.report.inspection.cores is not None
 
     @property
+    def comparable(self) -> bool:
+        """There are cores of two images or more to compare."""
+        return self.has_cores and len(self.images) > 1 and not self.pooled
+
+    @property
     def layers(self) -> list[str]:
         """Names of the adapted layers, shallow to deep."""
         return list(self.report.inspection.strength)
@@ -76,7 +83,9 @@ class InspectView:
         cores = ", one core for all of them" if self.pooled else ", a core for each"
         factors = f" Predicted of all together: {self.factors[-1]}." if self.pooled and self.factors else ""
         advice = ""
-        if self.pooled and self.set_size == 1:
+        if self.disagree:
+            advice = " Warning: these images show different tasks, and one core cannot fit them all: switch Pool off."
+        elif self.pooled and self.set_size == 1:
             advice = " This adapter was trained on single images: a shared core is new to it."
         elif not self.pooled and self.set_size != 1:
             advice = " It was trained on sets: images that come from one task can share a core, see Pool."

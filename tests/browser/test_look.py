@@ -9,9 +9,8 @@ import pytest
 from PIL import Image
 from playwright.sync_api import expect
 
-EXAMPLES = sorted((Path(__file__).parents[2] / "assets" / "examples").glob("*.png"))
-
-
+DIGITS = sorted((Path(__file__).parents[2] / "assets" / "examples").glob("*.png"))
+PHOTOGRAPHS = ("cat.jpg", "coffee.jpg", "rocket.jpg", "flower.jpg", "china.jpg")
 FOLDED = ("All images side by side", "One layer closely", "Swap and blend cores", "Download")
 ADAPTERS = ("original network", "LoRA, ", "its own core", "another image's core", "one core for all")
 
@@ -20,8 +19,16 @@ ADAPTERS = ("original network", "LoRA, ", "its own core", "another image's core"
 def look(page):
     """The first screen, complete."""
     expect(page.locator(".look-table tbody tr")).to_have_count(len(ADAPTERS))
-    expect(page.get_by_text("4 images, a core for each")).to_be_visible()
+    expect(page.get_by_text("5 images, a core for each")).to_be_visible()
     return page
+
+
+@pytest.fixture
+def digits(look):
+    """The first screen with an adapter of digits."""
+    choose(look, "Adapter", "Meta-LoRA TR on resnet20, digits (bundled)")
+    expect(look.get_by_text("4 images, a core for each")).to_be_visible()
+    return look
 
 
 @pytest.fixture
@@ -41,19 +48,23 @@ def turn(page, knob, value):
 def test_the_first_screen_shows_an_image_its_adapter_and_what_it_does(look):
     for label in ("The adapter of this image", "Its core among those of the gallery"):
         expect(look.locator(f'.plot-area[aria-label="{label}"] .main-svg').first).to_be_visible()
-    expect(look.locator(".look figcaption")).to_contain_text(EXAMPLES[0].name)
+    expect(look.locator(".look figcaption")).to_contain_text(PHOTOGRAPHS[0])
     for row, name in zip(look.locator(".look-table tbody tr").all(), ADAPTERS, strict=True):
         expect(row).to_contain_text(name)
-        expect(row.locator(".near img")).to_have_count(5)
-    expect(look.get_by_text("Trained on: rotation, inversion.")).to_be_visible()
+        expect(row.locator(".near > *")).to_have_count(5)
+        expect(row.locator(".moved")).to_have_count(1)
+    expect(look.get_by_text("Trained on: noise, blur, contrast, pixelation.")).to_be_visible()
+    expect(look.get_by_text("Moved least by")).to_be_visible()
     lowest = look.locator(".look-table").bounding_box()
     assert lowest["y"] + lowest["height"] < 800  # without scrolling
 
 
-def test_a_knob_shifts_the_image_and_says_how_far_each_adapter_moves(look):
+def test_a_knob_shifts_the_image_and_says_how_far_each_adapter_moves(digits):
+    look = digits
+    look.get_by_role("button", name="Reset", exact=True).click()
     image, said = look.locator(".look img"), look.locator(".message.status", has_text="Moved least by")
-    before = image.get_attribute("src")
     expect(look.locator(".look-table .moved")).to_have_count(0)
+    before = image.get_attribute("src")
     turn(look, "Rotation, °", "90")
     expect(said).to_be_visible()
     expect(look.locator(".look-table .moved")).to_have_count(len(ADAPTERS))
@@ -68,7 +79,7 @@ def test_another_image_is_chosen_and_another_core_is_tried(look):
     table = look.locator(".look-table")
     before = table.inner_html()
     look.locator(".pictures button img").nth(2).click()
-    expect(look.locator(".look figcaption")).to_contain_text(EXAMPLES[2].name)
+    expect(look.locator(".look figcaption")).to_contain_text(PHOTOGRAPHS[2])
     look.wait_for_function("before => document.querySelector('.look-table').innerHTML !== before", arg=before)
     turn(look, "Noise, σ", "0.2")
     expect(table.locator(".moved")).to_have_count(len(ADAPTERS))
@@ -95,14 +106,14 @@ def choose(page, label, option):
     page.get_by_role("option", name=option).click()
 
 
-def test_what_is_folded_away_is_full(inspect):
+def test_what_is_folded_away_is_full(digits, inspect):
     for label in ("Fingerprints", "Strength of each", "Core of the chosen", "Cosine similarity", "codes"):
         expect(inspect.locator(f'.plot-area[aria-label*="{label}"] .main-svg').first).to_be_visible()
-    expect(inspect.locator(".places").first.locator("tbody tr")).to_have_count(len(EXAMPLES))
+    expect(inspect.locator(".places").first.locator("tbody tr")).to_have_count(len(DIGITS))
     expect(inspect.get_by_text("with 100% of the core of 2.")).to_be_visible()
     read = inspect.locator(".places .read")
-    expect(read).to_have_count(len(EXAMPLES))
-    for file, words in zip(EXAMPLES, read.all_inner_texts(), strict=True):
+    expect(read).to_have_count(len(DIGITS))
+    for file, words in zip(DIGITS, read.all_inner_texts(), strict=True):
         for value in file.stem.partition("-")[2].split("+"):
             assert f"{value} " in words
 
@@ -112,7 +123,7 @@ def test_uploaded_images_are_inspected_and_an_unreadable_one_is_named(inspect, t
     noise = np.random.default_rng(0).integers(0, 255, (300, 400, 3), dtype=np.uint8)
     Image.fromarray(noise).save(photo)
     broken.write_text("words")
-    upload(inspect, photo, EXAMPLES[0], broken)
+    upload(inspect, photo, DIGITS[0], broken)
     expect(inspect.get_by_text("2 images, a core for each")).to_be_visible()
     expect(inspect.locator(".message.error", has_text="broken.png")).to_be_visible()
     expect(inspect.locator(".places").first.locator("tbody th").first).to_contain_text("1. photo.jpg")
@@ -131,10 +142,10 @@ def test_figures_grow_with_the_number_of_images_and_follow_the_width(inspect, tm
     box = "area => [area.clientHeight, area._fullLayout.height, area.clientWidth - area._fullLayout.width]"
     expect(area.locator(".main-svg").first).to_be_visible()
     high, drawn, _ = area.evaluate(box)
-    assert high == drawn == 500  # as the empty box: nothing jumps
+    assert high == drawn == 610  # as the empty box: nothing jumps
     many = [tmp_path / f"{i}.png" for i in range(16)]
     for path in many:
-        shutil.copy(EXAMPLES[0], path)
+        shutil.copy(DIGITS[0], path)
     upload(inspect, *many)
     expect(inspect.get_by_text("16 images, a core for each")).to_be_visible()
     expect(area).to_have_css("height", "1820px")
@@ -162,10 +173,30 @@ def test_swap_and_blend_move_the_image(inspect):
     assert said.inner_text() != swapped
 
 
+def test_one_photograph_is_shown_as_well_as_five(inspect, tmp_path):
+    photo = tmp_path / "mine.jpg"
+    Image.fromarray(np.random.default_rng(0).integers(0, 255, (300, 400, 3), dtype=np.uint8)).save(photo)
+    upload(inspect, photo)
+    expect(inspect.get_by_text("1 image, a core for each")).to_be_visible()
+    expect(inspect.locator(".look figcaption")).to_contain_text("1. mine.jpg")
+    expect(inspect.locator(".look-table tbody tr")).to_have_count(len(ADAPTERS))
+    expect(inspect.locator(".look-table .moved")).to_have_count(len(ADAPTERS))
+    for label in ("Cosine similarity", "codes"):
+        expect(inspect.locator(f'.plot-area[aria-label*="{label}"]')).to_have_count(0)
+    fingerprints = inspect.locator('.plot-area[aria-label*="Fingerprints"]')
+    expect(fingerprints.locator(".colorbar .cbtitle text")).to_have_count(0)  # they would lie on each other
+
+
 def test_pooled_images_share_a_core_and_cannot_swap(inspect):
     inspect.get_by_label("Pool: one core for all images").check()
     expect(inspect.get_by_text("one core for all of them")).to_be_visible()
     expect(inspect.get_by_text("switch pooling off to swap cores")).to_be_visible()
+
+
+def test_pooling_images_of_different_tasks_warns(digits):
+    digits.locator("button.label-wrap", has_text=FOLDED[0]).click()
+    digits.get_by_label("Pool: one core for all images").check()
+    expect(digits.get_by_text("Warning: these images show different tasks")).to_be_visible()
 
 
 def test_a_static_method_says_that_it_has_one_adapter(inspect):
@@ -194,5 +225,5 @@ def test_cores_are_downloaded(inspect):
 def test_a_narrow_screen_shows_all_without_scrolling_sideways(visit):
     page = visit(width=400, theme="dark")
     expect(page.locator(".sidebar")).not_to_have_class(re.compile(r"\bopen\b"))  # open, it covers a narrow page
-    expect(page.get_by_text("4 images, a core for each")).to_be_visible()
+    expect(page.get_by_text("5 images, a core for each")).to_be_visible()
     assert page.evaluate("document.documentElement.scrollWidth") <= 400

@@ -21,6 +21,7 @@ from metalora.views.examples import OF_DIGITS
 from metalora.views.inspect import (
     MAX_IMAGES,
     constant_update,
+    disagree,
     gallery_k,
     inspect_view,
     neighbours_html,
@@ -152,6 +153,8 @@ def test_factors_are_predicted_of_each_image_and_of_all_together(opened, suite):
     pooled = named.model.mapping.pool(codes, torch.zeros(3, dtype=torch.int64))[0]
     assert view.factors[3].startswith(f"{suite.factors[0][pooled[:2].argmax()]} ")
     assert f"Predicted of all together: {view.factors[3]}." in view.headline
+    assert view.disagree == (len({tuple(part.argmax().item() for part in c.split((2, 2, 3))) for c in codes}) > 1)
+    assert ("different tasks" in view.headline) == view.disagree
     state = app_state(opened())
     latent = inspect_view(state, "", "any", OF_DIGITS[:3])
     assert not latent.factors and "predicted factors" not in neighbours_html(state, "", latent)
@@ -171,8 +174,18 @@ def test_how_an_adapter_was_trained_decides_the_advice(generated, opened):
         assert ("trained on sets" in view.headline) == advised
 
 
-def test_one_image_has_no_donor(generated):
+def test_images_of_different_tasks_are_not_pooled_in_silence(opened):
+    named = opened(factors=(2, 2, 3))
+    codes = torch.tensor([[0.9, 0.1, 0.8, 0.2, 0.5, 0.3, 0.2], [0.1, 0.9, 0.8, 0.2, 0.5, 0.3, 0.2]])
+    factors = (("a", "b"), ("c", "d"), ("e", "f", "g"))
+    assert disagree(named.model, factors, codes)
+    assert not disagree(named.model, factors, codes[:1].expand(3, -1))
+    assert not disagree(opened().model, factors, codes)  # its code predicts nothing
+
+
+def test_one_image_has_no_donor_and_nothing_to_compare_with(generated):
     view = inspect_view(app_state(generated), "", "any", OF_DIGITS[:1])
+    assert not view.comparable and inspect_view(app_state(generated), "", "any", OF_DIGITS[:2]).comparable
     assert "takes two images" in view.swap_obstacle and "1 image, " in view.headline
 
 

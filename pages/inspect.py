@@ -54,7 +54,7 @@ def details(context: Context, parts: dict[str, Any], adapter: gr.Dropdown, files
         adapter: menu of the adapter.
         files: the visitor's images.
     """
-    with gr.Accordion("All images side by side", open=False):
+    with gr.Accordion("All images side by side", open=False, elem_id="look-all"):
         parts["no_cores"] = Message(NO_CORES, visible=False)
         parts["pool"] = gr.Checkbox(label="Pool: one core for all images", info=_pool_info(False))
         with gr.Column(min_width=320) as parts["emblem"]:

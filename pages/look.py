@@ -38,7 +38,7 @@ def build(context: Context) -> dict[str, Any]:
     parts: dict[str, Any] = {"view": gr.State(None), "position": gr.State(0)}
     first = read_first_look()
     figures = {name: go.Figure(first[name]) for name in ("fingerprint", "plane")}
-    with gr.Row(elem_classes="slim"):
+    with gr.Row(elem_classes="slim", elem_id="look-images"):
         parts["pictures"] = gr.Gallery(
             [str(file) for file in example_files(parse_bundled(DEFAULT).suite)],
             show_label=False,
@@ -75,7 +75,7 @@ def build(context: Context) -> dict[str, Any]:
         with gr.Column(scale=2, min_width=200, elem_classes="tight"):
             gr.Markdown("### The image")
             parts["image"] = gr.HTML(first["image"], padding=False)
-        with gr.Column(scale=4, min_width=320, elem_classes="tight"):
+        with gr.Column(scale=4, min_width=320, elem_classes="tight", elem_id="look-adapter"):
             gr.Markdown("### Its adapter")
             parts["fingerprint"] = Plot(
                 figures["fingerprint"], label="The adapter of this image", height=150, follows=True
@@ -85,7 +85,7 @@ def build(context: Context) -> dict[str, Any]:
                 figures["plane"], label="Its core among those of the gallery", height=200, follows=True
             )
             caption(READ_PLANE)
-        with gr.Column(scale=6, min_width=320, elem_classes="tight"):
+        with gr.Column(scale=6, min_width=320, elem_classes="tight", elem_id="look-result"):
             gr.Markdown("### What the adapter does")
             parts["table"] = gr.HTML(first["table"], padding=False)
             parts["verdict"] = Message(first["verdict"], kind="status")

@@ -15,6 +15,7 @@ from metalora.views.app_state import AppState
 
 from .components import Message
 from .context import QUIET, Context
+from .tour import tour
 
 PAPER = "https://arxiv.org/abs/2504.00460"
 NO_RUN = "No run yet: start one in Train."
@@ -40,7 +41,7 @@ class Frame:
     context: Context
     copy: gr.Button
     said: gr.HTML
-    start: Callable[[Any], Any]
+    start: Callable[[Any], None]
 
 
 def shell(app_state: AppState) -> Frame:
@@ -61,9 +62,10 @@ def shell(app_state: AppState) -> Frame:
         gr.Markdown(f"How to cite: see About. [Paper]({PAPER})")
     with gr.Row(elem_classes="introduction"):
         gr.Markdown(INTRODUCTION)
-        copy = gr.Button("Copy link to this view", size="sm", scale=0, min_width=190)
+        begin = gr.Button("Tour", size="sm", scale=0, min_width=80)
+        copy = gr.Button("Copy link", size="sm", scale=0, min_width=110)
     said = Message(kind="status")
-    tabs = gr.Tabs(overflow_behavior="wrap")
+    tabs = gr.Tabs(overflow_behavior="wrap", elem_id="tabs", render=False)
     size, tab, kept = gr.State("Default"), gr.State("Look"), dict(zip(FORMS, forms, strict=True))
     link = gr.State({})
     shared = (visitor, run, settings, size, tab, tabs, link, kept, adapters, moved)
@@ -78,8 +80,12 @@ def shell(app_state: AppState) -> Frame:
         **QUIET,
     )
 
-    def start(opened: Any) -> Any:
-        return opened.then(handlers.ensure_visitor, [visitor, chosen, link], [visitor, run, started], **QUIET)
+    greet = tour(context, begin, _kept("tour"))
+    tabs.render()
+
+    def start(opened: Any) -> None:
+        opened.then(handlers.ensure_visitor, [visitor, chosen, link], [visitor, run, started], **QUIET)
+        greet(opened)
 
     return Frame(context, copy, said, start)
 

@@ -141,8 +141,8 @@ ROOT = Path(__file__).parents[1]
 STARTED_WITHIN = 120  # seconds
 
 
-def serve(workspace: Path, log: Path, command: tuple[str, ...] = ("app.py",)):
-    """Start the app, or another page, in a process of its own; (process, address)."""
+def serve(workspace: Path, log: Path, command: tuple[str, ...] = ("app.py",), answer: str = "config"):
+    """Start the app, or another page, in a process of its own and wait for an answer; (process, address)."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -153,7 +153,7 @@ def serve(workspace: Path, log: Path, command: tuple[str, ...] = ("app.py",)):
     address, until = f"http://127.0.0.1:{port}", time.monotonic() + STARTED_WITHIN
     while time.monotonic() < until and process.poll() is None:
         try:
-            urllib.request.urlopen(f"{address}/config", timeout=STARTED_WITHIN).close()
+            urllib.request.urlopen(f"{address}/{answer}", timeout=STARTED_WITHIN).close()
             return process, address
         except OSError:
             time.sleep(0.2)

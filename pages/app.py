@@ -12,6 +12,7 @@ from metalora.views.app_state import AppState
 
 from . import about, compare, configure, embeddings, look, train
 from .api import endpoints
+from .api_mcp import resources
 from .backend import backend
 from .context import PRIVATE
 from .links import wire_links
@@ -54,6 +55,7 @@ def launch(root: Path, waiting: WaitingPage | None = None, **settings: Any) -> g
         max_file_size="32mb",
         run_history=False,
         enable_monitoring=False,
+        pwa=True,
         **settings,
     )
     return demo
@@ -72,6 +74,7 @@ def build(app_state: AppState) -> gr.Blocks:
                 tab.select(lambda title=title: title, None, context.tab, show_progress="hidden", **PRIVATE)
         frame.start(wire_links(context, demo, fields, frame.copy, frame.said))
         endpoints(context)
+        resources(context)
     demo.queue(max_size=16)
     rest_queue(demo)
     return demo

@@ -12,7 +12,7 @@ KINDS = {
 
 def losses(events: pd.DataFrame, max_points: int = MAX_POINTS) -> pd.DataFrame:
     """Return columns "step" and "loss" of what `read_events` returned; points beyond `max_points` are averaged."""
-    return _thin(events[["step", "loss"]], max_points)
+    return _thin(events[["step", "loss"]].dropna(), max_points)
 
 
 def accuracies(events: pd.DataFrame, max_points: int = MAX_POINTS) -> pd.DataFrame:

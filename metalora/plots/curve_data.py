@@ -4,9 +4,9 @@ import pandas as pd
 
 MAX_POINTS = 300  # of a curve
 KINDS = {
-    "accuracy": "training (head, on the batch)",
-    "validation": "validation (k-NN, seen tasks)",
-    "original": "original backbone (k-NN, seen tasks)",
+    "accuracy": "training batch",
+    "validation": "validation",
+    "original": "original network",
 }
 
 

@@ -41,7 +41,9 @@ def training_curves(events: pd.DataFrame, method: str, *, theme: Theme = "light"
     figure.update_xaxes(title_text="step", rangemode="tozero", row=2, col=1)
     if waiting and events.empty:
         figure.add_annotation(text=label(waiting, 80), xref="paper", yref="paper", x=0.5, y=0.7, showarrow=False)
-    return figure.update_layout(**layout(theme), legend=_legend(), height=HEIGHT, uirevision="run", hovermode="x unified")
+    return figure.update_layout(
+        **layout(theme), legend=_legend(), height=HEIGHT, uirevision="run", hovermode="x unified"
+    )
 
 
 def validation_curves(runs: Iterable[tuple[str, str, pd.DataFrame]], *, theme: Theme = "light") -> go.Figure:
@@ -51,16 +53,16 @@ def validation_curves(runs: Iterable[tuple[str, str, pd.DataFrame]], *, theme: T
         runs: (title, method, events) of each, events as `run_log.read_events` returns them.
         theme: of the page.
     """
-    figure, count, levels = go.Figure(), Counter[str](), {}
+    figure, count, levels = go.Figure(), Counter[str](), set[float]()
     for title, method, events in runs:
         points = accuracies(events)
         part, level = (points[points["curve"] == KINDS[name]] for name in ("validation", "original"))
         line = {"color": method_colour(method), "dash": DASHES[count[method] % len(DASHES)]}
         figure.add_scatter(x=part["step"], y=part["accuracy"], name=label(title, 60), mode="lines+markers", line=line)
-        levels |= {value: None for value in level["accuracy"].round(1)}
+        levels |= set(level["accuracy"].round(1))
         count[method] += 1
-    for level in levels:
-        figure.add_hline(level, line={"color": NEUTRAL, "dash": "dot", "width": 1})
+    for level in sorted(levels):
+        figure.add_hline(y=level, line={"color": NEUTRAL, "dash": "dot", "width": 1})
     figure.update_yaxes(title_text="validation accuracy in %")
     figure.update_xaxes(title_text="step", rangemode="tozero")
     return figure.update_layout(**layout(theme), legend=_legend(), height=OVERLAY_HEIGHT, showlegend=True)

@@ -155,9 +155,7 @@ def evaluate(model: AdaptedModel, suite: Suite, embed_config: EmbedConfig, ks: t
         originals = list(measure(suite, embed_splits(model, suite, replace(embed_config, set_size=1)), ks))
     rows = [
         {**setting, "accuracy": accuracy(predicted, queries), "original": accuracy(baseline, queries)}
-        for (setting, queries, predicted), (_, _, baseline) in zip(
-            measure(suite, features, ks), originals, strict=True
-        )
+        for (setting, queries, predicted), (_, _, baseline) in zip(measure(suite, features, ks), originals, strict=True)
     ]
     total = model.budget().loc["total"]
     return {

@@ -18,7 +18,7 @@ class RunStatus:
         state: never "died", which shows as "failed" or "stopped".
         step: steps done.
         steps: steps in all.
-        seconds_left: of the remaining steps, at the pace measured last; None unless the run is active and a step is done.
+        seconds_left: of the remaining steps, as measured last; None unless the run is active and a step is done.
         reason: why it failed, and what to change.
         metrics: of the last step.
         queue_position: from 1, while it waits.

@@ -97,6 +97,18 @@ class AppState:
         except InputError:  # which the page of the run shows
             return run_title(run, None)
 
+    def run_name(self, visitor: str, run: str) -> str:
+        """Return what a visitor calls a run of theirs; "" without a name, or where it is damaged.
+
+        Raises:
+            InputError: there is no such run of this visitor.
+        """
+        folder = self.workspace.run_folder(visitor, run)
+        try:
+            return open_run(folder).name
+        except InputError:
+            return ""
+
     def config(self, visitor: str, run: str) -> RunConfig:
         """Return the settings of a visitor's run.
 
@@ -173,11 +185,17 @@ class AppState:
             check_start(folder, config.backbone, config.adapter, self.adapters(visitor).get(config.start))
 
 
+def suite_title(name: str) -> str:
+    """Return the name of a suite for a list, that of uploaded images without the server's path."""
+    kind, colon, _ = name.partition(":")
+    return "own images" if colon else kind
+
+
 def run_title(run: str, config: RunConfig | None) -> str:
     """Describe a run without a name for a list: method, rank, steps, data, when; or that it cannot be read."""
     date, time = run.split("-")[:2]
     when = f"{date[6:]}.{date[4:6]}. {time[:2]}:{time[2:4]}"
     if config is None:
         return f"The run of {when} cannot be read"
-    title, suite = method(config.adapter.method).title, config.suite.name.split(":")[0]
+    title, suite = method(config.adapter.method).title, suite_title(config.suite.name)
     return f"{title}, rank {config.adapter.rank}, {config.training.steps} steps, {suite}, {config.backbone}, {when}"

@@ -15,7 +15,7 @@ from metalora.runs.run_folder import RunFolder, open_run
 from metalora.runs.run_log import read_events
 from metalora.runs.status import RunStatus
 from metalora.util.errors import InputError
-from metalora.views.app_state import AppState
+from metalora.views.app_state import AppState, suite_title
 
 COLUMNS = ("run", "data", "method", "rank", "steps", "state", "validation %", "seen %", "unseen %", "gain")
 K = 5  # of the accuracies in one line, where a run has it
@@ -93,7 +93,9 @@ def run_result(app_state: AppState, visitor: str, run: str) -> dict[str, Any]:
 
 def list_runs(app_state: AppState, visitor: str) -> list[dict[str, Any]]:
     """Return a visitor's runs, newest first: {"run": id, "cells": texts in the order of `COLUMNS`}."""
-    return [{"run": run, "cells": _cells(app_state, visitor, run, title)} for run, title in app_state.runs(visitor).items()]
+    return [
+        {"run": run, "cells": _cells(app_state, visitor, run, title)} for run, title in app_state.runs(visitor).items()
+    ]
 
 
 def _cells(app_state: AppState, visitor: str, run: str, title: str) -> list[str]:
@@ -107,7 +109,7 @@ def _cells(app_state: AppState, visitor: str, run: str, title: str) -> list[str]
     last = best.get("unseen") or best.get("seen")
     return [
         folder.name or _when(run),
-        config.suite.name.split(":")[0].replace("folder", "own images"),
+        suite_title(config.suite.name),
         method(config.adapter.method).title,
         str(config.adapter.rank),
         str(config.training.steps),

@@ -13,7 +13,6 @@ from metalora.suites.archives import check_archive, list_images
 from metalora.suites.config import SuiteConfig
 from metalora.suites.labelled import judge_names, outline
 from metalora.suites.suite import Suite
-from metalora.util.errors import InputError
 from metalora.views.app_state import MAX_AGE, AppState
 
 UPLOADED = "upload:"  # begins the name of a suite that a visitor uploaded

@@ -22,7 +22,7 @@ from metalora.training.config import TrainingConfig
 from metalora.util.errors import InputError
 from metalora.views.api import embed_files, inspect_files
 from metalora.views.app_state import DEFAULT, AppState
-from metalora.views.uploads import add_archive, archive_contents, list_uploads
+from metalora.views.uploads import add_archive, archive_contents, fit_ks, list_uploads
 
 from .components import show_errors
 from .context import COMPUTE, Context
@@ -76,6 +76,7 @@ class Endpoints:
             backbone, adapter = self.app_state.start_settings(owner, start)
         suite_config = SuiteConfig(suite, max_queries=max_queries)
         config = RunConfig(backbone, suite_config, replace(adapter, seed=seed), training, start=start or None)
+        config = fit_ks(self.app_state, owner, config, chosen=False)
         *_, status = start_run(self.app_state.workspace, self.app_state.backend, owner, config)
         return {"run": status.run, "visitor": owner, "status": status.to_dict()}
 

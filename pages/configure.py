@@ -137,6 +137,7 @@ class TrainForm:
         problem = missing_weights(config.backbone) or missing_data(config.suite)
         if problem:
             raise InputError(problem)
+        summarise_adapter(config.backbone, config.adapter)
         return self._fit_ks(token, config, chosen)
 
     def _fit_ks(self, token: str, config: RunConfig, chosen: dict[str, Any]) -> RunConfig:
@@ -157,11 +158,10 @@ class TrainForm:
             return
         try:
             config = self.context.app_state.workspace.resolve(token, self.checked(token, *values))
+            yield ESTIMATING
+            yield f"About {clock(estimate(config))} of training on this machine (minutes:seconds)."
         except InputError:  # shown by `describe`
             yield ""
-            return
-        yield ESTIMATING
-        yield f"About {clock(estimate(config))} of training on this machine (minutes:seconds)."
 
     def list_starts(self, token: str | None) -> Any:
         """Return the adapters that training can start from."""

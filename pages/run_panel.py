@@ -57,6 +57,7 @@ class Log(gr.HTML):
             html_template=f'<pre class="log" tabindex="0" role="log" aria-label="{label}"></pre>',
             js_on_load=_SET_LOG,
             apply_default_css=False,
+            padding=False,
             **settings,
         )
 

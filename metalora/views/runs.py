@@ -125,8 +125,7 @@ def _when(run: str) -> str:
 
 
 def _state(status: RunStatus) -> str:
-    over = status.state in ("finished", "new") or not status.step
-    return str(status.state) if over else f"{status.state}, step {status.step}"
+    return f"{status.state} at step {status.step}" if status.state in ("stopped", "failed") else str(status.state)
 
 
 def _last_validation(folder: RunFolder) -> float | None:

@@ -82,7 +82,7 @@ def run_panel(context: Context) -> None:
     with gr.Accordion("All accuracies", open=False, visible=False) as details:
         table = gr.Dataframe(show_label=False, interactive=False)
     name = gr.Textbox(
-        label="Name", info="Shown in the table of runs and in every menu.", max_length=MAX_NAME, interactive=True
+        label="Name", placeholder="A name of your own for this run", max_length=MAX_NAME, interactive=True
     )
     gr.Markdown("Log", elem_classes="log-title")
     log = Log("Log")

@@ -93,7 +93,8 @@ def _wire(form: TrainForm, parts: dict[str, Any]) -> None:
     changes = [field.change for field in (form.upload, *fields.values())]
     gr.on([*changes, parts["shown"]["layer"].input], **event)
     # A page without a kept form shows what it was built with: it is described all the same, to say what is missing.
-    restored = context.load(lambda values: _restore(fields, values), kept, list(fields.values()), **QUIET)
+    sources = [kept, context.link]
+    restored = context.load(lambda *values: _restore(fields, *values), sources, list(fields.values()), **QUIET)
     restored.then(**event).then(lambda: 1, None, context.settled, **QUIET)
     gr.on(
         [context.tab.change, *changes],
@@ -109,14 +110,21 @@ def _wire(form: TrainForm, parts: dict[str, Any]) -> None:
     fields["start"].input(show_errors(form.fill), **fill, show_progress="hidden", **PRIVATE)
 
 
-def _restore(fields: dict[str, Any], values: Any) -> list[Any]:
-    """Return the fields with what the browser kept, as far as they still offer it; a size sets what it sets today."""
-    values = dict(values) if isinstance(values, dict) else {}
+def _restore(fields: dict[str, Any], kept: Any, link: dict[str, Any]) -> list[Any]:
+    """Return the fields as a link says, else as the browser kept them, as far as they still offer it.
+
+    A size sets what it sets today; a link with another rank is of no size.
+    """
+    values = dict(kept) if isinstance(kept, dict) else {}
+    if "train" in link:
+        values = {name: field.value for name, field in fields.items()} | link["train"]
     for name, field in fields.items():
         if isinstance(field, gr.Radio) and values.get(name) not in [value for _, value in field.choices]:
             values.pop(name, None)
     if {"preset", "method"} <= values.keys():
-        values |= dict(zip(OF_SIZE, _sizes(values["preset"], values["method"]), strict=True))
+        sizes = dict(zip(OF_SIZE, _sizes(values["preset"], values["method"]), strict=True))
+        another = link.get("train", {}).get("rank", sizes["rank"]) != sizes["rank"]
+        values |= {"preset": None} if another else sizes
     return [values.get(name, gr.skip()) for name in fields]
 
 

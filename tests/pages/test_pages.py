@@ -59,7 +59,7 @@ def test_a_run_that_was_never_started_offers_to_start_or_delete_it():
 def test_every_size_sets_its_fields_for_every_method(build_page):
     form = next(event.fn.__self__ for event in build_page().fns.values() if event.name == "describe")
     for preset, held in PRESETS.items():
-        restored = dict(zip(form.fields, _restore(form.fields, {"preset": preset, "method": "lora"}), strict=True))
+        restored = dict(zip(form.fields, _restore(form.fields, {"preset": preset, "method": "lora"}, {}), strict=True))
         config = form.run_config(None, None, {n: f.value for n, f in form.fields.items()} | _only_set(restored))
         assert replace(config.training, set_size=1) == replace(held.training(), set_size=1, seed=config.training.seed)
         assert (config.adapter.rank, config.adapter.hidden) == (held.adapter("lora").rank, held.hidden)
@@ -68,8 +68,19 @@ def test_every_size_sets_its_fields_for_every_method(build_page):
 def test_a_kept_form_that_is_no_longer_offered_is_left_out(build_page):
     form = next(event.fn.__self__ for event in build_page().fns.values() if event.name == "describe")
     for kept in (None, [1, 2], {"preset": "Gigantic", "method": "no such", "steps": 7}):
-        restored = _only_set(dict(zip(form.fields, _restore(form.fields, kept), strict=True)))
+        restored = _only_set(dict(zip(form.fields, _restore(form.fields, kept, {}), strict=True)))
         assert restored == ({"steps": 7} if isinstance(kept, dict) else {})
+
+
+def test_a_link_wins_over_the_form_that_the_browser_kept(build_page):
+    form = next(event.fn.__self__ for event in build_page().fns.values() if event.name == "describe")
+    link = {"train": {"method": "lora", "rank": 7, "run": "another"}}
+    restored = dict(zip(form.fields, _restore(form.fields, {"preset": "Tiny", "steps": 9}, link), strict=True))
+    assert (restored["method"], restored["rank"], restored["preset"]) == ("lora", 7, None)
+    assert restored["steps"] == form.fields["steps"].value
+    link["train"] = {"preset": "Tiny"}
+    restored = dict(zip(form.fields, _restore(form.fields, None, link), strict=True))
+    assert (restored["rank"], restored["steps"]) == (PRESETS["Tiny"].rank, PRESETS["Tiny"].steps)
 
 
 def _only_set(values):

@@ -57,7 +57,6 @@ class Log(gr.HTML):
             html_template=f'<pre class="log" tabindex="0" role="log" aria-label="{label}"></pre>',
             js_on_load=_SET_LOG,
             apply_default_css=False,
-            padding=False,
             **settings,
         )
 
@@ -167,7 +166,12 @@ class RunPanel:
         ready = status.state in ("stopped", "finished") and self.app_state.has_adapter(token, run)
         file = served(self.app_state.zip_adapter(token, run)) if ready else None
         measured = run_result(self.app_state, token, run) if status.state == "finished" else None
-        return [gr.update(interactive=ready, value=file), curves, *_result(measured), read_log(folder, 40)]
+        return [
+            gr.update(interactive=ready, value=file),
+            curves,
+            *_result(measured),
+            read_log(folder, 40).replace(f"{folder}/", ""),
+        ]
 
 
 def _result(measured: dict[str, Any] | None) -> list[Any]:

@@ -33,7 +33,6 @@ class RunsTable(gr.HTML):
             html_template=FRAME,
             js_on_load=SCRIPT.read_text(encoding="utf-8"),
             apply_default_css=False,
-            padding=False,
             **settings,
         )
 

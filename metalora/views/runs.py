@@ -65,10 +65,10 @@ def result_line(result: dict[str, Any]) -> str:
             text += f" (original network {format_percent(found.original)} %, gain {_points(found.gain)} points)"
         parts.append(text)
     first = next(iter(best.values()))
-    gallery = "all tasks" if first.gallery == "pooled" else "the image's own task"
+    gallery = "all tasks" if first.gallery == "pooled" else "the same task"
     unknown = "" if first.original is not None else " The original network was not measured in this run."
     words = "; ".join(parts)
-    return f"{words[0].upper()}{words[1:]}. By the {first.k} nearest images of {gallery}.{unknown}"
+    return f"{words[0].upper()}{words[1:]}. Accuracy of k-NN, K = {first.k}, in a gallery of {gallery}.{unknown}"
 
 
 def result_table(result: dict[str, Any]) -> pd.DataFrame:

@@ -203,7 +203,7 @@ def test_a_small_archive_is_judged_when_it_is_sent_and_trains(page, open_tab, tm
     expect(page.get_by_role("button", name="Start", exact=True)).to_be_enabled()
     start(page)
     expect(message(page, "Finished: step 6 of 6.")).to_be_visible()
-    expect(page.locator(".result .message")).to_contain_text("By the 3 nearest images")
+    expect(page.locator(".result .message")).to_contain_text("K = 3, in a gallery of all tasks")
 
 
 @pytest.mark.slow

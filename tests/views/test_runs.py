@@ -49,7 +49,7 @@ def make_run(app_state, visitor, measured=None):
 def test_a_result_is_said_in_one_line_with_its_baseline():
     line = result_line(result())
     assert line.startswith("Seen tasks 90.0 % (original network 60.0 %, gain +30.0 points); unseen tasks 75.0 %")
-    assert "gain −5.0 points" in line and "the 5 nearest images of all tasks" in line
+    assert "gain −5.0 points" in line and "K = 5, in a gallery of all tasks" in line
     assert headline(result(ks=(1, 3)))["seen"].k == 3
     table = result_table(result())
     assert list(table.columns) == ["tasks", "gallery", "K", "accuracy in %", "original in %", "gain in points"]

@@ -63,13 +63,8 @@ def shell(app_state: AppState) -> Frame:
         begin = gr.Button("Tour", size="sm", scale=0, min_width=80)
         copy = gr.Button("Copy link", size="sm", scale=0, min_width=110)
     said = Message(kind="status")
-<<<<<<< HEAD
     tabs = gr.Tabs(overflow_behavior="wrap", elem_id="tabs", render=False)
-    size, tab, kept = gr.State("Default"), gr.State("Look"), dict(zip(FORMS, forms, strict=True))
-=======
-    tabs = gr.Tabs(overflow_behavior="wrap")
     tab, kept = gr.State("Look"), dict(zip(FORMS, forms, strict=True))
->>>>>>> f1c3592 (Configure and Train are one tab; a run starts in one event; runs are listed, named, compared and deleted)
     link = gr.State({})
     shared = (visitor, run, tab, tabs, link, kept, adapters, moved, status)
     context = Context(app_state, started.change, settled, *shared)

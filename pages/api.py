@@ -16,12 +16,13 @@ from metalora.experiments.results import compare_rows
 from metalora.runs.presets import VALIDATIONS
 from metalora.runs.run_config import RunConfig
 from metalora.runs.run_log import read_events
+from metalora.runs.start import start_run
 from metalora.suites.config import SuiteConfig
 from metalora.training.config import TrainingConfig
 from metalora.util.errors import InputError
 from metalora.views.api import embed_files, inspect_files
 from metalora.views.app_state import DEFAULT, AppState
-from metalora.views.uploads import add_archive, archive_contents, list_uploads
+from metalora.views.uploads import add_archive, archive_contents, fit_ks, list_uploads
 
 from .components import show_errors
 from .context import COMPUTE, Context
@@ -75,9 +76,9 @@ class Endpoints:
             backbone, adapter = self.app_state.start_settings(owner, start)
         suite_config = SuiteConfig(suite, max_queries=max_queries)
         config = RunConfig(backbone, suite_config, replace(adapter, seed=seed), training, start=start or None)
-        run = self.app_state.workspace.prepare_run(owner, config)
-        *_, status = self.app_state.backend.start(owner, run)
-        return {"run": run, "visitor": owner, "status": status.to_dict()}
+        config = fit_ks(self.app_state, owner, config, chosen=False)
+        *_, status = start_run(self.app_state.workspace, self.app_state.backend, owner, config)
+        return {"run": status.run, "visitor": owner, "status": status.to_dict()}
 
     def run_status(self, run: str, visitor: str, request: gr.Request) -> dict[str, Any]:
         """Return how a run of yours is doing: its state, steps, time left, reason, metrics and validations."""

@@ -10,7 +10,7 @@ from metalora.inspection.projection import warm_up
 from metalora.util.paths import ASSETS
 from metalora.views.app_state import AppState
 
-from . import about, compare, configure, embeddings, look, train
+from . import about, compare, embeddings, look, train
 from .api import endpoints
 from .api_mcp import resources
 from .backend import backend
@@ -24,7 +24,6 @@ WARM_AFTER = 15  # seconds: compiling UMAP would take a core from the first page
 STYLE = ASSETS / "style.css"
 TABS = {
     "Look": look,
-    "Configure": configure,
     "Train": train,
     "Embeddings": embeddings,
     "Compare": compare,

@@ -22,7 +22,7 @@ from metalora.views.compare import label
 
 from .components import Message, show_errors
 from .context import PRIVATE, QUIET, Context
-from .train import suite_choices
+from .train_fields import suite_choices
 
 STEPS = TrainingConfig().steps
 # Not COMPUTE: a comparison takes minutes, in processes of its own; inspecting images must not wait for it.

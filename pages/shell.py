@@ -6,7 +6,6 @@ from typing import Any
 
 import gradio as gr
 
-from metalora.runs.run_config import RunConfig
 from metalora.runs.status import RunStatus
 from metalora.training.loop import clock
 from metalora.util.device import pick_device
@@ -23,7 +22,7 @@ INTRODUCTION = (
     "# MetaLoRA\n\nOne image in, one adapter out: a small network writes a low-rank update into every layer of a "
     "frozen network, for each image anew."
 )
-FORMS = ("configure", "train", "compare")  # tabs whose fields are kept
+FORMS = ("train", "compare")  # tabs whose fields are kept
 SECONDS = 2  # between updates of the active run
 
 
@@ -49,7 +48,6 @@ def shell(app_state: AppState) -> Frame:
     visitor, chosen, *forms = map(_kept, ("visitor", "run", *FORMS))
     # A gr.State tells its change for queued events only; these are written by helpers that do not queue.
     started, settled, adapters = (gr.Number(0, visible="hidden", show_label=False) for _ in range(3))
-    settings = gr.State(RunConfig().to_dict())
     moved, timer = gr.Textbox(visible="hidden", show_label=False), gr.Timer(SECONDS)
     with gr.Sidebar(width=280, open=False):
         # Custom values, because a server that was restarted has no choices until the page is loaded again.
@@ -66,9 +64,9 @@ def shell(app_state: AppState) -> Frame:
         copy = gr.Button("Copy link", size="sm", scale=0, min_width=110)
     said = Message(kind="status")
     tabs = gr.Tabs(overflow_behavior="wrap", elem_id="tabs", render=False)
-    size, tab, kept = gr.State("Default"), gr.State("Look"), dict(zip(FORMS, forms, strict=True))
+    tab, kept = gr.State("Look"), dict(zip(FORMS, forms, strict=True))
     link = gr.State({})
-    shared = (visitor, run, settings, size, tab, tabs, link, kept, adapters, moved)
+    shared = (visitor, run, tab, tabs, link, kept, adapters, moved, status)
     context = Context(app_state, started.change, settled, *shared)
     handlers = Shell(app_state)
     run.change(lambda run_id: run_id, run, chosen, **QUIET)
@@ -133,13 +131,15 @@ def menu(app_state: AppState, token: str, run_id: str | None) -> Any:
 
 def describe_status(status: RunStatus) -> str:
     """Describe how a run is doing, in a sentence."""
+    if status.state == "new":
+        return "Not started: start it in Train, or delete it."
     if status.state == "queued":
         return f"Queued, place {status.queue_position}." if status.queue_position else "Queued."
     if status.state == "running" and not status.step:
         return "Running: reading images and building the model."
     progress = f"step {status.step} of {status.steps}"
     if status.state == "running":
-        return f"Running: {progress}, {clock(status.seconds_left or 0)} left."
+        return f"Running: {progress}" + (f", {clock(status.seconds_left)} left." if status.seconds_left else ".")
     if status.state == "failed":
         return f"Failed at {progress}: {status.reason}"
     return f"{status.state.capitalize()}: {progress}."

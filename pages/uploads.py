@@ -14,7 +14,7 @@ from .components import Message, show_errors
 from .context import PRIVATE, QUIET, Context
 
 OWN = "own"
-NONE = "No archive yet: send a zip; there is none to delete."
+NONE = "No archive yet: send a zip of your images."
 ASK = "(token, upload) => [token, upload, confirm('Delete this archive? Runs made with it keep their copy.')]"
 
 
@@ -69,7 +69,7 @@ class UploadPanel:
 
 def upload_panel(context: Context) -> UploadPanel:
     """Lay out the controls of own images."""
-    with gr.Column(visible=False) as group:
+    with gr.Column(visible=False, elem_classes="own-images") as group:
         archive = gr.File(label="Zip of task/class/image or class/image", file_types=[".zip"], height=120)
         chosen = gr.Dropdown(
             [],
@@ -83,7 +83,7 @@ def upload_panel(context: Context) -> UploadPanel:
     return UploadPanel(context, group, archive, chosen, delete, contents)
 
 
-def wire(panel: UploadPanel, suite: gr.Radio, hold_out: gr.Dropdown) -> None:
+def wire(panel: UploadPanel, suite: gr.Dropdown, hold_out: gr.Dropdown) -> None:
     """Wire the events of own images, and the tasks that can be held out of any suite."""
     token, chosen = panel.context.visitor, panel.chosen
     outputs = [panel.group, panel.delete, panel.contents, hold_out]

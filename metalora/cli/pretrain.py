@@ -32,7 +32,7 @@ def pretrain(
     with Bar(f"Training {backbone}") as bar:
         for event in run.fit(checkpoint):
             text = "  ".join(f"{name} {value:.3f}" for name, value in event.metrics.items())
-            text = f"{time_left(event.seconds_left)}  {text}  {event.images_per_second:.0f} images/s"
+            text = f"{time_left(event.seconds_left or 0.0)}  {text}  {event.images_per_second:.0f} images/s"
             bar.update(event.step, event.steps, text, line="validation" in event.metrics)
     # The data by its name only: its place means nothing to others.
     command = (

@@ -103,6 +103,8 @@ def train_here(run: Any) -> None:
 
 def _progress_text(event: Any) -> str:
     metrics = "  ".join(f"{name} {value:.3f}" for name, value in event.metrics.items())
+    if not event.step:
+        return f"before training  {metrics}"
     lrs = "  ".join(f"{name} {lr:.1e}" for name, lr in event.lrs.items() if name != "head")
     return f"{time_left(event.seconds_left)}  {metrics}  lr {lrs}  {event.images_per_second:.0f} images/s"
 
@@ -128,9 +130,13 @@ def print_result(run: Any, json: Path | None) -> None:
     """Print a finished run's accuracies."""
     result = run.result
     write_json(json, {"run": str(run.path), **result})
-    rows = [(row["task_split"], row["gallery"], row["k"], f"{100 * row['accuracy']:.1f}") for row in result["rows"]]
+    names = ("accuracy", "original")
+    rows = [
+        (row["task_split"], row["gallery"], row["k"], *(f"{100 * row[name]:.1f}" for name in names if name in row))
+        for row in result["rows"]
+    ]
     title = f"{result['method']} on {result['backbone']}, {result['suite']}: k-NN accuracy in %"
-    print_table(title, ("tasks", "gallery", "K", "accuracy"), rows)
+    print_table(title, ("tasks", "gallery", "K", *(name for name in names if name in result["rows"][0])), rows)
     for note in result["notes"]:
         typer.echo(note)
     typer.echo(f"Validation {100 * result['validation']:.1f} %. The adapter is {run.adapter}.")

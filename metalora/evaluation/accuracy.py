@@ -16,6 +16,7 @@ from metalora.util.checks import check_ks
 from metalora.util.errors import InputError
 
 GALLERIES = ("pooled", "within")
+KS = (1, 3, 5, 10)  # from which those of small galleries are chosen
 SplitFeatures = Callable[[str], Tensor]
 
 
@@ -117,6 +118,17 @@ def largest_k(suite: Suite, task_split: str, kind: str) -> int:
         return len(gallery)
     tasks = suite.splits[f"{task_split} query"].tasks.unique()
     return int(gallery.tasks.bincount(minlength=len(suite.tasks))[tasks].min())
+
+
+def fitting_ks(suite: Suite, ks: Sequence[int] = KS) -> tuple[int, ...]:
+    """Return the two largest Ks of at most half the images that a class has in the primary galleries; 1 if none is."""
+    smallest = []
+    for name in ("seen", "unseen"):
+        if f"{name} gallery" in suite.splits:
+            gallery = suite.splits[f"{name} gallery"]
+            cells = gallery.labels if suite.primary == "pooled" else gallery.tasks * len(suite.classes) + gallery.labels
+            smallest.append(int(cells.unique(return_counts=True)[1].min()))
+    return tuple(k for k in sorted(ks) if 2 * k <= min(smallest))[-2:] or (1,)
 
 
 def usable_ks(suite: Suite, ks: Sequence[int]) -> tuple[tuple[int, ...], list[str]]:

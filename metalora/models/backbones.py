@@ -280,13 +280,11 @@ def _stages(net: nn.Module) -> dict[str, int]:
 
 
 def _load_timm(name: str, image_size: int | None, pretrained: bool, download: bool) -> Backbone:
-    architecture = name.split(".")[0]
-    if not timm.is_model(architecture):
-        near = difflib.get_close_matches(architecture, timm.list_models(), n=3)
-        hint = f" Did you mean {', '.join(near)}?" if near else ""
-        raise InputError(f"Unknown backbone {name!r}: use {', '.join(BUNDLED)} or a name of timm.{hint}")
-    if pretrained:
-        _check_weights(name, download)
+    _check_name(name)
+    if pretrained and not _is_cached(name) and not download:
+        raise InputError(
+            f"The weights of {name!r} are not on this machine: add --download (download=True) to fetch them."
+        )
     net = _create(name, pretrained)
     data = resolve_model_data_config(net)
     own = data["input_size"][-1]
@@ -313,18 +311,35 @@ def _create(name: str, pretrained: bool, **size: Any) -> Any:
         raise InputError(f"timm cannot make {name!r}: {reason}") from error
 
 
-def _check_weights(name: str, download: bool) -> None:
+def has_weights(name: str) -> bool:
+    """Whether the trained weights of a backbone are on this machine: bundled, in a file, or fetched by timm before.
+
+    Raises:
+        InputError: unknown name, or timm has no trained weights for it.
+    """
+    architecture, _, file = name.partition("@")
+    if file or architecture in BUNDLED:
+        return True
+    _check_name(architecture)
+    return _is_cached(name)
+
+
+def _check_name(name: str) -> None:
+    architecture = name.split(".")[0]
+    if not timm.is_model(architecture):
+        near = difflib.get_close_matches(architecture, timm.list_models(), n=3)
+        hint = f" Did you mean {', '.join(near)}?" if near else ""
+        raise InputError(f"Unknown backbone {name!r}: use {', '.join(BUNDLED)} or a name of timm.{hint}")
+
+
+def _is_cached(name: str) -> bool:
     config = timm.get_pretrained_cfg(name, allow_unregistered=False) if timm.is_model_pretrained(name) else None
     if config is None or not config.has_weights:
         raise InputError(f"timm has no trained weights for {name!r}: use a name with a tag, such as resnet18.a1_in1k.")
-    cached = config.file is not None or any(
+    return config.file is not None or any(
         isinstance(try_to_load_from_cache(config.hf_hub_id or "", file), str)
         for file in ("model.safetensors", "pytorch_model.bin")
     )
-    if not cached and not download:
-        raise InputError(
-            f"The weights of {name!r} are not on this machine: add --download (download=True) to fetch them."
-        )
 
 
 def card(name: str) -> dict:

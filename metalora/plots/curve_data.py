@@ -4,15 +4,15 @@ import pandas as pd
 
 MAX_POINTS = 300  # of a curve
 KINDS = {
-    "accuracy": "training (head, on the batch)",
-    "validation": "validation (k-NN, seen tasks)",
-    "original": "original backbone (k-NN, seen tasks)",
+    "accuracy": "training batch",
+    "validation": "validation",
+    "original": "original network",
 }
 
 
 def losses(events: pd.DataFrame, max_points: int = MAX_POINTS) -> pd.DataFrame:
     """Return columns "step" and "loss" of what `read_events` returned; points beyond `max_points` are averaged."""
-    return _thin(events[["step", "loss"]], max_points)
+    return _thin(events[["step", "loss"]].dropna(), max_points)
 
 
 def accuracies(events: pd.DataFrame, max_points: int = MAX_POINTS) -> pd.DataFrame:

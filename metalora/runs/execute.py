@@ -146,11 +146,16 @@ def _finish(run: RunFolder, model: AdaptedModel, suite: Suite, config: RunConfig
 
 
 def evaluate(model: AdaptedModel, suite: Suite, embed_config: EmbedConfig, ks: tuple[int, ...]) -> dict[str, Any]:
-    """Measure validation and k-NN accuracies on seen and unseen tasks, both galleries, and the budget; plain values."""
+    """Measure validation and k-NN accuracies on seen and unseen tasks, both galleries, and the budget; plain values.
+
+    Every row has the accuracy of the original backbone on the same queries and gallery too, as "original".
+    """
     features = embed_splits(model, suite, embed_config)
+    with model.disabled():
+        originals = list(measure(suite, embed_splits(model, suite, replace(embed_config, set_size=1)), ks))
     rows = [
-        {**setting, "accuracy": accuracy(predicted, queries)}
-        for setting, queries, predicted in measure(suite, features, ks)
+        {**setting, "accuracy": accuracy(predicted, queries), "original": accuracy(baseline, queries)}
+        for (setting, queries, predicted), (_, _, baseline) in zip(measure(suite, features, ks), originals, strict=True)
     ]
     total = model.budget().loc["total"]
     return {

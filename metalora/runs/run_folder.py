@@ -6,6 +6,7 @@ log.txt                  output of a worker process
 checkpoint.safetensors   until the run is finished
 adapter/                 what `metalora.load` reads; a stopped run has one too
 result.json              k-NN accuracies, budget
+name.txt                 what its owner calls it, where they named it
 stop                     asks the process that trains the run to stop after the current step
 .lock                    held by the process that trains the run, or changes its state
 
@@ -36,8 +37,9 @@ from metalora.util.renamed import upgrade_row
 from metalora.version import __version__
 
 SETTINGS, EVENTS, LOG, RESULT = "run.json", "events.jsonl", "log.txt", "result.json"
-CHECKPOINT, ADAPTER, STOP = "checkpoint.safetensors", "adapter", "stop"
+CHECKPOINT, ADAPTER, STOP, NAME = "checkpoint.safetensors", "adapter", "stop", "name.txt"
 FORMAT_VERSION = 2
+MAX_NAME = 60  # characters
 
 
 class RunState(StrEnum):
@@ -89,6 +91,25 @@ class RunFolder:
         """What a finished run measured: "validation", "rows" of k-NN accuracies, parameters, notes."""
         result = json.loads((self.path / RESULT).read_text(encoding="utf-8"))
         return {**result, "rows": [upgrade_row(row) for row in result["rows"]]}
+
+    @property
+    def name(self) -> str:
+        """What the run's owner calls it; "" without a name."""
+        try:
+            return (self.path / NAME).read_text(encoding="utf-8")
+        except OSError:
+            return ""
+
+    def rename(self, name: str) -> None:
+        """Give the run a name, whether or not it is being trained; "" takes it away.
+
+        Raises:
+            InputError: the name is too long, or the disk refuses.
+        """
+        name = " ".join("".join(letter if letter.isprintable() else " " for letter in name).split())
+        if len(name) > MAX_NAME:
+            raise InputError(f"The name has {len(name)} characters: use {MAX_NAME} at most.")
+        write_text(self.path / NAME, name)
 
     @property
     def stop_requested(self) -> bool:

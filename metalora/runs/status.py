@@ -18,7 +18,7 @@ class RunStatus:
         state: never "died", which shows as "failed" or "stopped".
         step: steps done.
         steps: steps in all.
-        seconds_left: while it trains.
+        seconds_left: of the remaining steps, as measured last; None unless the run is active and a step is done.
         reason: why it failed, and what to change.
         metrics: of the last step.
         queue_position: from 1, while it waits.
@@ -57,7 +57,8 @@ def run_status(path: Path) -> RunStatus:
         state=state,
         step=event["step"] if event else 0,
         steps=run.config.training.steps,
-        seconds_left=event["seconds_left"] if event and run.state is RunState.RUNNING else None,
+        # A resumed run keeps the estimate of its last session until a step of this one is done.
+        seconds_left=event["seconds_left"] if event and run.state.active else None,
         # A server's paths are not shown to visitors.
         reason=run.reason.replace(f"{path}/", "") if run.reason and state is RunState.FAILED else None,
         metrics=event["metrics"] if event else {},

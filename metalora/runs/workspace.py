@@ -27,7 +27,7 @@ from metalora.models.bundled import bundled_folder
 from metalora.models.saving import WEIGHTS
 from metalora.runs.pruning import delete_run, prune, prune_regularly
 from metalora.runs.run_config import RunConfig
-from metalora.runs.run_folder import ADAPTER, SETTINGS, RunFolder, RunState
+from metalora.runs.run_folder import ADAPTER, SETTINGS, RunFolder, RunState, open_run
 from metalora.runs.uploads import UPLOAD_ID, Upload, check_room, keep_upload, list_uploads, mark_used
 from metalora.runs.visitor_limits import check_limits
 from metalora.util.errors import InputError
@@ -175,6 +175,14 @@ class Workspace:
         """Return the folders of all visitors' runs, oldest first; for the queue."""
         folders = [folder for visitor in self._visitors.glob("*") for folder in _run_folders(visitor)]
         return sorted(folders, key=lambda path: path.name)
+
+    def rename_run(self, visitor: str, run_id: str, name: str) -> None:
+        """Give a visitor's run a name of up to 60 characters; "" takes it away.
+
+        Raises:
+            InputError: there is no such run of this visitor, the name is too long, or the disk refuses.
+        """
+        open_run(self.run_folder(visitor, run_id)).rename(name)
 
     def delete_run(self, visitor: str, run_id: str) -> None:
         """Delete a visitor's run.

@@ -38,7 +38,7 @@ def cifar10(config: SuiteConfig, seed: int, progress: Progress | None = None) ->
         InputError: the data is not there, or has too few images.
     """
     size = config.pixels
-    source = _find(config.source)
+    source = find_cifar10(config.source)
     if source is None and not config.download:
         raise InputError(
             f"There is no CIFAR-10 in {config.source}: put cifar10.zip or cifar10.tar.xz with train/CLASS and "
@@ -55,7 +55,8 @@ def cifar10(config: SuiteConfig, seed: int, progress: Progress | None = None) ->
     return transformed_suite(found.images, found.labels, found.classes, parts, tasks, config, seed, notes)
 
 
-def _find(data: Path) -> Path | None:
+def find_cifar10(data: Path) -> Path | None:
+    """Return where CIFAR-10 is in a folder, or the folder itself if it has train/; None: nowhere."""
     if data.is_file() or data.name == BATCHES or (data / "train").is_dir():
         return data if data.exists() else None
     places = [data / name for name in (BATCHES, *INSIDE)]

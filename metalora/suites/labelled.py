@@ -76,6 +76,22 @@ def judge_names(names: Sequence[str], config: SuiteConfig) -> tuple[list[str], l
     return tasks, [*layout.notes, *alike_names(layout), *strays, *small]
 
 
+def outline(names: Sequence[str], config: SuiteConfig, seed: int) -> Suite:
+    """Build the suite that images of these names make, without their pixels: its tasks, splits and notes count.
+
+    Args:
+        names: Of the images, with forward slashes.
+        config: Settings of the suite.
+        seed: Decides the splits.
+
+    Raises:
+        InputError: They make none, see `labelled_suite`.
+    """
+    images = ImageSet(torch.empty(len(names), 3, 0, 0, dtype=torch.uint8), tuple(names))
+    layout = read_layout(images, config.layout)
+    return labelled_suite(layout, config, seed, apart=any(layout.tasks) and numbered_anew(layout))
+
+
 def _validation_note(layout: Layout, suite: Suite) -> tuple[str, ...]:
     """Say where validation images come from, if not from images or groups of their own."""
     if layout.splits is not None and not {"", "validation"} & set(layout.splits):

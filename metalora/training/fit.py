@@ -53,8 +53,8 @@ def fit(
         Progress after every step. Its metrics are "loss", "accuracy" (of the head, on the batch), "waiting" (the
         fraction of the step's time spent waiting for the batch) and, in steps that validate, "validation" (k-NN
         accuracy at K = 5 on validation images of seen tasks) and, where the best state is kept, "best_step". Where
-        there are validations in between, those of the first step include "original", the same accuracy of the
-        original backbone.
+        there are validations in between, step 0 comes first, with "validation" before training and "original", the
+        same accuracy of the original backbone.
 
     Raises:
         InputError: nothing to train, a factor code for factors that the suite does not have, a checkpoint of another
@@ -66,7 +66,9 @@ def fit(
         step = functools.partial(trainer.step, batches)
         parts, identity = trainer.parts, trainer.identity
         file = None if checkpoint is None else Path(checkpoint)
-        yield from run_loop(step, steps, size, trainer.optimizer, parts, identity, checkpoint=file)
+        yield from run_loop(
+            step, steps, size, trainer.optimizer, parts, identity, checkpoint=file, start=trainer.validate_start
+        )
     trainer.best.restore(model)
     model.eval()
 
@@ -178,15 +180,19 @@ class Trainer:
         """Draw the batch of step `i`."""
         return self.suite.batch(self.config.batch_size, seeded_generator(self.config.seed, i), self.config.set_size)
 
+    def validate_start(self) -> dict[str, float]:
+        """Return the validation before training, and that of the original backbone; {} without validations."""
+        if not self.config.validation_interval:
+            return {}
+        with self.model.disabled():
+            original = validate(self.model, self.suite, self.config.embed_config)
+        validation = validate(self.model, self.suite, self.config.embed_config, self.features)
+        if self.config.keep_best:
+            self.best.consider(validation, 0, self.model)
+        return {"validation": validation, "original": original}
+
     def step(self, batches: Callable[[int], Batch], i: int) -> dict[str, float]:
         """Train on batch `i`; return the step's metrics."""
-        original = {}
-        if i == 0 and self.config.validation_interval:
-            with self.model.disabled():
-                original["original"] = validate(self.model, self.suite, self.config.embed_config)
-        if i == 0 and self.config.keep_best:
-            start = validate(self.model, self.suite, self.config.embed_config, self.features)
-            self.best.consider(start, 0, self.model)
         if not self.model.training:
             self.model.train()
         started = time.perf_counter()
@@ -198,7 +204,7 @@ class Trainer:
         nn.utils.clip_grad_norm_(self.trained, self.config.max_grad_norm)
         self.optimizer.step()
         self.schedule.step()
-        metrics = {"loss": loss.item(), "accuracy": accuracy.item(), **original}
+        metrics = {"loss": loss.item(), "accuracy": accuracy.item()}
         metrics["waiting"] = waited / (time.perf_counter() - started)
         if self._validates(i + 1):
             metrics["validation"] = validate(self.model, self.suite, self.config.embed_config, self.features)

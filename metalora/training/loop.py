@@ -37,12 +37,12 @@ class Progress:
     """What a loop reports after a step.
 
     Attributes:
-        step: steps done, from 1.
+        step: steps done; 0 before the first one, when nothing but validation is measured.
         steps: steps in all.
         metrics: losses and accuracies of this step.
         lrs: learning rate of each parameter group, in this step.
-        images_per_second: over the last few steps.
-        seconds_left: until the last step is done.
+        images_per_second: over the last few steps; 0 before the first.
+        seconds_left: until the last step is done; None before the first.
     """
 
     step: int
@@ -50,7 +50,7 @@ class Progress:
     metrics: dict[str, float]
     lrs: dict[str, float]
     images_per_second: float
-    seconds_left: float
+    seconds_left: float | None
 
 
 def clock(seconds: float) -> str:
@@ -97,6 +97,7 @@ def run_loop(
     *,
     checkpoint: str | Path | None = None,
     every: float = 30.0,
+    start: Callable[[], dict[str, float]] | None = None,
 ) -> Generator[Progress, None, None]:
     """Call `step` until `steps` are done, yielding progress after each.
 
@@ -112,6 +113,8 @@ def run_loop(
             loop is left early between steps (the generator closed, or Ctrl-C there). Ctrl-C in the middle of a step
             saves nothing, since half a step cannot be resumed.
         every: seconds.
+        start: called before the first step of a training that is not resumed; if it returns metrics, they are yielded
+            as step 0.
 
     Raises:
         InputError: the checkpoint belongs to another training, or the loss is not finite any more.
@@ -126,12 +129,14 @@ def run_loop(
             rng = {"rng": torch.get_rng_state(), "cuda_rng": torch.cuda.get_rng_state_all() if _on_cuda() else []}
             write_state(checkpoint, {"identity": identity, "step": done, **rng, **state})
 
-    saved = started = time.monotonic()
     first, pace, stepping = done, 0.0, False
     try:
+        metrics = start() if start is not None and not done else {}
+        if metrics:
+            yield Progress(0, steps, metrics, _lrs(optimizer), 0.0, None)
+        saved = started = time.monotonic()
         while done < steps:
-            before = time.monotonic()
-            lrs = {group.get("name", "all"): group["lr"] for group in optimizer.param_groups}
+            before, lrs = time.monotonic(), _lrs(optimizer)
             stepping = True
             metrics = step(done)
             stepping = False
@@ -147,10 +152,14 @@ def run_loop(
                 saved = now
             yield Progress(done, steps, metrics, lrs, batch_size / pace, left)
     except (KeyboardInterrupt, GeneratorExit):
-        if not stepping:
+        if done and not stepping:
             save()
         raise
     save()
+
+
+def _lrs(optimizer: Optimizer) -> dict[str, float]:
+    return {group.get("name", "all"): group["lr"] for group in optimizer.param_groups}
 
 
 def _resume(checkpoint: Path, parts: dict[str, Stateful], identity: dict[str, Any]) -> int:

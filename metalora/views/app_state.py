@@ -8,11 +8,8 @@ from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 
-import pandas as pd
-
 from metalora.adapters.config import AdapterConfig
 from metalora.adapters.methods import method
-from metalora.experiments.table import format_percent
 from metalora.models.bundled import NAMES, bundled_folder, parse_bundled
 from metalora.models.loading import check_start, settings_of
 from metalora.models.saving import WEIGHTS
@@ -95,9 +92,22 @@ class AppState:
 
     def _title(self, visitor: str, run: str) -> str:
         try:
-            return run_title(run, self.config(visitor, run))
+            opened = open_run(self.workspace.run_folder(visitor, run))
+            return opened.name or run_title(run, opened.config)
         except InputError:  # which the page of the run shows
             return run_title(run, None)
+
+    def run_name(self, visitor: str, run: str) -> str:
+        """Return what a visitor calls a run of theirs; "" without a name, or where it is damaged.
+
+        Raises:
+            InputError: there is no such run of this visitor.
+        """
+        folder = self.workspace.run_folder(visitor, run)
+        try:
+            return open_run(folder).name
+        except InputError:
+            return ""
 
     def config(self, visitor: str, run: str) -> RunConfig:
         """Return the settings of a visitor's run.
@@ -106,12 +116,6 @@ class AppState:
             InputError: there is no such run of this visitor.
         """
         return open_run(self.workspace.run_folder(visitor, run)).config
-
-    def result_table(self, visitor: str, run: str) -> pd.DataFrame:
-        """Return the accuracies of a finished run: columns tasks, gallery, K and accuracy in per cent, as text."""
-        rows = pd.DataFrame(open_run(self.workspace.run_folder(visitor, run)).result["rows"])
-        rows["accuracy"] = rows["accuracy"].map(format_percent)
-        return rows.set_axis(["tasks", "gallery", "K", "accuracy in %"], axis=1)
 
     def zip_adapter(self, visitor: str, run: str) -> Path:
         """Return a run's adapter as one zip file, which is written unless it is there and up to date.
@@ -181,10 +185,17 @@ class AppState:
             check_start(folder, config.backbone, config.adapter, self.adapters(visitor).get(config.start))
 
 
+def suite_title(name: str) -> str:
+    """Return the name of a suite for a list, that of uploaded images without the server's path."""
+    kind, colon, _ = name.partition(":")
+    return "own images" if colon else kind
+
+
 def run_title(run: str, config: RunConfig | None) -> str:
-    """Describe a run for a list: when, what, on which backbone; or that its settings cannot be read."""
+    """Describe a run without a name for a list: method, rank, steps, data, when; or that it cannot be read."""
     date, time = run.split("-")[:2]
-    when = f"{date[:4]}-{date[4:6]}-{date[6:]} {time[:2]}:{time[2:4]}"
+    when = f"{date[6:]}.{date[4:6]}. {time[:2]}:{time[2:4]}"
     if config is None:
-        return f"{when} cannot be read"
-    return f"{when} {method(config.adapter.method).title} on {config.backbone}, {config.suite.name.split(':')[0]}"
+        return f"The run of {when} cannot be read"
+    title, suite = method(config.adapter.method).title, suite_title(config.suite.name)
+    return f"{title}, rank {config.adapter.rank}, {config.training.steps} steps, {suite}, {config.backbone}, {when}"

@@ -1,6 +1,9 @@
 """A configuration before anything is trained: its layers and its budget."""
 
+import functools
+import json
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import pandas as pd
@@ -12,7 +15,9 @@ from metalora.adapters.targets import STEM
 from metalora.experiments.table import format_count
 from metalora.models.adapt import adapt
 from metalora.models.adapted_model import AdaptedModel
-from metalora.models.backbones import BUNDLED, Backbone, load_backbone
+from metalora.models.backbones import BUNDLED, Backbone, has_weights, load_backbone
+from metalora.suites.cifar10 import find_cifar10
+from metalora.suites.config import SuiteConfig
 from metalora.util.errors import InputError
 from metalora.util.quiet import ignore_warnings
 
@@ -51,11 +56,33 @@ class AdapterSummary:
         )
 
     def table(self) -> pd.DataFrame:
-        """Return `layers` as text: layer, weight, R, static, generator, frozen, more FLOPs."""
+        """Return `layers` as text: layer, weight, R, static, generated, frozen, + FLOPs."""
         counts = {name: self.layers[name].map(format_count) for name in ("adapter", "generator", "frozen")}
         flops = self.layers["flops"].map(lambda fraction: f"{100 * fraction:.0f} %")
         table = self.layers[["weight", "rank"]].assign(**counts, flops=flops).reset_index()
-        return table.set_axis(["layer", "weight", "R", "static", "generator", "frozen", "more FLOPs"], axis=1)
+        return table.set_axis(["layer", "weight", "R", "static", "generator", "frozen", "+ FLOPs"], axis=1)
+
+
+def missing_weights(backbone: str) -> str:
+    """Say what to do about weights that a run needs and that are not on this machine; "" where they are here.
+
+    Raises:
+        InputError: unknown name, or timm has no trained weights for it.
+    """
+    if has_weights(backbone):
+        return ""
+    return f"The weights of {backbone} are not on this machine, so it cannot be trained here: use {_or(BUNDLED)}."
+
+
+def missing_data(suite: SuiteConfig) -> str:
+    """Say what to do about a bundled suite whose images are not on this machine; "" where they are here."""
+    if not suite.name.startswith("cifar10") or suite.download or find_cifar10(suite.source) is not None:
+        return ""
+    return "CIFAR-10 is not on this machine: choose digits or your own images, or put cifar10.zip into data/."
+
+
+def _or(names: Iterable[str]) -> str:
+    return " or ".join(names)
 
 
 def summarise_adapter(backbone: str, config: AdapterConfig) -> AdapterSummary:
@@ -64,6 +91,13 @@ def summarise_adapter(backbone: str, config: AdapterConfig) -> AdapterSummary:
     Raises:
         InputError: a setting that does not fit, as in `adapt`.
     """
+    # Whatever else of the form changes, the adapter is the same.
+    return _summarise(backbone, json.dumps(config.to_dict(), sort_keys=True))
+
+
+@functools.lru_cache(4)
+def _summarise(backbone: str, settings: str) -> AdapterSummary:
+    config = AdapterConfig.from_dict(json.loads(settings))
     with ignore_warnings():  # of layers left out, which are in the notes
         model = adapt(_untrained(backbone), config)
     size = model.backbone.image_size

@@ -48,7 +48,7 @@ def visit(app, browser: Browser):
         page.on("pageerror", lambda error: complaints.append(str(error)))
         page.on("request", lambda request: leave(request.url))
         page.goto(f"{app}/?__theme={theme}")
-        expect(page.get_by_role("tab", name="Configure")).to_be_visible()
+        expect(page.get_by_role("tab", name="Train")).to_be_visible()
         return page
 
     def note(kind: str, text: str, arrivals: list[str]) -> None:

@@ -9,8 +9,7 @@ from playwright.sync_api import expect
 # What is on a tab once it is full.
 FULL = {
     "Look": ".look-table tbody tr",
-    "Configure": ".diagram svg",
-    "Train": "p.message.status >> text=on this machine",
+    "Train": ".diagram svg",
     "Embeddings": ".plot-area .main-svg",
     "Compare": "table >> text=metalora-tr",
     "About": "text=How to cite >> visible=true",

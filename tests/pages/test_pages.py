@@ -1,19 +1,22 @@
 """What the tabs answer where there is nothing to show yet, or what was typed cannot be used."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 
-import gradio as gr
 import pandas as pd
 import pytest
 from plotly.graph_objects import Figure
 
+from metalora.runs.presets import PRESETS
 from metalora.runs.status import RunStatus
 from metalora.util.errors import InputError
 from pages import embeddings
 from pages.app import POLLING, rest_queue
 from pages.core_swap import FORGOTTEN
 from pages.inspect import Inspector
-from pages.run_panel import EMPTY, RunPanel
+from pages.run_panel import BUTTONS, EMPTY, RunPanel, _state
+from pages.shell import describe_status
+from pages.train import _restore
 
 
 def test_a_page_whose_images_are_forgotten_says_so():
@@ -28,21 +31,60 @@ def test_a_run_that_is_deleted_while_it_is_shown_is_said_to_be_gone():
     app_state = SimpleNamespace(
         backend=SimpleNamespace(status=lambda visitor, run: status), workspace=SimpleNamespace(run_folder=gone)
     )
-    text, fraction, why, *buttons, curves, result, log = RunPanel(app_state).show("visitor", "run")
-    assert (text, fraction, why, log) == ("There is no such run of yours.", "", "", "")
+    fraction, why, *rest, log = RunPanel(app_state).show("visitor", "run")
+    buttons, (curves, line, *result) = rest[: len(BUTTONS)], rest[len(BUTTONS) :]
+    assert (fraction, why, line, log) == ("", "", "", "")
     assert all(not button["interactive"] for button in buttons)
-    assert curves is EMPTY and not result["visible"]
+    assert curves is EMPTY and not any(part.get("visible") for part in result[:2])
 
 
-def test_settings_that_two_tabs_change_are_changed_in_turns(build_page):
-    changes = {}
-    for event in build_page().fns.values():
-        for part in set(event.inputs) & set(event.outputs):
-            if isinstance(part, gr.State):
-                changes.setdefault(part, {}).setdefault(event.name, set()).add((event.concurrency_id, event.queue))
-    shared = [by_name for by_name in changes.values() if len(by_name) > 1]
-    assert [set(by_name) for by_name in shared] == [{"describe", "update_settings"}]
-    assert all(turn == {("settings", True)} for turn in shared[0].values())
+@pytest.mark.parametrize(
+    ("status", "words"),
+    [
+        (RunStatus("run", "new", steps=9), "Not started: start it in Train, or delete it."),
+        (RunStatus("run", "running", step=12, steps=200), "Running: step 12 of 200."),
+        (RunStatus("run", "running", step=12, steps=200, seconds_left=82.0), "Running: step 12 of 200, 1:22 left."),
+    ],
+)
+def test_a_status_is_said_without_a_time_that_is_not_known(status, words):
+    assert describe_status(status) == words
+
+
+def test_a_run_that_was_never_started_offers_to_start_or_delete_it():
+    _, why, stop, resume, delete = _state(RunStatus("run", "new", steps=9))
+    assert [button["interactive"] for button in (stop, resume, delete)] == [False, True, True]
+    assert resume["value"] == "Start this run" and "never started" in why
+
+
+def test_every_size_sets_its_fields_for_every_method(build_page):
+    form = next(event.fn.__self__ for event in build_page().fns.values() if event.name == "describe")
+    for preset, held in PRESETS.items():
+        restored = dict(zip(form.fields, _restore(form.fields, {"preset": preset, "method": "lora"}, {}), strict=True))
+        config = form.run_config(None, None, {n: f.value for n, f in form.fields.items()} | _only_set(restored))
+        assert replace(config.training, set_size=1) == replace(held.training(), set_size=1, seed=config.training.seed)
+        assert (config.adapter.rank, config.adapter.hidden) == (held.adapter("lora").rank, held.hidden)
+
+
+def test_a_kept_form_that_is_no_longer_offered_is_left_out(build_page):
+    form = next(event.fn.__self__ for event in build_page().fns.values() if event.name == "describe")
+    for kept in (None, [1, 2], {"preset": "Gigantic", "method": "no such", "steps": 7}):
+        restored = _only_set(dict(zip(form.fields, _restore(form.fields, kept, {}), strict=True)))
+        assert restored == ({"steps": 7} if isinstance(kept, dict) else {})
+
+
+def test_a_link_wins_over_the_form_that_the_browser_kept(build_page):
+    form = next(event.fn.__self__ for event in build_page().fns.values() if event.name == "describe")
+    link = {"train": {"method": "lora", "rank": 7, "run": "another"}}
+    restored = dict(zip(form.fields, _restore(form.fields, {"preset": "Tiny", "steps": 9}, link), strict=True))
+    assert (restored["method"], restored["rank"], restored["preset"]) == ("lora", 7, None)
+    assert restored["steps"] == form.fields["steps"].value
+    link["train"] = {"preset": "Tiny"}
+    restored = dict(zip(form.fields, _restore(form.fields, None, link), strict=True))
+    assert (restored["rank"], restored["steps"]) == (PRESETS["Tiny"].rank, PRESETS["Tiny"].steps)
+
+
+def _only_set(values):
+    return {name: value for name, value in values.items() if not isinstance(value, dict)}
 
 
 def test_this_gradio_has_the_private_settings_of_an_idle_queue(build_page):

@@ -30,7 +30,7 @@ def toy_suite():
 
 def choices(demo, label):
     """Names that the fields of that label offer."""
-    fields = (block for block in demo.blocks.values() if isinstance(block, gr.Radio | gr.CheckboxGroup))
+    fields = (block for block in demo.blocks.values() if isinstance(block, gr.Radio | gr.CheckboxGroup | gr.Dropdown))
     return [[name for _, name in field.choices] for field in fields if field.label == label]
 
 
@@ -39,24 +39,26 @@ def form(demo, handler):
     return next(event.fn.__self__ for event in demo.fns.values() if event.name == handler)
 
 
-def test_a_registered_method_is_offered_by_configure_and_compare(toy_method, build_page):
+def test_a_registered_method_is_offered_by_train_and_compare(toy_method, build_page):
     demo = build_page()
     assert toy_method in choices(demo, "Method")[0] and toy_method in choices(demo, "Methods")[0]
 
 
-def test_configure_describes_a_registered_method(toy_method, build_page):
-    configure = form(build_page(), "describe")
-    values = [toy_method if name == "method" else field.value for name, field in configure.fields.items()]
-    _, error, headline, _, _, diagram, table, command, *_ = configure.describe(None, {}, None, *values)
-    assert not error and "21 layers adapted" in headline and len(table) == 21
+def test_train_describes_a_registered_method(toy_method, build_page):
+    train = form(build_page(), "describe")
+    values = [toy_method if name == "method" else field.value for name, field in train.fields.items()]
+    _, data, backbone, problem, start, _, *_, headline, _, _, diagram, table, command, _, _ = train.describe(
+        None, None, None, *values
+    )
+    assert not (data or backbone or problem) and start["interactive"]
+    assert "21 layers adapted" in headline and len(table) == 21
     assert diagram and "--method toy" in command
 
 
 def test_a_registered_suite_is_offered_by_train_and_compare_with_its_tasks(toy_suite, build_page):
     demo = build_page()
-    offered = choices(demo, "Suite")
-    assert len(offered) == 2 and all(toy_suite in names for names in offered)
-    train = form(demo, "update_settings")
-    values = [DIGITS.names[:1] if name == "hold_out" else field.value for name, field in train.fields.items()]
-    config = train.run_config(train.context.settings.value, toy_suite, "", *values)
+    assert all(toy_suite in choices(demo, label)[0] for label in ("Data", "Suite"))
+    train = form(demo, "describe")
+    chosen = {name: field.value for name, field in train.fields.items()}
+    config = train.run_config(None, None, chosen | {"data": toy_suite, "hold_out": DIGITS.names[:1]})
     assert config.suite.name == toy_suite and config.suite.unseen == DIGITS.names[:1]

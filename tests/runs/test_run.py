@@ -15,12 +15,15 @@ from typer.testing import CliRunner
 import metalora
 from metalora import cli
 from metalora.adapters.config import AdapterConfig
+from metalora.evaluation.accuracy import accuracy, embed_splits, measure
 from metalora.runs.execute import execute
 from metalora.runs.failures import FULL_DISK, KILLED, NO_MEMORY, SILENT, reason_of, reason_of_exit
 from metalora.runs.run_config import RunConfig
 from metalora.runs.run_folder import RunState, create_run, open_run
+from metalora.runs.run_log import read_events
 from metalora.runs.status import run_status
 from metalora.suites.config import SuiteConfig
+from metalora.suites.load import load_suite
 from metalora.training.config import TrainingConfig
 from metalora.util.errors import InputError
 from metalora.util.processes import process
@@ -92,6 +95,11 @@ def test_a_finished_run_has_what_a_person_expects(finished):
         for k in (5, 10)
     }
     assert lines[-1]["metrics"]["validation"] == result["validation"]
+    model, suite = metalora.load(finished / "adapter"), load_suite(CONFIG.suite)
+    with model.disabled():  # the baseline is measured on the same queries
+        features = embed_splits(model, suite, CONFIG.embed_config)
+        expected = [accuracy(labels, queries) for _, queries, labels in measure(suite, features, CONFIG.ks)]
+    assert [row["original"] for row in result["rows"]] == expected
     assert metalora.load(finished / "adapter").config == CONFIG.adapter
 
 
@@ -122,6 +130,17 @@ def test_a_resumed_run_ends_where_an_unbroken_one_does(finished, tmp_path, how):
     steps = [json.loads(line)["step"] for line in (run.path / "events.jsonl").read_text().splitlines()]
     assert steps == [1, 2, 3, 4]
     assert not (run.path / "checkpoint.safetensors").exists()
+
+
+def test_the_log_of_a_resumed_run_keeps_the_validation_before_its_first_step(tmp_path):
+    run = create_run(tmp_path / "run", replace(CONFIG, training=replace(CONFIG.training, validate_every=2)))
+    with contextlib.closing(execute(run)) as events:
+        assert [next(events).step for _ in range(3)] == [0, 1, 2]
+    list(execute(open_run(run.path)))
+    events = read_events(run.path)
+    assert events["step"].tolist() == [0, 1, 2, 3, 4]
+    assert events["validation"].notna().tolist() == [True, False, True, False, True]
+    assert events["original"].notna().tolist() == [True, False, False, False, False]
 
 
 def test_a_folder_with_something_else_is_refused_and_left_alone(tmp_path):

@@ -1,8 +1,12 @@
 """How a run stands."""
 
+import json
+
 import pytest
 
-from metalora.runs.status import RunStatus
+from metalora.runs.run_config import RunConfig
+from metalora.runs.run_folder import RunFolder, RunState
+from metalora.runs.status import RunStatus, run_status
 
 
 @pytest.mark.parametrize(
@@ -20,3 +24,14 @@ from metalora.runs.status import RunStatus
 )
 def test_the_share_that_is_done_is_told_where_something_is_left(state, step, fraction):
     assert RunStatus("run", state, step=step, steps=40).fraction == fraction
+
+
+@pytest.mark.parametrize(
+    ("state", "left"), [(RunState.QUEUED, 82.0), (RunState.RUNNING, 82.0), (RunState.STOPPED, None)]
+)
+def test_a_run_that_is_resumed_knows_the_time_left_before_its_next_step(tmp_path, state, left):
+    RunFolder(tmp_path, RunConfig()).record(state)
+    event = {"step": 12, "steps": 64, "metrics": {}, "lrs": {}, "images_per_second": 9.0, "seconds_left": 82.0}
+    (tmp_path / "events.jsonl").write_text(json.dumps(event) + "\n")
+    status = run_status(tmp_path)
+    assert (status.step, status.seconds_left) == (12, left)

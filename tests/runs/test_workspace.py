@@ -264,3 +264,20 @@ def test_more_than_a_server_has_is_refused(workspace):
         with pytest.raises(InputError, match="steps is 10,000,000"):
             ask(visitor, config)
     assert not workspace.runs(visitor)
+
+
+def test_a_run_is_named_by_its_owner_whatever_its_state(workspace):
+    owner, other = workspace.new_visitor(), workspace.new_visitor()
+    run = workspace.prepare_run(owner, RunConfig())
+    opened = open_run(workspace.run_folder(owner, run))
+    workspace.rename_run(owner, run, "  my\n <b>first</b>\trun ")
+    assert open_run(opened.path).name == "my <b>first</b> run"
+    opened.enqueue()  # the name is no setting: the run starts all the same
+    workspace.rename_run(owner, run, "x" * 60)
+    with pytest.raises(InputError, match="has 61 characters: use 60 at most"):
+        workspace.rename_run(owner, run, "x" * 61)
+    with pytest.raises(InputError, match="no such run of yours"):
+        workspace.rename_run(other, run, "mine")
+    assert open_run(opened.path).name == "x" * 60
+    workspace.rename_run(owner, run, "")
+    assert open_run(opened.path).name == ""

@@ -61,14 +61,16 @@ def test_the_mapping_nets_rate_is_that_of_a_mapping_net_alone(digits):
     assert rates_of(digits, given, core="constant") == pytest.approx(common | {"core": 1.0})
 
 
-def test_a_run_that_validates_begins_with_the_original_backbone(digits):
+def test_a_run_that_validates_begins_with_a_validation_before_its_first_step(digits):
     model = small()
     first, *rest = fit(model, digits, replace(QUICK, validate_every=3))
     with model.disabled():
         expected = validate(model, digits, EmbedConfig(device="cpu"))
-    assert first.metrics["original"] == expected
+    assert (first.step, first.seconds_left) == (0, None) and first.metrics["original"] == expected
+    assert first.metrics["validation"] == validate(small(), digits, EmbedConfig(device="cpu"))
+    assert [event.step for event in rest] == list(range(1, QUICK.steps + 1))
     assert not any("original" in event.metrics for event in rest)
-    assert "original" not in next(fit(small(), digits, QUICK)).metrics
+    assert next(fit(small(), digits, QUICK)).step == 1
 
 
 def test_what_was_trained_goes_on_with_its_own_statistics_and_level(digits):

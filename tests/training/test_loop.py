@@ -154,3 +154,22 @@ def test_dropout_on_a_gpu_resumes_with_its_own_draws(tmp_path):
     torch.cuda.manual_seed(9)
     list(run(drawing(resumed), tmp_path / "state"))
     assert resumed == unbroken
+
+
+def test_what_is_measured_before_the_first_step_is_step_0_and_is_not_measured_again(tmp_path):
+    def begin(checkpoint):
+        step, parts, optimizer = make()
+        starts = []
+        start = {"start": lambda: (starts.append(1), {"validation": 0.5})[1]}
+        return run_loop(step, 20, 8, optimizer, parts, {"run": 1}, checkpoint=checkpoint, **start), starts
+
+    events, starts = begin(tmp_path / "state")
+    first = next(events)
+    assert (first.step, first.metrics, first.seconds_left) == (0, {"validation": 0.5}, None)
+    events.close()  # nothing is trained yet: it begins again
+    events, starts = begin(tmp_path / "state")
+    assert [next(events).step for _ in range(3)] == [0, 1, 2] and starts == [1]
+    events.close()
+    events, starts = begin(tmp_path / "state")
+    assert next(events).step == 3 and not starts
+    events.close()

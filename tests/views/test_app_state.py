@@ -14,7 +14,9 @@ from metalora.suites.config import SuiteConfig
 from metalora.training.config import TrainingConfig
 from metalora.util.errors import InputError
 from metalora.views.app_state import DEFAULT, RUN, AppState
+from metalora.views.runs import result_table, run_result
 from pages.run_panel import RunPanel
+from pages.shell import Shell
 
 
 @pytest.fixture(scope="module")
@@ -51,8 +53,9 @@ def test_a_visitors_run_is_opened_like_a_bundled_adapter(app_state, trained):
     opened.gallery.check_adapter(opened.model)
     assert app_state.open(visitor, f"{RUN}{run}") is opened
     assert app_state.open(visitor).planes
-    rows = app_state.result_table(visitor, run)
+    rows = result_table(run_result(app_state, visitor, run))
     assert set(rows["tasks"]) == {"seen", "unseen"} and rows["accuracy in %"].str.match(r"\d+\.\d").all()
+    assert rows["original in %"].str.match(r"\d+\.\d").all()
     with zipfile.ZipFile(app_state.zip_adapter(visitor, run)) as archive:
         assert {"config.json", "adapter.safetensors"} <= set(archive.namelist())
 
@@ -85,7 +88,8 @@ def test_a_damaged_run_is_listed_as_such_beside_the_others(app_state, trained):
     titles = app_state.runs(visitor)
     assert list(titles) == [damaged, run] and titles[damaged].endswith(" cannot be read")
     assert {DEFAULT, f"{RUN}{run}"} <= app_state.adapters(visitor).keys()
-    reason, *_, stop, resume, delete, download, _, _, _ = RunPanel(app_state).show(visitor, damaged)
+    _, _, stop, resume, delete, download, *_ = RunPanel(app_state).show(visitor, damaged)
+    reason = Shell(app_state).update_run(visitor, damaged, 0)[0]
     assert reason.startswith(f"{damaged}/run.json cannot be read") and "delete the run" in reason
     assert [button["interactive"] for button in (stop, resume, delete, download)] == [False, False, True, False]
     app_state.workspace.delete_run(visitor, damaged)
@@ -96,7 +100,7 @@ def test_no_other_visitor_sees_a_run(app_state, trained):
     _, run = trained
     other = app_state.ensure_visitor(None)
     assert not app_state.runs(other) and f"{RUN}{run}" not in app_state.adapters(other)
-    for method in (app_state.config, app_state.has_adapter, app_state.zip_adapter, app_state.result_table):
+    for method in (app_state.config, app_state.has_adapter, app_state.zip_adapter, app_state.run_name):
         with pytest.raises(InputError, match="no such run of yours"):
             method(other, run)
     with pytest.raises(InputError, match="no such run of yours"):
@@ -127,7 +131,7 @@ def test_training_can_start_from_a_visitors_run(app_state, trained):
     config = replace(before, start=name)
     app_state.check_start(visitor, config)
     app_state.check_start(visitor, before)
-    with pytest.raises(InputError, match=r"Meta-LoRA CP on resnet20, digits was made with rank 2, not 3"):
+    with pytest.raises(InputError, match=r"Meta-LoRA CP, rank 2, .* was made with rank 2, not 3"):
         app_state.check_start(visitor, replace(config, adapter=replace(config.adapter, rank=3)))
     with pytest.raises(InputError, match="no such run of yours"):
         app_state.check_start(app_state.ensure_visitor(None), config)

@@ -5,8 +5,9 @@ import pytest
 from metalora.adapters.config import AdapterConfig
 from metalora.models.adapt import adapt
 from metalora.runs.presets import PRESETS
+from metalora.suites.config import SuiteConfig
 from metalora.util.errors import InputError
-from metalora.views.configure import kind_of, only_kind, summarise_adapter
+from metalora.views.configure import kind_of, missing_data, missing_weights, only_kind, summarise_adapter
 
 
 def test_a_summary_counts_the_models_parameters():
@@ -67,3 +68,23 @@ def test_all_layers_of_a_backbone_with_two_kinds_are_no_kind():
 
 def test_other_layers_are_no_kind():
     assert kind_of("resnet20", AdapterConfig("lora", targets="layer1")) is None
+
+
+def test_a_backbone_without_its_weights_is_said_to_be_missing():
+    assert missing_weights("resnet20") == ""
+    assert missing_weights("resnet18.a1_in1k").endswith("cannot be trained here: use resnet20 or mixer_nano.")
+    with pytest.raises(InputError, match="Unknown backbone"):
+        missing_weights("resnet2000")
+
+
+def test_data_that_is_not_here_is_said_to_be_missing(tmp_path):
+    assert missing_data(SuiteConfig("digits")) == ""
+    assert "CIFAR-10 is not on this machine" in missing_data(SuiteConfig("cifar10-rules", data=str(tmp_path)))
+    (tmp_path / "cifar10.zip").touch()
+    assert missing_data(SuiteConfig("cifar10-rules", data=str(tmp_path))) == ""
+
+
+def test_the_same_adapter_is_summarised_once():
+    config = AdapterConfig("lora", rank=2)
+    assert summarise_adapter("resnet20", config) is summarise_adapter("resnet20", AdapterConfig("lora", rank=2))
+    assert summarise_adapter("resnet20", config) is not summarise_adapter("mixer_nano", config)

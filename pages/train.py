@@ -119,9 +119,10 @@ def _restore(fields: dict[str, Any], kept: Any, link: dict[str, Any]) -> list[An
     if "train" in link:
         values = {name: field.value for name, field in fields.items()} | link["train"]
     for name, field in fields.items():
-        if isinstance(field, gr.Radio) and values.get(name) not in [value for _, value in field.choices]:
+        offered = [value for _, value in getattr(field, "choices", None) or []]
+        if isinstance(field, gr.Radio) and values.get(name) not in [*offered, *([None] if name == "preset" else [])]:
             values.pop(name, None)
-    if {"preset", "method"} <= values.keys():
+    if values.get("preset") and "method" in values:
         sizes = dict(zip(OF_SIZE, _sizes(values["preset"], values["method"]), strict=True))
         another = link.get("train", {}).get("rank", sizes["rank"]) != sizes["rank"]
         values |= {"preset": None} if another else sizes

@@ -24,12 +24,14 @@ class UploadPanel:
 
     Attributes:
         group: around all of them, shown for own images only.
+        refused: why the file that was sent last is not kept.
         chosen: id of the archive for the next run.
     """
 
     context: Context
     group: gr.Column
     archive: gr.File
+    refused: Message
     chosen: gr.Dropdown
     delete: gr.Button
     contents: Message
@@ -41,8 +43,12 @@ class UploadPanel:
         return gr.update(choices=[(title, name) for name, title in titles.items()], value=value)
 
     def receive(self, token: str, file: str) -> list[Any]:
-        """Keep an archive; return an empty place for the next one, the menu, and that no task is held out."""
-        return [None, self.menu(token, add_archive(self.context.app_state, token, file)), []]
+        """Keep an archive; return an empty place for the next one, why it is refused, the menu, no task held out."""
+        try:
+            upload = add_archive(self.context.app_state, token, file)
+        except InputError as problem:
+            return [None, str(problem), gr.skip(), gr.skip()]
+        return [None, "", self.menu(token, upload), []]
 
     def remove(self, token: str, upload: str, sure: bool) -> Any:
         """Delete the archive that is chosen, unless its visitor said no."""
@@ -71,6 +77,7 @@ def upload_panel(context: Context) -> UploadPanel:
     """Lay out the controls of own images."""
     with gr.Column(visible=False, elem_classes="own-images") as group:
         archive = gr.File(label="Zip of task/class/image or class/image", file_types=[".zip"], height=120)
+        refused = Message(kind="error")
         chosen = gr.Dropdown(
             [],
             value=None,
@@ -80,7 +87,7 @@ def upload_panel(context: Context) -> UploadPanel:
         )
         delete = gr.Button("Delete archive", size="sm", interactive=False)
         contents = Message()
-    return UploadPanel(context, group, archive, chosen, delete, contents)
+    return UploadPanel(context, group, archive, refused, chosen, delete, contents)
 
 
 def wire(panel: UploadPanel, suite: gr.Dropdown, hold_out: gr.Dropdown) -> None:
@@ -90,8 +97,8 @@ def wire(panel: UploadPanel, suite: gr.Dropdown, hold_out: gr.Dropdown) -> None:
     gr.on([suite.change, chosen.change], panel.describe, [token, suite, chosen], outputs, **QUIET)
     # Tasks of another suite; in the browser, since an answer of the server may come after the next choice.
     gr.on([suite.input, chosen.input], None, None, hold_out, js="() => []", **QUIET)
-    received = [panel.archive, chosen, hold_out]
-    panel.archive.upload(show_errors(panel.receive), [token, panel.archive], received, **PRIVATE)
+    received = [panel.archive, panel.refused, chosen, hold_out]
+    panel.archive.upload(panel.receive, [token, panel.archive], received, **PRIVATE)
     sure = gr.Checkbox(visible="hidden", show_label=False)
     # "multiple", as for runs: see run_panel.py.
     panel.delete.click(

@@ -113,6 +113,12 @@ def test_a_size_sets_all_its_fields_also_after_a_reload(page, open_tab):
     check("Default")
     page.get_by_label("Steps", exact=True).fill("7")  # by hand: no size any more
     expect(page.get_by_label("Default")).not_to_be_checked()
+    expect(page.locator(".cost .message", has_text="About")).to_be_visible()
+    page.reload()
+    open_tab(page, "Train")
+    advanced(page)
+    expect(page.get_by_label("Steps", exact=True)).to_have_value("7")
+    expect(page.get_by_label("Default")).not_to_be_checked()
     page.get_by_label("Default").click()
     check("Default")
 

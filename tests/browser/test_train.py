@@ -189,8 +189,7 @@ def test_a_small_archive_is_judged_when_it_is_sent_and_trains(page, open_tab, tm
     choose_own(page)
     archives = page.locator('input[type=file][accept=".zip"]')
     archives.set_input_files(tmp_path / "flat.zip")
-    expect(page.get_by_test_id("toast-body")).to_contain_text("lie in no class folders")
-    page.get_by_label("Clear").locator("visible=true").first.click()
+    expect(page.locator(".own-images .message.error", has_text="lie in no class folders")).to_be_visible()
     archives.set_input_files(tmp_path / "small.zip")
     expect(page.get_by_text("80 images in 2 classes")).to_contain_text(
         "16 for the gallery, 16 as queries. K = 1 and 3."
@@ -214,8 +213,7 @@ def test_uploaded_tasks_are_held_out_or_the_page_says_why_not(page, open_tab, tm
     choose_own(page)
     archives = page.locator('input[type=file][accept=".zip"]')
     archives.set_input_files(tmp_path / "broken.zip")
-    expect(page.get_by_test_id("toast-body")).to_contain_text("This is not a whole zip archive")
-    page.get_by_label("Clear").locator("visible=true").first.click()
+    expect(page.locator(".own-images .message.error", has_text="This is not a whole zip archive")).to_be_visible()
     archives.set_input_files(tmp_path / "mine.zip")
     expect(page.get_by_text("48 images in 2 tasks")).to_be_visible()
     page.get_by_label("Tasks held out").click()

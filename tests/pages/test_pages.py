@@ -67,9 +67,13 @@ def test_every_size_sets_its_fields_for_every_method(build_page):
 
 def test_a_kept_form_that_is_no_longer_offered_is_left_out(build_page):
     form = next(event.fn.__self__ for event in build_page().fns.values() if event.name == "describe")
-    for kept in (None, [1, 2], {"preset": "Gigantic", "method": "no such", "steps": 7}):
-        restored = _only_set(dict(zip(form.fields, _restore(form.fields, kept, {}), strict=True)))
-        assert restored == ({"steps": 7} if isinstance(kept, dict) else {})
+    for kept, expected in (
+        (None, {}),
+        ([1, 2], {}),
+        ({"preset": "Gigantic", "method": "no such", "steps": 7}, {"steps": 7}),
+        ({"preset": None, "method": "lora", "steps": 7}, {"preset": None, "method": "lora", "steps": 7}),
+    ):
+        assert _only_set(dict(zip(form.fields, _restore(form.fields, kept, {}), strict=True))) == expected
 
 
 def test_a_link_wins_over_the_form_that_the_browser_kept(build_page):

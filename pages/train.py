@@ -27,6 +27,7 @@ from .train_fields import (
 )
 from .uploads import upload_panel
 from .uploads import wire as wire_uploads
+from .weights import weights_panel
 
 LANGUAGES = {"Command line": "shell", "Python": "python", "JSON": "json"}
 # A change of the form is described in its turn; of several at once the last one counts.
@@ -46,6 +47,7 @@ def build(context: Context) -> dict[str, Any]:
                 fields |= rank_and_backbone()
             with gr.Row(elem_classes="backbone-note"):
                 parts["backbone"] = Message(kind="error")
+            parts["fetched"] = weights_panel(fields["backbone"])
             fields["preset"] = preset_field()
             summary = summarise_adapter(NEW_RUN.backbone, NEW_RUN.adapter)
             parts["form"] = Message(kind="error")
@@ -92,6 +94,7 @@ def _wire(form: TrainForm, parts: dict[str, Any]) -> None:
     }
     changes = [field.change for field in (form.upload, *fields.values())]
     gr.on([*changes, parts["shown"]["layer"].input], **event)
+    parts["fetched"].then(**event)
     # A page without a kept form shows what it was built with: it is described all the same, to say what is missing.
     sources = [kept, context.link]
     restored = context.load(lambda *values: _restore(fields, *values), sources, list(fields.values()), **QUIET)

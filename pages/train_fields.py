@@ -13,6 +13,7 @@ from metalora.suites.registry import SUITES
 from metalora.views.configure import KINDS
 
 from .uploads import OWN, held_out_info
+from .weights import known_backbones
 
 TITLES = {  # of suites; others are offered by their names
     "digits": "Digits: 12 tasks, 3 of them unseen",
@@ -53,7 +54,7 @@ def rank_and_backbone() -> dict[str, Any]:
     return {
         "rank": gr.Number(NEW_RUN.adapter.rank, label="Rank R", min_width=90, scale=1),
         "backbone": gr.Dropdown(
-            list(BUNDLED),
+            known_backbones(),
             value=NEW_RUN.backbone,
             label="Backbone",
             allow_custom_value=True,

@@ -24,6 +24,8 @@ from metalora.util.quiet import UMAP
 WORKSPACE = "workspace"
 CACHES = {"NUMBA_CACHE_DIR": "numba", "MPLCONFIGDIR": "matplotlib"}
 TEMPORARY = "GRADIO_TEMP_DIR"
+DOWNLOAD = "METALORA_DOWNLOAD"
+LOCAL = ("localhost", "127.0.0.1", "::1")
 
 _held: list[FileLock] = []  # of this process, until it ends
 
@@ -50,6 +52,17 @@ def set_filters() -> None:
     warnings.simplefilter("ignore", LayersLeftOut)
     warnings.filterwarnings("ignore", module=UMAP)
     warnings.filterwarnings("ignore", module=r"PIL\.")  # on odd metadata
+
+
+def may_download() -> bool:
+    """Return whether a person at the page may fetch weights: METALORA_DOWNLOAD=1 or 0, else only on their own machine.
+
+    Their own machine is one that is no Space and answers at its own address only.
+    """
+    said = os.environ.get(DOWNLOAD)
+    if said is not None:
+        return said == "1"
+    return "SPACE_ID" not in os.environ and os.environ.get("GRADIO_SERVER_NAME", "localhost") in LOCAL
 
 
 def _temporary_folder(parent: Path) -> Path:

@@ -16,6 +16,7 @@ from metalora.experiments.table import format_count
 from metalora.models.adapt import adapt
 from metalora.models.adapted_model import AdaptedModel
 from metalora.models.backbones import BUNDLED, Backbone, has_weights, load_backbone
+from metalora.runs.app_process import may_download
 from metalora.suites.cifar10 import find_cifar10
 from metalora.suites.config import SuiteConfig
 from metalora.util.errors import InputError
@@ -71,7 +72,8 @@ def missing_weights(backbone: str) -> str:
     """
     if has_weights(backbone):
         return ""
-    return f"The weights of {backbone} are not on this machine, so it cannot be trained here: use {_or(BUNDLED)}."
+    remedy = f"{'fetch them, or ' if may_download() else ''}use {_or(BUNDLED)}"
+    return f"The weights of {backbone} are not on this machine, so it cannot be trained here: {remedy}."
 
 
 def missing_data(suite: SuiteConfig) -> str:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from metalora.runs import app_process
-from metalora.runs.app_process import CACHES, TEMPORARY, set_filters, set_folders
+from metalora.runs.app_process import CACHES, TEMPORARY, may_download, set_filters, set_folders
 from metalora.util.errors import InputError, LayersLeftOut
 
 ROOT = Path(__file__).parents[2]
@@ -117,3 +117,21 @@ def test_umap_needs_no_home_folder(tmp_path):
     code = "from metalora.inspection.projection import warm_up; warm_up(); import numba; print(numba.config.CACHE_DIR)"
     folder = python("-c", code, TMPDIR=str(tmp_path)).strip()
     assert Path(folder).parent == tmp_path and not Path(folder).exists()
+
+
+@pytest.mark.parametrize(
+    ("environment", "allowed"),
+    [
+        ({}, True),
+        ({"METALORA_DOWNLOAD": "0"}, False),
+        ({"GRADIO_SERVER_NAME": "0.0.0.0"}, False),
+        ({"GRADIO_SERVER_NAME": "0.0.0.0", "METALORA_DOWNLOAD": "1"}, True),
+        ({"SPACE_ID": "someone/metalora"}, False),
+    ],
+)
+def test_weights_are_fetched_for_the_owner_of_the_machine_only(monkeypatch, environment, allowed):
+    for variable in ("METALORA_DOWNLOAD", "GRADIO_SERVER_NAME", "SPACE_ID"):
+        monkeypatch.delenv(variable, raising=False)
+    for variable, value in environment.items():
+        monkeypatch.setenv(variable, value)
+    assert may_download() == allowed

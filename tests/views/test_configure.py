@@ -70,9 +70,12 @@ def test_other_layers_are_no_kind():
     assert kind_of("resnet20", AdapterConfig("lora", targets="layer1")) is None
 
 
-def test_a_backbone_without_its_weights_is_said_to_be_missing():
+def test_a_backbone_without_its_weights_is_said_to_be_missing(monkeypatch):
     assert missing_weights("resnet20") == ""
+    monkeypatch.setenv("METALORA_DOWNLOAD", "0")
     assert missing_weights("resnet18.a1_in1k").endswith("cannot be trained here: use resnet20 or mixer_nano.")
+    monkeypatch.setenv("METALORA_DOWNLOAD", "1")
+    assert missing_weights("resnet18.a1_in1k").endswith("here: fetch them, or use resnet20 or mixer_nano.")
     with pytest.raises(InputError, match="Unknown backbone"):
         missing_weights("resnet2000")
 

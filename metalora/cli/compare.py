@@ -1,7 +1,6 @@
 """`compare`: methods × backbones × seeds, and one table."""
 
 import re
-from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -11,7 +10,7 @@ from metalora.cli.messages import leave, write_json
 from metalora.cli.options import SUITE, TRAINING, Json, Options, verb
 from metalora.cli.progress import check, follow
 from metalora.experiments.config import ComparisonConfig
-from metalora.experiments.variants import FIRST_LOOK
+from metalora.experiments.first_look import FIRST_LOOK, QUESTION
 
 COMPARISON = Options(ComparisonConfig, renamed={"methods": "method", "backbones": "backbone", "ks": "k"})
 COMPARISON_TRAINING = TRAINING.without("set_size", "seed", "validate_every")  # rows name set sizes, seeds count from 0
@@ -24,24 +23,30 @@ def register(app: typer.Typer) -> None:
 
 
 def compare(
-    out: Annotated[Path | None, typer.Option(help="Folder of the results. Left out: results/SUITE.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder of the results. Left out: one in results/.")] = None,
     jobs: Annotated[int | None, typer.Option(help="Processes at a time. Left out: one per core on a CPU.")] = None,
     minutes: Annotated[
         float | None,
         typer.Option(help="Time to take, roughly, where --steps is left out. Left out: 3 for digits, 40 for others."),
     ] = None,
     full: Annotated[
-        bool, typer.Option("--full", help="Of digits all rows and both backbones, rather than a first look.")
+        bool, typer.Option("--full", help="On digits, all rows and both backbones rather than the first look.")
+    ] = False,
+    paper: Annotated[
+        bool, typer.Option("--paper", help="Also print the paper's own numbers, in a table apart.")
     ] = False,
     json: Json = None,
     **given: Any,
 ) -> None:
-    """Compare methods on a suite: k-NN accuracy on seen and unseen tasks, with budgets.
+    """Compare methods on a suite: k-NN accuracy on seen and unseen tasks, with parameters and time.
 
-    Without rows, backbones or steps, digits get a first look: a few rows on one backbone, for which three minutes do.
-    Finished trainings are kept under --out, and the same command resumes with those that are missing. Without --steps,
-    these follow from the images and the time, learning rates from short trials on validation, and every training ends
-    with its best validation.
+    Without options this is a first look of about three minutes: four rows on digits, one backbone, six seeds. It asks
+    whether generated cores fit the images that they are generated for, and ends with the answer and how sure it is.
+    With --method, --backbone, --controls, --steps, --full or another suite you choose what is compared.
+
+    Finished trainings are kept under --out, and the same command resumes. Where --steps is left out, the steps follow
+    from the images and the time, and every training keeps its best state on validation. Outside the first look the
+    learning rate is the best of three short trials, unless --lr is given.
     """
     from metalora.experiments.plan import plan_comparison
     from metalora.experiments.runner import JOBS, OLD_JOBS, count_jobs, read_comparison, run_comparison
@@ -50,12 +55,14 @@ def compare(
 
     if jobs is not None and jobs < 1:
         raise InputError(f"--jobs is {jobs}: use 1 or more.")
-    config = comparison_settings(given, full=full)
-    folder = out or Path("results") / re.sub(r"[^\w.-]+", "-", config.suite.name).strip("-")
+    first, config = comparison_settings(given, full=full)
+    name = f"{config.suite.name}-first-look" if first else config.suite.name
+    folder = out or Path("results") / re.sub(r"[^\w.-]+", "-", name).strip("-")
     check_folder(folder, owned=(JOBS, OLD_JOBS))
     config, suite, notes = check("Reading images", config)
     if "steps" not in given:
-        config, note = plan_comparison(config, suite, folder, minutes=minutes, n_jobs=jobs, choose_lr="lr" not in given)
+        choose_lr = not first and "lr" not in given
+        config, note = plan_comparison(config, suite, folder, minutes=minutes, n_jobs=jobs, choose_lr=choose_lr)
         notes.append(note)
     elif minutes is not None:
         raise InputError("--minutes decides the number of steps, which --steps gives: leave one of them out.")
@@ -65,27 +72,36 @@ def compare(
             done = job.done
     except KeyboardInterrupt as error:
         raise leave(f"Stopped: {done} finished trainings are kept, the same command resumes.", 1) from error
-    _print_table(read_comparison(config, folder, suite.primary, notes), folder, json)
+    _report(read_comparison(config, folder, suite.primary, notes), folder, json, first=first, paper=paper)
 
 
-def comparison_settings(given: dict[str, Any], *, full: bool = False) -> ComparisonConfig:
-    """Build the settings from the options that were given; of digits those of a first look where nothing is chosen."""
-    training = COMPARISON_TRAINING.read(given, ComparisonConfig().training)
-    config = COMPARISON.read(given, suite=SUITE.read(given), training=training)
-    if config.suite.name == "digits" and not full and not CHOICES & given.keys():
-        return replace(config, methods=FIRST_LOOK, backbones=config.backbones[:1])
-    return config
+def comparison_settings(given: dict[str, Any], *, full: bool = False) -> tuple[bool, ComparisonConfig]:
+    """Return whether this is the first look, and the settings: its own or the usual ones, with the options given."""
+    is_digits = given.get("suite", FIRST_LOOK.suite.name) == FIRST_LOOK.suite.name
+    first = is_digits and not full and not CHOICES & given.keys()
+    base = FIRST_LOOK if first else ComparisonConfig()
+    suite, training = SUITE.read(given, base.suite), COMPARISON_TRAINING.read(given, base.training)
+    return first, COMPARISON.read(given, base, suite=suite, training=training)
 
 
-def _print_table(comparison: Any, folder: Path, json: Path | None) -> None:
+def _report(comparison: Any, folder: Path, json: Path | None, *, first: bool, paper: bool) -> None:
+    """Print the table, write all files, and end with what was found."""
     from rich.console import Console
 
-    from metalora.experiments.findings import findings
+    from metalora.experiments.findings import answer, findings, on_study
+    from metalora.experiments.paper_table import PAPER_CAPTION, paper_table
     from metalora.experiments.table_writers import to_terminal
 
     to_terminal(comparison.table(), Console())  # first, so that it is seen even if the disk is full
-    for sentence in findings(comparison):
-        typer.echo(sentence)
+    if paper:
+        typer.echo(f"\n{PAPER_CAPTION}")
+        to_terminal(paper_table(), Console())
+    found = answer(comparison, QUESTION) if first else findings(comparison)
     comparison.write(folder)
-    write_json(json, comparison.to_dict())
-    typer.echo(f"The table as CSV, Markdown and LaTeX, and all numbers as JSON, are in {folder}.")
+    write_json(json, {**comparison.to_dict(), "findings": found})
+    typer.echo(f"\nThe table as CSV, Markdown and LaTeX, and all numbers as JSON, are in {folder}.")
+    if first:
+        typer.echo(on_study())
+    typer.echo()
+    for sentence in found:
+        typer.echo(sentence)

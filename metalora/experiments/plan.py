@@ -57,7 +57,8 @@ def plan_comparison(
     if stored is not None and stored["minutes"] == minutes:
         steps, note = stored["steps"], f"as the trainings in {folder} began"
     else:
-        steps = planned_steps(rows, batch, _affordable_steps(config, suite, PLANNED * 60 * minutes, n_jobs))
+        affordable = _affordable_steps(config, suite, PLANNED * 60 * minutes, n_jobs)
+        steps = planned_steps(rows, batch, affordable, tries_lr=choose_lr)
         passes = f"{steps * batch / rows:.1f} passes over {rows:,} training images, each counted in every task"
         note = f"{passes}, in about {minutes:g} minutes here at most"
         write_text(folder / PLAN, json.dumps({"steps": steps, "minutes": minutes}) + "\n")

@@ -15,6 +15,7 @@ import scipy  # its parts are imported on use: the app's first page needs no sta
 from metalora.util.errors import InputError
 
 SEEDS_FOR_A_STAR = 6
+SIGNIFICANT = 0.05  # p value
 RESAMPLES = 9999
 NODES, WEIGHTS = np.polynomial.legendre.leggauss(128)  # of an integral over [-1, 1]
 SEEDS_ONLY = "interval over seeds only: no accuracies of single tasks given"
@@ -150,11 +151,17 @@ def compare_to_static(
         "effect",
     ]
     frame = pd.DataFrame(found, columns=[*names, "std", "note"])
-    frame.insert(len(names), "p_holm", holm(frame["p"].to_numpy(float)))
+    frame.insert(len(names), "p_holm", np.nan)
     spreads = zip(frame.pop("std"), frame["n_seeds"], strict=True)
     frame.insert(len(names) + 1, "detectable", [_starrable(std, n, len(frame)) for std, n in spreads])
-    frame.insert(len(names) + 2, "star", [_star(row) for row in frame.itertuples()])
-    return frame
+    frame.insert(len(names) + 2, "star", "")
+    return corrected(frame)
+
+
+def corrected(comparisons: pd.DataFrame) -> pd.DataFrame:
+    """Return what `compare_to_static` returns with p_holm and stars for all rows of this frame together."""
+    frame = comparisons.assign(p_holm=holm(comparisons["p"].to_numpy(float)))
+    return frame.assign(star=[_star(row) for row in frame.itertuples()])
 
 
 def holm(p: np.ndarray) -> np.ndarray:
@@ -257,13 +264,13 @@ def _measure(gains: np.ndarray, by_task: np.ndarray | None, task_split: str, see
 def _starrable(std: float, n_seeds: int, family: int) -> float:
     if n_seeds < SEEDS_FOR_A_STAR:
         return float("nan")
-    return smallest_detectable_gain(std, n_seeds, alpha=0.05 / family)
+    return smallest_detectable_gain(std, n_seeds, alpha=SIGNIFICANT / family)
 
 
 def _star(row: Any) -> str:
     if row.n_seeds < SEEDS_FOR_A_STAR:
         return "n too small"
-    return "*" if row.gain > 0 and row.p_holm < 0.05 and row.low > 0 else ""
+    return "*" if row.gain > 0 and row.p_holm < SIGNIFICANT and row.low > 0 else ""
 
 
 def _task_gains(

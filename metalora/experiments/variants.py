@@ -15,7 +15,6 @@ REFERENCE = "metalora-tr"  # the method whose rank a comparison is given, and wh
 TRAINING_SET_SIZE = 8  # of variants that are trained with sets, whatever size they are used with
 MAX_SIZE_DIGITS = 6  # sets of a million images are whole tasks
 DEFAULT = ("original", "lora", "multi-lora", "metalora-cp", "metalora-tr", "metalora-tr@8", "lora-equal-budget")
-FIRST_LOOK = ("original", "lora-equal-budget", "metalora-tr@8", "metalora-tr-shuffled@8")  # two trainings
 CONTROLS = ("metalora-cp-constant", "metalora-cp-shuffled", "metalora-tr-constant", "metalora-tr-shuffled", "lora@8")
 SET_USES = {  # what a static method can make of a set
     "standardised": "are standardised together",

@@ -61,7 +61,7 @@ def run_config(name: str) -> RunConfig:
     backbone, method, suite_name = parse_bundled(name)
     suite = SuiteConfig(suite_name, max_queries=MAX_QUERIES)
     if suite_name == DIGITS:
-        adapter, training = PRESETS["Default"].adapter(method), PRESETS["Default"].training()
+        adapter, training = PRESETS["Default"].adapter(method), PRESETS["Default"].training(method)
     else:
         rank = METHODS[method].rank_for(PRESETS["Default"].rank)
         adapter = AdapterConfig(method, rank=rank, hidden=HIDDEN)

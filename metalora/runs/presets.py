@@ -15,24 +15,34 @@ class Preset:
 
     Attributes:
         rank: R of Meta-LoRA TR, from which other methods derive theirs.
-        hidden: width of the mapping net.
-        steps: training steps.
-        batch_size: images of a step.
+        hidden: Width of the mapping net.
+        steps: Training steps.
+        batch_size: Images of a step.
+        lr: Learning rate.
+        set_size: Images of a task that share a core, where the method generates cores.
     """
 
     rank: int
     hidden: int
     steps: int
-    batch_size: int
+    batch_size: int = 64
+    lr: float = TrainingConfig.lr
+    set_size: int = 8
 
     def adapter(self, name: str) -> AdapterConfig:
         """Return the settings of a method at this size."""
         return AdapterConfig(name, rank=method(name).rank_for(self.rank), hidden=self.hidden)
 
-    def training(self) -> TrainingConfig:
-        """Return the settings of a training of this size, validated ten times."""
-        every = max(1, self.steps // VALIDATIONS)
-        return TrainingConfig(steps=self.steps, batch_size=self.batch_size, validate_every=every)
+    def training(self, name: str = "metalora-tr") -> TrainingConfig:
+        """Return the settings of a method's training at this size, validated ten times."""
+        return TrainingConfig(
+            steps=self.steps,
+            batch_size=self.batch_size,
+            lr=self.lr,
+            set_size=self.set_size if method(name).generated else 1,
+            validate_every=max(1, self.steps // VALIDATIONS),
+        )
 
 
-PRESETS = {"Tiny": Preset(2, 16, 60, 32), "Default": Preset(3, 32, 300, 64), "Large": Preset(4, 64, 1000, 64)}
+# A smaller training has a higher rate, so that it gets somewhere in its steps.
+PRESETS = {"Tiny": Preset(2, 16, 120, lr=6e-3), "Default": Preset(3, 32, 300), "Large": Preset(4, 64, 1000)}

@@ -49,17 +49,19 @@ def seconds_per_step(model: AdaptedModel, suite: Suite, config: TrainingConfig) 
     return statistics.median(seconds[1:] or seconds)  # the first one warms up
 
 
-def planned_steps(images: int, batch_size: int, affordable: float) -> int:
+def planned_steps(images: int, batch_size: int, affordable: float, *, tries_lr: bool = True) -> int:
     """Return the steps for so many training images: those of `PASSES`, or what is affordable, but not below `LEAST`.
 
     Args:
         images: of the training split.
         batch_size: images of a step.
         affordable: steps, those of the trials of learning rates included.
+        tries_lr: whether there are such trials.
     """
     most = -(-PASSES * images // batch_size)
     fewest = min(LEAST, most)
-    affordable /= 1 + len(LEARNING_RATES) * TRIAL
+    if tries_lr:
+        affordable /= 1 + len(LEARNING_RATES) * TRIAL
     return max(min(most, int(affordable)), fewest)
 
 

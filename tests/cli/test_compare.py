@@ -2,18 +2,25 @@
 
 import json
 import shutil
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
-from calling import COMPARE, refused, run
+from calling import COMPARE, SMALL, refused, run
 from PIL import Image
 
 from metalora import cli
 from metalora.cli.compare import comparison_settings
-from metalora.experiments.variants import DEFAULT, FIRST_LOOK
+from metalora.experiments.comparison import RESULTS
+from metalora.experiments.findings import answer
+from metalora.experiments.first_look import FIRST_LOOK, QUESTION
+from metalora.experiments.results import load_comparison
+from metalora.experiments.variants import DEFAULT
 from metalora.util.errors import InputError
 
 ROW = {"method", "backbone", "suite", "task_split", "gallery", "set_size", "k", "accuracy", "std", "n_seeds"}
+OUT = Path("results/digits-first-look")
 ROW |= {"static_parameters", "generator_parameters", "ms_per_step"}
 
 
@@ -37,7 +44,7 @@ def test_compare_writes_table_and_rows_and_keeps_its_jobs(tmp_path):
     ("given", "full", "first_look"),
     [
         ({}, False, True),
-        ({"seeds": 3}, False, True),
+        ({"seeds": 3, "lr": 0.01, "k": [3], "image_size": 16}, False, True),
         ({}, True, False),
         ({"backbone": ["resnet20"]}, False, False),
         ({"steps": 64}, False, False),
@@ -45,9 +52,36 @@ def test_compare_writes_table_and_rows_and_keeps_its_jobs(tmp_path):
     ],
 )
 def test_digits_get_a_first_look_where_nothing_is_chosen(given, full, first_look):
-    config = comparison_settings(given, full=full)
-    assert config.methods == (FIRST_LOOK if first_look else DEFAULT)
+    is_first, config = comparison_settings(given, full=full)
+    assert is_first is first_look
+    assert config.methods == (FIRST_LOOK.methods if first_look else DEFAULT)
     assert config.backbones == (("resnet20",) if first_look or "backbone" in given else ("resnet20", "mixer_nano"))
+    if first_look and given:  # options count in a first look, too
+        assert (config.seeds, config.training.lr, config.ks, config.suite.image_size) == (3, 0.01, (3,), 16)
+    elif first_look:
+        assert config == FIRST_LOOK
+
+
+def test_a_first_look_ends_with_what_it_found_and_how_sure_it_is(tmp_path, monkeypatch):
+    def short(config, *_, choose_lr, **__):
+        assert not choose_lr  # it is part of the first look
+        return replace(config, training=replace(config.training, steps=2)), "Two steps."
+
+    monkeypatch.setattr("metalora.experiments.plan.plan_comparison", short)
+    monkeypatch.chdir(tmp_path)
+    said = run("compare", *SMALL, "--seeds", "2", "--jobs", "1", "--json", "c.json").stdout
+    data = json.loads((tmp_path / "c.json").read_text())
+    assert said.splitlines()[-2:] == data["findings"] == answer(load_comparison(OUT / RESULTS), QUESTION)
+    assert data["findings"][0].startswith("These rows do not show that generated cores fit")
+    assert "The study behind this is primary/main" in said and "arXiv 2504.00460" not in said
+    assert {row["method"] for row in data["rows"]} == set(FIRST_LOOK.methods)
+
+
+def test_the_numbers_of_the_paper_are_printed_when_asked_for(tmp_path):
+    words = [*COMPARE, "--method", "original", "--out", tmp_path / "c"]
+    assert "67.04" not in run(*words).stdout
+    said = run(*words, "--paper").stdout
+    assert said.index("pooled gallery") < said.index("Table I of arXiv 2504.00460") < said.index("67.04")
 
 
 def test_an_interrupted_comparison_says_what_it_keeps(tmp_path, monkeypatch):

@@ -1,10 +1,15 @@
 """Sentences on what a comparison found."""
 
 import pandas as pd
+import pytest
 
-from metalora.experiments.comparison import Comparison
+from metalora.experiments.comparison import RESULTS, Comparison
 from metalora.experiments.config import ComparisonConfig
-from metalora.experiments.findings import findings
+from metalora.experiments.findings import accuracies_of, answer, findings, gains_of, on_study
+from metalora.experiments.first_look import FIRST_LOOK, QUESTION, STUDY
+from metalora.experiments.results import FOLDER, load_comparison
+from metalora.experiments.runner import jobs_of
+from metalora.experiments.statistics import SEEDS_FOR_A_STAR, holm
 
 EMPTY = pd.DataFrame()
 
@@ -71,3 +76,74 @@ def test_validation_that_rises_to_the_end_asks_for_more_steps():
 def test_a_training_that_only_harmed_is_said_to_change_nothing():
     said = findings(comparison({"original": {"seen": 0.5}, "lora": {"seen": 0.5}}, {"lora": 0}))
     assert said[-1].endswith("changes nothing: lora on resnet20.")
+
+
+def asked(own, others, static, seeds):
+    """A first look whose rows have these accuracies on seen tasks, plus a little that differs from seed to seed."""
+    accuracies = {QUESTION.method: own, **dict(zip(QUESTION.others, (others, static), strict=True))}
+    rows = [
+        {
+            "method": method,
+            "backbone": "resnet20",
+            "suite": "digits",
+            "seed": seed,
+            "task_split": task_split,
+            "gallery": "pooled",
+            "k": 5,
+            "accuracy": value + 0.001 * ((seed * 7 + len(method)) % 5) if task_split == "seen" else 0.1,
+            "validation": value,
+            "generated": method == QUESTION.method,
+            "static": method == "lora-equal-budget",
+        }
+        for method, value in accuracies.items()
+        for seed in range(seeds)
+        for task_split in ("seen", "unseen")
+    ]
+    return Comparison(FIRST_LOOK, pd.DataFrame(rows), EMPTY, EMPTY, EMPTY, "pooled")
+
+
+def test_the_answer_says_what_was_found_and_how_sure_it_is():
+    found, sure = answer(asked(0.96, 0.89, 0.959, 6), QUESTION)
+    assert found.startswith("Generated cores fit the images that they are generated for: ")
+    assert "96.2 % with the cores of their own set of eight, 89.2 % with the cores of other images" in found
+    own, static = sure.split(" and ")
+    assert "7.0 points better than the cores of other images" in own and own.endswith("unlikely to be chance)")
+    assert "better than LoRA of as many parameters" in static and static.endswith("may be chance).")
+    assert sure.startswith("Over 6 seeds") and "95 % interval" in own and "p < 0.0001" in own
+
+
+@pytest.mark.parametrize(
+    ("own", "others", "verdict"),
+    [(0.9, 0.9, "may be chance"), (0.85, 0.9, "unlikely to be chance")],
+    ids=["no difference", "a loss"],
+)
+def test_the_answer_says_when_the_finding_did_not_hold(own, others, verdict):
+    found, sure = answer(asked(own, others, 0.5, 6), QUESTION)
+    assert found.startswith("These rows do not show that generated cores fit the images")
+    assert verdict in sure.split(" and ")[0]
+    assert ("worse than the cores of other images" in sure) is (own < others)
+
+
+def test_few_seeds_are_not_enough_for_the_finding():
+    found, sure = answer(asked(0.96, 0.8, 0.5, 5), QUESTION)
+    assert found.startswith("These rows do not show") and "too few seeds to be sure" in sure
+    assert answer(asked(0.96, 0.8, 0.5, 1), QUESTION)[1].endswith("use --seeds 6.")
+
+
+def test_p_values_are_corrected_for_both_comparisons():
+    gains = gains_of(asked(0.96, 0.89, 0.959, 6), QUESTION)
+    assert list(gains["against"]) == list(QUESTION.others)
+    assert (gains["p_holm"] == holm(gains["p"].to_numpy())).all() and gains["p_holm"].min() > gains["p"].min()
+
+
+def test_the_study_behind_the_first_look_asked_the_same_and_it_held_there():
+    study = load_comparison(FOLDER / STUDY[0] / STUDY[1] / RESULTS)
+    assert answer(study, QUESTION)[0].startswith(QUESTION.claim)
+    means = accuracies_of(study, QUESTION)
+    assert all(f"{100 * mean:.1f} % with {words}" in on_study() for words, mean in means.items())
+
+
+def test_the_first_look_has_the_rows_of_its_question_and_seeds_for_a_star():
+    assert {QUESTION.method, *QUESTION.others} < set(FIRST_LOOK.methods) and len(FIRST_LOOK.backbones) == 1
+    assert FIRST_LOOK.seeds == SEEDS_FOR_A_STAR and FIRST_LOOK.ks == (5,)
+    assert len([job for job in jobs_of(FIRST_LOOK) if job.trained.is_trained]) == 2 * FIRST_LOOK.seeds

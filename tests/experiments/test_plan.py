@@ -86,6 +86,9 @@ def test_a_rate_that_was_chosen_is_not_tried(suite, pace, tmp_path):
     pace(0.5)
     planned, _ = plan_comparison(CONFIG, suite, tmp_path, minutes=10, choose_lr=False)
     assert planned.trial_steps is None and planned.training.lr == CONFIG.training.lr
+    tried, _ = plan_comparison(CONFIG, suite, tmp_path / "tried", minutes=10)
+    # The time of the trials is left for the training: three of an eighth of the steps.
+    assert planned.training.steps == pytest.approx(tried.training.steps * 11 / 8, abs=2)
 
 
 def test_the_pace_is_that_of_the_slowest_method(suite, monkeypatch, tmp_path):

@@ -162,7 +162,7 @@ def _accuracies(cells: pd.DataFrame, stars: set[str], methods: list[str], ceilin
             column.append(Cell(NOT_RUN))
             continue
         text = format_percent(*known.loc[method]) + ("*" if method in stars else "")
-        column.append(Cell(text, bold=method in rivals.index and shown[method] == best))
+        column.append(Cell(text, bold=method in rivals.index and bool(shown[method] == best)))
     return column
 
 

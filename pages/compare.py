@@ -92,7 +92,8 @@ def _numbers() -> dict[str, Any]:
     with gr.Row():
         for kind, name in DOWNLOADS.items():
             parts[kind] = gr.DownloadButton(f"Download {name}", size="sm", min_width=120)
-    parts["budget"] = Plot(label="Accuracy against trained parameters", height=480, follows=True)
+    parts["budget"] = Plot(label="Accuracy against trained parameters", height=395, follows=True)
+    parts["legend"] = gr.HTML(label="Markers of the figure")
     caption(
         "Up and to the left is better: more accuracy for fewer trained parameters (static and generator together). "
         "Nothing beats a point on the dashed Pareto line at its budget; bars: standard deviation over seeds."
@@ -167,7 +168,7 @@ class CompareTab:
         self, token: str, name: str, backbone: str, words: str, gallery: str, split: str, k: int, *own: Any
     ) -> list[Any]:
         """Show all numbers of results: command, table, downloads, figures; nothing where there are none."""
-        nothing = ["", "", *[None] * len(DOWNLOADS), None, "", gr.update(visible=False)]
+        nothing = ["", "", *[None] * len(DOWNLOADS), None, "", "", gr.update(visible=False)]
         if name == RUNS:
             return nothing
         try:
@@ -178,7 +179,7 @@ class CompareTab:
         tasks = gr.update(value=seen.tasks, visible=seen.tasks is not None)
         files = source.write(seen.table, self.context.app_state.workspace.tables_folder(_folder(name)))
         shown = [served(files[kind]) for kind in DOWNLOADS]
-        return [_command(source), seen.html, *shown, seen.budget, seen.left_out, tasks]
+        return [_command(source), seen.html, *shown, seen.budget, seen.legend, seen.left_out, tasks]
 
     def _overview(self, token: str, name: str, backbone: str, words: str, own: tuple[Any, ...]) -> Overview:
         if name == RUNS:
@@ -225,7 +226,7 @@ def _wire(tab: CompareTab, panel: gr.Accordion, ended: gr.Number) -> None:
     context, view, parts, own = tab.context, tab.view, tab.parts, list(tab.form.fields.values())
     visitor, results, kept = context.visitor, view["results"], context.forms["compare"]
     seen = ["sentence", "remarks", "short", "beside", "gains", "measured", "error"]
-    numbers = ["command", "table", *DOWNLOADS, "budget", "left_out", "tasks"]
+    numbers = ["command", "table", *DOWNLOADS, "budget", "legend", "left_out", "tasks"]
     chosen = [visitor, results, view["backbone"], view["rows"]]
     event = {"trigger_mode": "always_last", **QUIET}
     show = {"fn": tab.show, "inputs": [*chosen, *own], "outputs": [parts[name] for name in seen], **event}

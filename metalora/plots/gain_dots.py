@@ -10,7 +10,8 @@ from metalora.plots.palette import INK, Theme, layout, variant_style
 
 SYMBOLS = {"seen": "circle", "unseen": "circle-open"}
 OFFSET = 0.16  # of seen and unseen dots from the middle of their row
-ROW, TOP, AXIS = 46, 40, 66  # pixels: height of a row, of the legend, of the axis below
+ROW, TOP, AXIS = 46, 62, 30  # pixels: height of a row, of title and legend, of the axis below
+TITLE = {"font": {"size": 13}, "pad": {"t": 6}}
 LINE_LENGTH = 24  # letters of a row's name in a line
 
 
@@ -30,20 +31,14 @@ def gain_dots(gains: pd.DataFrame, *, theme: Theme = "light") -> go.Figure:
         traces.append(_dots(here, task_split, colour, [names.index(name) + offset for name in here["method"]]))
     others = ", ".join(readable(name) for name in dict.fromkeys(gains["against"]))
     zero = {"type": "line", "xref": "x", "yref": "paper", "x0": 0, "x1": 0, "y0": 0, "y1": 1}
+    title = f"Gain over {others}, in points"
     parts = {
+        "title": {"text": title, "x": 0, "xref": "container", "y": 1, "yref": "container", "yanchor": "top", **TITLE},
         "height": TOP + ROW * len(names) + AXIS,
         "margin": {"l": 10, "r": 16, "t": TOP, "b": AXIS},
-        "legend": {
-            "orientation": "h",
-            "x": 0,
-            "y": 1,
-            "yanchor": "bottom",
-            "itemclick": False,
-            "itemdoubleclick": False,
-        },
+        "legend": {"orientation": "h", "x": 0, "xref": "container", "y": 1, "yanchor": "bottom"},
         "shapes": [{**zero, "line": {"color": INK[theme], "width": 1.5}}],
         "xaxis": {
-            "title": {"text": f"gain over {_wrapped(others)} (points)", "standoff": 8},
             "zeroline": False,
             "rangemode": "tozero",
         },

@@ -3,6 +3,7 @@
 import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
+from html import escape
 from pathlib import Path
 
 import pandas as pd
@@ -16,7 +17,7 @@ from metalora.experiments.short_table import matches, reference_of, short_rows
 from metalora.experiments.table import SPLITS, Table
 from metalora.experiments.table_writers import to_html
 from metalora.experiments.variants import parse_variant
-from metalora.plots.comparison import budget_scatter, task_heatmap
+from metalora.plots.comparison import AXIS, PANEL, budget_scatter, task_heatmap
 from metalora.plots.gain_dots import gain_dots
 from metalora.plots.palette import Theme, notice, variant_style
 from metalora.util.errors import InputError
@@ -25,6 +26,18 @@ from metalora.views.compare_table import short_html
 
 NO_TASKS = "Accuracies of single tasks were not kept with these results: run rows of your own to see theirs."
 NOTHING = "Nothing has run yet: the rows fill as trainings end."
+GLYPHS = {  # of plotly's markers
+    "circle": "●",
+    "circle-open": "○",
+    "square": "■",
+    "square-open": "□",
+    "triangle-up": "▲",
+    "x": "✖",
+    "x-open": "✕",
+    "star": "★",
+    "star-open": "☆",
+    "diamond-open": "◇",
+}
 CACHED = 256  # views of bundled results, which never change
 
 
@@ -55,6 +68,7 @@ class Numbers:
         table: every column.
         html: the same, of the rows that are shown.
         budget: accuracy against trained parameters.
+        legend: of that figure, HTML.
         tasks: accuracy on every task, None: there are none.
         left_out: what that figure lacks, or why there is none.
     """
@@ -62,6 +76,7 @@ class Numbers:
     table: Table
     html: str
     budget: go.Figure
+    legend: str
     tasks: go.Figure | None
     left_out: str
 
@@ -173,11 +188,12 @@ def _numbers(source: Source, backbone: str, task_split: str, gallery: str, k: in
     comparison = source.comparison
     names = shown_rows(comparison, words)
     table = comparison.table(gallery)
-    shown = Table(table.columns, [row for row in table.rows if row[0].text in names], table.notes)
+    shown = Table(table.columns, [row for row in table.rows if row[0].text in names])
     tasks, left_out = heatmap(comparison, backbone, task_split, gallery, k, names)
     caption = f"{source.title}. k-NN accuracy in %, {gallery} gallery"
     html = to_html(shown, caption=caption, colours=_colours(names))
-    return Numbers(table, html, scatter(comparison, backbone, task_split, gallery, k, names), tasks, left_out)
+    budget = scatter(comparison, backbone, task_split, gallery, k, names)
+    return Numbers(table, html, budget, legend_html(names), tasks, left_out)
 
 
 def shown_rows(comparison: Comparison, words: str) -> list[str]:
@@ -221,7 +237,19 @@ def scatter(
     rows = rows[rows["backbone"] == backbone]
     if names is not None:
         rows = rows[rows["method"].isin(names)]
-    return budget_scatter(rows, task_split=task_split, gallery=gallery, k=k, theme=theme)
+    figure = budget_scatter(rows, task_split=task_split, gallery=gallery, k=k, theme=theme)
+    # Its legend is on the page, where it takes as many lines as the width asks for.
+    return figure.update_layout(showlegend=False, height=PANEL + AXIS, margin_b=AXIS)
+
+
+def legend_html(names: Sequence[str]) -> str:
+    """Return what the markers of rows mean as a list, all text escaped."""
+    entries = []
+    for name in names:
+        style = variant_style(name)
+        mark = f'<span style="color:{style.colour}" aria-hidden="true">{GLYPHS[style.symbol]}</span>'
+        entries.append(f'<li title="{escape(name)}">{mark}{escape(readable(name))}</li>')
+    return f'<ul class="legend">{"".join(entries)}</ul>'
 
 
 def heatmap(

@@ -38,11 +38,10 @@ def build(context: Context) -> dict[str, Any]:
         parts["sentence"] = Message(kind="status", elem_classes="finding")
         parts["remarks"] = Message()
         with gr.Row():
-            with gr.Column(scale=6, min_width=320):
+            with gr.Column(scale=13, min_width=320):
                 parts["short"] = gr.HTML(label="Results in short", js_on_load=SORT.read_text(encoding="utf-8"))
-            with gr.Column(scale=4, min_width=320, visible=False) as parts["beside"]:
+            with gr.Column(scale=7, min_width=320) as parts["beside"]:
                 parts["gains"] = Plot(label="Gains with their 95 % intervals", height=320, follows=True)
-                caption("Bars: 95 % intervals, by bootstrap over seeds and, for unseen tasks, over tasks.")
     with gr.Accordion("All numbers: every column, accuracy against budget, every task", open=False):
         view |= _place()
         parts |= _numbers()
@@ -99,7 +98,7 @@ def _numbers() -> dict[str, Any]:
         "Nothing beats a point on the dashed Pareto line at its budget; bars: standard deviation over seeds."
     )
     parts["left_out"] = Message()
-    parts["tasks"] = Plot(label="Accuracy of every task", height=560, follows=True, visible=False)
+    parts["tasks"] = Plot(label="Accuracy of every task", height=560, follows=True, visible="hidden")
     caption("A row per method, a column per task; brighter is more accurate. Means over seeds, in per cent.")
     return parts
 
@@ -159,16 +158,23 @@ class CompareTab:
         try:
             seen = self._overview(token, name, backbone, words or "", own)
         except InputError as problem:
-            return ["", "", "", gr.update(visible=False), gr.skip(), "", str(problem)]
-        has_figure = seen.figure is not None
-        figure = seen.figure if has_figure else gr.skip()
-        return [seen.sentence, seen.remarks, seen.table, gr.update(visible=has_figure), figure, seen.measured, ""]
+            return ["", "", "", gr.update(visible="hidden"), gr.skip(), "", str(problem)]
+        figure, beside = (seen.figure, True) if seen.figure else (gr.skip(), "hidden")
+        return [
+            seen.sentence,
+            seen.remarks,
+            seen.table,
+            gr.update(visible=has_figure or "hidden"),
+            figure,
+            seen.measured,
+            "",
+        ]
 
     def show_numbers(
         self, token: str, name: str, backbone: str, words: str, gallery: str, split: str, k: int, *own: Any
     ) -> list[Any]:
         """Show all numbers of results: command, table, downloads, figures; nothing where there are none."""
-        nothing = ["", "", *[None] * len(DOWNLOADS), None, "", "", gr.update(visible=False)]
+        nothing = ["", "", *[None] * len(DOWNLOADS), None, "", "", gr.update(visible="hidden")]
         if name == RUNS:
             return nothing
         try:
@@ -176,7 +182,7 @@ class CompareTab:
             seen = source.numbers(_backbone(source, backbone), split, gallery, k, words or "")
         except InputError as problem:
             return [*nothing[:-2], str(problem), nothing[-1]]
-        tasks = gr.update(value=seen.tasks, visible=seen.tasks is not None)
+        tasks = gr.update(value=seen.tasks, visible=seen.tasks is not None or "hidden")
         files = source.write(seen.table, self.context.app_state.workspace.tables_folder(_folder(name)))
         shown = [served(files[kind]) for kind in DOWNLOADS]
         return [_command(source), seen.html, *shown, seen.budget, seen.legend, seen.left_out, tasks]

@@ -9,8 +9,9 @@ from metalora.experiments.conclusion import format_gain, readable
 from metalora.plots.palette import INK, Theme, layout, variant_style
 
 SYMBOLS = {"seen": "circle", "unseen": "circle-open"}
+GLYPHS = {"seen": "●", "unseen": "○"}  # of these symbols, in text
 OFFSET = 0.16  # of seen and unseen dots from the middle of their row
-ROW, TOP, AXIS = 46, 62, 30  # pixels: height of a row, of title and legend, of the axis below
+ROW, TOP, AXIS = 46, 54, 30  # pixels: height of a row, of the title, of the axis below
 TITLE = {"font": {"size": 13}, "pad": {"t": 6}}
 LINE_LENGTH = 24  # letters of a row's name in a line
 
@@ -25,18 +26,20 @@ def gain_dots(gains: pd.DataFrame, *, theme: Theme = "light") -> go.Figure:
     names = list(dict.fromkeys(gains["method"]))
     gains = gains.astype({"gain": float, "low": float, "high": float})
     gains = gains.assign(colour=[variant_style(name).colour for name in gains["method"]])
-    traces = [_key(task_split, INK[theme]) for task_split in dict.fromkeys(gains["task_split"])]
+    traces = []
     for (task_split, colour), here in gains.groupby(["task_split", "colour"], sort=False):
         offset = OFFSET if task_split == "unseen" else -OFFSET
         traces.append(_dots(here, task_split, colour, [names.index(name) + offset for name in here["method"]]))
     others = ", ".join(readable(name) for name in dict.fromkeys(gains["against"]))
     zero = {"type": "line", "xref": "x", "yref": "paper", "x0": 0, "x1": 0, "y0": 0, "y1": 1}
-    title = f"Gain over {others}, in points"
+    splits = dict.fromkeys(gains["task_split"])
+    keys = "  ".join(f"{GLYPHS[split]} {split} tasks" for split in splits)
+    title = f"Gain over {others}, in points<br>{keys}, bars: 95 % intervals"
     parts = {
         "title": {"text": title, "x": 0, "xref": "container", "y": 1, "yref": "container", "yanchor": "top", **TITLE},
         "height": TOP + ROW * len(names) + AXIS,
         "margin": {"l": 10, "r": 16, "t": TOP, "b": AXIS},
-        "legend": {"orientation": "h", "x": 0, "xref": "container", "y": 1, "yanchor": "bottom"},
+        "showlegend": False,
         "shapes": [{**zero, "line": {"color": INK[theme], "width": 1.5}}],
         "xaxis": {
             "zeroline": False,
@@ -65,17 +68,10 @@ def _dots(rows: pd.DataFrame, task_split: str, colour: str, heights: list[float]
         error_x={**bars, "color": colour, "thickness": 1.5, "width": 4},
         mode="markers",
         name=f"{task_split} tasks",
-        showlegend=False,
         marker={"color": colour, "symbol": SYMBOLS[task_split], "size": 10, "line": {"width": 2, "color": colour}},
         text=texts,
         hovertemplate="%{text}<extra></extra>",
     )
-
-
-def _key(task_split: str, ink: str) -> go.Scatter:
-    """Return the legend's entry of a task split, which has no colour of a method."""
-    marker = {"color": ink, "symbol": SYMBOLS[task_split], "size": 10, "line": {"width": 2, "color": ink}}
-    return go.Scatter(x=[None], y=[None], mode="markers", name=f"{task_split} tasks", marker=marker, hoverinfo="skip")
 
 
 def _wrapped(text: str) -> str:

@@ -125,9 +125,7 @@ class Source:
             InputError: no row has these words, or a value is not one of those offered.
         """
         if task_split not in SPLITS or gallery not in GALLERIES or k not in self.comparison.config.ks:
-            raise InputError(
-                f"There is nothing of {task_split} tasks, {gallery} gallery, K = {k}: choose from the lists."
-            )
+            raise InputError(f"Nothing was measured at K = {k}, {gallery} gallery, {task_split} tasks: use the lists.")
         if self.name is None:
             return _numbers(self, backbone, task_split, gallery, k, words)
         return _bundled_numbers(self.name, backbone, task_split, gallery, k, words)

@@ -25,14 +25,14 @@ def short_html(
     over = f"Gain over {opponent} (points)" if opponent else "Gain (points)"
     groups = [f"Accuracy, K = {k} (%)" if k else "Accuracy (%)", over]
     head = "".join(f'<th colspan="{len(splits)}" scope="colgroup">{escape(group)}</th>' for group in groups)
-    names = "".join(_sort_head(f"{split} tasks") for _ in groups for split in splits)
+    names = "".join(_sort_head(split) for _ in groups for split in splits)
     body = ""
     for group, members in groupby(rows, key=lambda row: row.group):
         title = f'<tr class="group"><th colspan="{1 + 2 * len(splits)}" scope="rowgroup">{escape(group)}</th></tr>'
         body += f"<tbody>{title}{''.join(_row(row, colours[row.name]) for row in members)}</tbody>"
     return (
         f'<div class="results short"><div class="results-scroll" tabindex="0" role="region" '
-        f'aria-label="{escape(caption)}"><table><caption>{escape(caption)}</caption><thead>'
+        f'aria-label="{escape(caption)}"><table><caption><span>{escape(caption)}</span></caption><thead>'
         f'<tr><th rowspan="2" scope="col">Method</th>{head}</tr><tr>{names}</tr></thead>{body}</table></div></div>'
     )
 

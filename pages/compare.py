@@ -159,12 +159,12 @@ class CompareTab:
             seen = self._overview(token, name, backbone, words or "", own)
         except InputError as problem:
             return ["", "", "", gr.update(visible="hidden"), gr.skip(), "", str(problem)]
-        figure, beside = (seen.figure, True) if seen.figure else (gr.skip(), "hidden")
+        figure, beside = (gr.skip(), "hidden") if seen.figure is None else (seen.figure, True)
         return [
             seen.sentence,
             seen.remarks,
             seen.table,
-            gr.update(visible=has_figure or "hidden"),
+            gr.update(visible=beside),
             figure,
             seen.measured,
             "",

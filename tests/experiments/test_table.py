@@ -223,7 +223,7 @@ def test_html(table):
     assert rows == [[cell.text for cell in row] for row in table.rows]
     assert [bold.text for bold in found.findall(".//b")] == ["63.2 ± 1.4*"]
     assert len(found.findall(".//td[@class='absent']")) == 6
-    assert [mark.get("style") for mark in found.findall(".//span")] == ["background:#0072B2"]
+    assert [mark.get("style") for mark in found.findall(".//tbody//span")] == ["background:#0072B2"]
     assert [note.text for note in found.findall("p")] == table.notes
 
 

@@ -127,11 +127,18 @@ class CompareTab:
         """Return the menu of the visitor's own results as it is now, where that is shown."""
         return gr.update(choices=self._menu(token, question)) if question == MINE else gr.skip()
 
-    def settle(self, token: str, name: str, backbone: str, *own: Any) -> list[Any]:
+    def follow_link(self, link: dict[str, Any]) -> list[Any]:
+        """Return what the fields hold in the link that the page came with."""
+        named = link.get("compare", {})
+        return [named.get(name, gr.skip()) for name in self.view]
+
+    def settle(self, token: str, link: dict[str, Any], name: str, backbone: str, *own: Any) -> list[Any]:
         """Return what follows from the choice of results: question, menus, gallery, whether the form of rows is open.
 
-        Instead of results that are not there the headline's are shown.
+        Instead of results that are not there the headline's are shown. What a link says of these results counts more.
         """
+        named = link.get("compare", {})
+        named = named if named.get("results") == name else {}
         if name == RUNS:
             menu_of_runs = gr.update(choices=self._menu(token, MINE))
             return [MINE, menu_of_runs, gr.update(visible=False), gr.skip(), gr.skip(), gr.skip()]
@@ -143,12 +150,12 @@ class CompareTab:
             return [gr.skip(), gr.update(value=HEADLINE), *[gr.skip()] * 3, f"{problem}{INSTEAD}"]
         question = MINE if source.name is None else question_of(name).text
         names = list(source.comparison.config.backbones)
-        chosen = backbone if backbone in names else names[0]
+        chosen = _backbone(source, named.get("backbone", backbone))
         return [
             question,
             gr.update(choices=self._menu(token, question)),
             gr.update(choices=names, value=chosen, visible=len(names) > 1),
-            source.comparison.primary,
+            named.get("gallery", source.comparison.primary),
             gr.update(open=True) if name == TICKED else gr.skip(),
             gr.skip(),
         ]
@@ -247,7 +254,7 @@ def _wire(tab: CompareTab, panel: gr.Accordion, ended: gr.Number) -> None:
     view["question"].input(tab.list_results, [visitor, view["question"]], [results, parts["refused"]], **QUIET)
     results.input(lambda: "", None, parts["refused"], **QUIET)
     settled = [view["question"], results, view["backbone"], view["gallery"], panel, parts["refused"]]
-    results.change(tab.settle, [visitor, results, view["backbone"], *own], settled, **QUIET)
+    results.change(tab.settle, [visitor, context.link, results, view["backbone"], *own], settled, **QUIET)
     shown = gr.on(
         [results.change, view["backbone"].change, view["rows"].change, ended.change, *(field.change for field in own)],
         js=COMPUTING,
@@ -256,6 +263,7 @@ def _wire(tab: CompareTab, panel: gr.Accordion, ended: gr.Number) -> None:
     shown.then(None, js=COMPUTED).then(**more)
     gr.on([field.change for field in place], **more)
     remember(context, kept, own).then(**show).then(**more)
+    context.load(tab.follow_link, context.link, list(view.values()), **QUIET)
     gr.on([field.change for field in own], lambda *values: list(values), own, kept, **event)
     # Whoever chooses rows of their own wants to see them; what the start of the page restores is no choice.
     gr.on([field.input for field in own], lambda: TICKED, None, results, **QUIET)

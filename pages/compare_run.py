@@ -10,7 +10,7 @@ import gradio as gr
 from metalora.adapters.methods import METHODS
 from metalora.cli.as_code import as_compare_command
 from metalora.experiments.config import ComparisonConfig
-from metalora.experiments.results import MAX_SEEDS, MAX_STEPS, own_config
+from metalora.experiments.results import MAX_SEEDS, MAX_STEPS, own_config, remember_config
 from metalora.experiments.variants import CONTROLS, DEFAULT
 from metalora.models.backbones import BUNDLED
 from metalora.runs.comparison_process import Stage, clear_stop, request_stop, run_in_subprocess, stage
@@ -68,6 +68,7 @@ class ComparisonForm:
         before = -1
         try:
             config, folder = self.config_and_folder(token, *values)
+            remember_config(config, folder)
             for progress in run_in_subprocess(config, folder, as_compare_command(config)):
                 yield ["", _describe_running(progress), "", progress.done if progress.done != before else gr.skip()]
                 before = progress.done

@@ -99,6 +99,7 @@ class Comparison:
             gallery=gallery,
             **planned,
             footnotes=self._footnotes(self.set_gains if is_primary else None),
+            ceilings=[str(variant) for variant in self.config.variants if variant.control == "oracle"],
         )
 
     def _footnotes(self, set_gains: pd.DataFrame | None) -> list[str]:
@@ -138,12 +139,17 @@ class Comparison:
             table: another than that of the primary gallery.
         """
         table = self.table() if table is None else table
-        texts = {suffix: write(table) for suffix, write in WRITERS.items()}
-        texts["json"] = json.dumps(self.to_dict(), indent=1) + "\n"
-        files = {suffix: (folder / RESULTS).with_suffix(f".{suffix}") for suffix in texts}
-        for suffix, text in texts.items():
-            write_text(files[suffix], text)
-        return files
+        files = write_tables(table, folder)
+        write_text(folder / RESULTS, json.dumps(self.to_dict(), indent=1) + "\n")
+        return {**files, "json": folder / RESULTS}
+
+
+def write_tables(table: Table, folder: Path) -> dict[str, Path]:
+    """Write a table as CSV, Markdown and LaTeX; return the files by suffix."""
+    files = {suffix: (folder / RESULTS).with_suffix(f".{suffix}") for suffix in WRITERS}
+    for suffix, write in WRITERS.items():
+        write_text(files[suffix], write(table))
+    return files
 
 
 def to_records(frame: pd.DataFrame) -> list[dict[str, Any]]:

@@ -7,9 +7,9 @@ A visitor's own comparison continues from what is bundled: trainings of the same
 """
 
 import functools
+import hashlib
 import json
 from collections.abc import Container, Iterable, Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,7 @@ from metalora.util.renamed import upgrade_row
 FOLDER = ASSETS / "results"
 VARIANTS = (*DEFAULT, *CONTROLS)
 MAX_SEEDS, MAX_STEPS = 10, 1000  # of a comparison that is run from the app
+SETTINGS = "settings"  # folder of the settings of comparisons that were run
 PRIMARY = "pooled"  # of the suites that can be run from the app
 
 _ROW = frozenset({"method", "backbone", "seed"})
@@ -56,35 +57,6 @@ def load_bundled(name: str) -> Comparison:
     if name not in names:
         raise InputError(f"There are no bundled results {name!r}: use {choices(str(name), names)}.")
     return load_comparison(FOLDER / name / RESULTS)
-
-
-def set_sizes() -> list[str]:
-    """Return the set sizes of the rows of bundled results, "1" and "all" among them."""
-    configs = [load_bundled(name).config for name in bundled_results()]
-    sizes = {variant.set_size or "all" for config in configs for variant in config.variants}
-    return [str(size) for size in sorted(sizes, key=lambda size: float("inf") if size == "all" else size)]
-
-
-def of_set_size(comparison: Comparison, size: str) -> Comparison:
-    """Select the rows with sets of `size` ("1", "8", …, "all"), beside those of static methods without sets.
-
-    Raises:
-        InputError: this is not a size.
-    """
-    if size != "all" and not (isinstance(size, str) and size.isdigit() and int(size)):
-        raise InputError(f"{size!r} is not a set size: use a number or all.")
-    wanted = None if size == "all" else int(size)
-    names = [
-        str(variant)
-        for variant in comparison.config.variants
-        if variant.set_size == wanted or (variant.static and variant.set_size == 1)
-    ]
-    rows, tasks = (f[f["method"].isin(names)] if len(f) else f for f in (comparison.rows, comparison.tasks))
-    config = replace(comparison.config, methods=tuple(names), controls=False)
-    # Stars are corrected for all rows of the comparison, however many of them are shown.
-    sets = comparison.set_gains
-    stored = {"gains": comparison.gains, "set_gains": None if sets is None else sets[sets["method"].isin(names)]}
-    return replace(comparison, config=config, rows=rows, tasks=tasks, stored=stored)
 
 
 def compare_rows(name: str = "digits-default") -> list[dict[str, Any]]:
@@ -161,6 +133,34 @@ def own_comparison(config: ComparisonConfig, folder: Path) -> Comparison:
     count = "One training of these is" if len(bundled) == 1 else f"{len(bundled)} trainings of these are"
     note = f"{count} bundled: time per step was measured on another machine."
     return read_comparison(config, folder, PRIMARY, [note] if bundled else [], partial=True, known=bundled)
+
+
+def remember_config(config: ComparisonConfig, folder: Path) -> None:
+    """Write the settings of a visitor's comparison beside its trainings, for `own_configs`.
+
+    Raises:
+        InputError: the disk refuses.
+    """
+    text = json.dumps(config.to_dict(), sort_keys=True)
+    name = hashlib.sha256(text.encode()).hexdigest()[:12]
+    write_text(folder / SETTINGS / f"{name}.json", text + "\n")
+
+
+def own_configs(folder: Path) -> dict[str, ComparisonConfig]:
+    """Return the comparisons that were run in `folder`, by the names of their files, the last one first.
+
+    Raises:
+        InputError: a file is damaged.
+    """
+    configs = {}
+    for file in sorted((folder / SETTINGS).glob("[!.]*.json"), key=lambda file: file.stat().st_mtime, reverse=True):
+        try:
+            configs[file.stem] = ComparisonConfig.from_dict(json.loads(file.read_text(encoding="utf-8")))
+        except (OSError, ValueError) as error:
+            raise InputError(
+                f"{file} has no settings of a comparison: delete it and run the comparison again."
+            ) from error
+    return configs
 
 
 def bundled_jobs(config: ComparisonConfig) -> dict[str, dict[str, Any]]:

@@ -4,7 +4,7 @@
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass, field
 from itertools import product
 
@@ -95,6 +95,7 @@ def build_table(
     backbones: Sequence[str] | None = None,
     ks: Sequence[int] | None = None,
     footnotes: Sequence[str] = (),
+    ceilings: Container[str] = (),
 ) -> Table:
     """Return the table of one suite and gallery: a row per method, columns backbone × split × K, then budgets.
 
@@ -106,6 +107,7 @@ def build_table(
         backbones: None: those of the summary. Others have columns that say "not run".
         ks: of columns for both splits, run or not; None: those of the summary.
         footnotes: sentences to add below, for instance what rows with sets assume.
+        ceilings: methods that are told the answer, which are never the best of a column.
 
     Raises:
         InputError: the summary has more than one suite, or no row of this gallery while `backbones` or `ks` is None.
@@ -125,14 +127,15 @@ def build_table(
         for task_split, k in places:
             cells = part[(part["task_split"] == task_split) & (part["k"] == k)]
             stars = _stars(comparison, backbone, task_split, k, gallery)
-            columns.append(((backbone, f"{task_split} K={k}"), _accuracies(cells, stars, methods)))
+            columns.append(((backbone, f"{task_split} K={k}"), _accuracies(cells, stars, methods, ceilings)))
         for name, (heading, write) in BUDGETS.items():
             if name in part:
                 known = part.drop_duplicates("method").set_index("method")[name].astype(float)  # None: NaN
                 texts = [write(known[method]) if method in known.index else NOT_RUN for method in methods]
                 columns.append(((backbone, heading), [Cell(text) for text in texts]))
     rows = [list(row) for row in zip(*(cells for _, cells in columns), strict=True)]
-    return Table([heading for heading, _ in columns], rows, [*_rules(here, comparison, gallery), *footnotes])
+    left_out = [method for method in methods if method in ceilings]
+    return Table([heading for heading, _ in columns], rows, [*_rules(here, comparison, gallery, left_out), *footnotes])
 
 
 def _stars(comparison: pd.DataFrame | None, backbone: str, task_split: str, k: int, gallery: str) -> set[str]:
@@ -144,29 +147,35 @@ def _stars(comparison: pd.DataFrame | None, backbone: str, task_split: str, k: i
     return set(here["method"])
 
 
-def _accuracies(cells: pd.DataFrame, stars: set[str], methods: list[str]) -> list[Cell]:
-    """Return one column; bold is the best as printed, so that equal numbers are equally bold."""
+def _accuracies(cells: pd.DataFrame, stars: set[str], methods: list[str], ceilings: Container[str]) -> list[Cell]:
+    """Return one column; bold is the best as printed, so that equal numbers are equally bold.
+
+    Nothing is bold where nothing is worse, and `ceilings` never are.
+    """
     known = cells.set_index("method")[["mean", "std"]]
     shown = (100 * known["mean"].reindex(methods)).round(1)
+    rivals = shown[[method not in ceilings for method in methods]].dropna()
+    best = rivals.max() if rivals.nunique() > 1 else None
     column = []
     for method in methods:
         if method not in known.index:
             column.append(Cell(NOT_RUN))
             continue
         text = format_percent(*known.loc[method]) + ("*" if method in stars else "")
-        column.append(Cell(text, bold=bool(shown[method] == shown.max())))
+        column.append(Cell(text, bold=method in rivals.index and bool(shown[method] == best)))
     return column
 
 
-def _rules(summary: pd.DataFrame, comparison: pd.DataFrame | None, gallery: str) -> list[str]:
-    """Return what the numbers, bold and * mean."""
+def _rules(summary: pd.DataFrame, comparison: pd.DataFrame | None, gallery: str, left_out: list[str]) -> list[str]:
+    """Return what the numbers, bold and * mean; `left_out` are the rows that are never bold."""
     if summary.empty:
         return ["k-NN accuracy in %; nothing has run yet."]
     fewest, most = summary["n_seeds"].min(), summary["n_seeds"].max()
     seeds = f"{most} seed{'s' if most > 1 else ''}" if fewest == most else f"{fewest} to {most} seeds"
     spread = " ± standard deviation" if most > 1 else ""
     suite = summary["suite"].iloc[0]
-    notes = [f"k-NN accuracy in %, mean{spread} over {seeds}; {suite}, {gallery} gallery. Bold: best of its column."]
+    best = f"best of its column, {', '.join(left_out)} left out" if left_out else "best of its column"
+    notes = [f"k-NN accuracy in %, mean{spread} over {seeds}; {suite}, {gallery} gallery. Bold: {best}."]
     if "generator_flops" in summary:
         notes.append("Generator FLOPs: of one image's cores, the extractor included.")
     if comparison is None or comparison.empty:

@@ -96,7 +96,7 @@ def to_html(table: Table, *, caption: str = "", colours: Mapping[str, str] | Non
     under = "".join(f'<th scope="col">{escape(heading)}</th>' for _, heading in table.columns[1:])
     head = f'<tr><th rowspan="2" scope="col">{first}</th>{over}</tr><tr>{under}</tr>'
     body = "".join(f"<tr>{_row_head(row[0], colours)}{''.join(map(_html_cell, row[1:]))}</tr>" for row in table.rows)
-    title = f"<caption>{escape(caption)}</caption>" if caption else ""
+    title = f"<caption><span>{escape(caption)}</span></caption>" if caption else ""
     notes = "".join(f"<p>{escape(note)}</p>" for note in table.notes)
     # Scrolling must be possible with the keyboard as well, hence the tabindex.
     return (

@@ -21,17 +21,15 @@ from metalora.experiments.results import (
     load_bundled,
     load_comparison,
     missing_jobs,
-    of_set_size,
     own_comparison,
     own_config,
-    set_sizes,
 )
 from metalora.experiments.runner import job_file, read_comparison, run_comparison
 from metalora.experiments.table import NOT_RUN
 from metalora.suites.config import SuiteConfig
 from metalora.training.config import TrainingConfig
 from metalora.util.errors import InputError
-from metalora.views.compare import NO_TASKS, NOTHING, heatmap, scatter, title
+from metalora.views.compare import NO_TASKS, NOTHING, heatmap, scatter
 
 STEPS = TrainingConfig().steps
 QUICK = ComparisonConfig(
@@ -134,13 +132,9 @@ def test_jobs_come_back_from_results(written):
 
 
 def test_bundled_results_are_complete():
-    assert "digits-default" in bundled_results() and "/" not in bundled_results()[0]  # which is shown first
+    assert "digits-default" in bundled_results()
     for name in bundled_results():
         comparison = load_bundled(name)
-        assert title(name).startswith(name if "/" in name else comparison.config.suite.name)
-        if "/" in name:
-            words = (*comparison.config.backbones, *comparison.config.suite.hold_out)
-            assert all(word in title(name) for word in words)
         is_complete = not any(cell.text == NOT_RUN for row in comparison.table().rows for cell in row)
         assert is_complete or comparison.missing
     with pytest.raises(InputError, match="use cifar10, digits-default"):
@@ -150,7 +144,7 @@ def test_bundled_results_are_complete():
 @pytest.mark.parametrize("name", ["cifar10", "digits-default", "primary/main", "breadth/rules"])
 def test_bundled_results_have_figures(name):
     comparison = load_bundled(name)
-    assert scatter(comparison, "unseen", "pooled", 5).data
+    assert scatter(comparison, "resnet20", "unseen", "pooled", 5).data
     figure, reason = heatmap(comparison, "resnet20", "unseen", "pooled", 5)
     assert figure is not None or reason
 
@@ -159,7 +153,7 @@ def test_gains_of_bundled_results_are_stored_and_not_computed(monkeypatch):
     monkeypatch.setattr("metalora.experiments.comparison.compare_to_static", lambda *_, **__: 1 / 0)
     for name in bundled_results():
         if load_bundled(name).config.seeds > 1 and not load_bundled(name).missing:
-            of_set_size(load_bundled(name), "8").table()
+            load_bundled(name).table()
 
 
 def test_results_of_version_1_are_read_with_the_names_of_now():
@@ -211,7 +205,7 @@ def test_nothing_run_is_said_in_words(tmp_path):
     own = own_comparison(config, tmp_path)
     assert own.missing == 2
     assert [cell.text for cell in own.table().rows[0][1:]] == [NOT_RUN] * 8
-    assert words(scatter(own, "unseen", "pooled", 5)) == [NOTHING]
+    assert words(scatter(own, "mixer_nano", "unseen", "pooled", 5)) == [NOTHING]
     assert heatmap(own, "mixer_nano", "unseen", "pooled", 5) == (None, NOTHING)
 
 
@@ -260,19 +254,3 @@ def test_the_table_of_the_paper_is_as_printed():
     assert [cell.bold for cell in table.rows[3]] == [False, False, True, False, False]
     assert sum(cell.bold for row in table.rows for cell in row) == 4
     assert "cannot be compared with" in table.notes[0]
-
-
-def test_rows_are_selected_by_the_size_of_their_sets():
-    whole = load_bundled("digits-default")
-    assert {"1", "8"} <= set(set_sizes())
-    eight = of_set_size(whole, "8")
-    names = [str(row) for row in eight.config.variants]
-    assert names == ["original", "lora", "multi-lora", "metalora-tr@8", "lora-equal-budget"]
-    assert set(eight.rows["method"]) == set(names)
-    assert [row[0].text for row in eight.table().rows] == names
-    single = [str(row) for row in of_set_size(whole, "1").config.variants]
-    assert "metalora-tr" in single
-    assert "metalora-tr@8" not in single
-    for size in ("0", "eight", None):
-        with pytest.raises(InputError, match="not a set size"):
-            of_set_size(whole, size)

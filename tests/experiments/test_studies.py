@@ -23,7 +23,6 @@ from metalora.suites.config import SuiteConfig
 from metalora.suites.load import load_suite
 from metalora.training.config import TrainingConfig
 from metalora.util.errors import InputError
-from metalora.views.compare import results_to_show
 
 TINY = ComparisonConfig(
     suite=SuiteConfig("digits", draw_unseen=3, max_queries=30, image_size=8),
@@ -189,14 +188,6 @@ def test_the_map_is_drawn_from_finished_parts(tmp_path):
     assert call("map", *place).exit_code == 0
     assert "gain on seen tasks" in (tmp_path / "map.html").read_text()
     assert call("primary", *place).exit_code == 2
-
-
-def test_results_are_listed_comparisons_first_then_studies_in_their_order():
-    shown = results_to_show()
-    assert sorted(shown) == sorted(bundled_results())
-    kinds = [name.split("/")[0] for name in shown]
-    assert list(dict.fromkeys(kinds)) == ["cifar10", "digits-default", *STUDIES]
-    assert kinds == sorted(kinds, key=list(dict.fromkeys(kinds)).index)  # each in one piece
 
 
 def test_without_a_name_the_studies_are_listed():

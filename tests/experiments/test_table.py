@@ -53,7 +53,7 @@ def test_cells(table):
         ["metalora-tr@8", "63.2 ± 1.4*", "not run", "1.2 M", "21.8 k", "10"],
     ]
     bold = [cell for row in table.rows for cell in row if cell.bold]
-    assert bold == [Cell("55.0", True), Cell("63.2 ± 1.4*", True)]
+    assert bold == [Cell("63.2 ± 1.4*", True)]  # 55.0 is alone in its column
 
 
 def test_notes_say_the_rule(table, summary, comparison):
@@ -81,8 +81,27 @@ def test_a_star_belongs_to_its_column_only(summary, comparison):
 
 def test_equal_numbers_are_equally_bold(summary):
     summary.loc[0, "mean"] = 0.6321
-    table = build_table(summary)
-    assert [row[1].bold for row in table.rows] == [True, True]
+    third = summary.iloc[[0]].assign(method="b", mean=0.4)
+    table = build_table(pd.concat([summary, third]))
+    assert [row[1].bold for row in table.rows] == [True, True, False]
+
+
+def test_nothing_is_bold_where_nothing_is_worse(summary):
+    summary.loc[0, "mean"] = 0.6321
+    assert [row[1].bold for row in build_table(summary).rows] == [False, False]
+
+
+def test_a_row_that_is_told_the_answer_is_never_the_best(summary):
+    ceiling = summary.iloc[[1]].assign(method="told")
+    for mean in (0.9, 0.632):  # above, and on a tie
+        table = build_table(pd.concat([summary, ceiling.assign(mean=mean)]), ceilings=["told"])
+        assert [row[1].bold for row in table.rows] == [False, True, False]
+        assert table.notes[0].endswith("Bold: best of its column, told left out.")
+        for text, mark in ((to_markdown(table), "**"), (to_latex(table), r"\textbf{")):
+            (line,) = (line for line in text.splitlines() if line.strip("| ").startswith("told"))
+            assert mark not in line
+    alone = pd.concat([summary.iloc[[0]], ceiling])
+    assert not any(row[1].bold for row in build_table(alone, ceilings=["told"]).rows)
 
 
 def test_a_budget_that_nobody_has_is_not_applicable(summary):
@@ -100,8 +119,9 @@ def test_what_generation_costs_has_a_column_and_a_note(summary):
 
 def test_a_failed_mean_is_not_bold(summary):
     summary.loc[1, ["mean", "std"]] = math.nan
-    table = build_table(summary)
-    assert [row[1] for row in table.rows] == [Cell("50.0 ± 1.0", True), Cell("not applicable")]
+    third = summary.iloc[[0]].assign(method="b", mean=0.4)
+    table = build_table(pd.concat([summary, third]))
+    assert [row[1] for row in table.rows] == [Cell("50.0 ± 1.0", True), Cell("not applicable"), Cell("40.0 ± 1.0")]
 
 
 def test_backbones_have_columns_of_their_own(summary):
@@ -165,7 +185,7 @@ def test_markdown(table):
     lines = to_markdown(table).splitlines()
     assert lines[0] == "| method | net seen K=5 | net unseen K=5 | net static | net generator | net ms/step |"
     assert lines[1] == "| --- | ---: | ---: | ---: | ---: | ---: |"
-    assert lines[3] == r"| lora\_x | 50.0 ± 1.0 | **55.0** | 88.6 k | 0 | 10 |"
+    assert lines[3] == r"| lora\_x | 50.0 ± 1.0 | 55.0 | 88.6 k | 0 | 10 |"
     assert lines[4] == r"| metalora-tr@8 | **63.2 ± 1.4\*** | not run | 1.2 M | 21.8 k | 10 |"
     assert lines[5] == "" and lines[-1] == "Sets of 8 & no labels."
 
@@ -173,7 +193,7 @@ def test_markdown(table):
 def test_latex(table):
     lines = to_latex(table).splitlines()
     assert lines[:2] == [r"\begin{tabular}{lrrrrr}", r"\toprule"]
-    assert lines[5] == r"lora\_x & 50.0 $\pm$ 1.0 & \textbf{55.0} & 88.6 k & 0 & 10 \\"
+    assert lines[5] == r"lora\_x & 50.0 $\pm$ 1.0 & 55.0 & 88.6 k & 0 & 10 \\"
     assert lines[6] == r"metalora-tr@8 & \textbf{63.2 $\pm$ 1.4*} & not run & 1.2 M & 21.8 k & 10 \\"
     assert lines[7:9] == [r"\bottomrule", r"\end{tabular}"]
     assert r"accuracy in \%" in lines[9] and r"lora\_x on net" in lines[10] and "p $<$ 0.05" in lines[10]
@@ -195,15 +215,15 @@ def test_columns_are_there_before_anything_ran(summary):
 
 def test_html(table):
     found = ElementTree.fromstring(to_html(table, caption="Measured & kept", colours={"lora_x": "#0072B2"}))
-    assert found.find(".//caption").text == "Measured & kept"
+    assert found.find(".//caption/span").text == "Measured & kept"
     over, under = found.findall(".//thead/tr")
     assert [(th.text, th.get("colspan")) for th in over] == [("method", None), ("net", "5")]
     assert [th.text for th in under] == ["seen K=5", "unseen K=5", "static", "generator", "ms/step"]
     rows = [["".join(cell.itertext()) for cell in row] for row in found.findall(".//tbody/tr")]
     assert rows == [[cell.text for cell in row] for row in table.rows]
-    assert [bold.text for bold in found.findall(".//b")] == ["55.0", "63.2 ± 1.4*"]
+    assert [bold.text for bold in found.findall(".//b")] == ["63.2 ± 1.4*"]
     assert len(found.findall(".//td[@class='absent']")) == 6
-    assert [mark.get("style") for mark in found.findall(".//span")] == ["background:#0072B2"]
+    assert [mark.get("style") for mark in found.findall(".//tbody//span")] == ["background:#0072B2"]
     assert [note.text for note in found.findall("p")] == table.notes
 
 

@@ -10,7 +10,7 @@ from metalora.inspection.projection import warm_up
 from metalora.util.paths import ASSETS
 from metalora.views.app_state import AppState
 
-from . import about, compare, configure, embeddings, look, train
+from . import about, compare, configure, look, map, train
 from .api import endpoints
 from .backend import backend
 from .context import PRIVATE
@@ -25,7 +25,7 @@ TABS = {
     "Look": look,
     "Configure": configure,
     "Train": train,
-    "Embeddings": embeddings,
+    "Map": map,
     "Compare": compare,
     "About": about,
 }

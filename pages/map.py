@@ -22,7 +22,6 @@ from .map_value import COLOURS, figures, recoloured, values
 from .neighbourhood import neighbourhood
 from .plot import Plot
 
-TITLE = "Map"
 ORIGINALS = [("the original network", ORIGINAL), ("nothing", "")]
 SETTINGS = ("space", "method", "neighbours", "min_dist", "aligned")
 READ = """Each point is an image of the gallery. **Distances on a UMAP are not metric**: gaps, sizes and densities of
@@ -104,13 +103,6 @@ class MapTab:
             parts["second"]: second,
         }
 
-    def draw_opened(self, tab: str, *inputs: Any) -> Iterator[dict[Any, Any]]:
-        """Draw the map when its tab was opened."""
-        if tab == TITLE:
-            yield from self.draw(*inputs)
-        else:
-            yield {self.parts["error"]: gr.skip()}
-
     def recolour(self, view: EmbeddingView | None, colour: str) -> list[Any]:
         """Return both plots in other colours, and a message where there is no such colour; nothing else changes."""
         note = "" if colour in COLOURS else f"Unknown colour {colour!r}: use {', '.join(COLOURS)}. This is class."
@@ -142,10 +134,8 @@ def _wire(tab: MapTab, files: gr.File) -> None:
     context.settled.change(concurrency_limit=2, **event)
     at_once = [fields[name].change for name in fields if name not in ("colour", "neighbours", "min_dist")]
     sliders = [fields[name].release for name in ("neighbours", "min_dist")]
-    gr.on([*at_once, *sliders, files.change], trigger_mode="always_last", **event, **COMPUTE)
-    # A tab that was not looked at yet notices no change of its fields.
-    opened = {**event, "fn": tab.draw_opened, "inputs": [context.tab, *event["inputs"]]}
-    context.tab.change(**opened, **COMPUTE)
+    # A tab that is not looked at notices no change of its fields: they are compared when another tab is opened.
+    gr.on([*at_once, *sliders, files.change, context.tab.change], trigger_mode="always_last", **event, **COMPUTE)
     plots = [parts["first"], parts["second"]]
     fields["colour"].change(tab.recolour, [parts["shown"], fields["colour"]], [*plots, parts["error"]], **QUIET)
     fields["method"].change(_umap_only, fields["method"], [fields[n] for n in SETTINGS[2:]], **QUIET)

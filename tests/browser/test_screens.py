@@ -11,7 +11,7 @@ FULL = {
     "Look": ".look-table tbody tr",
     "Configure": ".diagram svg",
     "Train": "p.message.status >> text=on this machine",
-    "Embeddings": ".plot-area .main-svg",
+    "Map": ".plot-area .main-svg",
     "Compare": "table >> text=metalora-tr",
     "About": "text=How to cite >> visible=true",
 }

@@ -18,7 +18,6 @@ from metalora.inspection.inspect_images import inspect_images
 from metalora.plots import fingerprint, save_figure
 from metalora.plots.comparison import AXIS, PANEL
 from metalora.plots.palette import RIGHT, WRONG, class_colours, layout, method_colour
-from metalora.plots.scatter import cluster_labels
 from metalora.util.errors import InputError
 
 LAYER = "layer2.0.conv1"
@@ -359,17 +358,3 @@ def test_an_update_is_drawn_as_it_is_or_by_the_largest_of_its_blocks():
     (map_,) = plots.update_weights(large).data
     assert np.shape(map_.z) == (5, 500) and map_.dx == 4
     assert values(map_.z)[2][1234 // 4] == -7 and np.abs(values(map_.z)).sum() == 7
-
-
-def test_clusters_are_named_at_their_middle_and_scattered_values_are_not():
-    rng = np.random.default_rng(0)
-    around = [(0, 0), (10, 0), (0, 10)]
-    plane = np.concatenate([rng.normal(centre, 0.5, (20, 2)) for centre in around])
-    points = pd.DataFrame(plane, columns=["x", "y"]).assign(label=["cat"] * 20 + ["dog"] * 20 + ["cat"] * 20)
-    points["task"] = ["a", "b", "c", "d"] * 15
-    labels = cluster_labels(points)
-    assert sorted(label["text"] for label in labels) == ["cat", "cat", "dog"]
-    for label in labels:
-        nearest = min(np.hypot(*(plane[label["row"]] - centre)) for centre in around)
-        assert nearest < 0.6 and points["label"][label["row"]] == label["text"]
-    assert cluster_labels(points, "task") == cluster_labels(points.assign(correct=True), "correct") == []

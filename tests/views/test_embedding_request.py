@@ -75,7 +75,7 @@ def test_an_image_of_the_gallery_lands_on_its_own_point(state, visitor, tmp_path
     view = embedding_view(shown, request.projection, request)
     guests = place_guests(state, shown, view, [*map(str, files), str(tmp_path / "broken.png")])
     frame = view.frames[0]  # of the original network, which embeds an image the same way in sets and alone
-    spread = frame["x"].std()
+    spread = float(frame["x"].std())
     for mark, row in zip(guests.marks[0], (3, 40), strict=True):
         assert mark["place"] == pytest.approx(frame[["x", "y"]].iloc[row].tolist(), abs=0.05 * spread)
         assert re.fullmatch(r"5 nearest say \S+; cosine 1\.00", mark["lines"][0])
@@ -99,5 +99,6 @@ def test_images_are_placed_in_every_space(state, visitor, space, tmp_path):
     request, shown, _ = resolve(state, visitor, **{**ASKED, "space": space})
     view = embedding_view(shown, request.projection, request)
     ((mark,),) = place_guests(state, shown, view, [str(tmp_path / "red.png")]).marks
-    low, high = (view.frames[0][["x", "y"]].to_numpy()[:].min(0), view.frames[0][["x", "y"]].to_numpy().max(0))
+    plane = view.frames[0][["x", "y"]].to_numpy()
+    low, high = plane.min(0), plane.max(0)
     assert (low <= mark["place"]).all() and (mark["place"] <= high).all()

@@ -10,7 +10,7 @@ from metalora.inspection.projection import warm_up
 from metalora.util.paths import ASSETS
 from metalora.views.app_state import AppState
 
-from . import about, compare, embeddings, look, train
+from . import about, compare, look, map, train
 from .api import endpoints
 from .api_mcp import resources
 from .backend import backend
@@ -25,7 +25,7 @@ STYLE = ASSETS / "style.css"
 TABS = {
     "Look": look,
     "Train": train,
-    "Embeddings": embeddings,
+    "Map": map,
     "Compare": compare,
     "About": about,
 }

@@ -8,13 +8,15 @@ import gradio as gr
 
 from metalora.util.errors import InputError
 from metalora.views.app_state import AppState
-from metalora.views.embedding import EmbeddingView, write_page, write_table
+from metalora.views.embedding import EmbeddingView
+from metalora.views.embedding_files import CSV, TSV, write_page, write_table
 
 from .components import served, show_errors
 from .context import PRIVATE, Context
 
 Draw = Callable[[EmbeddingView, str], list[Any]]
-KINDS = {"html": "Export HTML", "csv": "Export CSV"}
+KINDS = {"html": "Export HTML", "csv": "Export CSV", "tsv": "Export TSV"}
+TABLES = {"csv": CSV, "tsv": TSV}
 NOTHING = "There is nothing to export yet: wait until the projection is there."
 CLICK = """() => { setTimeout(() => {
   const file = document.querySelector('#embedding-%s');
@@ -39,4 +41,6 @@ def _write(app_state: AppState, draw: Draw, kind: str, token: str, chart: Embedd
     if chart is None:
         raise InputError(NOTHING)
     folder = app_state.workspace.export_folder(token, "embedding")
-    return served(write_table(chart, folder) if kind == "csv" else write_page(chart, draw(chart, colour), folder))
+    return served(
+        write_table(chart, folder, TABLES[kind]) if kind in TABLES else write_page(chart, draw(chart, colour), folder)
+    )

@@ -57,9 +57,12 @@ def _show_neighbours(app_state: AppState, token: str, chart: EmbeddingView | Non
         # last message only, and that has to be the chart.
         return [*tiles, gr.skip(), gr.skip()]
     adapter, row = map(int, chosen.split(":"))
+    nearest: dict[int, list[int]] = {}
     for i in (0, 1) if chart.same_images else (adapter,):
-        nearest, tiles[i] = neighbour_tiles(app_state.open(token, chart.names[i]), chart, i, row)
-        rings[i] = {"marks": marks(row, nearest)}
+        nearest[i], tiles[i] = neighbour_tiles(app_state.open(token, chart.names[i]), chart, i, row)
+        rings[i] = {"marks": marks(row, nearest[i])}
+    if chart.morphs:  # one plot, with the neighbours at both ends
+        rings = [{"marks": marks(row, *nearest.values())}, gr.skip()]
     return [*tiles, *rings]
 
 

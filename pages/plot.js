@@ -1,5 +1,6 @@
-// Draws props.value, {figure, cards, marks, morph}, with plotly; runs once for each component.
-// What a new value lacks stays as it was: a click sends only marks, another colour only a figure.
+// Draws props.value with plotly; runs once for each component. plot.py describes the parts of a value.
+// What a new value lacks stays as it was: a click sends only marks, another colour only a figure and labels.
+// Continued by plot_overlay.js (thumbnails, labels, guests) and plot_events.js (hover, search, slider, links).
 const frame = element.querySelector('.plot');
 const area = element.querySelector('.plot-area');
 const card = element.querySelector('.plot-card');
@@ -11,9 +12,14 @@ const ARRAYS = {
 // What figures for a light page are drawn with, metalora/plots/palette.py: it follows the page's theme here.
 const INK = '#333333', GRID = '#e3e3e3';
 const WIDE = 640; // pixels from which on a legend stands beside the points
-let state = {}; // figure, cards, marks, morph, as they came last
+const FEW = 400; // points on the screen that are drawn as thumbnails
+let state = {}; // the parts of the value, as they came last
 let places = []; // row → [x, y]
 let wide = true; // as it was drawn last
+let pictured = false; // thumbnails stand for the points
+let found = null; // rows that the search found; null without a search
+let selected = null; // rows of a lasso, here or on a linked plot; null without one
+let hovered = null; // row below the pointer, here or on a linked plot
 
 function plain(values) { // plotly.py sends arrays in base64
   if (!values || !values.bdata) return values;
@@ -72,7 +78,8 @@ function slim(part) { // on a narrow screen a colour bar leaves the cells their 
 }
 
 function hold(themed) { // axes that stay while the points move
-  const all = [...places, ...state.morph.towards].filter(Boolean);
+  const guests = (state.guests || []).flatMap((guest) => [guest.place, guest.towards]);
+  const all = [...places, ...state.morph.towards, ...guests].filter(Boolean);
   for (const [axis, part] of [['xaxis', 0], ['yaxis', 1]]) {
     const values = all.map((place) => place[part]);
     const low = Math.min(...values), high = Math.max(...values), rim = (high - low) / 20 || 1;
@@ -80,17 +87,38 @@ function hold(themed) { // axes that stay while the points move
   }
 }
 
-function place(row) {
-  const from = places[row];
-  if (!state.morph || !from) return from;
-  const to = state.morph.towards[row], share = Number(range.value) / 100;
-  return [from[0] + share * (to[0] - from[0]), from[1] + share * (to[1] - from[1])];
+function share() {
+  return state.morph ? Number(range.value) / 100 : 0;
 }
 
-function moved(trace) {
-  if (!state.morph || !trace.customdata) return trace;
-  const now = trace.customdata.map((data) => place(row({customdata: data})));
-  return {...trace, x: now.map((point) => point[0]), y: now.map((point) => point[1])};
+function between(from, to) {
+  return from && to ? [from[0] + share() * (to[0] - from[0]), from[1] + share() * (to[1] - from[1])] : from;
+}
+
+function place(row) {
+  return state.morph ? between(places[row], state.morph.towards[row]) : places[row];
+}
+
+function dim(row) {
+  return (found && !found.has(row)) || (selected && !selected.has(row));
+}
+
+function pointed(trace) { // a trace of points where they are now, as faint as search and lasso leave them
+  if (!trace.customdata) return trace;
+  const rows = trace.customdata.map((data) => row({customdata: data}));
+  const shown = {...trace};
+  if (state.morph) {
+    const now = rows.map(place);
+    Object.assign(shown, {x: now.map((point) => point[0]), y: now.map((point) => point[1])});
+  }
+  if (selected) shown.selectedpoints = rows.flatMap((chosen, i) => (selected.has(chosen) ? [i] : []));
+  if (pictured) shown.marker = {...trace.marker, size: 1, opacity: 1}; // below its thumbnail
+  else if (found) shown.marker = {...trace.marker, opacity: rows.map((chosen) => (found.has(chosen) ? 1 : 0.08))};
+  return shown;
+}
+
+function nearest() { // rows around the chosen point, at the end of the slider that is nearer
+  return (share() > 0.5 && state.marks.towards) || state.marks.neighbours;
 }
 
 function marks(swap) { // the chosen point and its neighbours, above the others
@@ -103,11 +131,18 @@ function marks(swap) { // the chosen point and its neighbours, above the others
       marker: {symbol: 'circle-open', size, color: swap[INK], line}, unselected: {marker: {opacity: 1}},
     };
   };
-  return [ring(state.marks.neighbours, 11, 1), ring([state.marks.row], 19, 2.5)];
+  return [ring(nearest(), 11, 1), ring([state.marks.row], 19, 2.5)];
+}
+
+function reach() { // unseen points that keep a person's own images within the axes
+  if (!state.guests || !state.guests.length) return [];
+  const where = state.guests.map((guest) => between(guest.place, guest.towards));
+  const marker = {size: 40, opacity: 0};
+  return [{type: 'scattergl', mode: 'markers', name: 'guests', x: where.map((at) => at[0]), y: where.map((at) => at[1]), hoverinfo: 'skip', showlegend: false, marker}];
 }
 
 function traces(swap) {
-  return [...state.figure.data.map((trace) => slim(inked(moved(trace), swap, false))), ...marks(swap)];
+  return [...state.figure.data.map((trace) => slim(inked(pointed(trace), swap, false))), ...reach(), ...marks(swap)];
 }
 
 function draw() {
@@ -116,8 +151,11 @@ function draw() {
   const swap = colours(), {height} = state.figure.layout || {};
   area.style.height = props.follows && height ? `${height}px` : '';
   const config = {displaylogo: false, showSendToCloud: false, responsive: true, displayModeBar: state.cards ? true : 'hover', ...(state.config || {})};
-  if (state.cards) config.modeBarButtonsToRemove = ['select2d', 'autoScale2d'];
-  Plotly.react(area, traces(swap), layout(swap), config).then(listen);
+  if (state.cards) Object.assign(config, {modeBarButtonsToRemove: ['select2d', 'autoScale2d'], scrollZoom: true});
+  Plotly.react(area, traces(swap), layout(swap), config).then(() => {
+    listen();
+    overlay();
+  });
 }
 
 function receive() {
@@ -126,14 +164,17 @@ function receive() {
     if (state.figure) Plotly.purge(area);
     delete area.dataset.listening;
     state = {};
-    slider.hidden = true;
+    tools();
+    overlay();
     return;
   }
   const news = JSON.parse(props.value);
-  if (news.figure) take(news);
   state = {...state, ...news};
-  slider.hidden = !state.morph;
+  if (news.figure) take(news);
+  tools();
+  if (news.cards) sheet.src = news.cards.sprite;
   draw();
+  if (news.figure && news.morph && news.morph.play) playOnceSeen();
 }
 
 function take(news) {
@@ -142,6 +183,10 @@ function take(news) {
     for (const key of ['x', 'y', 'customdata']) if (trace[key]) trace[key] = plain(trace[key]);
     if (trace.customdata) trace.customdata.forEach((data, i) => { places[row({customdata: data})] = [trace.x[i], trace.y[i]]; });
   }
+  if (!('morph' in news)) return; // other colours of the same points
+  stop();
+  [selected, hovered] = [null, null];
+  look();
   if (!news.morph) return;
   range.value = 0;
   slider.querySelector('.from').textContent = news.morph.from;
@@ -152,80 +197,3 @@ function row(point) {
   const data = point.customdata;
   return Array.isArray(data) ? data[0] : data;
 }
-
-function listen() {
-  if (area.dataset.listening) return;
-  area.dataset.listening = 'yes';
-  area.on('plotly_click', (event) => {
-    const chosen = row(event.points[0]);
-    if (chosen !== undefined) trigger('point', {row: chosen});
-  });
-  area.on('plotly_selected', (event) => {
-    trigger('lasso', {rows: event ? event.points.map(row).filter((chosen) => chosen !== undefined) : []});
-  });
-  area.on('plotly_deselect', () => trigger('lasso', {rows: []}));
-  area.on('plotly_hover', (event) => show(row(event.points[0]), event.event));
-  area.on('plotly_unhover', () => { card.hidden = true; });
-}
-
-function tile(sheet, index, rows, width, height) {
-  const part = document.createElement('div');
-  part.style.width = `${width}px`;
-  part.style.height = `${height}px`;
-  part.style.backgroundImage = `url("${sheet.sprite}")`;
-  part.style.backgroundSize = `${sheet.columns * width}px ${rows * height}px`;
-  part.style.backgroundPosition = `-${(index % sheet.columns) * width}px -${Math.floor(index / sheet.columns) * height}px`;
-  part.className = 'plot-image';
-  return part;
-}
-
-function words(name, text) {
-  const line = document.createElement('div');
-  line.className = name;
-  line.textContent = text;
-  return line;
-}
-
-function show(index, event) {
-  const cards = state.cards;
-  if (!cards || index === undefined || !event) return;
-  const side = cards.tile * Math.max(1, Math.floor(96 / cards.tile));
-  const parts = [
-    tile(cards, index, Math.ceil(cards.names.length / cards.columns), side, side),
-    words('plot-name', cards.names[index]),
-    words('plot-line', cards.lines[index]),
-  ];
-  if (cards.strips) parts.push(tile(cards.strips, index, cards.strips.rows, 168, 48), words('plot-line', 'its adapter, layers from left to right'));
-  card.replaceChildren(...parts);
-  card.hidden = false;
-  const box = frame.getBoundingClientRect();
-  const left = event.clientX - box.left;
-  card.style.left = `${Math.max(0, left > box.width / 2 ? left - card.offsetWidth - 12 : left + 12)}px`;
-  card.style.top = `${Math.max(0, Math.min(event.clientY - box.top, box.height - card.offsetHeight))}px`;
-}
-
-function whenReady() {
-  if (window.Plotly) receive();
-  else setTimeout(whenReady, 50);
-}
-
-let waiting = false;
-range.addEventListener('input', () => { // at most once for each frame of the screen
-  if (waiting) return;
-  waiting = true;
-  requestAnimationFrame(() => { waiting = false; draw(); });
-});
-whenReady();
-watch('value', whenReady);
-let later;
-function refit() { // plotly follows the window by itself, but not the sidebar
-  const drawn = area._fullLayout && area._fullLayout.width;
-  if (!state.figure || !drawn || !area.clientWidth || Math.abs(drawn - area.clientWidth) <= 1) return;
-  if (area.clientWidth > WIDE !== wide) draw();
-  Plotly.Plots.resize(area);
-}
-new ResizeObserver(() => {
-  clearTimeout(later);
-  later = setTimeout(refit, 100);
-}).observe(area);
-new MutationObserver(() => { if (window.Plotly) draw(); }).observe(document.body, {attributes: true, attributeFilter: ['class']});

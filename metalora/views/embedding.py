@@ -1,24 +1,24 @@
-"""Galleries of one or two adapters on planes, side by side or aligned, for a page and as files."""
+"""Galleries of one or two adapters on planes, side by side or one turning into the other."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import plotly.graph_objects as go
 from torch import Tensor
 
+from metalora.experiments.table import format_percent
 from metalora.inspection.gallery import Gallery
-from metalora.inspection.projection import align, project
+from metalora.inspection.placement import Superposition, superimpose
+from metalora.inspection.projection import align, explained_variance, project
 from metalora.inspection.spaces import SPACES, gallery_features
-from metalora.plots.page import as_page
 from metalora.util.errors import InputError
-from metalora.util.files import write_text
-from metalora.views.embedding_points import point_table
+from metalora.views.embedding_points import K, point_table
 from metalora.views.open_adapter import OpenAdapter
 
-HTML, CSV = "embedding.html", "embedding.csv"
+ARRANGEMENTS = {"morph": "one turns into the other", "beside": "side by side"}
+MORPH = "morph"
+ORIGINAL = "original"  # the space, and what stands for it in place of a second adapter
 
 
 @dataclass(frozen=True)
@@ -42,69 +42,190 @@ class Projection:
     @property
     def caption(self) -> str:
         """What was done, in words."""
+        return f"{self.kind} of {SPACES[self.space]}{self.settings}"
+
+    @property
+    def kind(self) -> str:
+        """The method's name."""
+        return "PCA" if self.method == "pca" else "Aligned UMAP" if self.aligned else "UMAP"
+
+    @property
+    def settings(self) -> str:
+        """The method's settings, in words."""
         if self.method == "pca":
-            return f"PCA of {SPACES[self.space]}: the two directions of largest variance"
-        kind = "Aligned UMAP" if self.aligned else "UMAP"
-        return (
-            f"{kind} of {SPACES[self.space]} with cosine distance, {self.neighbours} neighbours, "
-            f"min_dist {0.1 if self.aligned else self.min_dist:g}"
-        )
+            return ": the two directions of largest variance"
+        distance = 0.1 if self.aligned else self.min_dist
+        return f" with cosine distance, {self.neighbours} neighbours, min_dist {distance:g}"
+
+
+@dataclass(frozen=True)
+class MapRequest:
+    """Settings of the map.
+
+    Attributes:
+        adapter: its name in `AppState.adapters`.
+        versus: another one, `ORIGINAL`, or "" for none.
+        arrangement: one of `ARRANGEMENTS`.
+        projection: how galleries are projected.
+        files: a person's images on the map.
+        version: hash of each adapter's trained numbers, which a resumed run changes.
+    """
+
+    adapter: str
+    versus: str
+    arrangement: str
+    projection: Projection
+    files: tuple[str, ...] = ()
+    version: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, eq=False)
+class Side:
+    """What one scatter shows: a gallery in one space.
+
+    Attributes:
+        name: of the adapter, for `AppState.open`.
+        opened: the adapter.
+        space: one of `spaces.SPACES`.
+    """
+
+    name: str
+    opened: OpenAdapter
+    space: str
+
+    @property
+    def title(self) -> str:
+        """What is shown, in words."""
+        if self.space == ORIGINAL:
+            return f"Original {self.opened.config.backbone}"
+        return self.opened.title
+
+    @property
+    def features(self) -> Tensor:
+        """The gallery in this space, (G, D)."""
+        return gallery_features(self.opened.model, self.opened.gallery, self.space)
 
 
 @dataclass(frozen=True, eq=False)
 class EmbeddingView:
-    """What is on the screen: the points of one or two adapters' galleries.
+    """What is on the screen: the points of one or two galleries; of two, the first one is where the other comes from.
 
     Attributes:
         names: of the adapters, for `AppState.open`.
         titles: of the adapters, in words.
+        spaces: in which each gallery is seen.
         projection: how the points were computed.
-        frames: the points of each adapter, see `point_table`.
-        classes: the label space of each adapter.
+        frames: the points of each gallery, see `point_table`.
+        classes: the label space of each gallery.
+        moves: how each plane was laid over the last one; None where it stayed.
+        explained: fractions of variance along the axes of each plane; None for UMAP.
         same_images: both galleries hold the same images, so that a row means the same one in both.
         precomputed: nothing had to be computed.
+        request: what was asked for, where the page asked.
     """
 
     names: tuple[str, ...]
     titles: tuple[str, ...]
+    spaces: tuple[str, ...]
     projection: Projection
     frames: tuple[pd.DataFrame, ...]
     classes: tuple[tuple[str, ...], ...]
+    moves: tuple[Superposition | None, ...]
+    explained: tuple[tuple[float, float] | None, ...]
     same_images: bool
     precomputed: bool
+    request: MapRequest | None = None
+
+    @property
+    def morphs(self) -> bool:
+        """Whether one gallery turns into the other on a single plot."""
+        return self.same_images and self.request is not None and self.request.arrangement == MORPH
 
     def table(self) -> pd.DataFrame:
         """Return all points, for a file: "adapter", "space", "projection" and the frame's columns."""
-        projection = {"space": self.projection.space, "projection": self.projection.caption}
-        parts = [frame.assign(adapter=name, **projection) for name, frame in zip(self.names, self.frames, strict=True)]
-        return pd.concat(parts, ignore_index=True)[["adapter", *projection, *self.frames[0].columns]]
+        added = ["adapter", "space", "projection"]
+        parts = [
+            frame.assign(adapter=name, space=space, projection=self.caption(i))
+            for i, (frame, name, space) in enumerate(zip(self.frames, self.names, self.spaces, strict=True))
+        ]
+        return pd.concat(parts, ignore_index=True)[[*added, *self.frames[0].columns]]
+
+    def caption(self, i: int) -> str:
+        """Say how plane `i` was computed."""
+        turned = ", laid over the other plane" if self.moves[i] is not None else ""
+        return f"{self.projection.kind} of {SPACES[self.spaces[i]]}{self.projection.settings}{turned}"
+
+    def accuracy(self, i: int) -> str:
+        """Return the share of images that their `K` nearest others classify correctly, in per cent."""
+        return f"{format_percent(float(self.frames[i]['correct'].mean()))} %"
+
+    def axes(self, i: int) -> tuple[str, str]:
+        """Return the titles of the axes of plane `i`."""
+        if self.explained[i] is None:
+            return "UMAP 1", "UMAP 2"
+        first, second = self.explained[i] or (0.0, 0.0)
+        if self.moves[i] is not None:  # turned axes are no directions of largest variance any more
+            return f"PCA 1 and 2, turned: {first + second:.0%} of variance", ""
+        return f"PCA 1: {first:.0%} of variance", f"PCA 2: {second:.0%} of variance"
+
+    def describe(self) -> str:
+        """Say what is seen, how good it is, and how the planes came about."""
+        accuracies = ", ".join(f"{title} {self.accuracy(i)}" for i, title in enumerate(self.titles))
+        said = [f"{len(self.frames[-1])} images; accuracy by the {K} nearest others: {accuracies}."]
+        said.append(f"{self.caption(len(self.frames) - 1)}{', computed before' if self.precomputed else ''}.")
+        if any(self.moves):
+            said.append(
+                f"The two {self.projection.kind}s were computed apart; the first is only turned, mirrored, scaled and "
+                "shifted onto the second (Procrustes)."
+            )
+        return " ".join(said)
 
 
-def embedding_view(names: Sequence[str], opened: Sequence[OpenAdapter], projection: Projection) -> EmbeddingView:
-    """Project the galleries of one or two adapters on planes.
+def sides(opened: Sequence[tuple[str, OpenAdapter]], space: str) -> list[Side]:
+    """Return what is shown, from where to where: other adapters first; `ORIGINAL` is the last one's backbone.
+
+    Nothing is shown twice: there is one side only where both would be the same, or cores stand against features.
+
+    Args:
+        opened: (name, adapter), of which a name of `ORIGINAL` comes with the adapter that is shown.
+        space: of the adapters.
+    """
+    found = [Side(name, adapter, space) for name, adapter in opened if name != ORIGINAL]
+    if len(found) < len(opened) and space == "adapted":
+        found.insert(0, Side(found[-1].name, found[-1].opened, ORIGINAL))
+    return found
+
+
+def embedding_view(shown: Sequence[Side], projection: Projection, request: MapRequest | None = None) -> EmbeddingView:
+    """Project one or two galleries on planes; the first of two of the same images is laid over the second.
 
     Raises:
-        InputError: as `project`, `align` and `gallery_features`; aligned without two adapters of the same images.
+        InputError: as `project`, `align` and `gallery_features`; aligned without two galleries of the same images.
     """
-    same = len(opened) == 2 and same_images(opened[0].gallery, opened[1].gallery)
-    if not projection.aligned:
-        frames = tuple(_points(adapter, projection) for adapter in opened)
-    elif len(opened) < 2:
-        raise InputError("Aligning takes two adapters: choose a second one.")
-    elif projection.method != "umap":
-        raise InputError("PCA cannot be aligned: choose UMAP.")
-    elif not same:
-        raise InputError("The two galleries hold different images: choose adapters of one suite and random seed.")
+    galleries = [side.opened.gallery for side in shown]
+    same = len(shown) == 2 and same_images(*galleries)
+    moves: tuple[Superposition | None, ...] = (None,) * len(shown)
+    if projection.aligned:
+        frames = _aligned_points(shown, projection, same)
     else:
-        frames = _aligned_points(opened[0], opened[1], projection)
+        frames = tuple(_points(side, projection) for side in shown)
+        if same:
+            planes = [frame[["x", "y"]].to_numpy() for frame in frames]
+            moves = (superimpose(*planes), None)
+            frames = (_moved(frames[0], moves[0]), frames[1])
+    pca = projection.method == "pca"
     return EmbeddingView(
-        names=tuple(names),
-        titles=tuple(adapter.title for adapter in opened),
+        names=tuple(side.name for side in shown),
+        titles=tuple(side.title for side in shown),
+        spaces=tuple(side.space for side in shown),
         projection=projection,
         frames=frames,
-        classes=tuple(adapter.gallery.classes for adapter in opened),
+        classes=tuple(gallery.classes for gallery in galleries),
+        moves=moves,
+        explained=tuple(explained_variance(side.features) if pca else None for side in shown),
         same_images=same,
-        precomputed=all(_precomputed(adapter, projection) is not None for adapter in opened),
+        precomputed=all(_precomputed(side, projection) is not None for side in shown),
+        request=request,
     )
 
 
@@ -113,67 +234,52 @@ def same_images(a: Gallery, b: Gallery) -> bool:
     return len(a) == len(b) and (a is b or a.content == b.content)
 
 
-def _points(adapter: OpenAdapter, projection: Projection) -> pd.DataFrame:
+def _moved(frame: pd.DataFrame, move: Superposition | None) -> pd.DataFrame:
+    assert move is not None
+    plane = move(frame[["x", "y"]].to_numpy())
+    return frame.assign(x=plane[:, 0], y=plane[:, 1])
+
+
+def _points(side: Side, projection: Projection) -> pd.DataFrame:
     def compute() -> pd.DataFrame:
-        features = gallery_features(adapter.model, adapter.gallery, projection.space)
-        plane = _precomputed(adapter, projection)
+        plane = _precomputed(side, projection)
         if plane is not None:
-            return point_table(adapter.gallery, features, plane.numpy())
+            return point_table(side.opened.gallery, side.features, plane.numpy())
         settings: dict[str, Any] = {"neighbours": projection.neighbours, "min_dist": projection.min_dist}
-        return point_table(adapter.gallery, features, project(features, projection.method, **settings))
+        projected = project(side.features, projection.method, **settings)
+        return point_table(side.opened.gallery, side.features, projected)
 
-    return adapter.cached(projection, compute)
+    return side.opened.cached((projection, side.space), compute)
 
 
-def _aligned_points(a: OpenAdapter, b: OpenAdapter, projection: Projection) -> tuple[pd.DataFrame, ...]:
+def _aligned_points(shown: Sequence[Side], projection: Projection, same: bool) -> tuple[pd.DataFrame, ...]:
+    if len(shown) < 2:
+        raise InputError("Aligning takes two maps: choose what to compare with, under Versus.")
+    if projection.method != "umap":
+        raise InputError("PCA cannot be aligned: choose UMAP.")
+    if not same:
+        raise InputError("The two galleries hold different images: choose adapters of one suite and random seed.")
+    a, b = shown
+
     def compute() -> tuple[pd.DataFrame, ...]:
-        features = [gallery_features(adapter.model, adapter.gallery, projection.space) for adapter in (a, b)]
+        features = [side.features for side in shown]
         planes = align(features, neighbours=projection.neighbours)
-        return tuple(
-            point_table(adapter.gallery, space, plane)
-            for adapter, space, plane in zip((a, b), features, planes, strict=True)
-        )
+        parts = zip(shown, features, planes, strict=True)
+        return tuple(point_table(side.opened.gallery, space, plane) for side, space, plane in parts)
 
-    return a.cached((projection, b.gallery.adapter), compute)
+    return b.opened.cached((projection, a.opened.gallery.adapter, a.space, b.space), compute)
 
 
-def _precomputed(adapter: OpenAdapter, projection: Projection) -> Tensor | None:
-    return adapter.planes.get(projection.space) if projection == Projection(space=projection.space) else None
+def _precomputed(side: Side, projection: Projection) -> Tensor | None:
+    usual = projection == Projection(space=projection.space)
+    return side.opened.planes.get(side.space) if usual else None
 
 
-def waiting_message(opened: Sequence[OpenAdapter], projection: Projection) -> str:
+def waiting_message(shown: Sequence[Side], projection: Projection) -> str:
     """Return what to show while the points are computed."""
-    count = sum(len(adapter.gallery) for adapter in opened)
+    count = sum(len(side.opened.gallery) for side in shown)
     if projection.method == "pca":
-        return f"Computing PCA of {count} images."
+        return f"Computing PCA of {count} images …"
     if projection.aligned:
-        return f"Aligning two UMAPs of {count // 2} images: this can take half a minute."
-    return f"Computing UMAP of {count} images: a few seconds, longer just after the start of the app."
-
-
-def write_page(view: EmbeddingView, figures: Sequence[go.Figure], folder: Path) -> Path:
-    """Write `HTML`, a page that needs no server, into a folder and return its path.
-
-    Args:
-        view: to be written.
-        figures: a scatter of each of its frames.
-        folder: where to write.
-
-    Raises:
-        InputError: the disk refuses.
-    """
-    lines = [f"{view.projection.caption}."]
-    if view.projection.method == "umap":
-        lines.append("Distances on a UMAP are not metric.")
-    write_text(folder / HTML, as_page(figures, view.frames, lines))
-    return folder / HTML
-
-
-def write_table(view: EmbeddingView, folder: Path) -> Path:
-    """Write `CSV`, the view's table, into a folder and return its path.
-
-    Raises:
-        InputError: the disk refuses.
-    """
-    write_text(folder / CSV, view.table().to_csv(index=False, lineterminator="\n"))
-    return folder / CSV
+        return f"Aligning two UMAPs of {count // 2} images: about half a minute on two cores …"
+    return f"Computing UMAP of {count} images: a few seconds, longer just after the start of the app …"

@@ -63,10 +63,16 @@ def _predict_from_others(features: Tensor, labels: Tensor) -> Tensor:
     return vote(near_similarity, near)
 
 
-def hover_lines(points: pd.DataFrame) -> list[str]:
-    """Return a line of text for each row of a `point_table`."""
-    columns = zip(points["label"], points["task"], points["predicted"], strict=True)
+def hover_lines(points: pd.DataFrame, start: pd.DataFrame | None = None) -> list[str]:
+    """Return a line of text for each row of a `point_table`; `start`: the same images, as another adapter sees them."""
+    said = points["predicted"] if start is None else start["predicted"] + ", then " + points["predicted"]
+    columns = zip(points["label"], points["task"], said, strict=True)
     return [f"class {label}, task {task}; its {K} nearest say {predicted}" for label, task, predicted in columns]
+
+
+def search_keys(points: pd.DataFrame) -> list[list[str]]:
+    """Return what a search finds each row of a `point_table` by: class, task and name."""
+    return points[["label", "task", "name"]].astype(str).to_numpy().tolist()
 
 
 def hover_sprites(adapter: OpenAdapter) -> dict[str, Any]:

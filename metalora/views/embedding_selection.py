@@ -37,7 +37,7 @@ def neighbour_tiles(
     Raises:
         InputError: there is no such image.
     """
-    features = gallery_features(adapter.model, adapter.gallery, view.projection.space)
+    features = gallery_features(adapter.model, adapter.gallery, view.spaces[position])
     nearest = nearest_others(features, row, min(MAX_NEIGHBOURS, len(features) - 1))
     neighbours = nearest["index"].tolist()
     rows = [row, *neighbours]
@@ -48,7 +48,7 @@ def neighbour_tiles(
         {"image": as_url(image), "name": point.name, "lines": [similarity, f"class {point.label}", point.task]}
         for image, point, similarity in zip(images, points, ["this image", *similarities], strict=True)
     ]
-    heading = f"{view.titles[position]}: nearest in {SPACES[view.projection.space]}"
+    heading = f"{view.titles[position]}: nearest in {SPACES[view.spaces[position]]}"
     return neighbours, {"heading": heading, "tiles": tiles}
 
 

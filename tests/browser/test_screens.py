@@ -10,7 +10,7 @@ from playwright.sync_api import expect
 FULL = {
     "Look": ".look-table tbody tr",
     "Train": ".diagram svg",
-    "Embeddings": ".plot-area .main-svg",
+    "Map": ".plot-area .main-svg",
     "Compare": "table >> text=metalora-tr",
     "About": "text=How to cite >> visible=true",
 }

@@ -5,12 +5,12 @@ from types import SimpleNamespace
 
 import pandas as pd
 import pytest
-from plotly.graph_objects import Figure
+from plotly.graph_objects import Figure, Scattergl
 
 from metalora.runs.presets import PRESETS
 from metalora.runs.status import RunStatus
 from metalora.util.errors import InputError
-from pages import embeddings
+from pages import map_value
 from pages.app import POLLING, rest_queue
 from pages.core_swap import FORGOTTEN
 from pages.inspect import Inspector
@@ -102,10 +102,23 @@ def test_a_gradio_without_them_keeps_its_own_pace(demo):
     assert not hasattr(getattr(demo, "_queue", None), "sleep_when_free")
 
 
-def test_aligned_adapters_share_one_plot_that_morphs(monkeypatch):
-    monkeypatch.setattr(embeddings, "figures", lambda chart, colour: [Figure(), Figure()])
-    frames = [pd.DataFrame({"x": [0.0, 1.0], "y": [2.0, 3.0]}), pd.DataFrame({"x": [4.0, 5.0], "y": [6.0, 7.0]})]
-    chart = SimpleNamespace(projection=SimpleNamespace(aligned=True), frames=frames, titles=("LoRA", "Meta-LoRA"))
-    plots = embeddings._plots(chart, "class", [{}, {}])
-    assert plots["first"]["morph"] == {"towards": [[4.0, 6.0], [5.0, 7.0]], "from": "LoRA", "to": "Meta-LoRA"}
-    assert plots["second"] is None and not plots["beside"]["visible"]
+def test_two_galleries_that_turn_into_each_other_share_one_plot(monkeypatch):
+    def figure(view, i, colour, frame):
+        return Figure(Scattergl(x=frame["x"], y=frame["y"]))
+
+    monkeypatch.setattr(map_value, "_figure", figure)
+    monkeypatch.setattr(map_value, "hover_sprites", lambda adapter: {"sprite": "", "columns": 1, "tile": 16})
+    names = {"name": ["a", "b"], "label": ["1", "2"], "task": ["t", "t"], "predicted": ["1", "1"]}
+    frames = [pd.DataFrame({"x": [0.0, 1.0], "y": [2.0, 3.0], **names})]
+    frames.append(frames[0].assign(x=[4.0, 5.0], y=[6.0, 7.0]))
+    view = SimpleNamespace(
+        morphs=True, frames=frames, titles=("Original", "LoRA"), same_images=True, accuracy=lambda i: "50.0 %"
+    )
+    guest = {"name": "mine.png", "image": "data:", "lines": ["says 1"], "place": [0, 0]}
+    guests = [[guest], [{**guest, "lines": ["says 2"], "place": [1, 1]}]]
+    (plot,) = map_value.values(view, [SimpleNamespace(opened=None)] * 2, guests, "class")
+    assert list(plot["figure"].data[0].x) == [0, 1]
+    ends = {"from": "Original, 50.0 %", "to": "LoRA, 50.0 %", "play": True}
+    assert plot["morph"] == {"towards": [[4.0, 6.0], [5.0, 7.0]], **ends}
+    assert plot["guests"] == [{**guest, "lines": ["Original: says 1", "LoRA: says 2"], "towards": [1, 1]}]
+    assert plot["link"] is None and plot["busy"] is None

@@ -173,7 +173,7 @@ def _summary(summary: Any) -> dict[str, Any]:
         interactive=False,
         max_height=360,
         elem_classes="budget",
-        column_widths=["22%", "18%", "8%", "12%", "14%", "13%", "13%"],
+        column_widths=[150, 110, 45, 75, 95, 75, 85],
     )
     return {"headline": headline, "notes": notes, "layer": layer, "diagram": drawn, "table": table}
 

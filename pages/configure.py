@@ -64,7 +64,7 @@ class TrainForm:
         return [self.context.visitor, self.upload, *self.fields.values()]
 
     def describe(self, layer: str | None, token: str | None, upload: str | None, *values: Any) -> list[Any]:
-        """Return the form to keep, problems by field, whether it can start, the summary, and the settings as code."""
+        """Return problems by field, whether the run can start, the summary, and the settings as code."""
         chosen = dict(zip(self.fields, values, strict=True))
         problems = {"data": "", "backbone": _problem(missing_weights, chosen["backbone"]), "form": ""}
         summary, config = None, None
@@ -83,7 +83,7 @@ class TrainForm:
         shown = _summary_values(summary, layer, self._note(chosen)) if summary else [gr.skip()] * 5
         code = texts(config) if config and summary else [gr.skip()] * 3
         classes = [gr.update(elem_classes=VALID if summary else INVALID)] * 2
-        return [chosen, *problems.values(), can_start, why, *classes, *shown, *code]
+        return [*problems.values(), can_start, why, *classes, *shown, *code]
 
     def run_config(self, token: str | None, upload: str | None, chosen: dict[str, Any]) -> RunConfig:
         """Return the settings of a run.

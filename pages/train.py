@@ -87,7 +87,7 @@ def _wire(form: TrainForm, parts: dict[str, Any]) -> None:
         "fn": form.describe,
         "inputs": [parts["shown"]["layer"], *form.inputs],
         "outputs": [
-            *(kept, *problems, parts["start"], parts["why"]),
+            *(*problems, parts["start"], parts["why"]),
             *(*parts["summaries"], *parts["shown"].values(), *parts["code"]),
         ],
         **DESCRIBE,
@@ -95,6 +95,9 @@ def _wire(form: TrainForm, parts: dict[str, Any]) -> None:
     changes = [field.change for field in (form.upload, *fields.values())]
     gr.on([*changes, parts["shown"]["layer"].input], **event)
     parts["fetched"].then(**event)
+    # In the browser: a page that is left before the server has answered keeps what was chosen.
+    keep = f"(...values) => Object.fromEntries({json.dumps(list(fields))}.map((name, i) => [name, values[i]]))"
+    gr.on([field.change for field in fields.values()], None, list(fields.values()), kept, js=keep, **QUIET)
     # A page without a kept form shows what it was built with: it is described all the same, to say what is missing.
     sources = [kept, context.link]
     restored = context.load(lambda *values: _restore(fields, *values), sources, list(fields.values()), **QUIET)

@@ -47,7 +47,7 @@ def test_a_registered_method_is_offered_by_train_and_compare(toy_method, build_p
 def test_train_describes_a_registered_method(toy_method, build_page):
     train = form(build_page(), "describe")
     values = [toy_method if name == "method" else field.value for name, field in train.fields.items()]
-    _, data, backbone, problem, start, _, *_, headline, _, _, diagram, table, command, _, _ = train.describe(
+    data, backbone, problem, start, _, *_, headline, _, _, diagram, table, command, _, _ = train.describe(
         None, None, None, *values
     )
     assert not (data or backbone or problem) and start["interactive"]

@@ -137,7 +137,7 @@ def _restore(fields: dict[str, Any], kept: Any, link: dict[str, Any]) -> list[An
 
 def _sizes(preset: str, method: str) -> list[Any]:
     """Return the values of `OF_SIZE` in a preset for a method."""
-    adapter, training = PRESETS[preset].adapter(method), PRESETS[preset].training()
+    adapter, training = PRESETS[preset].adapter(method), PRESETS[preset].training(method)
     return [getattr(adapter if name in ("rank", "hidden") else training, name) for name in OF_SIZE]
 
 

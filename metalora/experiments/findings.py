@@ -52,11 +52,8 @@ def gains_of(comparison: Comparison, question: Question) -> pd.DataFrame:
     """Return the gains of the row in question over each of the others, see `compare_to_static`."""
     rows, k = comparison.rows, comparison.config.ks[0]
     rows = rows[rows["task_split"] == question.task_split]
-    pairs = (rows[rows["method"].isin((question.method, other))] for other in question.others)
-    place = {"k": k, "gallery": comparison.primary}
-    frames = [
-        compare_to_static(pair, **place, against=other) for pair, other in zip(pairs, question.others, strict=True)
-    ]
+    pairs = {other: rows[rows["method"].isin((question.method, other))] for other in question.others}
+    frames = [compare_to_static(pair, k=k, gallery=comparison.primary, against=other) for other, pair in pairs.items()]
     return corrected(pd.concat(frames, ignore_index=True))
 
 

@@ -20,6 +20,7 @@ FIRST_LOOK = ComparisonConfig(
     methods=ROWS,
     seeds=6,  # as many as a star needs
     ks=(5,),
+    hidden=16,  # as in the study
     training=TrainingConfig(lr=6e-3),
 )
 

@@ -26,7 +26,7 @@ FRAME = """<figure class="plot"><div class="plot-tools" hidden>
 <label class="plot-pictures" hidden><input type="checkbox" checked> images as points</label></div>
 <div class="plot-stage"><div class="plot-area" role="group" aria-label="LABEL"></div>
 <canvas class="plot-over" aria-hidden="true"></canvas>
-<div class="plot-wait" role="status" hidden><p></p><progress aria-label="At work"></progress>
+<div class="plot-wait" role="status" HIDDEN><p>WAITING</p><progress aria-label="At work"></progress>
 <span class="plot-seconds"></span></div></div>
 <div class="plot-card" hidden></div></figure>"""
 SCRIPT = Path(__file__).parent / "plot.js"
@@ -65,7 +65,7 @@ class Plot(gr.HTML):
         super().__init__(
             value=value,
             label=label,
-            html_template=FRAME.replace("LABEL", escape(label)),
+            html_template=_frame(label, waiting),
             css_template=f".plot-area {{ height: {height}px; }}\n{STYLE.read_text(encoding='utf-8')}",
             js_on_load="\n".join(part.read_text(encoding="utf-8") for part in PARTS),
             head=f'<script src="/gradio_api/file={PLOTLY_JS}"></script>',
@@ -95,6 +95,15 @@ class Plot(gr.HTML):
     def api_info(self) -> dict[str, Any]:
         """Describe the value for programs."""
         return {"type": "string", "description": "A plotly figure as JSON."}
+
+
+def _frame(label: str, waiting: str) -> str:
+    """Return the HTML, which says what it waits for before any script runs."""
+    parts = {"LABEL": escape(label), "WAITING": escape(waiting), "HIDDEN": "" if waiting else "hidden"}
+    text = FRAME
+    for name, value in parts.items():
+        text = text.replace(name, value)
+    return text
 
 
 def cards(

@@ -62,15 +62,20 @@ def choose(page, label, option):
     menu.press("Enter")
 
 
-def opened(page, open_tab):
-    """The map at the end of its first morph."""
+def opened(page, open_tab, adapter="Meta-LoRA TR on resnet20, digits (bundled)"):
+    """The map of digits, whose images are here, at the end of its morph; None: the map that comes first."""
     open_tab(page, "Map")
     expect(status(page, BEFORE)).to_be_visible()
-    area = plot(page)
+    if adapter is not None:
+        choose(page, ADAPTER, adapter)
+        expect(status(page, re.compile("^361 images"))).to_be_visible()
+        page.wait_for_function(
+            "() => [...document.querySelectorAll('.plot-over')].some((one) => one.dataset.pictures > 0)"
+        )
     page.wait_for_function(
         "() => [...document.querySelectorAll('.plot-morph input')].some((one) => one.value === '100')"
     )
-    return area
+    return plot(page)
 
 
 def overlay(page, place=0):
@@ -85,12 +90,12 @@ def pick(page, label, option):
 
 
 def test_the_first_sight_is_the_original_network_turning_into_the_adapter(page, open_tab):
-    area = opened(page, open_tab)
+    area = opened(page, open_tab, adapter=None)
     ends = page.locator(".plot-morph:visible")
     expect(ends.locator(".from")).to_have_text(re.compile(r"^Original resnet20, \d+\.\d %$"))
     expect(ends.locator(".to")).to_have_text(re.compile(r"^Meta-LoRA TR on resnet20, \d+\.\d %$"))
     shown = overlay(page)
-    assert int(shown["pictures"]) == len(drawn(area)["places"]) > 100  # fewer than 400: all are thumbnails
+    assert len(drawn(area)["places"]) == 640 and shown["pictures"] == "0"  # 400 or more: points until one zooms
     assert len(re.findall('"', shown["labels"])) > 10  # clusters have names
     expect(page.get_by_text("Distances on a UMAP are not metric")).to_be_visible()
     box = area.bounding_box()
@@ -154,6 +159,14 @@ def test_a_lasso_counts_classes_and_judges_them(page, open_tab):
     count = len(drawn(area)["places"])
     expect(status(page, re.compile(rf"{count} images, \d+\.\d % classified correctly"))).to_be_visible()
     expect(page.get_by_text("Classes of the selection")).to_be_visible()
+
+
+def test_fewer_than_400_images_are_their_own_points(page, open_tab):
+    area = opened(page, open_tab)
+    assert int(overlay(page)["pictures"]) == len(drawn(area)["places"]) == 361
+    page.get_by_label("images as points").uncheck()
+    page.wait_for_function("area => area.data[0].marker.size > 1", arg=area.element_handle())
+    assert overlay(page)["pictures"] == "0"
 
 
 def test_a_search_highlights_and_counts(page, open_tab):

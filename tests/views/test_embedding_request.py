@@ -12,8 +12,9 @@ from metalora.views.embedding import ORIGINAL, embedding_view
 from metalora.views.embedding_guests import place_guests
 from metalora.views.embedding_request import resolve
 
+DIGITS = "resnet20/metalora-tr"  # whose images are here
 ASKED = {
-    "adapter": DEFAULT,
+    "adapter": DIGITS,
     "versus": ORIGINAL,
     "arrangement": "morph",
     "space": "adapted",
@@ -35,19 +36,20 @@ def visitor(state):
 
 
 def test_the_first_sight_is_the_original_network_turning_into_the_default_adapter_from_saved_planes(state, visitor):
-    request, shown, notes = resolve(state, visitor, **ASKED)
+    asked = {**ASKED, "adapter": DEFAULT}
+    request, shown, notes = resolve(state, visitor, **asked)
     view = embedding_view(shown, request.projection, request)
     assert not notes and view.precomputed and view.morphs
     assert (
         view.spaces == ("original", "adapted") and view.frames[0]["correct"].mean() < view.frames[1]["correct"].mean()
     )
-    assert resolve(state, visitor, **ASKED)[0] == request  # so that nothing is drawn twice
+    assert resolve(state, visitor, **asked)[0] == request  # so that nothing is drawn twice
 
 
 @pytest.mark.parametrize("field", ["adapter", "versus", "arrangement", "space", "method"])
 def test_an_unknown_value_gives_the_default_and_says_so(state, visitor, field):
     request, _, (note,) = resolve(state, visitor, **{**ASKED, field: "run:20260101-nobodys"})
-    assert request == resolve(state, visitor, **ASKED)[0]
+    assert request == resolve(state, visitor, **{**ASKED, **({"adapter": DEFAULT} if field == "adapter" else {})})[0]
     assert note.startswith("Unknown ") and "nobodys" in note
 
 

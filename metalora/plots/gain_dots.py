@@ -44,7 +44,7 @@ def gain_dots(gains: pd.DataFrame, *, theme: Theme = "light") -> go.Figure:
     keys = "  ".join(f"{GLYPHS[split]} {split} tasks" for split in splits)
     title = f"Gain over {others}, in points<br>{keys}, bars: 95 % intervals"
     parts = {
-        "title": {"text": title, **TITLE},
+        "title": {"text": title, "font": {"size": 13}, **PLACE},
         "height": TOP + ROW * len(names) + AXIS,
         "margin": {"l": 10, "r": 16, "t": TOP, "b": AXIS},
         "showlegend": False,

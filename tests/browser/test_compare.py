@@ -190,8 +190,8 @@ def test_nothing_overlaps_on_a_narrow_screen(visit, open_tab):
     page.wait_for_timeout(1000)
     assert page.evaluate("document.documentElement.scrollWidth") <= 400
     gains, budget = page.locator("#compare-view .plot-area"), page.get_by_label("Accuracy against trained parameters")
-    for title in (gains.locator(".gtitle"), budget.locator(".xtitle"), budget.locator(".ytitle")):
-        box = title.bounding_box()
+    for words in (gains.locator(".gtitle"), budget.locator(".xtitle"), budget.locator(".ytitle")):
+        box = words.bounding_box()
         assert box["x"] >= 0 and box["x"] + box["width"] <= 400
     figure, top = gains.bounding_box(), gains.locator(".gtitle").bounding_box()["y"]
     assert top >= figure["y"]  # the title is not cut

@@ -98,7 +98,9 @@ def _numbers() -> dict[str, Any]:
         "Nothing beats a point on the dashed Pareto line at its budget; bars: standard deviation over seeds."
     )
     parts["left_out"] = Message()
-    parts["tasks"] = Plot(label="Accuracy of every task", height=560, follows=True, visible="hidden")
+    parts["tasks"] = Plot(
+        label="Accuracy of every task", height=560, follows=True, visible="hidden", elem_classes="wide"
+    )
     caption("A row per method, a column per task; brighter is more accurate. Means over seeds, in per cent.")
     return parts
 

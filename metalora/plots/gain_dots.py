@@ -12,7 +12,15 @@ SYMBOLS = {"seen": "circle", "unseen": "circle-open"}
 GLYPHS = {"seen": "●", "unseen": "○"}  # of these symbols, in text
 OFFSET = 0.16  # of seen and unseen dots from the middle of their row
 ROW, TOP, AXIS = 46, 54, 30  # pixels: height of a row, of the title, of the axis below
-TITLE = {"font": {"size": 13}, "pad": {"t": 6}}
+TITLE = {
+    "font": {"size": 13},
+    "x": 0,
+    "xref": "container",
+    "y": 1,
+    "yref": "paper",
+    "yanchor": "bottom",
+    "pad": {"b": 10},
+}
 LINE_LENGTH = 24  # letters of a row's name in a line
 
 
@@ -36,7 +44,7 @@ def gain_dots(gains: pd.DataFrame, *, theme: Theme = "light") -> go.Figure:
     keys = "  ".join(f"{GLYPHS[split]} {split} tasks" for split in splits)
     title = f"Gain over {others}, in points<br>{keys}, bars: 95 % intervals"
     parts = {
-        "title": {"text": title, "x": 0, "xref": "container", "y": 1, "yref": "container", "yanchor": "top", **TITLE},
+        "title": {"text": title, "font": {"size": 13}, **PLACE},
         "height": TOP + ROW * len(names) + AXIS,
         "margin": {"l": 10, "r": 16, "t": TOP, "b": AXIS},
         "showlegend": False,

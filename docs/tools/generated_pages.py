@@ -1,7 +1,7 @@
 """A hook of mkdocs: what pages take from the code while the site is built.
 
-`<!-- generated: options -->` becomes the options of every verb of the command line, `<!-- generated: messages -->` every
-message of an InputError. Links to files outside docs/ become their names, since the site has no such pages.
+`<!-- generated: options -->` becomes the options of every verb of the command line, `<!-- generated: messages -->`
+every message of an InputError. Links to files outside docs/ become their names, since the site has no such pages.
 """
 
 import ast

@@ -23,7 +23,7 @@ def bundle(
     work: Annotated[Path, typer.Option(help="Folder of the runs, which are resumed.")] = Path("runs/bundle"),
     first_look: Annotated[bool, typer.Option("--first-look", help="Only draw what the app shows first.")] = False,
     cards: Annotated[
-        bool, typer.Option("--cards", help="Train nothing: write the model cards of adapters that are there.")
+        bool, typer.Option("--cards", help="Train nothing: write the model cards of existing adapters.")
     ] = False,
 ) -> None:
     """Train the bundled adapters and embed their galleries, one after the other; then draw what the app shows first."""

@@ -1,4 +1,4 @@
-"""The bundled adapters, so that the app has something to show at once: of digits, and of photographs (CIFAR-10).
+"""The bundled adapters, which the app shows before anything is trained: of digits, and of photographs (CIFAR-10).
 
 assets/adapters/BACKBONE-METHOD/, …/BACKBONE-METHOD-SUITE/
   config.json, adapter.safetensors   what `metalora.load` reads

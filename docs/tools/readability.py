@@ -29,7 +29,7 @@ def sentences(text: str) -> list[str]:
 
 def measure(text: str) -> dict[str, float]:
     """Return the number of sentences, words of the median and of the longest, and the grade of the prose."""
-    lengths = [textstat.lexicon_count(sentence) for sentence in sentences(text)]
+    lengths = [textstat.lexicon_count(sentence) for sentence in sentences(text)] or [0]  # a page of tables
     grade = textstat.automated_readability_index(" ".join(sentences(text)))
     median, longest = statistics.median(lengths), max(lengths)
     return {"sentences": len(lengths), "median": median, "longest": longest, "grade": round(grade, 1)}

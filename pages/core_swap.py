@@ -51,7 +51,7 @@ class CoreSwap:
             return [str(problem), ""]
 
     def swap_on_demand(self, token: str, view: InspectView | None, *chosen: Any) -> list[Any]:
-        """Do the same for a person, who has to hear when the view is gone."""
+        """Do the same for a person, who must be told when the view is gone."""
         return [FORGOTTEN, ""] if view is None else self.swap_core(token, view, *chosen)
 
 

@@ -20,7 +20,7 @@ PAPER = "https://arxiv.org/abs/2504.00460"
 NO_RUN = "No run yet: start one in Train."
 INTRODUCTION = (
     "# MetaLoRA\n\nOne image in, one adapter out: a small network writes a low-rank update into every layer of a "
-    "frozen network, for each image anew."
+    "frozen network, anew for each image."
 )
 FORMS = ("train", "compare")  # tabs whose fields are kept
 SECONDS = 2  # between updates of the active run
@@ -52,7 +52,7 @@ def shell(app_state: AppState) -> Frame:
     with gr.Sidebar(width=280, open=False):
         # Custom values, because a server that was restarted has no choices until the page is loaded again.
         run = gr.Dropdown(
-            [], value=None, label="Active run", info="The run of all tabs.", interactive=True, allow_custom_value=True
+            [], value=None, label="Active run", info="Used by every tab.", interactive=True, allow_custom_value=True
         )
         status = Message(NO_RUN, kind="status")
         seed = Message()

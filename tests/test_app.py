@@ -15,6 +15,7 @@ from packaging.version import Version
 from PIL import Image
 
 ROOT = Path(__file__).parents[1]
+PAGE = ROOT / "docs/how-to/call-by-api.md"
 SHORT = {"method": "metalora-cp", "rank": 2, "steps": 3, "batch_size": 8, "max_queries": 40}
 
 
@@ -108,12 +109,12 @@ def test_images_are_uploaded_trained_on_and_deleted(app, archive):
             mine.predict(upload, api_name="/delete_upload")
 
 
-def test_the_program_of_the_readme_runs(app, archive, monkeypatch):
+def test_the_program_of_the_documentation_runs(app, archive, monkeypatch):
     monkeypatch.chdir(archive.parent)
-    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL)
+    blocks = re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
     (program,) = (block for block in blocks if "gradio_client" in block)
     names: dict = {}
-    exec(compile(program.replace("http://127.0.0.1:7860", app), "README.md", "exec"), names)
+    exec(compile(program.replace("http://127.0.0.1:7860", app), PAGE.name, "exec"), names)
     names["app"].predict(run=names["run"]["run"], api_name="/stop_run")
 
 

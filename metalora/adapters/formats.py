@@ -158,7 +158,7 @@ class Factorised(Format):
         return layer.widen(out, *self.apply_core(z, up if gain is None else up * gain, core))
 
     def apply_core(self, z: Tensor, up: Tensor, core: Tensor | None) -> tuple[Tensor, Tensor]:
-        """Apply the core where that costs less: to the narrow activations, or to the weight behind them.
+        """Apply the core where it costs less: to the narrow activations, or to the weight behind them.
 
         Args:
             z: (N, L, M): samples, positions, narrow width.

@@ -56,7 +56,7 @@ class Adapter(nn.Module):
         self.dropout = nn.Dropout(dropout)
         shapes = format.parameter_shapes(tuple(kernel), inputs, outputs)
         fan_in = inputs * torch.Size(kernel).numel()
-        # ΔW is 0 at the start through its last factor alone, which therefore learns at once.
+        # ΔW is 0 at the start through its last factor alone, which therefore learns from the first step.
         bounds = {"B": format.rank**-0.5, **dict.fromkeys(list(shapes)[-1:], 0.0)}
         self._names = tuple(shapes)
         for name, shape in shapes.items():
@@ -74,7 +74,7 @@ class Adapter(nn.Module):
 
 
 def has_hooks(module: nn.Module) -> bool:
-    """Return whether somebody looks at what goes into a module, or comes out of it."""
+    """Return whether a hook sees a module's inputs or outputs."""
     hooks = module._forward_hooks, module._forward_pre_hooks, module._backward_hooks, module._backward_pre_hooks
     return any(hooks) or bool(_global_forward_hooks)
 
@@ -176,7 +176,7 @@ class AdaptedLayer(nn.Module):
         return self._update(out.clone() if hooked else out, input, core, input.shape[0])
 
     def _merged(self, x: Tensor, core: Tensor | None) -> Tensor | None:
-        """Return the output by the merged weight, see `merging`; None where that is not taken."""
+        """Return the output by the merged weight, see `merging`; None if it is not used."""
         return None
 
     def _update(self, out: Tensor, x: Tensor, core: Tensor | None, samples: int) -> Tensor:

@@ -1,4 +1,4 @@
-"""A layer's update added to its weight on the way, where that is less work than two thin layers beside it.
+"""A layer's update added to its weight during the pass, if that is less work than two thin layers beside it.
 
 In inference, in float32 or float64, where all images share one update: the frozen layer is computed once, with W + ΔW.
 Half precision would round small updates away; gradients are cheaper of thin layers; and products with a weight for each

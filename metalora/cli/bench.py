@@ -21,7 +21,7 @@ def bench(
     json: Json = None,
     **given: Any,
 ) -> None:
-    r"""Measure times and memory of plain, frozen, PEFT's and our models, in turns, as ratios.
+    r"""Measure times and memory of plain, frozen, PEFT's and our models, interleaved, as ratios.
 
     Needs the package peft: pip install .\[bench]
     """

@@ -27,7 +27,9 @@ def compare(
     jobs: Annotated[int | None, typer.Option(help="Processes at a time. Left out: one per core on a CPU.")] = None,
     minutes: Annotated[
         float | None,
-        typer.Option(help="Time to take, roughly, where --steps is left out. Left out: 3 for digits, 40 for others."),
+        typer.Option(
+            help="Approximate time to take, where --steps is left out. Left out: 3 for digits, 40 for others."
+        ),
     ] = None,
     full: Annotated[
         bool, typer.Option("--full", help="On digits, all rows and both backbones rather than the first look.")

@@ -42,7 +42,7 @@ def describe_suite(given: dict[str, Any]) -> dict[str, Any]:
     print_skipped(suite.skipped)
     seen, unseen = ([suite.tasks[i] for i in tasks] for tasks in (suite.seen, suite.unseen))
     typer.echo(f"{suite.name}: {len(suite.classes)} classes ({', '.join(suite.classes)}).")
-    typer.echo(f"{len(suite.names)} images of {suite.image_size} pixels; the {suite.primary} gallery counts.")
+    typer.echo(f"{len(suite.names)} images of {suite.image_size} pixels; the primary gallery is {suite.primary}.")
     typer.echo(f"Seen tasks: {', '.join(seen)}.")
     typer.echo(f"Unseen tasks: {', '.join(unseen) or 'none'}.")
     counts = suite.describe()

@@ -1,4 +1,4 @@
-"""`study`: the comparisons behind the README's figures and tables."""
+"""`study`: the comparisons behind the figures and tables of docs/results."""
 
 from pathlib import Path
 from typing import Annotated, Any
@@ -20,12 +20,12 @@ def study(
     part: Annotated[list[str] | None, typer.Option(help="Part of it; repeatable. Left out: all.")] = None,
     data: Annotated[str, typer.Option(help="Folder or archive of CIFAR-10.")] = "data",
     seeds: Annotated[int | None, typer.Option(help="Maximum number of seeds; the first ones are used.")] = None,
-    download: Annotated[bool, typer.Option("--download", help="Fetch data that are missing.")] = False,
+    download: Annotated[bool, typer.Option("--download", help="Fetch missing data.")] = False,
     final: Annotated[
         bool, typer.Option("--final", help="Score unseen tasks and test images; every call is logged.")
     ] = False,
     figure: Annotated[
-        Path | None, typer.Option(help="Of the study map: only draw the gains that are finished into this file.")
+        Path | None, typer.Option(help="Of the study map: plot the available gains to this file and exit.")
     ] = None,
     jobs: Annotated[int | None, typer.Option(help="Processes at a time. Left out: one per core on a CPU.")] = None,
     out: Annotated[
@@ -33,9 +33,9 @@ def study(
     ] = None,
     work: Annotated[Path, typer.Option(help="Folder of the trainings, which are kept.")] = Path("results/studies"),
 ) -> None:
-    """Run a study, a named list of comparisons, or the trainings that are missing.
+    """Run a study, a named list of comparisons, or resume an unfinished one.
 
-    Without --final it holds out seen tasks and validation images, for development; the results are those with it.
+    Without --final it is scored on held-out seen tasks and validation images, for development.
     """
     from metalora.experiments.results import FOLDER
     from metalora.experiments.studies import find_study, run_settings

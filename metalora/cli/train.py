@@ -14,7 +14,7 @@ from metalora.runs.run_config import RunConfig
 from metalora.util.errors import InputError
 
 RUN = Options(RunConfig, renamed={"ks": "k"})
-MINUTES = 10.0  # of a training whose steps nobody chose
+MINUTES = 10.0  # of a training whose steps were not chosen
 
 
 def register(app: typer.Typer) -> None:

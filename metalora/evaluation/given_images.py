@@ -1,4 +1,4 @@
-"""Images that somebody hands over as they are: a tensor, images of Pillow, or files."""
+"""Images that are given directly: a tensor, images of Pillow, or files."""
 
 import io
 from collections.abc import Iterator, Sequence

@@ -1,4 +1,4 @@
-"""What an adapter costs beside the plain model: times and memory of several networks, in one process, in turns.
+"""What an adapter costs beside the plain model: times and memory of several networks, in one process, interleaved.
 
 Random weights, BatchNorm in evaluation mode, the same target layers in all networks: the ones that extractor "stem"
 leaves to the adapter. PEFT's LoRA (Hu et al. 2106.09685) is what a practitioner would take: `pip install .[bench]`.

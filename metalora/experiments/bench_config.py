@@ -12,11 +12,11 @@ class BenchConfig:
     Attributes:
         models: Bundled backbone or timm name, with random weights.
         batches: Images of one pass.
-        rounds: Times that everything is measured, in turns.
+        rounds: Times that everything is measured, models interleaved.
         device: auto, cuda, mps or cpu.
         precision: float32 or bfloat16.
         threads: Threads of the processor. Left out: as many as torch takes.
-        compile: Compile all networks; one that cannot be compiled runs as it is.
+        compile: Compile all networks; one that cannot be compiled runs uncompiled.
         seed: Seed of weights and images.
     """
 

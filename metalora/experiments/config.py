@@ -125,7 +125,7 @@ def _effective(job: JobConfig) -> Iterator[tuple[str, str]]:
 
 
 def _canonical_suite(suite: SuiteConfig) -> dict[str, Any]:
-    """Return what decides a suite's images: images of one's own count by the name of their folder or file."""
+    """Return what decides a suite's images: a person's images count by the name of their folder or file."""
     kind, colon, _ = suite.name.partition(":")
     defaults = asdict(SuiteConfig())
     counted = {name: value for name, value in asdict(suite).items() if name in _SUITE or value != defaults[name]}

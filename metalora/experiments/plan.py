@@ -1,4 +1,4 @@
-"""How long to train, and how fast, where nobody says: steps that follow from the images and the time.
+"""How long to train, and how fast, by default: steps that follow from the images and the time.
 
 The learning rate of every training is the best of three short ones on validation, and every training ends with its best
 validation, so that no adapter is worse there than the original network.
@@ -41,7 +41,7 @@ def plan_comparison(
     A plan is kept in `folder`, so that the same comparison resumes, and other rows are trained as long as the first.
 
     Args:
-        config: whose steps nobody chose.
+        config: whose steps were not chosen.
         suite: of the settings.
         folder: of the results.
         minutes: that the whole may take here, roughly; None: 3 for digits, 40 for others.

@@ -184,7 +184,7 @@ def read_comparison(
         folder: of the results.
         primary: the gallery that is read first.
         notes: sentences for below the table.
-        partial: take the results that are there and count the missing ones; not for a comparison that tunes, whose
+        partial: take the existing results and count the missing ones; not for a comparison that tunes, whose
             learning rates are known at the end.
         known: results that need not be in the folder, by the job's key.
 

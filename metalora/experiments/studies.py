@@ -1,4 +1,4 @@
-"""Studies: named lists of comparisons, one behind every figure and table of the README's "What we found".
+"""Studies: named lists of comparisons, one behind every figure and table of docs/results.
 
 A study is developed on seen tasks and validation images only, see `develop`. Its final run is scored on tasks and
 images that no choice has seen; every such run is logged beside its results:
@@ -95,7 +95,7 @@ def run_settings(
 def run_part(
     config: ComparisonConfig, out: Path, work: Path, suite: Suite, n_jobs: int | None, notes: Sequence[str] = ()
 ) -> Generator[JobDone, None, None]:
-    """Run what is missing of a part; write `out`/comparison.json from what is there, and again after every training.
+    """Run the unfinished jobs of a part; write `out`/comparison.json from existing rows, and after every training.
 
     Args:
         config: the part, see `run_settings`.

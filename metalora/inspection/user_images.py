@@ -58,7 +58,7 @@ def read_paths(
     Args:
         paths: of files, folders and archives.
         size: side of the squares, in pixels.
-        progress: called with the number of images read, and in all where that is known.
+        progress: called with the number of images read, and the total if known.
         decoding: how deep images become eight bits, such as `AdaptedModel.decoding`.
 
     Raises:

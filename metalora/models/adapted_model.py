@@ -74,7 +74,7 @@ class AdaptedModel(nn.Module):
         if extractor is not None:
             self.frozen["extractor"] = extractor.to(next(backbone.parameters()))
         self.frozen.eval().requires_grad_(False)
-        # BatchNorms with statistics: where these are reset later, somebody is about to estimate them anew.
+        # BatchNorms with statistics: where these are reset later, they are about to be estimated again.
         self._norms = [m for m in self.frozen.modules() if isinstance(m, _BatchNorm) and not is_reset(m)]
         self.trained = nn.Module()
         rows = backbone.rows_by_image

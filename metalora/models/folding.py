@@ -7,7 +7,7 @@ storage, version) and computes it anew after a change. A fold is out of use
 
 - in an exact pass (`AdaptedModel.disabled`) and in a compiled one, which fuses BatchNorm by itself,
 - while the BatchNorm trains or has no statistics, or one of the tensors requires a gradient,
-- while one of the modules has a hook of somebody's, which so sees what the module gives by itself,
+- while one of the modules has a user's hook, which then sees the module's own output,
 - once one of the two modules is no longer where it was.
 
 torch does not count writes through `.data`. On a CPU they are noticed by a sample of the values; on other devices,
@@ -43,7 +43,7 @@ class Folded(NamedTuple):
     Attributes:
         weight: weight · gain.
         bias: (O), of both modules.
-        gain: (O), what the BatchNorm multiplies each output with; an update has to be multiplied with it too.
+        gain: (O), what the BatchNorm multiplies each output with; an update must be multiplied with it too.
     """
 
     weight: Tensor
@@ -147,7 +147,7 @@ class Fold:
 
 
 def _sample(tensor: Tensor) -> np.ndarray | None:
-    """View some entries of a tensor, all over it, as integers; None where that is not cheap."""
+    """View a sample of a tensor's entries as integers; None if that is not cheap."""
     dense = tensor.is_contiguous() or (tensor.ndim == 4 and tensor.is_contiguous(memory_format=torch.channels_last))
     if tensor.device.type != "cpu" or not dense:
         return None

@@ -37,7 +37,7 @@ def load(
     Args:
         path: the folder, or the name of a bundled adapter, such as "resnet20/metalora-tr".
         backbone: the foreign backbone, which is not saved; for a named one only to save loading it.
-        extractor: the extractor, where that was a module.
+        extractor: the extractor, if it was a module.
         download: fetch weights of timm that are not on this machine.
 
     Raises:

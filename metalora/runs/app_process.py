@@ -4,7 +4,7 @@ All that is written lies below the workspace, since a server may have no home:
 
 temporary/ID   what visitors send, of one app; deleted when that app has ended
 numba          what UMAP compiles, for the next start
-matplotlib     where that is installed, its list of fonts
+matplotlib     if installed, its list of fonts
 """
 
 import os

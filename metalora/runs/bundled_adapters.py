@@ -1,8 +1,9 @@
-"""The bundled adapters, so that the app has something to show at once: of digits, and of photographs (CIFAR-10).
+"""The bundled adapters, which the app shows before anything is trained: of digits, and of photographs (CIFAR-10).
 
 assets/adapters/BACKBONE-METHOD/, …/BACKBONE-METHOD-SUITE/
   config.json, adapter.safetensors   what `metalora.load` reads
   card.json                          command, settings, accuracies
+  README.md                          the same as a model card
   gallery.safetensors                embeddings of the suite's gallery, see gallery.py
   planes.safetensors                 UMAP of these embeddings, for the app's first screen
 
@@ -29,6 +30,7 @@ from metalora.models.backbones import load_backbone
 from metalora.models.bundled import DIGITS, FOLDER, parse_bundled
 from metalora.models.loading import load
 from metalora.runs.execute import execute
+from metalora.runs.model_cards import write_model_card
 from metalora.runs.presets import PRESETS
 from metalora.runs.run_config import RunConfig
 from metalora.runs.run_folder import RunFolder, create_run
@@ -94,6 +96,7 @@ def _write(run: RunFolder, name: str, folder: Path) -> None:
         "result": run.result,
     }
     write_text(folder / CARD, json.dumps(card, indent=1) + "\n")
+    write_model_card(folder, name, card)
     model = load(folder)
     gallery = build_gallery(
         model,

@@ -83,7 +83,7 @@ def run_in_subprocess(config: ComparisonConfig, folder: Path, command: str) -> I
     (folder / LOG).unlink(missing_ok=True)
     began, process = time.monotonic(), launch(words, folder / LOG)
     try:
-        # Once all jobs are there, the command's own table is not needed.
+        # Once all jobs are done, the command's own table is not needed.
         while process.poll() is None and now.done < now.total and not (folder / STOP).exists():
             yield now
             _wait(process)

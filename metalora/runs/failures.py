@@ -9,7 +9,7 @@ NO_MEMORY = "Memory ran out: choose a smaller batch, smaller images or a smaller
 KILLED = "The worker was killed, most likely because memory ran out: choose a smaller batch, image size or backbone."
 SILENT = "The worker ended without an error, perhaps for lack of memory: choose a smaller batch or backbone."
 FULL_DISK = "The disk is full: free some space, then resume the run."
-FULL = 2**20  # bytes that are left on a disk that counts as full
+FULL = 2**20  # a disk with less free space, in bytes, is full
 ERROR = "Error: "  # how the command line begins its last message
 
 

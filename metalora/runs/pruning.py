@@ -1,7 +1,7 @@
 """Deleting what visitors left long ago: uploads, runs that are over, comparisons, exports.
 
 A workspace may hold files of other programs (.DS_Store, Thumbs.db, half-written folders): they are pruned alike, and
-what cannot be deleted is told in the server's log and left.
+what cannot be deleted is logged and left.
 """
 
 import contextlib
@@ -22,7 +22,7 @@ BUSY = "This run is not over: stop it first."
 
 
 def prune(visitors: Path, older_than: timedelta) -> int:
-    """Delete what nobody touched for so long, then folders of visitors who have nothing left.
+    """Delete what has not been used for so long, then folders of visitors who have nothing left.
 
     Args:
         visitors: folder with a folder for each visitor.
@@ -48,7 +48,7 @@ def prune_regularly(visitors: Path, older_than: timedelta, every: timedelta) -> 
         while not over.wait(every.total_seconds()):
             try:
                 prune(visitors, older_than)
-            except Exception:  # the next time has to come
+            except Exception:  # pruning must run again
                 log.exception("The workspace could not be pruned.")
 
     threading.Thread(target=work, daemon=True).start()

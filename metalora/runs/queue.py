@@ -102,12 +102,12 @@ class RunQueue:
         """Queue a run that is new, or resume one that stopped or failed.
 
         Raises:
-            InputError: there is no such run of this visitor, it is finished or on its way, or the queue is full.
+            InputError: there is no such run of this visitor, it is finished, queued or running, or the queue is full.
         """
         folder = self.workspace.run_folder(visitor, run_id)
         with self._changed:
             if folder in self._active or folder in self._waiting:
-                raise InputError("This run is on its way already: wait for its end, or stop it.")
+                raise InputError("This run is queued or running already: wait for its end, or stop it.")
             self._refuse_if_full(_owner(folder))
             open_run(folder).enqueue()
             self._reasons.pop(folder, None)
@@ -120,7 +120,9 @@ class RunQueue:
     def _refuse_if_full(self, visitor: str) -> None:
         count = sum(_owner(folder) == visitor for folder in (*self._waiting, *self._active))
         if count >= self.per_visitor:
-            raise InputError(f"You have {count} runs on their way, which is the maximum: wait for one, or stop one.")
+            raise InputError(
+                f"You have {count} runs queued or running, which is the maximum: wait for one, or stop one."
+            )
         if len(self._waiting) >= self.max_waiting:
             raise InputError(f"The queue is full, {self.max_waiting} runs are waiting: try again in some minutes.")
 
@@ -223,7 +225,7 @@ class RunQueue:
         try:
             code = self._wait(worker)
             self._settle(worker, code)
-        except Exception as error:  # the next run has to start in any case
+        except Exception as error:  # the next run must start in any case
             self._reasons[worker.folder] = reason_of(error)
         finally:
             with self._changed:
@@ -254,7 +256,7 @@ class RunQueue:
             self._reasons[worker.folder] = reason
 
     def close(self, *, stop_runs: bool = False) -> None:
-        """Start nothing more. Workers go on and are adopted by the next queue, or are stopped and waited for."""
+        """Start nothing more. Workers continue and are adopted by the next queue, or are stopped and waited for."""
         with self._changed:
             self._closed = True
             if stop_runs:

@@ -143,7 +143,7 @@ class RunFolder:
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
-        """Hold the run's lock, without which nobody trains it or changes its state.
+        """Hold the run's lock, without which no process trains it or changes its state.
 
         Raises:
             Busy: another process trains it, or has trained it since the folder was opened.

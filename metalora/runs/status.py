@@ -77,7 +77,7 @@ class Backend(Protocol):
     """Executes visitors' runs; every call checks whose run it is.
 
     Attributes:
-        outlives_page: whether a run goes on when its page is closed.
+        outlives_page: whether a run continues when its page is closed.
     """
 
     outlives_page: bool

@@ -73,7 +73,7 @@ class Workspace:
         return self.root / "visitors"
 
     def new_visitor(self) -> str:
-        """Return a token that nobody can guess; its holder owns what is made with it. Nothing is written."""
+        """Return an unguessable token; its holder owns what is made with it. Nothing is written."""
         return secrets.token_urlsafe(24)
 
     def folder(self, visitor: str) -> Path:
@@ -260,7 +260,7 @@ class Workspace:
         return self.root / "tables" / name
 
     def prune(self, older_than: timedelta) -> int:
-        """Delete what nobody touched for so long and no process works on; return the number of things deleted."""
+        """Delete what has not been used for so long and no process works on; return the number of things deleted."""
         return prune(self._visitors, older_than)
 
     def prune_regularly(self, older_than: timedelta, every: timedelta) -> threading.Event:

@@ -132,7 +132,7 @@ class Limits:
     ratio: int = 100  # unpacked to packed, where it unpacks to over RATIO_FROM
 
 
-RATIO_FROM = 10 * 2**20  # bytes: small plain bitmaps shrink a lot and harm nobody
+RATIO_FROM = 10 * 2**20  # bytes: small plain bitmaps shrink a lot and do no harm
 
 
 def check_archive(source: Path, limits: Limits | None = None) -> list[str]:

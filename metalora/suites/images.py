@@ -38,7 +38,7 @@ MAX_PIXELS = 120_000_000
 LARGE = 16_000_000  # pixels from which images are decoded one at a time, so that memory is bounded
 READ_AHEAD = 64  # files that are in memory at once, waiting to be decoded
 
-Progress = Callable[[int, int | None], None]  # images read so far, and in all where that is known
+Progress = Callable[[int, int | None], None]  # images read so far, and the total if known
 _one_large = threading.Lock()
 
 

@@ -22,7 +22,7 @@ def load_suite(
         name: A key of `SUITES`, such as "digits", "folder:PATH" or "table:FILE"; the path of a folder or archive;
             or the settings as a whole.
         seed: Decides every split.
-        progress: Called with the number of images read so far, and in all where that is known.
+        progress: Called with the number of images read so far, and the total if known.
         settings: Fields of `SuiteConfig`.
 
     Raises:

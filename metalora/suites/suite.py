@@ -62,7 +62,7 @@ class Batch:
 
 @dataclass(frozen=True, eq=False)
 class Suite:
-    """Tasks over one label space. No source image serves two of training, validation, gallery and query."""
+    """Tasks over one label space. No source image is in two of training, validation, gallery and query."""
 
     name: str
     source_images: Tensor  # uint8 (P, 3, S, S)
@@ -72,7 +72,7 @@ class Suite:
     seen: tuple[int, ...]
     unseen: tuple[int, ...]
     splits: dict[str, Examples]  # SEEN_SPLITS, and UNSEEN_SPLITS where there are unseen tasks
-    primary: Literal["pooled", "within"]  # the gallery that counts: "within" where tasks have different classes
+    primary: Literal["pooled", "within"]  # the primary gallery: "within" where tasks have different classes
     seed: int
     factors: tuple[tuple[str, ...], ...] = ()  # the values of every named factor that the tasks are made of
     factor_indices: Tensor | None = None  # int64 (tasks, factors): which value a task has; None without named factors

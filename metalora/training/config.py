@@ -28,12 +28,12 @@ class TrainingConfig:
         identity_core_prob: Fraction of single images that get the identity core, for a latent code.
         identity_core_prob_sets: Fraction of sets that get the identity core, for a latent code.
         max_grad_norm: Norm to which gradients are clipped.
-        validate_every: Steps between validations; 0 is at the end only, and eight times where the best one is kept.
+        validate_every: Steps between validations; 0 is at the end only, or eight times if the best one is kept.
         keep_best: End with the state of the best validation instead of the last, and with that before the first step
             unless a later one is better by more than its standard error.
         precision: float32 or bfloat16.
         device: auto, cuda, mps or cpu.
-        compile: Compile the network with torch.compile; where that fails, train it uncompiled and say so.
+        compile: Compile the network with torch.compile; if that fails, train it uncompiled and say so.
         seed: Decides splits, initial values and the order of images.
 
     Raises:

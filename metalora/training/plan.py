@@ -1,4 +1,4 @@
-"""How long to train, and how fast, where nobody says.
+"""How long to train, and how fast, by default.
 
 Steps follow from the images and the time, by the pace of a few real steps; the learning rate is the best of three short
 trials on validation.

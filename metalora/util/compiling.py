@@ -22,7 +22,7 @@ def transformed() -> bool:
 
 
 def compiled(network: Callable, trial: Callable[[Callable], Any]) -> Callable:
-    """Compile `network` (with CUDA graphs on a GPU), or return it as it is, with a warning, where that fails.
+    """Compile `network` (with CUDA graphs on a GPU), or return it unchanged, with a warning, if that fails.
 
     Args:
         network: What to compile.

@@ -26,5 +26,5 @@ def expand(path: str | Path) -> Path:
 
 
 def is_stray(name: str) -> bool:
-    """Return whether a file of this name is hidden or left by a file manager, and nobody's own."""
+    """Return whether a file of this name is hidden or was left by a file manager, not by a person."""
     return name.startswith(".") or name.lower() in STRAYS

@@ -24,7 +24,7 @@ from metalora.util.files import write_whole
 from metalora.util.paths import is_stray
 from metalora.views.open_adapter import OpenAdapter, open_bundled, open_trained
 
-MAX_AGE = timedelta(days=30)  # of uploads, exports, comparisons and inactive runs that nobody touches
+MAX_AGE = timedelta(days=30)  # of uploads, exports, comparisons and inactive runs that are not used
 PRUNE_EVERY = timedelta(hours=1)
 MAX_OPEN = 6  # adapters in memory of each kind, and suites
 DEFAULT = "resnet20/metalora-tr/cifar10-corruptions"

@@ -30,7 +30,7 @@ class OpenAdapter:
         config: that it was trained with.
         model: backbone and adapter.
         gallery: of its own suite.
-        planes: the gallery projected on a plane, space → (G, 2), where that is precomputed.
+        planes: the gallery projected on a plane, space → (G, 2), if precomputed.
     """
 
     config: RunConfig

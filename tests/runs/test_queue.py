@@ -116,7 +116,7 @@ def test_a_queue_is_bounded(workspace, make_queue, scribe):
     one, other, third = (workspace.new_visitor() for _ in range(3))
     submitted(queue, one, 2)
     wait_for(scribe.started)
-    with pytest.raises(InputError, match="2 runs on their way"):
+    with pytest.raises(InputError, match="2 runs queued or running"):
         submitted(queue, one)
     submitted(queue, other)
     with pytest.raises(InputError, match="The queue is full, 2 runs are waiting"):
@@ -133,7 +133,7 @@ def test_a_run_is_submitted_once(workspace, make_queue, scribe):
     visitor = workspace.new_visitor()
     (run,) = submitted(queue, visitor)
     for _ in range(2):
-        with pytest.raises(InputError, match="on its way already"):
+        with pytest.raises(InputError, match="queued or running already"):
             queue.resume(visitor, run)
     scribe.leave.touch()
     wait_for(lambda: queue.status(visitor, run).state == "finished")

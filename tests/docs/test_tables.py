@@ -1,0 +1,57 @@
+"""The tables of the documentation are the rows in assets."""
+
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+
+from metalora.experiments.results import load_bundled
+
+ROOT = Path(__file__).parents[2]
+PAGES = ["README.md", *sorted(str(path.relative_to(ROOT)) for path in (ROOT / "docs").rglob("*.md"))]
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_tables_are_what_the_results_say(page):
+    text = (ROOT / page).read_text(encoding="utf-8")
+    assert import_module("tables").filled(text) == text, "run python docs/tools/tables.py"
+
+
+def test_a_number_that_was_typed_is_replaced():
+    tables = import_module("tables")
+    block = "<!-- table: headline -->\n| 8 images | +99.9 |\n<!-- end -->\n"
+    filled = tables.filled(f"before\n{block}after\n")
+    assert "99.9" not in filled and filled.startswith("before\n") and filled.endswith("<!-- end -->\nafter\n")
+
+
+def test_pages_with_tables_are_found():
+    tables = import_module("tables")
+    found = [page for page in tables.pages() if tables.BLOCK.search(page.read_text(encoding="utf-8"))]
+    assert {"README.md", "report.md", "tables.md"} <= {page.name for page in found}
+
+
+def test_the_headline_has_losses_too():
+    _, *rows = import_module("result_tables").headline()
+    assert any("−" in cell for row in rows for cell in row[1:3])
+
+
+def test_accuracies_are_means_over_seeds():
+    comparison = load_bundled("primary/main")
+    rows = comparison.rows.query("method == 'lora-equal-budget' and task_split == 'seen' and gallery == 'pooled'")
+    mean = 100 * rows.query("k == 5")["accuracy"].mean()
+    _, *table = import_module("result_tables").rows_of_part("primary/main")
+    (row,) = (row for row in table if row[0] == "`lora-equal-budget`")
+    assert row[2].startswith(f"{mean:.1f} ± ")
+
+
+def test_the_oracle_is_never_bold():
+    _, *table = import_module("result_tables").rows_of_part("primary/main")
+    (oracle,) = (row for row in table if "oracle" in row[0])
+    assert "**" not in "".join(oracle) and any("**" in cell for row in table for cell in row)
+
+
+def test_what_lies_below_the_constant_core_is_named():
+    _, *rows = import_module("result_tables").below_constant()
+    found = {(row[0], row[1]): row[2:] for row in rows}
+    assert found["`primary/main`", "`metalora-tr-factors@1`"][0] == "–"
+    assert float(found["`primary/main`", "`metalora-tr-factors@1`"][1].split()[0].replace("−", "-")) < 0

@@ -1,0 +1,59 @@
+"""Every example runs, at a size that takes seconds."""
+
+import json
+import sys
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+TESTED = {"digits_folder", "own_dataset", "own_loop", "per_sample_batch", "quickstart"}
+
+
+@pytest.fixture(autouse=True)
+def examples_can_be_imported(monkeypatch):
+    monkeypatch.syspath_prepend(str(EXAMPLES))
+
+
+def test_every_example_is_tested():
+    assert {path.stem for path in EXAMPLES.iterdir() if path.suffix in (".py", ".ipynb")} == TESTED
+
+
+def test_a_batch_with_an_adapter_per_image_is_one_pass():
+    seconds = import_module("per_sample_batch").main(count=4)
+    assert set(seconds) == {"one batch", "one by one"}
+
+
+def test_a_loop_and_a_loss_of_ones_own_train_the_adapters():
+    losses = import_module("own_loop").main(steps=6, sets=3, set_size=2)
+    assert sum(losses[-2:]) < sum(losses[:2])
+
+
+def test_a_dataset_of_ones_own_is_a_suite():
+    accuracies = import_module("own_dataset").main(count=80, steps=2)
+    assert set(accuracies) == {"before", "after"}
+    assert accuracies["after"] > 0.5  # of two classes
+
+
+def test_the_notebook_runs_from_pictures_to_a_folded_model(monkeypatch):
+    monkeypatch.chdir(EXAMPLES.parent)
+    monkeypatch.setenv("STEPS", "2")
+    monkeypatch.setenv("PER_CLASS", "10")
+    cells = json.loads((EXAMPLES / "quickstart.ipynb").read_text(encoding="utf-8"))["cells"]
+    names: dict = {}
+    for cell in cells:
+        if cell["cell_type"] == "code":
+            assert not cell["outputs"]  # what is committed has no output that could be out of date
+            exec(compile("".join(cell["source"]), "quickstart.ipynb", "exec"), names)
+    assert len(cells) == 10
+    assert set(names["comparison"]) == {"lora", "metalora-tr"}
+    assert names["difference"] < 1e-3
+    assert set(names["comparison"]["lora"]) == {"seen", "unseen"}
+    assert "examples" in sys.path[0]
+
+
+def test_pictures_of_the_example_are_tasks_of_classes(tmp_path):
+    folder = import_module("digits_folder").write_pictures(tmp_path / "pictures", per_class=2)
+    assert sorted(path.name for path in folder.iterdir()) == ["chalk", "ink", "turned"]
+    assert len(list(folder.rglob("*.png"))) == 2 * 10 * 3

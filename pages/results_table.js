@@ -1,6 +1,7 @@
 // Sorts the rows of a table by the column whose heading is pressed, within each group; rows without a number come last.
-element.addEventListener('click', (event) => {
-  const button = event.target.closest('th button');
+// One listener for the page, since a table is drawn anew with every value.
+if (!window.sortsResults) document.addEventListener('click', (event) => {
+  const button = event.target.closest('.results th button');
   if (!button) return;
   const head = button.parentNode;
   const order = head.getAttribute('aria-sort') === 'descending' ? 'ascending' : 'descending';
@@ -18,3 +19,4 @@ element.addEventListener('click', (event) => {
     body.append(...rows);
   }
 });
+window.sortsResults = true;

@@ -92,6 +92,7 @@ def test_rows_are_filtered_and_sorted(page, open_tab):
     expect(message(page, "No row has 'no such row' in its name")).to_be_visible()
     expect(page.locator(".results.short")).to_have_count(0)
     page.get_by_label("Filter rows").fill("")
+    expect(row(page, "lora-equal-budget")).to_be_visible()
     heading = short(page).get_by_role("columnheader", name="seen", exact=True).first
     heading.get_by_role("button").press("Enter")
     expect(heading).to_have_attribute("aria-sort", "descending")

@@ -33,7 +33,7 @@ DROP = "map-files"
 
 def build(context: Context) -> dict[str, Any]:
     """Lay out the tab and wire its events; return the fields that a link restores, by their names in it."""
-    fields = _fields()
+    fields = _menus()
     parts: dict[str, Any] = {"error": Message(kind="error")}
     with gr.Row():
         with gr.Column(min_width=320):
@@ -41,6 +41,7 @@ def build(context: Context) -> dict[str, Any]:
         with gr.Column(min_width=320, visible=False) as parts["beside"]:
             parts["second"] = _plot("Map of the adapter, on the right")
     parts["status"] = Message(WAITING, kind="status")
+    fields |= _umap_settings()
     with gr.Row():
         label = f"Your images on the map, up to {MAX_IMAGES}: drop them here or on the plot"
         files = gr.File(
@@ -153,8 +154,8 @@ def _plot(label: str) -> Plot:
     return Plot(label=label, height=560, waiting=WAITING, drops=f"#{DROP}")
 
 
-def _fields() -> dict[str, Any]:
-    """Lay out the controls: one row, and the numbers of UMAP folded."""
+def _menus() -> dict[str, Any]:
+    """Lay out the row of menus."""
     fields: dict[str, Any] = {}
     spaces = [(words, name) for name, words in SPACES.items()]
     menus = {
@@ -171,6 +172,12 @@ def _fields() -> dict[str, Any]:
             fields[name] = gr.Dropdown(
                 choices, value=value, label=label, min_width=width, interactive=True, allow_custom_value=True
             )
+    return fields
+
+
+def _umap_settings() -> dict[str, Any]:
+    """Lay out the numbers of UMAP, folded."""
+    fields: dict[str, Any] = {}
     with gr.Accordion("UMAP settings", open=False), gr.Row(elem_classes="slim"):
         fields["neighbours"] = gr.Slider(
             2, 100, 15, step=1, label="Neighbours", info="Few: local. Many: global.", min_width=200

@@ -51,18 +51,17 @@ def fingerprint(
     values, difference = _differences(inspection.cores, inspection.identity_core, reference)
     limit = limit or np.nanmax(np.abs(values)) or 1.0
     strength = inspection.strength.to_numpy()
-    height = 40 + 110 * count if compact else 60 + 110 * count
-    small = compact or count == 1  # too low for the titles of scales
+    height = 40 + 110 * count if compact else 60 + 110 * max(2, count)  # with room for the titles of scales
     gaps = {"vertical_spacing": GAP / height, "row_heights": [5, 1] * count}
     figure = make_subplots(2 * count, 1, shared_xaxes=True, **gaps)
     for row in range(count):
         core = {"z": values[row, ::-1], "zmin": -limit, "zmax": limit, "colorscale": SIGNED}
         core["hovertemplate"] = f"%{{x}}<br>{difference} %{{z:.3f}}<extra></extra>"
-        bar = _bar(0.78, difference, small)
+        bar = _bar(0.78, difference, compact)
         figure.add_heatmap(**core, x=layers, showscale=row == 0, colorbar=bar, row=2 * row + 1, col=1)
         strip = {"z": strength[row : row + 1], "zmin": 0, "zmax": strength.max() or 1.0, "colorscale": MAGNITUDE}
         strip["hovertemplate"] = "%{x}<br>‖ΔW‖ / ‖W‖ %{z:.3f}<extra></extra>"
-        bar = _bar(0.22, "‖ΔW‖ / ‖W‖", small)
+        bar = _bar(0.22, "‖ΔW‖ / ‖W‖", compact)
         figure.add_heatmap(**strip, x=layers, showscale=row == 0, colorbar=bar, row=2 * row + 2, col=1)
         if not compact:
             _add_image(figure, row, images[row])
@@ -78,10 +77,10 @@ def fingerprint(
     return figure.update_layout(width=900, autosize=False) if theme == "print" else figure
 
 
-def _bar(y: float, title: str, small: bool) -> dict:
+def _bar(y: float, title: str, compact: bool) -> dict:
     """Return the place of a scale beside the figure."""
-    narrow = {"thickness": 8, "nticks": 3, "tickfont": {"size": 9}}
-    return {"len": 0.45, "y": y, **(narrow if small else {"title": {"text": title}})}
+    small = {"thickness": 8, "nticks": 3, "tickfont": {"size": 9}}
+    return {"len": 0.45, "y": y, **(small if compact else {"title": {"text": title}})}
 
 
 def _differences(cores: Cores, identity_core: Cores, reference: Cores | None) -> tuple[np.ndarray, str]:

@@ -183,8 +183,10 @@ def test_one_photograph_is_shown_as_well_as_five(inspect, tmp_path):
     expect(inspect.locator(".look-table .moved")).to_have_count(len(ADAPTERS))
     for label in ("Cosine similarity", "codes"):
         expect(inspect.locator(f'.plot-area[aria-label*="{label}"]')).to_have_count(0)
-    fingerprints = inspect.locator('.plot-area[aria-label*="Fingerprints"]')
-    expect(fingerprints.locator(".colorbar .cbtitle text")).to_have_count(0)  # they would lie on each other
+    titles = inspect.locator('.plot-area[aria-label*="Fingerprints"] .cbtitle')
+    expect(titles).to_have_count(2)
+    upper, lower = sorted((title.bounding_box() for title in titles.all()), key=lambda box: box["y"])
+    assert upper["y"] + upper["height"] < lower["y"]  # they do not lie on each other
 
 
 def test_pooled_images_share_a_core_and_cannot_swap(inspect):

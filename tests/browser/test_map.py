@@ -262,7 +262,9 @@ def test_a_finished_run_is_the_adapter_that_is_shown(page, open_tab):
     page.get_by_role("button", name="Start").click()
     expect(message(page, "Finished: step 6 of 6")).to_be_visible()
     open_tab(page, "Map")
-    expect(page.get_by_label(ADAPTER, exact=True).locator("visible=true")).to_have_value(re.compile(r"^20\d\d-"))
+    expect(page.get_by_label(ADAPTER, exact=True).locator("visible=true")).to_have_value(
+        re.compile("6 steps, digits, resnet20")
+    )
     expect(status(page, re.compile("not|UMAP of features, adapted"))).to_be_visible()
     expect(page.locator("p.message.status", has_text="computed before")).to_have_count(0)
 

@@ -158,7 +158,9 @@ def test_similarities_keep_images_of_one_name_apart(tr):
     figure = plots.similarities(inspection)
     assert values(figure.data[0].z) == pytest.approx(inspection.similarity.numpy())
     assert figure.layout.xaxis.ticktext == ("same", "same", "other")
-    assert (figure.data[0].zmin, figure.data[0].zmax) == (-1, 1)
+    assert (figure.data[0].zmin, figure.data[0].zmax) == (pytest.approx(inspection.similarity.min().item()), 1)
+    opposite = dataclasses.replace(inspection, similarity=-inspection.similarity)
+    assert plots.similarities(opposite).data[0].zmin == -1
 
 
 def test_codes_keep_distances_or_say_why_not():

@@ -6,7 +6,7 @@ from gradio_client.exceptions import AppError
 from PIL import Image
 
 from metalora.util.paths import ASSETS
-from metalora.views.app_state import AppState
+from metalora.views.app_state import DEFAULT, AppState
 
 EXAMPLES = sorted((ASSETS / "examples").glob("*.png"))
 
@@ -22,7 +22,7 @@ def handles(*paths):
 
 def test_images_are_inspected_with_the_bundled_adapter(client):
     result = client.predict(files=handles(*EXAMPLES), api_name="/inspect_images")
-    assert set(result) == {"adapter", "images", "similarity"} and result["adapter"] == "resnet20/metalora-tr"
+    assert set(result) == {"adapter", "images", "similarity"} and result["adapter"] == DEFAULT
     assert len(result["images"]) == len(result["similarity"]) == len(EXAMPLES)
     for i, image in enumerate(result["images"]):
         assert set(image) == {"name", "cores", "strength", "neighbours"}

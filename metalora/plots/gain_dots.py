@@ -11,8 +11,8 @@ from metalora.plots.palette import INK, Theme, layout, variant_style
 SYMBOLS = {"seen": "circle", "unseen": "circle-open"}
 GLYPHS = {"seen": "●", "unseen": "○"}  # of these symbols, in text
 OFFSET = 0.16  # of seen and unseen dots from the middle of their row
-ROW, TOP, AXIS = 46, 54, 30  # pixels: height of a row, of the title, of the axis below
-PLACE = {"x": 0, "xref": "container", "y": 1, "yref": "paper", "yanchor": "bottom", "pad": {"b": 10}}  # of the title
+ROW, TOP, AXIS = 46, 64, 30  # pixels: height of a row, of the title, of the axis below
+PLACE = {"x": 0, "xref": "container", "y": 1, "yref": "paper", "yanchor": "bottom", "pad": {"b": 16}}  # of the title
 LINE_LENGTH = 24  # letters of a row's name in a line
 
 

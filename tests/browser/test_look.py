@@ -202,7 +202,7 @@ def test_pooling_images_of_different_tasks_warns(digits):
 
 
 def test_a_static_method_says_that_it_has_one_adapter(inspect):
-    choose(inspect, "Adapter", re.compile("^LoRA on resnet20"))
+    choose(inspect, "Adapter", "LoRA on resnet20, corrupted photographs (bundled)")
     expect(inspect.get_by_text("LoRA has one adapter for every image: its strengths are constant")).to_be_visible()
     expect(inspect.get_by_text("there is no core to swap")).to_be_visible()
     expect(inspect.locator('.plot-area[aria-label*="Fingerprints"]')).to_have_count(0)

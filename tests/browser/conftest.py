@@ -10,7 +10,7 @@ from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 ROOT = Path(__file__).parents[2]
 SHOTS = Path(os.environ.get("METALORA_SCREENSHOTS", ROOT / "build" / "screenshots"))
-PATIENCE = 120  # seconds, for machines that have other things to do
+PATIENCE = int(os.environ.get("METALORA_PATIENCE", "120"))  # seconds, for machines that have other things to do
 HARMLESS = re.compile(r"GL Driver|WebGL|^Method not implemented\.$")  # of graphics drivers; of Gradio after an upload
 # Of pages that are left while they wait; Gradio ends the stream of a session that has gone with 404.
 ABORTED = re.compile(

@@ -30,7 +30,8 @@ def test_a_link_restores_what_is_shown(page, visit_link):
     page.get_by_role("button", name="Copy link", exact=True).click()
     expect(page.get_by_text("is now a link to this view")).to_be_visible()
     query = urlsplit(page.url).query
-    assert parse_qs(query) == {"tab": ["look"], "image": ["1"], "noise": ["0.2"]}
+    held = parse_qs(query)
+    assert held.pop("layer") and held == {"tab": ["look"], "image": ["1"], "noise": ["0.2"]}
     visit_link(query)
     expect(page.locator(".look figcaption")).to_contain_text("2. coffee.jpg")
     expect(page.get_by_label("number input for Noise, σ")).to_have_value("0.2")

@@ -1,4 +1,4 @@
-"""A page with one plot, whose points a slider moves: `python -m tests.browser.plot_page`."""
+"""A page with one plot, whose points a slider moves: `python tests/browser/plot_page.py`."""
 
 import gradio as gr
 from plotly.graph_objects import Figure, Scattergl

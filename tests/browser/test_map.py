@@ -98,6 +98,8 @@ def test_the_first_sight_is_the_original_network_turning_into_the_adapter(page, 
     assert len(drawn(area)["places"]) == 640 and shown["pictures"] == "0"  # 400 or more: points until one zooms
     assert len(re.findall('"', shown["labels"])) > 10  # clusters have names
     expect(page.get_by_text("Distances on a UMAP are not metric")).to_be_visible()
+    page.locator(".tour").get_by_role("button", name="Skip").click()
+    expect(page.locator(".tour")).to_be_hidden()
     box = area.bounding_box()
     assert box["height"] >= 500 and box["y"] < 330  # large, and high up
     expect(page.get_by_label("number input for Neighbours")).to_be_hidden()
@@ -256,7 +258,7 @@ def test_ones_own_images_are_on_the_map_and_a_broken_one_is_named(page, open_tab
 
 
 def test_a_finished_run_is_the_adapter_that_is_shown(page, open_tab):
-    from tests.browser.test_train import message, short_run
+    from browser.test_train import message, short_run
 
     short_run(page, open_tab)
     page.get_by_role("button", name="Start").click()

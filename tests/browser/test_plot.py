@@ -1,15 +1,14 @@
 """The plot component by itself, without an adapter behind it."""
 
 import pytest
+from browser.plot_page import END, START
 from playwright.sync_api import expect
-
-from tests.browser.plot_page import END, START
 
 
 @pytest.fixture
 def area(browser, serve, tmp_path):
     """The plot of `plot_page`, drawn."""
-    process, address = serve(tmp_path, tmp_path / "page.log", ("-m", "tests.browser.plot_page"))
+    process, address = serve(tmp_path, tmp_path / "page.log", ("tests/browser/plot_page.py",))
     page = browser.new_page()
     page.goto(address)
     area = page.locator(".plot-area")

@@ -44,7 +44,7 @@ def test_a_run_is_started_watched_and_belongs_to_its_session(app):
         other.predict(run=started["run"], api_name="/stop_run")
     status = finished(mine, started["run"])
     assert status["state"] == "finished" and status["step"] == 3
-    assert [row["step"] for row in status["validations"]] == [1, 2, 3]
+    assert [row["step"] for row in status["validations"]] == [0, 1, 2, 3]
     on = mine.predict(**SHORT | {"rank": 9, "start": f"run:{started['run']}"}, api_name="/start_run")
     assert finished(mine, on["run"])["state"] == "finished"  # of rank 2, as what it goes on from
     # Whoever holds the visitor's id is that visitor, in any session.

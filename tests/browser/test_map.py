@@ -13,8 +13,6 @@ ADAPTER, VERSUS, TWO, IMAGE = "Adapter", "Versus", "The two", "Image and its ten
 SLOW = 300_000  # milliseconds for aligned UMAP, of which some is compiled at every call
 BEFORE = re.compile(r"\d+ images; accuracy .* Original resnet20 .*UMAP of features, adapted .* computed before")
 EXAMPLES = sorted((Path(__file__).parents[2] / "assets" / "examples").glob("*.png"))
-# Known to fail: without thumbnails the points were not seen to grow again. Mend this, then take the mark away.
-UNSEEN = pytest.mark.xfail(reason="points do not grow when thumbnails are switched off", strict=False)
 
 
 def status(page, words):
@@ -165,7 +163,6 @@ def test_a_lasso_counts_classes_and_judges_them(page, open_tab):
     expect(page.get_by_text("Classes of the selection")).to_be_visible()
 
 
-@UNSEEN
 def test_fewer_than_400_images_are_their_own_points(page, open_tab):
     area = opened(page, open_tab)
     assert int(overlay(page)["pictures"]) == len(drawn(area)["places"]) == 361
@@ -174,7 +171,6 @@ def test_fewer_than_400_images_are_their_own_points(page, open_tab):
     assert overlay(page)["pictures"] == "0"
 
 
-@UNSEEN
 def test_a_search_highlights_and_counts(page, open_tab):
     area = opened(page, open_tab)
     search = page.locator(".plot-search:visible")

@@ -29,17 +29,17 @@ def resources(context: Context) -> None:
     """Register resources and prompt; without an MCP server they are endpoints like others."""
 
     @resource("metalora://adapters", description="Bundled adapters: name and title", mime_type="text/plain")
-    def list_adapters() -> str:
+    def bundled_adapters() -> str:
         """Return the bundled adapters, name → title, as JSON."""
         return json.dumps(context.app_state.bundled_adapters())
 
     @resource("metalora://results", description="Names of measured results", mime_type="text/plain")
-    def list_measured() -> str:
+    def measured_results() -> str:
         """Return the names of the bundled comparisons, as JSON."""
         return json.dumps(bundled_results())
 
     @resource("metalora://results/{name}", description="Rows of a result", mime_type="text/plain")
-    def read_result(name: str) -> str:
+    def measured_result(name: str) -> str:
         """Return the rows of a bundled comparison, as JSON.
 
         Args:
@@ -58,9 +58,9 @@ def resources(context: Context) -> None:
 
     text = {"visible": False}
     for function, inputs in (
-        (list_adapters, []),
-        (list_measured, []),
-        (read_result, [gr.Textbox("primary/main", label="Name of the results", **text)]),
+        (bundled_adapters, []),
+        (measured_results, []),
+        (measured_result, [gr.Textbox("primary/main", label="Name of the results", **text)]),
         (explain_adapters, [gr.Textbox("", label="Images: files or addresses", **text)]),
     ):
         output = gr.Textbox(label="Result", **text)

@@ -148,6 +148,7 @@ def test_only_the_endpoints_are_public(app):
     assert set(named) == {
         *("/inspect_images", "/embed", "/start_run", "/run_status", "/stop_run", "/compare"),
         *("/upload_images", "/uploads", "/delete_upload"),
+        *("/bundled_adapters", "/measured_results", "/measured_result", "/explain_adapters"),  # for MCP clients
     }
     assert all(entry["description"] for entry in named.values())
 

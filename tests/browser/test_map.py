@@ -103,7 +103,7 @@ def test_the_first_sight_is_the_original_network_turning_into_the_adapter(page, 
     box = area.bounding_box()
     assert box["height"] >= 500 and box["y"] < 330  # large, and high up
     expect(page.get_by_label("number input for Neighbours")).to_be_hidden()
-    slider = page.get_by_label("From the first adapter to the second")
+    slider = page.get_by_label("From the first adapter to the second").locator("visible=true")
     slider.focus()
     end = drawn(area)["places"]
     slider.press("Home")
@@ -166,7 +166,7 @@ def test_a_lasso_counts_classes_and_judges_them(page, open_tab):
 def test_fewer_than_400_images_are_their_own_points(page, open_tab):
     area = opened(page, open_tab)
     assert int(overlay(page)["pictures"]) == len(drawn(area)["places"]) == 361
-    page.get_by_label("images as points").uncheck()
+    page.get_by_label("images as points").locator("visible=true").uncheck()
     page.wait_for_function("area => area.data[0].marker.size > 1", arg=area.element_handle())
     assert overlay(page)["pictures"] == "0"
 
@@ -179,7 +179,7 @@ def test_a_search_highlights_and_counts(page, open_tab):
     expect(count).to_have_text(re.compile(r"^\d+ of \d+$"))
     found, of = map(int, count.inner_text().split(" of "))
     assert 0 < found < of == len(drawn(area)["places"])
-    page.get_by_label("images as points").uncheck()
+    page.get_by_label("images as points").locator("visible=true").uncheck()
     faint = "area => area.data.flatMap((trace) => trace.marker.opacity || []).filter((one) => one === 1).length"
     page.wait_for_function(f"([area, found]) => ({faint})(area) === found", arg=[area.element_handle(), found])
     search.fill("no such thing")

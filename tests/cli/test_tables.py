@@ -70,7 +70,7 @@ def test_info_of_a_bundled_adapter_loses_no_unit(monkeypatch):
 
 
 def test_info_lists_the_bundled_adapters(monkeypatch):
-    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setenv("COLUMNS", "120")
     text = run("info").output
     assert re.search(r"resnet20/metalora-tr +Meta-LoRA TR +digits +98\.9 %", text)
     assert re.search(r"mixer_nano/lora +LoRA +digits +81\.0 %", text)

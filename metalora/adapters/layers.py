@@ -203,7 +203,7 @@ class AdaptedLayer(nn.Module):
 
     def narrow(self, x: Tensor, weight: Tensor, samples: int) -> Tensor:
         """Return the narrow activations (N, L, M) of an input, after dropout, by a weight (M, I, *kernel)."""
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} does not say how it applies a weight: override narrow.")
 
     def widen(self, out: Tensor, z: Tensor, weight: Tensor) -> Tensor:
         """Add the narrow activations (N, L, M) times a weight, (N, M, O) or (1, M, O), to `out`."""

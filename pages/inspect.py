@@ -115,16 +115,21 @@ class Inspector:
             table = neighbours_html(self.context.app_state, token, view)
         except InputError as problem:
             return {self.parts["error"]: str(problem)}
-        layer = layer if layer in view.layers else view.strongest_layer
         stays = before is None or before.names == view.names
+        problems = []
+        if stays and not 0 <= position < len(view.images):
+            problems.append(f"There is no image {position + 1}: this is the first one.")
+        if before is None and layer and layer not in view.layers:
+            problems.append(f"There is no layer {layer!r}: this is the one with the strongest update.")
+        layer = layer if layer in view.layers else view.strongest_layer
         values = {
             "view": view,
             "status": view.headline,
-            "error": "",
+            "error": " ".join(problems),
             "skipped": view.skipped_message,
             "pool": gr.update(interactive=not view.constant, info=_pool_info(view.constant)),
             "places": table,
-            "position": position if stays and position < len(view.images) else 0,
+            "position": position if stays and 0 <= position < len(view.images) else 0,
             "pictures": choices(view),
             "no_cores": gr.update(visible=not view.has_cores),
             "emblem": gr.update(visible=view.has_cores),

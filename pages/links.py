@@ -101,7 +101,7 @@ class Links:
         return [value for _, value in choices]
 
     def _knows(self, token: str | None) -> TypeGuard[str]:
-        return bool(token) and self.app_state.ensure_visitor(token) == token
+        return bool(token) and self.app_state.knows(token or "")
 
 
 def _parsed(field: Any, text: str) -> Any:
@@ -110,18 +110,32 @@ def _parsed(field: Any, text: str) -> Any:
     Raises:
         ValueError: it is not one.
     """
-    if isinstance(field, gr.Slider | gr.Number | gr.State):
-        try:
-            number = float(text)
-        except ValueError:
-            raise ValueError(f"{text!r} is not a number.") from None
-        return int(number) if isinstance(field, gr.State) else number
+    if isinstance(field, gr.Slider | gr.Number):
+        return _number(text, float)
+    if isinstance(field, gr.State):  # a position
+        return _number(text, int)
     if isinstance(field, gr.Checkbox):
+        if text not in ("true", "false"):
+            raise ValueError(f"{text!r} is neither true nor false.")
         return text == "true"
     if isinstance(field, gr.CheckboxGroup) or getattr(field, "multiselect", False):
-        return json.loads(text) if text.startswith("[") else text.split(",")
+        return _list(text) if text.startswith("[") else text.split(",")
     numbers = {str(value): value for _, value in getattr(field, "choices", None) or []}
     return numbers.get(text, text)
+
+
+def _number(text: str, kind: type[int] | type[float]) -> float:
+    try:
+        return kind(text)
+    except ValueError:
+        raise ValueError(f"{text!r} is not a{' whole' if kind is int else ''} number.") from None
+
+
+def _list(text: str) -> list[Any]:
+    try:
+        return list(json.loads(text))
+    except ValueError:
+        raise ValueError(f"{text!r} is not a list.") from None
 
 
 def wire_links(context: Context, demo: gr.Blocks, tabs: dict[str, Fields], copy: gr.Button, said: gr.HTML) -> Any:

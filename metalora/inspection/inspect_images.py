@@ -52,7 +52,12 @@ class Inspection:
 
 @torch.inference_mode()
 def inspect_images(
-    model: AdaptedModel, images: Tensor, names: Sequence[str] | None = None, *, pool: bool = False
+    model: AdaptedModel,
+    images: Tensor,
+    names: Sequence[str] | None = None,
+    *,
+    pool: bool = False,
+    codes: Tensor | None = None,
 ) -> Inspection:
     """Inspect the adapters that `model` gives to images.
 
@@ -61,6 +66,7 @@ def inspect_images(
         images: float RGB in [0, 1], (N, 3, H, W).
         names: of the images; None: "image 1" and so on.
         pool: the images come from one task and share the core of their mean code.
+        codes: the images' codes (N, code), where they are known already.
 
     Raises:
         InputError: another number of names, nothing adapted, or nothing to pool.
@@ -72,7 +78,8 @@ def inspect_images(
         raise InputError("The original backbone has no adapter to inspect: choose another method.")
     model.eval()
     constant = not model.config.generates
-    codes = None if constant and not pool else model.codes(images)  # raises where there is nothing to pool
+    if codes is None and (pool or not constant):
+        codes = model.codes(images)  # raises where there is nothing to pool
     cores = model.generate(images) if constant and model.generated else None
     if codes is not None:
         groups = torch.zeros(len(images), dtype=torch.int64)

@@ -60,13 +60,17 @@ class AppState:
         """Return `function(self, …)` without its first argument, executed where the back end computes."""
         return self.backend.wrap_for_gpu(functools.partial(function, self))
 
+    def knows(self, token: str) -> bool:
+        """Return whether this is a visitor's token."""
+        try:
+            self.workspace.folder(token)
+        except InputError:
+            return False
+        return True
+
     def ensure_visitor(self, token: str | None) -> str:
         """Return the visitor's token: theirs, or a new one where they have none."""
-        try:
-            self.workspace.folder(token or "")
-        except InputError:
-            return self.workspace.new_visitor()
-        return token or ""
+        return token if token and self.knows(token) else self.workspace.new_visitor()
 
     def bundled_adapters(self) -> dict[str, str]:
         """Return the bundled adapters, name → title."""

@@ -88,9 +88,8 @@ def look(
     opened, playground = _playground(app_state, visitor, view, position, donor)
     shifted = shift(view.images[position][None], knobs)
     moved = playground.move(shifted)
-    name, named = view.names[position], titles(app_state, visitor, view)
-    twin = app_state.static_twin(visitor, view.adapter)
-    static = None if twin is None else app_state.open(visitor, twin)
+    static = _static(app_state, visitor, view)
+    name, named = view.names[position], titles(view, static)
     factors: tuple[str, ...] = ()
     if moved.codes is not None:
         factors = predicted_factors(opened.model, opened.gallery.source.factors, moved.codes.cpu())
@@ -126,7 +125,7 @@ def sweep(app_state: AppState, visitor: str, view: InspectView, position: int, d
     )
     rows = rows.melt(["knob", "value"], var_name="adapter", value_name="distance")
     shown = trained_values(_tasks(opened))
-    return movement_curves(rows, opened.config.adapter.method, shown, titles(app_state, visitor, view))
+    return movement_curves(rows, opened.config.adapter.method, shown, titles(view, _static(app_state, visitor, view)))
 
 
 def trained_knobs(app_state: AppState, visitor: str, adapter: str) -> tuple[str, ...]:
@@ -143,12 +142,17 @@ def is_shifted(knobs: Mapping[str, Any]) -> bool:
     return any(value != KNOBS[name].neutral for name, value in knobs.items())
 
 
-def titles(app_state: AppState, visitor: str, view: InspectView) -> dict[str, str]:
+def _static(app_state: AppState, visitor: str, view: InspectView) -> OpenAdapter | None:
+    """Return the LoRA of the same backbone and suite; None where there is none."""
+    twin = app_state.static_twin(visitor, view.adapter)
+    return None if twin is None else app_state.open(visitor, twin)
+
+
+def titles(view: InspectView, static: OpenAdapter | None) -> dict[str, str]:
     """Return adapter of a `Movement` → its name on the page."""
-    static = app_state.static_twin(visitor, view.adapter)
     lora = ""
     if static is not None:
-        budget = sum(p.numel() for p in app_state.open(visitor, static).model.trained.parameters())
+        budget = sum(p.numel() for p in static.model.trained.parameters())
         lora = f"LoRA, {budget / 1000:.1f} k parameters"
     return {
         ORIGINAL: "original network",
@@ -199,14 +203,14 @@ def _figures(
         cores = gallery_cores(opened.model, opened.gallery)
         assert cores is not None
         pca = PCA(2, random_state=0).fit(cores.flatten().numpy())
-        return cores, pca, pca.transform(cores.flatten().numpy())
+        reference = cores.mean()
+        limit = max((core - reference[layer]).abs().max().item() for layer, core in cores.items())
+        return reference, limit, pca, pca.transform(cores.flatten().numpy())
 
-    cores, pca, plane = opened.cached("cores of the gallery", compute)
+    reference, limit, pca, plane = opened.cached("cores of the gallery", compute)
     assert moved.cores is not None
     before, now = pca.transform(torch.cat([playground.own_core, moved.cores.flatten().cpu()]).numpy())
-    inspection = inspect_images(opened.model, shifted, [name])
-    reference = cores.mean()
-    limit = max((core - reference[layer]).abs().max().item() for layer, core in cores.items())
+    inspection = inspect_images(opened.model, shifted, [name], codes=moved.codes)
     figure = fingerprint(inspection, shifted, reference=reference, limit=limit, compact=True)
     return {
         "fingerprint": figure,

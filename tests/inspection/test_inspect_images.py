@@ -48,6 +48,16 @@ def test_cores_codes_and_their_similarity(small_net, randomise, images):
     assert not inspection.constant
 
 
+def test_codes_that_are_known_are_not_computed_again(small_net, randomise, images, monkeypatch):
+    model = adapted(small_net, randomise)
+    expected = inspect_images(model, images)
+    codes = model.codes(images)
+    monkeypatch.setattr(type(model), "codes", None)  # cannot be called
+    found = inspect_images(model, images, codes=codes)
+    assert torch.equal(found.similarity, expected.similarity)
+    assert torch.equal(found.codes, expected.codes)
+
+
 def test_pooled_images_share_a_core_and_keep_their_codes(small_net, randomise, images):
     model = adapted(small_net, randomise)
     inspection, alone = inspect_images(model, images, pool=True), inspect_images(model, images)

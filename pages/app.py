@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import gradio as gr
+from starlette.routing import Route
 
 from metalora.inspection.projection import warm_up
 from metalora.util.paths import ASSETS
@@ -17,7 +18,7 @@ from .backend import backend
 from .context import PRIVATE
 from .links import wire_links
 from .plot import PLOTLY_JS
-from .shell import shell
+from .shell import RUN_STATE, Shell, shell
 from .waiting import WaitingPage
 
 WARM_AFTER = 15  # seconds: compiling UMAP would take a core from the first page
@@ -55,6 +56,7 @@ def launch(root: Path, waiting: WaitingPage | None = None, **settings: Any) -> g
         run_history=False,
         enable_monitoring=False,
         pwa=True,
+        app_kwargs={"routes": [Route(RUN_STATE, Shell(app_state).run_state)]},
         **settings,
     )
     return demo
@@ -76,7 +78,19 @@ def build(app_state: AppState) -> gr.Blocks:
         resources(context)
     demo.queue(max_size=16)
     rest_queue(demo)
+    quieten(demo, context.settled)
     return demo
+
+
+def quieten(demo: gr.Blocks, target: gr.Number) -> None:
+    """Let events that show no progress tell theirs to one hidden component.
+
+    At each status of any event the page copies the whole state of every component that ever had one, and of all that
+    lies in it: with hundreds of outputs that is a tenth of a second, many times for each click.
+    """
+    for event in demo.fns.values():
+        if event.show_progress == "hidden":
+            event.show_progress_on = [target]
 
 
 # Seconds that Gradio's queue sleeps between looks for new events, and for their progress.

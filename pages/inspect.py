@@ -11,11 +11,11 @@ from metalora.util.errors import InputError
 from metalora.views.inspect import (
     constant_update,
     inspect_view,
-    neighbours_html,
     save_inspection,
 )
 from metalora.views.inspect_view import InspectView
 from metalora.views.look import choices
+from metalora.views.neighbours import neighbours_html
 
 from .components import Message, caption, served, show_errors
 from .context import COMPUTE, PRIVATE, QUIET, Context

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import gradio as gr
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse
 
 from metalora.runs.status import RunStatus
 from metalora.training.loop import clock
@@ -23,7 +25,19 @@ INTRODUCTION = (
     "frozen network, anew for each image."
 )
 FORMS = ("train", "compare")  # tabs whose fields are kept
-SECONDS = 2  # between updates of the active run
+SECONDS = 2  # between looks at the active run
+RUN_STATE = "/run-state"  # where the page asks whether the active run has moved
+# By a request of its own: an event of Gradio's would cost the page 50 ms and a place in the queue, moved or not.
+POLL = f"""async (token, run, moved) => {{
+  if (!token || !run) return '';
+  const address = `${{window.gradio_config.root}}{RUN_STATE}?run=${{encodeURIComponent(run)}}`;
+  try {{
+    const answer = await fetch(address, {{headers: {{'X-Visitor': token}}}});
+    return answer.ok ? await answer.text() : moved;
+  }} catch (error) {{
+    return moved;  // the server is away, which the page says by itself
+  }}
+}}"""
 
 
 @dataclass(frozen=True)
@@ -70,13 +84,8 @@ def shell(app_state: AppState) -> Frame:
     context = Context(app_state, started.change, settled, *shared)
     handlers = Shell(app_state)
     run.change(lambda run_id: run_id, run, chosen, **QUIET)
-    gr.on(
-        [timer.tick, run.change],
-        handlers.update_run,
-        [visitor, run, adapters],
-        [status, seed, adapters, moved],
-        **QUIET,
-    )
+    gr.on([timer.tick, run.change], None, [visitor, run, moved], moved, js=POLL, **QUIET)
+    gr.on([moved.change, run.change], handlers.update_run, [visitor, run, adapters], [status, seed, adapters], **QUIET)
 
     greet = tour(context, begin, _kept("tour"))
     tabs.render()
@@ -101,17 +110,25 @@ class Shell:
         return [token, menu(self.app_state, token, run), 1]
 
     def update_run(self, token: str | None, run: str | None, n_adapters: int) -> list[Any]:
-        """Describe the active run: its status, its seed, the number of adapters, and when it moved."""
+        """Describe the active run: its status, its seed, and the number of adapters."""
         if not token or not run:
-            return [NO_RUN, "", gr.skip(), ""]
+            return [NO_RUN, "", gr.skip()]
         try:
             status = self.app_state.backend.status(token, run)
             seed = self.app_state.config(token, run).training.seed
         except InputError as error:
-            return [str(error), "", gr.skip(), f"{run} {error}"]
+            return [str(error), "", gr.skip()]
         count = len(self.app_state.adapters(token))
-        moved = f"{run} {status.state} {status.step} {status.queue_position}"
-        return [describe_status(status), f"Random seed {seed}.", count if count != n_adapters else gr.skip(), moved]
+        return [describe_status(status), f"Random seed {seed}.", count if count != n_adapters else gr.skip()]
+
+    def run_state(self, request: Request) -> PlainTextResponse:
+        """Answer `RUN_STATE`: a text that changes when a run of the visitor moves."""
+        token, run = request.headers.get("X-Visitor", ""), request.query_params.get("run", "")
+        try:
+            status = self.app_state.backend.status(token, run)
+        except InputError as error:
+            return PlainTextResponse(f"{run} {error}")
+        return PlainTextResponse(f"{run} {status.state} {status.step} {status.queue_position}")
 
 
 def _kept(name: str) -> gr.BrowserState:

@@ -21,7 +21,7 @@ from metalora.util.errors import InputError
 from metalora.views.app_state import DEFAULT, AppState
 from metalora.views.examples import example_files
 from metalora.views.inspect_view import InspectView
-from metalora.views.neighbour_table import neighbour_table, swap_table
+from metalora.views.neighbour_table import swap_table
 from metalora.views.open_adapter import OpenAdapter
 
 MAX_IMAGES = 16  # at once
@@ -111,15 +111,6 @@ def disagree(model: AdaptedModel, factors: Sequence[Sequence[str]], codes: Tenso
     if codes is None or not model.config.predicts(tuple(map(len, factors))):
         return False
     return len({tuple(value for value, _ in image) for image in probable_factors(codes, factors)}) > 1
-
-
-def neighbours_html(app_state: AppState, visitor: str, view: InspectView) -> str:
-    """Return the table of the images' neighbours.
-
-    Raises:
-        InputError: the adapter changed since.
-    """
-    return neighbour_table(view.report, view.images, reopen(app_state, visitor, view).gallery, view.factors)
 
 
 def swap_view(

@@ -88,7 +88,7 @@ def look(
     opened, playground = _playground(app_state, visitor, view, position, donor)
     shifted = shift(view.images[position][None], knobs)
     moved = playground.move(shifted)
-    static = _static(app_state, visitor, view)
+    static = open_static(app_state, visitor, view)
     name, named = view.names[position], titles(view, static)
     factors: tuple[str, ...] = ()
     if moved.codes is not None:
@@ -125,7 +125,9 @@ def sweep(app_state: AppState, visitor: str, view: InspectView, position: int, d
     )
     rows = rows.melt(["knob", "value"], var_name="adapter", value_name="distance")
     shown = trained_values(_tasks(opened))
-    return movement_curves(rows, opened.config.adapter.method, shown, titles(view, _static(app_state, visitor, view)))
+    return movement_curves(
+        rows, opened.config.adapter.method, shown, titles(view, open_static(app_state, visitor, view))
+    )
 
 
 def trained_knobs(app_state: AppState, visitor: str, adapter: str) -> tuple[str, ...]:
@@ -142,7 +144,7 @@ def is_shifted(knobs: Mapping[str, Any]) -> bool:
     return any(value != KNOBS[name].neutral for name, value in knobs.items())
 
 
-def _static(app_state: AppState, visitor: str, view: InspectView) -> OpenAdapter | None:
+def open_static(app_state: AppState, visitor: str, view: InspectView) -> OpenAdapter | None:
     """Return the LoRA of the same backbone and suite; None where there is none."""
     twin = app_state.static_twin(visitor, view.adapter)
     return None if twin is None else app_state.open(visitor, twin)

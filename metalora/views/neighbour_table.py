@@ -1,6 +1,7 @@
 """The neighbours of images in a gallery, as HTML tables with thumbnails; all text is escaped."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from html import escape
 
 import pandas as pd
@@ -12,42 +13,59 @@ from metalora.plots.thumbnails import thumbnail
 from metalora.views.gallery_images import gallery_images
 
 
-def neighbour_table(report: NeighbourReport, images: Tensor, gallery: Gallery, factors: Sequence[str] = ()) -> str:
-    """Return a row per image: its class and its neighbours by the original backbone and with its adapter.
+@dataclass(frozen=True, eq=False)
+class Column:
+    """The neighbours of N images under one adapter.
+
+    Attributes:
+        title: of the adapter.
+        predicted: classes by k-NN, one for each image.
+        nearest: as `Gallery.nearest`.
+        gallery: of the adapter.
+    """
+
+    title: str
+    predicted: Sequence[str]
+    nearest: pd.DataFrame
+    gallery: Gallery
+
+    def cell(self, image: int) -> str:
+        """Return class and neighbours of an image."""
+        return _neighbours(self.predicted[image], self.nearest[self.nearest["image"] == image], self.gallery)
+
+
+def neighbour_table(
+    names: Sequence[str], images: Tensor, columns: Sequence[Column], factors: Sequence[str] = ()
+) -> str:
+    """Return a row per image: its class and its neighbours under each adapter.
 
     Args:
-        report: of the images.
+        names: of the images.
         images: float RGB in [0, 1], (N, 3, H, W).
-        gallery: of the adapter.
+        columns: one for each adapter.
         factors: what was predicted of each image, for a column of its own.
     """
     rows = []
-    for i, name in enumerate(report.inspection.names):
+    for i, name in enumerate(names):
         cells = [f'<span class="read">{escape(factors[i])}</span>'] if factors else []
-        cells.append(_neighbours(report.predicted_before[i], _rows_of(report.nearest_before, i), gallery))
-        cells.append(_neighbours(report.predicted_after[i], _rows_of(report.nearest_after, i), gallery))
-        rows.append((f"{i + 1}. {name}", images[i], cells))
+        rows.append((name, images[i], [*cells, *(column.cell(i) for column in columns)]))
     headings = ["predicted factors"] if factors else []
-    return _table("Neighbours in the gallery", [*headings, "original backbone", "with its adapter"], rows)
+    return _table("Neighbours in the gallery", [*headings, *(column.title for column in columns)], rows)
 
 
 def swap_table(report: NeighbourReport, images: Tensor, receiver: int, result: SwapResult, gallery: Gallery) -> str:
     """Return one row: the receiver's class and neighbours with its own core, and with the swapped one."""
     name = f"{receiver + 1}. {report.inspection.names[receiver]}"
     cells = [
-        _neighbours(report.predicted_after[receiver], _rows_of(report.nearest_after, receiver), gallery),
+        Column("", report.predicted_after, report.nearest_after, gallery).cell(receiver),
         _neighbours(result.predicted, result.nearest, gallery),
     ]
     headings = ["with its own core", "with the swapped core"]
     return _table("Neighbours after the swap", headings, [(name, images[receiver], cells)])
 
 
-def _rows_of(nearest: pd.DataFrame, image: int) -> pd.DataFrame:
-    return nearest[nearest["image"] == image]
-
-
 def _table(caption: str, headings: Sequence[str], rows: list[tuple[str, Tensor, list[str]]]) -> str:
-    head = "".join(f'<th scope="col">{text}</th>' for text in ("image", *headings))
+    head = "".join(f'<th scope="col">{escape(text)}</th>' for text in ("image", *headings))
     body = "".join(
         f'<tr><th scope="row"><img src="{thumbnail(image)}" alt=""><span>{escape(name)}</span></th>'
         f"{''.join(f'<td>{cell}</td>' for cell in cells)}</tr>"

@@ -57,10 +57,10 @@ def browser():
 
 @pytest.fixture
 def visit(app, browser: Browser):
-    """Opens the app as a new visitor: visit(width=1280, theme="light") → page. Consoles are checked at the end."""
+    """visit(width=1280, theme="light", query="") opens the app as a new visitor; consoles are checked at the end."""
     contexts, complaints, aborted = [], [], []
 
-    def new(width: int = 1280, theme: str = "light") -> Page:
+    def new(width: int = 1280, theme: str = "light", query: str = "") -> Page:
         context = browser.new_context(viewport={"width": width, "height": 1000}, accept_downloads=True)
         contexts.append(context)
         page = context.new_page()
@@ -70,7 +70,7 @@ def visit(app, browser: Browser):
         page.on("console", lambda message: note(message.type, message.text, arrivals))
         page.on("pageerror", lambda error: complaints.append(str(error)))
         page.on("request", lambda request: leave(request.url))
-        page.goto(f"{app}/?__theme={theme}")
+        page.goto(f"{app}/?__theme={theme}&{query}")
         expect(page.get_by_role("tab", name="Train")).to_be_visible()
         return page
 

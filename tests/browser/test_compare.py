@@ -103,6 +103,7 @@ def test_rows_are_filtered_and_sorted(page, open_tab):
     expect(generated.last).to_contain_text("metalora-tr-factors@1")
 
 
+@pytest.mark.slow
 def test_a_study_brings_its_own_backbone_and_gallery(page, open_tab):
     show(page, open_tab)
     choose(page, title("mixer/mixer"))
@@ -132,6 +133,7 @@ WATCH = """() => {
 }"""
 
 
+@pytest.mark.slow
 def test_caption_and_rows_change_together(page, open_tab):
     show(page, open_tab)
     page.evaluate(WATCH)
@@ -178,6 +180,7 @@ def test_a_change_of_view_takes_half_a_second(page, open_tab, capsys):
     assert max(times.values()) <= 0.5, times
 
 
+@pytest.mark.slow
 def test_every_question_has_results(page, open_tab):
     show(page, open_tab)
     for question in QUESTIONS[1:]:
@@ -204,6 +207,7 @@ def test_nothing_overlaps_on_a_narrow_screen(visit, open_tab):
     assert tasks["width"] >= 640  # legible: it scrolls in its own box
 
 
+@pytest.mark.slow
 def test_own_rows_say_not_run_until_they_are(page, open_tab):
     show(page, open_tab)
     own_rows(page)

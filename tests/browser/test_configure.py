@@ -50,6 +50,7 @@ def test_the_first_screen_has_five_fields_the_diagram_and_the_whole_budget(page)
     assert code.bounding_box()["height"] < 100
 
 
+@pytest.mark.slow
 def test_a_smaller_size_another_method_and_backbone_change_budget_and_command(page):
     expect(page.get_by_text("58.3 k static")).to_be_visible()
     page.get_by_label("Tiny").click()
@@ -64,6 +65,7 @@ def test_a_smaller_size_another_method_and_backbone_change_budget_and_command(pa
     expect(page.get_by_text("in the generator")).to_be_hidden()
 
 
+@pytest.mark.slow
 def test_fields_that_do_not_apply_to_the_method_are_hidden(page):
     advanced(page)
     expect(page.get_by_label("Extractor")).to_be_visible()
@@ -123,6 +125,7 @@ def test_a_size_sets_all_its_fields_also_after_a_reload(page, open_tab):
     check("Default")
 
 
+@pytest.mark.slow
 def test_layers_by_expression_are_listed_live_and_an_empty_one_is_said_to_mean_all(page):
     advanced(page)
     page.get_by_label("by expression").click()
@@ -161,6 +164,7 @@ def test_a_mistyped_value_is_refused_at_once(page):
         expect(error(page, said)).to_be_hidden()
 
 
+@pytest.mark.slow
 def test_a_backbone_without_weights_is_said_to_be_missing_at_its_field(page):
     field = page.get_by_label("Backbone", exact=True)
     for name, said in (
@@ -174,6 +178,7 @@ def test_a_backbone_without_weights_is_said_to_be_missing_at_its_field(page):
         expect(page.get_by_text("Start waits for another choice of backbone.")).to_be_visible()
 
 
+@pytest.mark.slow
 def test_training_starts_from_a_trained_adapter_or_the_page_says_what_differs(page):
     advanced(page)
     choose(page, "Start from", "Meta-LoRA CP on mixer_nano, digits (bundled)")
@@ -187,6 +192,7 @@ def test_training_starts_from_a_trained_adapter_or_the_page_says_what_differs(pa
     expect(differs).to_be_hidden()
 
 
+@pytest.mark.slow
 def test_a_code_predicts_the_factors_of_the_chosen_data(page):
     advanced(page)
     page.get_by_label("The code predicts the suite's factors").check()
@@ -200,6 +206,7 @@ def test_a_code_predicts_the_factors_of_the_chosen_data(page):
     expect(page.get_by_text("None chosen: 16 of 48.")).to_be_visible()
 
 
+@pytest.mark.slow
 def test_tasks_are_held_out_by_name(page):
     advanced(page)
     expect(page.get_by_text("None chosen: rotate-0+invert+green")).to_be_visible()

@@ -129,6 +129,7 @@ def test_uploaded_images_are_inspected_and_an_unreadable_one_is_named(inspect, t
     expect(inspect.locator(".places").first.locator("tbody th").first).to_contain_text("1. photo.jpg")
 
 
+@pytest.mark.slow
 def test_too_many_images_are_refused(inspect, tmp_path):
     many = [tmp_path / f"{i}.png" for i in range(17)]
     for path in many:
@@ -137,6 +138,7 @@ def test_too_many_images_are_refused(inspect, tmp_path):
     expect(inspect.locator(".message.error", has_text="give 16 images at most")).to_be_visible()
 
 
+@pytest.mark.slow
 def test_figures_grow_with_the_number_of_images_and_follow_the_width(inspect, tmp_path):
     area = inspect.locator('.plot-area[aria-label*="Fingerprints"]')
     box = "area => [area.clientHeight, area._fullLayout.height, area.clientWidth - area._fullLayout.width]"
@@ -158,6 +160,7 @@ def test_figures_grow_with_the_number_of_images_and_follow_the_width(inspect, tm
     assert high == drawn == 1820 and abs(beside) < 2
 
 
+@pytest.mark.slow
 def test_swap_and_blend_move_the_image(inspect):
     said = inspect.locator(".message.status", has_text="moves by")
     place = inspect.locator(".places").last
@@ -189,6 +192,7 @@ def test_one_photograph_is_shown_as_well_as_five(inspect, tmp_path):
     assert upper["y"] + upper["height"] < lower["y"]  # they do not lie on each other
 
 
+@pytest.mark.slow
 def test_pooled_images_share_a_core_and_cannot_swap(inspect):
     inspect.get_by_label("Pool: one core for all images").check()
     expect(inspect.get_by_text("one core for all of them")).to_be_visible()
@@ -201,6 +205,7 @@ def test_pooling_images_of_different_tasks_warns(digits):
     expect(digits.get_by_text("Warning: these images show different tasks")).to_be_visible()
 
 
+@pytest.mark.slow
 def test_a_static_method_says_that_it_has_one_adapter(inspect):
     choose(inspect, "Adapter", "LoRA on resnet20, corrupted photographs (bundled)")
     expect(inspect.get_by_text("LoRA has one adapter for every image: its strengths are constant")).to_be_visible()
@@ -216,6 +221,7 @@ def test_a_static_method_says_that_it_has_one_adapter(inspect):
     inspect.wait_for_function("area => area._fullData[0].z.length === 16", arg=closer.element_handle())
 
 
+@pytest.mark.slow
 def test_cores_are_downloaded(inspect):
     for kind, name in (("CSV", "cores.csv"), ("npz", "cores.npz")):
         with inspect.expect_download() as download:

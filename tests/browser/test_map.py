@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from browser.test_train import message, short_run
 from PIL import Image
 from playwright.sync_api import expect
 
@@ -62,16 +63,15 @@ def choose(page, label, option):
     menu.press("Enter")
 
 
-def opened(page, open_tab, adapter="Meta-LoRA TR on resnet20, digits (bundled)"):
-    """The map of digits, whose images are here, at the end of its morph; None: the map that comes first."""
-    open_tab(page, "Map")
-    expect(status(page, BEFORE)).to_be_visible()
-    if adapter is not None:
-        choose(page, ADAPTER, adapter)
-        expect(status(page, re.compile("^361 images"))).to_be_visible()
-        page.wait_for_function(
-            "() => [...document.querySelectorAll('.plot-over')].some((one) => one.dataset.pictures > 0)"
-        )
+@pytest.fixture
+def page(visit):
+    """A page that a link has opened on the map of digits, whose images are here."""
+    return visit(query="tab=map&adapter=resnet20/metalora-tr")
+
+
+def opened(page, first="^361 images"):
+    """The map at the end of its morph."""
+    expect(status(page, re.compile(first))).to_be_visible()
     page.wait_for_function(
         "() => [...document.querySelectorAll('.plot-morph input')].some((one) => one.value === '100')"
     )
@@ -89,8 +89,10 @@ def pick(page, label, option):
     page.get_by_role("option", name=option, exact=True).first.click()
 
 
-def test_the_first_sight_is_the_original_network_turning_into_the_adapter(page, open_tab):
-    area = opened(page, open_tab, adapter=None)
+def test_the_first_sight_is_the_original_network_turning_into_the_adapter(visit, open_tab):
+    page = visit()
+    open_tab(page, "Map")
+    area = opened(page, BEFORE)
     ends = page.locator(".plot-morph:visible")
     expect(ends.locator(".from")).to_have_text(re.compile(r"^Original resnet20, \d+\.\d %$"))
     expect(ends.locator(".to")).to_have_text(re.compile(r"^Meta-LoRA TR on resnet20, \d+\.\d %$"))
@@ -115,8 +117,8 @@ def first_x(area):
     return area.evaluate("area => area.data[0].x[0]")
 
 
-def test_hover_shows_an_image_and_a_click_its_neighbours(page, open_tab):
-    area = opened(page, open_tab)
+def test_hover_shows_an_image_and_a_click_its_neighbours(page):
+    area = opened(page)
     row = int(area.evaluate("area => area.data[0].customdata[0]"))
     page.mouse.move(*pixel(area, row))
     card = page.locator(".plot-card:visible")
@@ -133,8 +135,9 @@ def test_hover_shows_an_image_and_a_click_its_neighbours(page, open_tab):
     assert drawn(area)["rings"] == [10, 1]
 
 
-def test_a_menu_stands_in_for_the_click(page, open_tab):
-    area = opened(page, open_tab)
+@pytest.mark.slow
+def test_a_menu_stands_in_for_the_click(page):
+    area = opened(page)
     choose(page, IMAGE, "12: ")
     expect(page.locator(".tiles:visible figure")).to_have_count(22)
     pick(page, "Colour", "right or wrong")
@@ -155,24 +158,27 @@ def lasso(page, area):
     page.mouse.up()
 
 
-def test_a_lasso_counts_classes_and_judges_them(page, open_tab):
-    area = opened(page, open_tab)
+@pytest.mark.slow
+def test_a_lasso_counts_classes_and_judges_them(page):
+    area = opened(page)
     lasso(page, area)
     count = len(drawn(area)["places"])
     expect(status(page, re.compile(rf"{count} images, \d+\.\d % classified correctly"))).to_be_visible()
     expect(page.get_by_text("Classes of the selection")).to_be_visible()
 
 
-def test_fewer_than_400_images_are_their_own_points(page, open_tab):
-    area = opened(page, open_tab)
+@pytest.mark.slow
+def test_fewer_than_400_images_are_their_own_points(page):
+    area = opened(page)
     assert int(overlay(page)["pictures"]) == len(drawn(area)["places"]) == 361
     page.get_by_label("images as points").locator("visible=true").uncheck()
     page.wait_for_function("area => area.data[0].marker.size > 1", arg=area.element_handle())
     assert overlay(page)["pictures"] == "0"
 
 
-def test_a_search_highlights_and_counts(page, open_tab):
-    area = opened(page, open_tab)
+@pytest.mark.slow
+def test_a_search_highlights_and_counts(page):
+    area = opened(page)
     search = page.locator(".plot-search:visible")
     search.fill("rotate-90")
     count = page.locator(".plot-count:visible")
@@ -186,8 +192,9 @@ def test_a_search_highlights_and_counts(page, open_tab):
     expect(count).to_have_text(f"0 of {of}")
 
 
-def test_a_click_on_the_legend_isolates_a_class(page, open_tab):
-    area = opened(page, open_tab)
+@pytest.mark.slow
+def test_a_click_on_the_legend_isolates_a_class(page):
+    area = opened(page)
     entry = area.locator(".legendtoggle").nth(2)
     entry.click()
     shown = "area => area._fullData.filter((trace) => trace.customdata && trace.visible === true).length"
@@ -198,8 +205,9 @@ def test_a_click_on_the_legend_isolates_a_class(page, open_tab):
     )
 
 
-def test_pca_says_how_much_its_axes_explain(page, open_tab):
-    area = opened(page, open_tab)
+@pytest.mark.slow
+def test_pca_says_how_much_its_axes_explain(page):
+    area = opened(page)
     before = drawn(area)["places"]
     pick(page, "Projection", "PCA")
     expect(status(page, "PCA of features, adapted")).to_be_visible()
@@ -209,8 +217,9 @@ def test_pca_says_how_much_its_axes_explain(page, open_tab):
     expect(page.get_by_label("number input for Neighbours")).to_be_disabled()
 
 
-def test_what_a_method_does_not_generate_is_said(page, open_tab):
-    opened(page, open_tab)
+@pytest.mark.slow
+def test_what_a_method_does_not_generate_is_said(page):
+    opened(page)
     pick(page, "Space", "generated cores")
     expect(status(page, "UMAP of generated cores")).to_be_visible()
     choose(page, ADAPTER, "Multi-LoRA on resnet20, digits (bundled)")
@@ -218,15 +227,15 @@ def test_what_a_method_does_not_generate_is_said(page, open_tab):
     expect(status(page, "UMAP of features, adapted")).to_be_visible()
 
 
-def side_by_side(page, open_tab):
-    first = opened(page, open_tab)
+def side_by_side(page):
+    first = opened(page)
     pick(page, TWO, "side by side")
     expect(page.locator(".plot-area:visible")).to_have_count(2)
     return first, plot(page, 1)
 
 
-def test_two_maps_are_linked(page, open_tab):
-    first, second = side_by_side(page, open_tab)
+def test_two_maps_are_linked(page):
+    first, second = side_by_side(page)
     assert drawn(first)["places"].keys() == drawn(second)["places"].keys()
     row = int(second.evaluate("area => area.data[0].customdata[0]"))
     page.mouse.move(*pixel(second, row))
@@ -243,8 +252,8 @@ def test_two_maps_are_linked(page, open_tab):
     ).to_be_visible()
 
 
-def test_ones_own_images_are_on_the_map_and_a_broken_one_is_named(page, open_tab, tmp_path):
-    opened(page, open_tab)
+def test_ones_own_images_are_on_the_map_and_a_broken_one_is_named(page, tmp_path):
+    opened(page)
     photo, broken = tmp_path / "photo.jpg", tmp_path / "broken.png"
     Image.fromarray(np.random.default_rng(0).integers(0, 255, (300, 400, 3), dtype=np.uint8)).save(photo)
     broken.write_text("words")
@@ -257,9 +266,8 @@ def test_ones_own_images_are_on_the_map_and_a_broken_one_is_named(page, open_tab
     expect(page.locator(".tiles:visible figure", has_text="photo.jpg")).to_be_visible()
 
 
-def test_a_finished_run_is_the_adapter_that_is_shown(page, open_tab):
-    from browser.test_train import message, short_run
-
+def test_a_finished_run_is_the_adapter_that_is_shown(visit, open_tab):
+    page = visit()
     short_run(page, open_tab)
     page.get_by_role("button", name="Start").click()
     expect(message(page, "Finished: step 6 of 6")).to_be_visible()
@@ -272,8 +280,8 @@ def test_a_finished_run_is_the_adapter_that_is_shown(page, open_tab):
 
 
 @pytest.mark.slow  # aligned UMAP is compiled at every call; test_plot.py moves the slider, tests/views align adapters
-def test_aligned_umap_says_how_long_it_is_at_work(page, open_tab):
-    opened(page, open_tab)
+def test_aligned_umap_says_how_long_it_is_at_work(page):
+    opened(page)
     page.get_by_role("button", name="UMAP settings").click()
     page.get_by_label("Aligned UMAP").check()
     waiting = page.locator(".plot-wait:visible")
@@ -283,8 +291,9 @@ def test_aligned_umap_says_how_long_it_is_at_work(page, open_tab):
     expect(waiting).to_have_count(0)
 
 
-def test_an_embedding_is_exported_as_a_page_and_as_a_table(page, open_tab):
-    count = 2 * len(drawn(opened(page, open_tab))["places"])
+@pytest.mark.slow
+def test_an_embedding_is_exported_as_a_page_and_as_a_table(page):
+    count = 2 * len(drawn(opened(page))["places"])
     with page.expect_download() as download:
         page.get_by_role("button", name="Export CSV").click()
     table = pd.read_csv(download.value.path(), dtype=str)
@@ -296,9 +305,10 @@ def test_an_embedding_is_exported_as_a_page_and_as_a_table(page, open_tab):
     assert "Plotly.newPlot" in text and not re.search(r"<script[^>]+src=", text)
 
 
-def test_a_narrow_dark_page_is_whole_and_legible(visit, open_tab):
-    page = visit(width=400, theme="dark")
-    area = opened(page, open_tab)
+@pytest.mark.slow
+def test_a_narrow_dark_page_is_whole_and_legible(visit):
+    page = visit(width=400, theme="dark", query="tab=map&adapter=resnet20/metalora-tr")
+    area = opened(page)
     pick(page, "Colour", "task")  # long names in the legend
     expect(area.locator(".legendtext", has_text="rotate").first).to_be_visible()
     page.wait_for_function("area => area._fullLayout.xaxis._length > 200", arg=area.element_handle())

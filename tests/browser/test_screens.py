@@ -40,6 +40,22 @@ def test_tabs_look_right_and_axe_finds_nothing_grave(visit, open_tab, screenshot
     assert not found, "\n".join(found)
 
 
+# Gradio's state is copied value by value; several 10,000 copies a second kept a core busy on a page where nothing was.
+COUNT = "() => { window.copies = 0; window.requests = 0; const {structuredClone: copy, fetch: ask} = window;" + (
+    "window.structuredClone = (...a) => { window.copies += 1; return copy(...a); };"
+    "window.fetch = (...a) => { window.requests += 1; return ask(...a); }; }"
+)
+
+
+def test_a_page_on_which_nothing_happens_rests(page, open_tab):
+    for title in FULL:
+        fill(page, open_tab, title)
+    page.wait_for_timeout(5000)
+    page.evaluate(COUNT)
+    page.wait_for_timeout(6000)
+    assert page.evaluate("[window.copies < 1000, window.requests]") == [True, 0], page.evaluate("window.copies")
+
+
 def test_nothing_is_wider_than_a_narrow_screen(visit, screenshots):
     page = visit(width=400)
     expect(page.locator(FULL["Look"]).first).to_be_visible()

@@ -157,6 +157,7 @@ def write_archive(file, tasks=("photo/", "toy/"), each=12):
             archive.writestr(name, image.getvalue())
 
 
+@pytest.mark.slow
 def test_archives_are_listed_chosen_after_a_reload_and_deleted(page, open_tab, tmp_path):
     write_archive(tmp_path / "mine.zip")
     open_tab(page, "Train")

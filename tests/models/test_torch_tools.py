@@ -1,8 +1,10 @@
 """An adapted model under torch's ordinary tools: gradients to images, torch.func, export, pickle, hooks, averaging."""
 
 import io
-import multiprocessing
+import json
 import pickle
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -121,23 +123,23 @@ def test_the_adapted_model_is_exported_for_batches_of_any_size(name, method, ext
     torch.testing.assert_close(program.module()(images), network(images).detach(), rtol=1e-3, atol=1e-4)
 
 
-def embed_there(data, queue):
-    network, images = pickle.loads(data)
-    with torch.no_grad():
-        queue.put(network(images).tolist())
+EMBED = """
+import pickle, sys, torch
+network, images = pickle.load(sys.stdin.buffer)
+with torch.no_grad():
+    print(network(images).tolist())
+"""
 
 
 def test_a_pickled_model_embeds_the_same_in_a_fresh_process(model):
     network, images = model(), pixels(2)
     with torch.no_grad():
         expected = network(images)
-    context = multiprocessing.get_context("spawn")
-    queue = context.Queue()
-    process = context.Process(target=embed_there, args=(pickle.dumps((network, images)), queue))
-    process.start()
-    found = queue.get(timeout=120)
-    process.join()
-    torch.testing.assert_close(torch.tensor(found), expected)
+    done = subprocess.run(
+        [sys.executable, "-c", EMBED], input=pickle.dumps((network, images)), capture_output=True, timeout=120
+    )
+    assert done.returncode == 0, done.stderr.decode()
+    torch.testing.assert_close(torch.tensor(json.loads(done.stdout)), expected)
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -145,7 +147,7 @@ def test_torch_save_keeps_the_model(method, model):
     network, images, file = model("mixer_nano", method), pixels(2), io.BytesIO()
     torch.save(network, file)
     file.seek(0)
-    copy = torch.load(file, weights_only=False)
+    copy = torch.load(file, weights_only=False)  # what this test has just written
     torch.testing.assert_close(copy(images), network(images))
 
 

@@ -102,6 +102,12 @@ def test_a_gradio_without_them_keeps_its_own_pace(demo):
     assert not hasattr(getattr(demo, "_queue", None), "sleep_when_free")
 
 
+def test_events_without_progress_burden_one_hidden_component(build_page):
+    events = [event for event in build_page().fns.values() if event.show_progress == "hidden"]
+    targets = {tuple(target._id for target in event.show_progress_on) for event in events}
+    assert len(events) > 30 and len(targets) == 1
+
+
 def test_two_galleries_that_turn_into_each_other_share_one_plot(monkeypatch):
     def figure(view, i, colour, frame):
         return Figure(Scattergl(x=frame["x"], y=frame["y"]))

@@ -6,6 +6,9 @@ from dataclasses import replace
 
 import pytest
 import torch
+from starlette.applications import Starlette
+from starlette.routing import Route
+from starlette.testclient import TestClient
 
 from metalora.adapters.config import AdapterConfig
 from metalora.runs.run_config import RunConfig
@@ -16,7 +19,7 @@ from metalora.util.errors import InputError
 from metalora.views.app_state import DEFAULT, RUN, AppState
 from metalora.views.runs import result_table, run_result
 from pages.run_panel import RunPanel
-from pages.shell import Shell
+from pages.shell import RUN_STATE, Shell
 
 
 @pytest.fixture(scope="module")
@@ -105,6 +108,20 @@ def test_no_other_visitor_sees_a_run(app_state, trained):
             method(other, run)
     with pytest.raises(InputError, match="no such run of yours"):
         app_state.open(other, f"{RUN}{run}")
+
+
+def test_the_page_asks_how_a_run_stands_by_a_request_of_its_own(app_state, trained):
+    visitor, run = trained
+    client = TestClient(Starlette(routes=[Route(RUN_STATE, Shell(app_state).run_state)]))
+
+    def asked(token, run):
+        answer = client.get(RUN_STATE, params={"run": run}, headers={"X-Visitor": token})
+        assert answer.status_code == 200
+        return answer.text
+
+    assert asked(visitor, run).startswith(f"{run} finished 3 ") and asked(visitor, run) == asked(visitor, run)
+    for token, name in ((app_state.ensure_visitor(None), run), (visitor, "../x"), ("", ""), ("../x", run)):
+        assert asked(token, name) == f"{name} There is no such run of yours: choose one of the list."
 
 
 def test_a_run_without_an_adapter_says_so(app_state):

@@ -1,5 +1,6 @@
 """A person's images: which files are read, what the page says about them, what a swap of cores does."""
 
+import re
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -24,11 +25,11 @@ from metalora.views.inspect import (
     disagree,
     gallery_k,
     inspect_view,
-    neighbours_html,
     read_files,
     save_inspection,
     swap_view,
 )
+from metalora.views.neighbours import neighbours_html
 from metalora.views.open_adapter import OpenAdapter
 
 
@@ -65,10 +66,14 @@ def static(opened):
     return opened("lora")
 
 
-def app_state(adapter, root=None):
-    """One that holds one adapter, whatever it is called."""
+def app_state(adapter, root=None, twin=None):
+    """One that holds one adapter, whatever it is called, and perhaps the LoRA to compare it with."""
     workspace = None if root is None else Workspace(root)
-    return SimpleNamespace(open=lambda visitor, name: adapter, workspace=workspace)
+    return SimpleNamespace(
+        open=lambda visitor, name: twin if name == "twin" else adapter,
+        static_twin=lambda visitor, name: None if twin is None else "twin",
+        workspace=workspace,
+    )
 
 
 def test_the_examples_are_few_enough_to_inspect():
@@ -116,6 +121,36 @@ def test_unreadable_files_are_left_out_and_named(generated, tmp_path):
     assert view.has_cores and not view.swap_obstacle
     assert view.strongest_layer in view.layers == list(generated.model.layers)
     assert neighbours_html(state, "", view).count('scope="row"') == 2
+
+
+def headings(page):
+    return re.findall('<th scope="col">(.*?)</th>', page)[1:]
+
+
+def test_neighbours_are_those_of_the_original_of_lora_of_the_own_core_and_of_anothers(generated, static):
+    state = app_state(generated, twin=static)
+    view = inspect_view(state, "", "any", OF_DIGITS[:3])
+    page, budget = neighbours_html(state, "", view), sum(p.numel() for p in static.model.trained.parameters())
+    own, other = "Meta-LoRA TR, its own core", "Meta-LoRA TR, another image&#x27;s core"
+    assert headings(page) == ["original network", f"LoRA, {budget / 1000:.1f} k parameters", own, other]
+    similarities = [float(value) for value in re.findall(r'title="[^"]*cosine (-?[\d.]+)', page)]
+    codes = view.report.inspection.codes
+    with torch.no_grad():
+        lora = static.model(view.images)
+        swapped = generated.model(view.images, cores=generated.model.cores(codes[[1, 2, 0]]))
+    for place, (embeddings, adapter) in {1: (lora, static), 3: (swapped, generated)}.items():
+        wanted = adapter.gallery.nearest(embeddings, "adapted", 5)["similarity"].tolist()
+        shown = [similarities[20 * image + 5 * place + i] for image in range(3) for i in range(5)]
+        assert shown == pytest.approx(wanted, abs=1e-3)
+    alone = neighbours_html(state, "", inspect_view(state, "", "any", OF_DIGITS[:1]))
+    assert headings(alone) == headings(page)  # another core there is of an example
+    pooled = neighbours_html(state, "", inspect_view(state, "", "any", OF_DIGITS[:2], pool=True))
+    assert headings(pooled) == ["original network", f"LoRA, {budget / 1000:.1f} k parameters", "Meta-LoRA TR"]
+    alone = app_state(static)
+    assert headings(neighbours_html(alone, "", inspect_view(alone, "", "any", OF_DIGITS[:1]))) == [
+        "original network",
+        "LoRA",
+    ]
 
 
 def test_pooled_images_share_one_core_and_swap_none(generated):

@@ -8,6 +8,8 @@ import pytest
 from PIL import Image
 from playwright.sync_api import expect
 
+from metalora.runs.presets import PRESETS
+
 RUNNING = "document.querySelector('.run-state .message.status').textContent.startsWith('Running: step')"
 PROGRESS = re.compile(r"Running: step [1-9]\d* of \d+")
 
@@ -17,6 +19,7 @@ def short_run(page, open_tab, steps="6"):
     open_tab(page, "Train")
     page.get_by_label("Tiny").click()
     page.get_by_role("button", name="Advanced").click()
+    expect(page.get_by_label("Steps", exact=True)).to_have_value(str(PRESETS["Tiny"].steps))  # or it comes after ours
     for label, value in (("Steps", steps), ("Batch", "16"), ("Validate every", "20")):
         page.get_by_label(label, exact=True).fill(value)
     page.get_by_label("Max queries").fill("60")
@@ -83,7 +86,7 @@ def test_a_run_outlives_a_reload_and_is_stopped_resumed_and_downloaded(page, vis
     held[0].continue_()
 
 
-@pytest.mark.parametrize("after", [0.03, 0.06, 0.1, 0.2])
+@pytest.mark.parametrize("after", [0.06, *(pytest.param(after, marks=pytest.mark.slow) for after in (0.03, 0.1, 0.2))])
 def test_a_page_that_is_left_right_after_start_leaves_no_run_that_hangs(page, open_tab, after):
     short_run(page, open_tab, steps="5000")
     expect(page.locator(".cost .message", has_text="About")).to_be_visible()
@@ -102,11 +105,15 @@ def test_a_page_that_is_left_right_after_start_leaves_no_run_that_hangs(page, op
         expect(page.get_by_role("button", name="Start", exact=True)).to_be_enabled()
 
 
-def test_a_finished_run_shows_its_gain_has_a_name_and_leads_on(page, open_tab):
+def finished_run(page, open_tab):
     short_run(page, open_tab)
     page.get_by_label("Validate every", exact=True).fill("3")
     start(page)
     expect(message(page, "Finished: step 6 of 6.")).to_be_visible()
+
+
+def test_a_finished_run_shows_its_gain_and_leads_on(page, open_tab):
+    finished_run(page, open_tab)
     result = page.locator(".result .message")
     expect(result).to_contain_text(
         re.compile(r"Seen tasks [\d.]+ % \(original network [\d.]+ %, gain [+−][\d.]+ points\)")
@@ -117,15 +124,19 @@ def test_a_finished_run_shows_its_gain_has_a_name_and_leads_on(page, open_tab):
     log = page.locator(".log")
     expect(log).to_contain_text("Validation")
     assert log.evaluate("log => log.scrollHeight - log.scrollTop - log.clientHeight < 2")
+    page.get_by_role("button", name="See its adapters").click()
+    expect(page.get_by_role("tab", name="Look", exact=True)).to_have_attribute("aria-selected", "true")
+    expect(page.get_by_label("Adapter", exact=True).first).to_have_value(re.compile("6 steps, digits, resnet20"))
+
+
+@pytest.mark.slow
+def test_runs_are_named_compared_and_deleted(page, open_tab):
+    finished_run(page, open_tab)
     page.get_by_label("Name", exact=True).fill("<b>mine</b>")
     page.keyboard.press("Enter")
     row = page.locator(".runs tbody tr").first
     expect(row.get_by_role("button")).to_have_text("<b>mine</b>")
     expect(row).to_contain_text("finished")
-    page.get_by_role("button", name="See its adapters").click()
-    expect(page.get_by_role("tab", name="Look", exact=True)).to_have_attribute("aria-selected", "true")
-    expect(page.get_by_label("Adapter", exact=True).first).to_have_value("<b>mine</b>")
-    open_tab(page, "Train")
     page.get_by_label("LoRA", exact=True).click()
     page.get_by_label("Steps", exact=True).fill("4")
     start(page)

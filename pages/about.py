@@ -92,7 +92,13 @@ def build(context: Context) -> None:
     gr.Code(SOFTWARE, language=None, label="BibTeX of the software", interactive=False)
     gr.Markdown(LIMITS)
     methods = [[entry.title, name, entry.paper] for name, entry in METHODS.items()]
-    gr.Dataframe(methods, headers=["method", "name", "source"], label="Methods and their papers", interactive=False)
+    gr.Dataframe(
+        methods,
+        headers=["method", "name", "source"],
+        label="Methods and their papers",
+        interactive=False,
+        show_search="search",
+    )
     versions = [["metalora", __version__], ["python", platform.python_version()]]
     versions += [[name, version(name)] for name in PACKAGES]
     gr.Dataframe(versions, headers=["package", "version"], label="Versions", interactive=False)

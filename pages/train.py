@@ -176,6 +176,8 @@ def _summary(summary: Any) -> dict[str, Any]:
         interactive=False,
         max_height=360,
         elem_classes="budget",
+        show_search="search",
+        pinned_columns=1,
         column_widths=[150, 110, 45, 75, 95, 75, 85],
     )
     return {"headline": headline, "notes": notes, "layer": layer, "diagram": drawn, "table": table}

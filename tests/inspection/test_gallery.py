@@ -1,5 +1,7 @@
 """Galleries: embeddings, neighbours and votes against the pieces they are made of; misfit files are refused."""
 
+import threading
+import time
 from dataclasses import replace
 
 import pytest
@@ -190,3 +192,36 @@ def test_what_a_gallery_cannot_do_is_an_error(tmp_path, make_model, model, suite
     gallery.check_adapter(model)
     with pytest.raises(InputError, match="not of cifar10"):
         save_gallery(gallery, tmp_path / "gallery.safetensors", SuiteConfig("cifar10"))
+
+
+def test_images_of_a_large_data_set_are_read_while_the_gallery_is_used(gallery, suite):
+    begin = threading.Event()
+
+    def read():
+        assert begin.wait(30)
+        return suite.splits["seen gallery"][gallery.rows]
+
+    slow = replace(gallery, read=read)
+    slow.read_in_background()
+    assert slow.examples is None and len(slow.nearest(slow.original[:2], "original")) == 10  # without images
+    begin.set()
+    slow.missing  # noqa: B018 - waits for them
+    assert_soon(lambda: slow.examples is not None)
+    assert torch.equal(slow.examples.images(), gallery.examples.images())
+
+
+def test_images_that_are_not_here_are_said_to_be_missing(gallery):
+    def read():
+        raise InputError("There is no CIFAR-10 here.")
+
+    without = replace(gallery, read=read)
+    without.read_in_background()
+    assert_soon(lambda: without.missing == "There is no CIFAR-10 here.")
+    assert without.examples is None
+
+
+def assert_soon(holds):
+    deadline = time.monotonic() + 30
+    while not holds():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)

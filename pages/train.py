@@ -151,7 +151,8 @@ def _wire_sizes(fields: dict[str, Any]) -> None:
     sized = [fields[name] for name in OF_SIZE]
     choose = f"(preset, method, ...now) => ({json.dumps(table)}[preset] || {{}})[method] || now"
     chosen = [fields["preset"], fields["method"]]
-    gr.on([field.change for field in chosen], None, [*chosen, *sized], sized, js=choose, **QUIET)
+    # Of a person's choice: what a link or the browser restores brings its sizes, and typing clears the size.
+    gr.on([field.input for field in chosen], None, [*chosen, *sized], sized, js=choose, **QUIET)
     for field in sized:
         field.input(None, None, fields["preset"], js="() => null", **QUIET)
 

@@ -94,7 +94,7 @@ def test_rows_are_filtered_and_sorted(page, open_tab):
     page.get_by_label("Filter rows").fill("")
     expect(row(page, "lora-equal-budget")).to_be_visible()
     expect(page.locator("#compare-view.computing")).to_have_count(0)  # the table is not drawn again
-    page.wait_for_timeout(500)
+    page.wait_for_timeout(3000)
     heading = short(page).get_by_role("columnheader", name="seen", exact=True).first
     heading.get_by_role("button").press("Enter")
     expect(heading).to_have_attribute("aria-sort", "descending")

@@ -52,7 +52,7 @@ def test_a_link_opens_another_tab_with_its_fields(visit_link):
         ("tab=nowhere", "There is no tab 'nowhere'."),
         ("tab=look&blur=1000", "blur cannot be 1000."),
         ("tab=look&blur=nan", "blur cannot be nan."),
-        ("tab=look&image=<img src=x onerror=alert(1)>", "'<img src=x onerror=alert(1)>' is not a number."),
+        ("tab=look&image=<img src=x onerror=alert(1)>", "'<img src=x onerror=alert(1)>' is not a whole number."),
     ],
 )
 def test_a_link_that_names_what_is_not_there_says_so_and_shows_the_rest(visit_link, query, said):

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from concurrent.futures import ThreadPoolExecutor
 
 from mcp import ClientSession
 from mcp.client.streamable_http import streamable_http_client
@@ -30,7 +31,8 @@ def test_a_client_finds_tools_resources_and_a_prompt(serve, tmp_path, monkeypatc
     monkeypatch.setenv("GRADIO_MCP_SERVER", "True")
     process, address = serve(tmp_path / "workspace", tmp_path / "app.log")
     try:
-        answers = asyncio.run(ask(f"{address}/gradio_api/mcp/"))
+        with ThreadPoolExecutor(1) as thread:  # this one may have the loop of a browser test before it
+            answers = thread.submit(asyncio.run, ask(f"{address}/gradio_api/mcp/")).result()
     finally:
         process.terminate()
         process.wait(30)

@@ -20,12 +20,14 @@ import json, os, sys
 import pages.app
 from pages import main
 
-def launch(root):
+def launch(root, waiting, **settings):
     import gradio, numba, warnings
     from gradio.utils import get_upload_folder
     from metalora.inspection.projection import warm_up
     pages.app.build(pages.app.AppState(root))
     warm_up()
+    if waiting is not None:
+        waiting.close()
     print(json.dumps([get_upload_folder(), numba.config.CACHE_DIR]))
 
 pages.app.launch = launch

@@ -32,7 +32,7 @@ def test_a_run_is_queued_before_anything_is_told_of_it(workspace, queue):
 def test_a_run_that_is_refused_leaves_nothing(workspace, queue):
     visitor = workspace.new_visitor()
     list(start_run(workspace, queue, visitor, RunConfig()))
-    with pytest.raises(InputError, match="1 runs on their way"):
+    with pytest.raises(InputError, match="1 runs queued or running"):
         list(start_run(workspace, queue, visitor, RunConfig()))
     assert len(workspace.runs(visitor)) == 1
 

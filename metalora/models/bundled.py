@@ -10,8 +10,8 @@ from metalora.util.paths import ASSETS, expand
 
 FOLDER = ASSETS / "adapters"
 DIGITS = "digits"
-ON_PHOTOGRAPHS = ("lora", "metalora-tr")  # LoRA has the total budget of TR
-PHOTOGRAPHS = ("cifar10-corruptions",)  # suites
+ON_PHOTOGRAPHS = ("lora", "metalora-cp", "metalora-tr")  # LoRA has the total budget of TR
+PHOTOGRAPHS = ("cifar10-corruptions", "cifar10-compositions")  # suites
 
 
 class BundledName(NamedTuple):

@@ -116,8 +116,9 @@ class Inspector:
         except InputError as problem:
             return {self.parts["error"]: str(problem)}
         stays = before is None or before.names == view.names
+        there = 0 <= position < len(view.images)
         problems = []
-        if stays and not 0 <= position < len(view.images):
+        if stays and not there:
             problems.append(f"There is no image {position + 1}: this is the first one.")
         if before is None and layer and layer not in view.layers:
             problems.append(f"There is no layer {layer!r}: this is the one with the strongest update.")
@@ -129,7 +130,7 @@ class Inspector:
             "skipped": view.skipped_message,
             "pool": gr.update(interactive=not view.constant, info=_pool_info(view.constant)),
             "places": table,
-            "position": position if stays and 0 <= position < len(view.images) else 0,
+            "position": gr.skip() if stays and there else 0,  # another may have been chosen meanwhile
             "pictures": choices(view),
             "no_cores": gr.update(visible=not view.has_cores),
             "emblem": gr.update(visible=view.has_cores),

@@ -93,14 +93,15 @@ def test_rows_are_filtered_and_sorted(page, open_tab):
     expect(page.locator(".results.short")).to_have_count(0)
     page.get_by_label("Filter rows").fill("")
     expect(row(page, "lora-equal-budget")).to_be_visible()
-    expect(page.locator("#compare-view.computing")).to_have_count(0)  # the table is not drawn again
-    page.wait_for_timeout(3000)
     heading = short(page).get_by_role("columnheader", name="seen", exact=True).first
     heading.get_by_role("button").press("Enter")
     expect(heading).to_have_attribute("aria-sort", "descending")
     generated = short(page).locator("tbody").first.locator("tr:has(td)")
     expect(generated.first).to_contain_text("metalora-tr-factors@all")
     expect(generated.last).to_contain_text("metalora-tr-factors@1")
+    page.get_by_label("Filter rows").fill("TR @")
+    expect(row(page, "lora-equal-budget")).to_have_count(0)
+    expect(heading).to_have_attribute("aria-sort", "descending")  # a table drawn anew stays sorted
 
 
 @pytest.mark.slow

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from metalora.models.adapted_model import AdaptedModel
     from metalora.models.backbones import Backbone, load_backbone
     from metalora.models.loading import load
+    from metalora.models.peft_format import save_peft
     from metalora.suites.load import load_suite
     from metalora.training.config import TrainingConfig
     from metalora.training.fit import fit
@@ -38,6 +39,7 @@ __all__ = [
     "load",
     "load_backbone",
     "load_suite",
+    "save_peft",
 ]
 
 # Imported at first use, since most of them import torch and timm, which `metalora --help` does not need.
@@ -51,6 +53,7 @@ _MODULES = {
     "models.adapted_model": ("AdaptedModel",),
     "models.backbones": ("Backbone", "load_backbone"),
     "models.loading": ("load",),
+    "models.peft_format": ("save_peft",),
     "suites.load": ("load_suite",),
     "training.config": ("TrainingConfig",),
     "training.fit": ("fit",),

@@ -22,6 +22,7 @@ from metalora.util.errors import InputError
 from metalora.views.configure import (
     KINDS,
     AdapterSummary,
+    has_branches,
     kind_of,
     missing_data,
     missing_weights,
@@ -70,7 +71,7 @@ class TrainForm:
         summary, config = None, None
         try:
             config = self.run_config(token, upload, chosen)
-            summary = summarise_adapter(config.backbone, config.adapter)
+            summary = summarise_adapter(config.backbone, config.adapter, config.suite)
         except InputError as problem:
             problems["form"] = "" if str(problem) == problems["backbone"] else str(problem)
         if chosen["data"] == OWN and not upload:
@@ -137,7 +138,7 @@ class TrainForm:
         problem = missing_weights(config.backbone) or missing_data(config.suite)
         if problem:
             raise InputError(problem)
-        summarise_adapter(config.backbone, config.adapter)
+        summarise_adapter(config.backbone, config.adapter, config.suite)
         return self._fit_ks(token, config, chosen)
 
     def _fit_ks(self, token: str, config: RunConfig, chosen: dict[str, Any]) -> RunConfig:
@@ -182,7 +183,7 @@ class TrainForm:
         generated = method(name).generated
         return [
             *[gr.update(visible=generated)] * len(GENERATED),
-            *map(_visible, (name == "multi-lora", kind == EXPRESSION)),
+            *map(_visible, (has_branches(name), kind == EXPRESSION)),
         ]
 
     @property

@@ -126,7 +126,8 @@ def _restore(fields: dict[str, Any], kept: Any, link: dict[str, Any]) -> list[An
         values = {name: field.value for name, field in fields.items()} | link["train"]
     for name, field in fields.items():
         offered = [value for _, value in getattr(field, "choices", None) or []]
-        if isinstance(field, gr.Radio) and values.get(name) not in [*offered, *([None] if name == "preset" else [])]:
+        one_of = isinstance(field, gr.Radio) or name == "method"
+        if one_of and values.get(name) not in [*offered, *([None] if name == "preset" else [])]:
             values.pop(name, None)
     if values.get("preset") and "method" in values:
         sizes = dict(zip(OF_SIZE, _sizes(values["preset"], values["method"]), strict=True))

@@ -43,10 +43,10 @@ def data_field() -> gr.Dropdown:
     return gr.Dropdown([*suite_choices(), ("My own images (zip)", OWN)], value="digits", label="Data")
 
 
-def method_field() -> gr.Radio:
+def method_field() -> gr.Dropdown:
     """Lay out the choice of a method."""
     methods = [(entry.title, name) for name, entry in METHODS.items() if entry.format is not None]
-    return gr.Radio(methods, value=NEW_RUN.adapter.method, label="Method")
+    return gr.Dropdown(methods, value=NEW_RUN.adapter.method, label="Method")
 
 
 def rank_and_backbone() -> dict[str, Any]:
@@ -106,7 +106,7 @@ def adapter_fields() -> dict[str, Any]:
     with gr.Row():
         fields["alpha"] = gr.Number(0, label="Alpha", info="Scale is alpha / R; 0: scale 1.", **small)
         fields["dropout"] = gr.Number(0, label="Dropout on the adapter's input", info="A fraction.", step=0.05, **small)
-    fields["branches"] = gr.Number(adapter.branches, label="Branches of Multi-LoRA", visible=False)
+    fields["branches"] = gr.Number(adapter.branches, label="Branches, or experts of a mixture", visible=False)
     return fields
 
 

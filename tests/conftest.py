@@ -25,7 +25,10 @@ def outer(a, b):
     return torch.einsum("...i,o->oi...", a, b)
 
 
-def delta_of_sample(method, A, B, core=None):
+MIXTURES = ("lora-mixture", "molora", "condconv")
+
+
+def delta_of_sample(method, A, B, core=None, router=None):
     """ΔW of one sample, of the shape of the weight, term by term."""
     if method == "lora":
         return sum(outer(A[..., r], B[r]) for r in range(A.shape[-1]))
@@ -33,6 +36,10 @@ def delta_of_sample(method, A, B, core=None):
         return sum(delta_of_sample("lora", A[m], B[m]) for m in range(len(A)))
     if method == "metalora-cp":
         return sum(outer(A[..., r], B[r]) * core[r] for r in range(A.shape[-1]))
+    if method == "metalora-tucker":
+        return sum(outer(A[..., p], B[q]) * core[p, q] for p in range(A.shape[-1]) for q in range(len(B)))
+    if method in MIXTURES:
+        return sum(core[e] * delta_of_sample("lora", A[e], B[e]) for e in range(len(A)))
     rank = A.shape[0]
     ring = [(p, q, s) for p in range(rank) for q in range(rank) for s in range(rank)]
     return sum(outer(A[p, ..., q], B[q, :, s]) * core[s, p] for p, q, s in ring)
@@ -40,12 +47,40 @@ def delta_of_sample(method, A, B, core=None):
 
 def layer_output(layer, method, x, core=None):
     """Output of an adapted layer for x (N, …): the frozen layer with W + ΔW_n, sample by sample."""
+    if method == "bottleneck":
+        return bottleneck_output(layer, x)
+    if method in ("molora", "condconv"):
+        core = torch.stack([weights_of_experts(layer, method, one) for one in x])
     rows = []
     for n in range(len(x)):
         own = None if core is None else core[n if len(core) > 1 else 0]
         weight = layer.base.weight + delta_of_sample(method, **layer.factors(), core=own)
         rows.append(functional_call(layer.base, {"weight": weight}, (x[n : n + 1],)))
     return torch.cat(rows)
+
+
+def weights_of_experts(layer, method, x):
+    """Weights by a layer's router of one sample (…, I) or (C, H, W), whose positions and groups are averaged."""
+    if isinstance(layer.base, nn.Conv2d):
+        groups = x.chunk(layer.base.groups)
+        mean = sum(group.mean((1, 2)) for group in groups) / len(groups)
+    else:
+        rows = x.reshape(-1, x.shape[-1])
+        mean = sum(rows) / len(rows)
+    scores = layer.factors()["router"].T @ mean
+    return scores.exp() / scores.exp().sum() if method == "molora" else 1 / (1 + (-scores).exp())
+
+
+def bottleneck_output(layer, x):
+    """The frozen layer's output plus B GELU(A x), rank by rank, by the layer itself with A in place of every row."""
+    A, B = layer.factors().values()
+    out, shape = layer.base(x), (-1, 1, 1) if isinstance(layer.base, nn.Conv2d) else (-1,)
+    for r in range(len(B)):
+        values = {"weight": outer(A[..., r], torch.ones_like(B[r]))}
+        if layer.base.bias is not None:
+            values["bias"] = torch.zeros_like(layer.base.bias)
+        out = out + nn.functional.gelu(functional_call(layer.base, values, (x,))) * B[r].view(shape)
+    return out
 
 
 @pytest.fixture(scope="session")

@@ -36,9 +36,11 @@ class AdapterConfig:
         exclude: Regular expressions over the names of layers to leave alone.
         modules_to_save: Regular expressions over the names of modules, such as norms or a head, that are trained as a
             whole, saved and loaded with the adapter.
-        branches: Branches of Multi-LoRA.
+        branches: Branches of Multi-LoRA, experts of mixtures.
         extractor: What cores are read from: self, stem, the name of a backbone, or (in Python) a module that maps
             images to features (N, F) and has num_features.
+        condition: Numbers of the condition that cores are generated from, given to the model with the images; 0: they
+            are generated from the images. For methods that are told the task, the number of tasks.
         hidden: Width of the mapping net.
         code: Width of the mapping net's latent code.
         factors: Number of values of each factor of the suite, which the code then predicts; none is a latent code.
@@ -64,6 +66,7 @@ class AdapterConfig:
     modules_to_save: tuple[str, ...] = ()
     branches: int = 3
     extractor: str | Any = "self"
+    condition: int = 0
     hidden: int = 32
     code: int = 16
     factors: tuple[int, ...] = ()
@@ -110,6 +113,7 @@ class AdapterConfig:
 
     def _check_integers(self) -> None:
         check_int("seed", self.seed, 0, MAX_SEED)
+        check_int("condition", self.condition, 0)
         for name in ("rank", "branches", "hidden", "code"):
             check_int(name, getattr(self, name))
         for pattern, rank in self.rank_pattern.items():
@@ -117,6 +121,15 @@ class AdapterConfig:
         object.__setattr__(self, "factors", tuple(self.factors))
         for count in self.factors:
             check_int("factors", count, 2)
+
+    @property
+    def told(self) -> bool:
+        """Whether cores are generated from the image's task, which is told."""
+        return method(self.method).told and self.generates
+
+    def with_tasks(self, count: int) -> "AdapterConfig":
+        """Return the settings for so many seen tasks, which only methods that are told the task depend on."""
+        return replace(self, condition=count) if self.told else self
 
     @property
     def generates(self) -> bool:

@@ -51,10 +51,16 @@ class Format(ABC):
     Attributes:
         rank: R.
         random_core_init: whether generated cores may differ from the identity core at the start.
+        shared: names of the trained tensors that layers have in common whose weights are of one shape.
+        routes: whether the core comes from the layer's own input, by `route`.
+        not_a_weight: why no weight gives the update for every input, in words after "since"; "" where one does.
     """
 
     rank: int
     random_core_init: ClassVar[bool] = True
+    shared: ClassVar[tuple[str, ...]] = ()
+    routes: ClassVar[bool] = False
+    not_a_weight: ClassVar[str] = ""
 
     @classmethod
     def from_config(cls, config: AdapterConfig, rank: int, outputs: int) -> Self:
@@ -86,9 +92,26 @@ class Format(ABC):
         """Return the core that generated ones are offsets from."""
         return torch.ones(self.core_shape)
 
+    def constrain(self, core: Tensor) -> Tensor:
+        """Return the core (N, *core_shape) that is used for one that was generated; the identity core stays itself."""
+        return core
+
+    def route(self, factors: Factors, mean_input: Tensor) -> Tensor:
+        """Return the core (N, …) for the mean input (N, I) of a layer, where the format `routes`."""
+        raise NotImplementedError(f"{type(self).__name__} routes, but does not say how.")
+
     @abstractmethod
     def parameter_shapes(self, kernel: Shape, inputs: int, outputs: int) -> dict[str, Shape]:
         """Return the shapes of a layer's trained tensors. The last of them starts at 0, and so does the update."""
+
+    def bound(self, name: str, fan_in: int) -> float:
+        """Return b of the uniform distribution over ±b from which a trained tensor, but for the last, starts.
+
+        Args:
+            name: of the tensor.
+            fan_in: I·K·K.
+        """
+        return self.rank**-0.5 if name == "B" else fan_in**-0.5
 
     @abstractmethod
     def factors(self, parameters: Factors, scale: float) -> Factors:
@@ -123,7 +146,12 @@ class Factorised(Format):
     """A low-rank update: down to the narrow side by A, through the core, up by B.
 
     It is never built per sample on the way to an output: the core meets the narrow activations or B.
+
+    Attributes:
+        linear: whether nothing but the core stands between A and B.
     """
+
+    linear: ClassVar[bool] = True
 
     @property
     def width(self) -> int:

@@ -56,12 +56,12 @@ class Adapter(nn.Module):
         self.dropout = nn.Dropout(dropout)
         shapes = format.parameter_shapes(tuple(kernel), inputs, outputs)
         fan_in = inputs * torch.Size(kernel).numel()
-        # ΔW is 0 at the start through its last factor alone, which therefore learns from the first step.
-        bounds = {"B": format.rank**-0.5, **dict.fromkeys(list(shapes)[-1:], 0.0)}
         self._names = tuple(shapes)
         for name, shape in shapes.items():
+            # ΔW is 0 at the start through its last factor alone, which therefore learns from the first step.
+            bound = 0.0 if name == self._names[-1] else format.bound(name, fan_in)
             # Drawn on the CPU in float64: the same start on every device and in every precision.
-            value = (2 * torch.rand(shape, generator=rng, dtype=torch.float64) - 1) * bounds.get(name, fan_in**-0.5)
+            value = (2 * torch.rand(shape, generator=rng, dtype=torch.float64) - 1) * bound
             self.register_parameter(name, nn.Parameter(value.to(base.weight.device, dtype or base.weight.dtype)))
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "Adapter":
@@ -168,7 +168,7 @@ class AdaptedLayer(nn.Module):
         """Return the frozen layer's output, updated."""
         if not current.enabled:
             return self.base(input)
-        core, hooked = self._core(input.shape[0]), has_hooks(self.base)
+        core, hooked = self._core(input), has_hooks(self.base)
         if not hooked and (merged := self._merged(input, core)) is not None:
             return merged
         out = self.base(input)
@@ -182,8 +182,11 @@ class AdaptedLayer(nn.Module):
     def _update(self, out: Tensor, x: Tensor, core: Tensor | None, samples: int) -> Tensor:
         return self.adapter.format.apply(self, out, x, core, samples)
 
-    def _core(self, rows: int) -> Tensor | None:
-        if not self.adapter.format.core_shape:
+    def _core(self, input: Tensor) -> Tensor | None:
+        format, rows = self.adapter.format, input.shape[0]
+        if format.routes:
+            return format.route(self.factors(), self._mean_input(input))
+        if not format.core_shape:
             return None
         if current.cores is None:
             raise InputError(
@@ -200,6 +203,10 @@ class AdaptedLayer(nn.Module):
             f"The input of layer {self.name!r} has {rows} rows for {images} images: its leading axis is not "
             "the batch; leave the layer out with exclude."
         )
+
+    def _mean_input(self, input: Tensor) -> Tensor:
+        """Return the mean input (N, I) over all positions."""
+        raise NotImplementedError(f"{type(self).__name__} does not say where it has positions: override _mean_input.")
 
     def narrow(self, x: Tensor, weight: Tensor, samples: int) -> Tensor:
         """Return the narrow activations (N, L, M) of an input, after dropout, by a weight (M, I, *kernel)."""
@@ -219,12 +226,15 @@ class AdaptedLinear(AdaptedLayer):
             return self.base(input)
         *rows, width = input.shape
         x = input.reshape(math.prod(rows), width)
-        core = self._core(rows[0])
-        if not has_hooks(self.base) and merges(self, x, core, len(x)):
+        core = self._core(input)
+        if not has_hooks(self.base) and merges(self, x, core, x.shape[0]):
             return F.linear(x, merged_weight(self, core), self.output_bias).view(*rows, -1)
         # Flat, since autograd copies what is written into a view, which is what torch makes of more dimensions.
         out = self.base(input).clone().flatten(0, -2) if has_hooks(self.base) else self.base(x)
         return self._update(out, x, core, rows[0]).view(*rows, out.shape[-1])
+
+    def _mean_input(self, input: Tensor) -> Tensor:
+        return input.flatten(1, -2).mean(1) if input.ndim > 2 else input
 
     def narrow(self, x: Tensor, weight: Tensor, samples: int) -> Tensor:
         """Return the narrow activations (N, L, M) of rows (N · L, I)."""
@@ -245,25 +255,29 @@ class AdaptedConv2d(AdaptedLayer):
         return super().forward(input) if input.ndim == 4 else super().forward(input[None])[0]
 
     def _merged(self, x: Tensor, core: Tensor | None) -> Tensor | None:
-        positions = len(x) * math.prod(x.shape[2:]) // math.prod(self.base.stride)
+        positions = x.shape[0] * math.prod(x.shape[2:]) // math.prod(self.base.stride)
         if has_narrow_groups(self.base) or not merges(self, x, core, positions):
             return None
         return convolve(self.base, x, merged_weight(self, core), self.output_bias)
 
     def _update(self, out: Tensor, x: Tensor, core: Tensor | None, samples: int) -> Tensor:
-        if not has_narrow_groups(self.base) or not isinstance(self.adapter.format, Factorised):
+        format = self.adapter.format
+        if not has_narrow_groups(self.base) or not isinstance(format, Factorised) or not format.linear:
             return super()._update(out, x, core, samples)
         # ΔW has fewer numbers here than A, and images become groups of one convolution.
         delta = self.delta(core)
         if self.output_gain is not None:
             delta = delta * self.output_gain[:, None, None, None]
         z = self.adapter.dropout(x)
-        if len(delta) == 1:
+        if delta.shape[0] == 1:
             return out + convolve(self.base, z, delta[0].to(z.dtype))
         twin = copy.copy(self.base)
         twin.groups = samples * twin.groups
         images = convolve(twin, z.reshape(1, -1, *z.shape[2:]), delta.flatten(0, 1).to(z.dtype))
         return out + images.unflatten(1, (samples, -1))[0]
+
+    def _mean_input(self, input: Tensor) -> Tensor:
+        return input.mean((2, 3)).unflatten(1, (self.base.groups, -1)).mean(1)
 
     def narrow(self, x: Tensor, weight: Tensor, samples: int) -> Tensor:
         """Return the narrow activations (N, groups · L, M) of an input (N, C, H, W)."""

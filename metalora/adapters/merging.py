@@ -29,15 +29,16 @@ def merges(layer: Any, x: Tensor, core: Tensor | None, positions: int) -> bool:
     base, adapter = layer.base, layer.adapter
     outputs, inputs = len(base.weight), base.weight[0].numel()
     return (
-        inputs * outputs < positions * (inputs + outputs)
-        and (core is None or len(core) == 1)
+        not transformed()  # first: an exported program would keep a comparison of sizes
+        and inputs * outputs < positions * (inputs + outputs)
+        and (core is None or core.shape[0] == 1)
         and isinstance(adapter.format, Factorised)
+        and adapter.format.linear
         and not torch.is_grad_enabled()
         and not current.apart
         and not (adapter.training and adapter.dropout.p)
         and {x.dtype, base.weight.dtype} <= {torch.float32, torch.float64}
         and not torch.is_autocast_enabled(x.device.type)
-        and not transformed()
     )
 
 

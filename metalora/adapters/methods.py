@@ -19,6 +19,16 @@ def square(reference_rank: int) -> int:
     return reference_rank**2
 
 
+def twice(reference_rank: int) -> int:
+    """Return 2R, the rank of formats whose core has R² numbers of rank R as TR's, but whose A and B are narrower."""
+    return 2 * reference_rank
+
+
+def branch(reference_rank: int) -> int:
+    """Return R² / 3, the rank of each of three branches or experts, at least 1."""
+    return max(1, reference_rank**2 // 3)
+
+
 @dataclass(frozen=True)
 class Method:
     """A way to adapt a backbone.
@@ -29,6 +39,7 @@ class Method:
         paper: Where it was proposed.
         colour: "#rrggbb" of its curves and bars, for light and dark pages alike.
         generated: Whether the format has a core, which can be generated for each image.
+        told: Whether cores are generated from the image's task, which is told, and not from the image.
         rank_for: R of Meta-LoRA TR → this method's rank beside it in a comparison.
         diagram: How its tensor network is drawn: "chain", "branches", "copy" or "ring"; None is not drawn.
         bench_rank: Rank in the benchmark.
@@ -39,6 +50,7 @@ class Method:
     paper: str
     colour: str = "#8A8A8A"
     generated: bool = False
+    told: bool = False
     rank_for: Callable[[int], int] = square
     diagram: str | None = None
     bench_rank: int = 8
@@ -59,7 +71,7 @@ PAPER = {
         "metalora.adapters.multi_lora:MultiLoRA",
         "Wang et al. 2311.11501",
         "#56B4E9",
-        rank_for=lambda reference_rank: max(1, reference_rank**2 // 3),  # of each of three branches
+        rank_for=branch,
         diagram="branches",
     ),
     "metalora-cp": Method(
@@ -82,10 +94,8 @@ PAPER = {
     ),
 }
 
-METHODS: Registry[Method] = Registry("metalora.methods", Method, PAPER)
-
-# Compared with the methods in studies; the app does not offer them.
-RIVALS = {
+# What else the field compares with, and other formats of generated cores.
+FIELD = {
     "full": Method(
         "Full fine-tuning",
         "metalora.adapters.full:Full",
@@ -99,19 +109,90 @@ RIVALS = {
         "#009E73",
         generated=True,
     ),
+    "metalora-tucker": Method(
+        "Meta-LoRA Tucker",
+        "metalora.adapters.tucker:Tucker",
+        "a generated matrix between LoRA's factors, as Bałazy et al. 2405.17604 learn one",
+        generated=True,
+        rank_for=twice,
+    ),
+    "metalora-tt": Method(
+        "Meta-LoRA TT",
+        "metalora.adapters.tensor_train:TensorTrain",
+        "a tensor train (Novikov et al. 1509.06569) with a generated core",
+        generated=True,
+        rank_for=twice,
+    ),
+    "lora-mixture": Method(
+        "Mixture of LoRAs",
+        "metalora.adapters.mixture:Mixture",
+        "experts as in Shazeer et al. 1701.06538, routed by the same codes",
+        generated=True,
+        rank_for=branch,
+    ),
+    "molora": Method(
+        "MoLoRA",
+        "metalora.adapters.molora:MoLoRA",
+        "Zadouri et al. 2309.05444, routed by each layer's mean input",
+        rank_for=branch,
+    ),
+    "condconv": Method(
+        "CondConv",
+        "metalora.adapters.condconv:CondConv",
+        "Yang et al. 1904.04971, as the update of frozen layers",
+    ),
+    "moelora": Method(
+        "MOELoRA",
+        "metalora.adapters.mixture:Mixture",
+        "Liu et al. 2310.18339; the task is told",
+        generated=True,
+        told=True,
+        rank_for=branch,
+    ),
+    "mtlora": Method(
+        "MTLoRA",
+        "metalora.adapters.mixture:MTLoRA",
+        "Agiza et al. 2403.20320; the task is told",
+        generated=True,
+        told=True,
+        rank_for=branch,
+    ),
+    "lora-per-task": Method(
+        "One LoRA per task",
+        "metalora.adapters.mixture:TaskLoRA",
+        "Hu et al. 2106.09685, for each task; the task is told",
+        generated=True,
+        told=True,
+        rank_for=branch,
+    ),
+    "fact-tt": Method(
+        "FacT, tensor train",
+        "metalora.adapters.fact:FacTTrain",
+        "Jie and Deng 2212.03145",
+    ),
+    "fact-tucker": Method(
+        "FacT, Tucker",
+        "metalora.adapters.fact:FacTTucker",
+        "Jie and Deng 2212.03145",
+    ),
+    "bottleneck": Method(
+        "Bottleneck adapter",
+        "metalora.adapters.bottleneck:Bottleneck",
+        "Houlsby et al. 1902.00751, beside the layer as in He et al. 2110.04366",
+    ),
 }
+
+METHODS: Registry[Method] = Registry("metalora.methods", Method, PAPER | FIELD)
 
 register = METHODS.register
 
 
 def method(name: str) -> Method:
-    """Return the entry called `name`, of methods or rivals.
+    """Return the entry called `name`.
 
     Raises:
         InputError: there is none; the message lists the names.
     """
-    if name in RIVALS:
-        return RIVALS[name]
     if not isinstance(name, str) or name not in METHODS:
-        raise InputError(f"Unknown method {name!r}: use {choices(str(name), (*METHODS, *RIVALS))}.")
+        raise InputError(f"Unknown method {name!r}: use {choices(str(name), METHODS)}.")
     return METHODS[name]

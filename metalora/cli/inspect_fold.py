@@ -1,4 +1,4 @@
-"""`inspect` and `fold`: the adapters that images get, to look at and to keep."""
+"""`inspect`, `fold` and `export`: the adapters that images get, to look at, to keep and to run elsewhere."""
 
 from pathlib import Path
 from typing import Annotated, Any
@@ -14,6 +14,7 @@ def register(app: typer.Typer) -> None:
     """Add the verbs of this module."""
     verb(app, "inspect", inspect, READING, EMBEDDING.only("device"))
     verb(app, "fold", fold, READING, EMBEDDING.only("device"))
+    verb(app, "export", export, READING)
 
 
 def inspect(
@@ -74,24 +75,12 @@ def fold(
     """Write the plain backbone with an image's update added to its weights (several images: their mean core)."""
     from json import dumps
 
-    import torch
-
     from metalora.util.device import pick_device
-    from metalora.util.errors import InputError
     from metalora.util.files import tensor_file, text_file, write_whole
 
     out = checked_file(out, ".safetensors")
     model = load_adapter(adapter, given).to(pick_device(given.get("device", "auto")))
-    names, cores = [], None
-    if model.config.generates:
-        if not images:
-            raise InputError("This method's update depends on the image: name one or more images.")
-        user_images = read_images(model, images, given)
-        names = user_images.table["name"].tolist()
-        with torch.inference_mode():
-            cores = model.generate(user_images.images().to(next(model.parameters()).device)).mean()
-    elif images:
-        typer.echo("Note: this method has one adapter for every image; the images are not used.", err=True)
+    names, cores = _mean_core(model, images, given)
     plain = model.fold(cores)
     preprocessing, net = plain
     card = {
@@ -109,3 +98,49 @@ def fold(
     )
     write_json(json, {**card, "file": str(out)})
     typer.echo(f"The folded {model.backbone.name} is {out}; {out.with_suffix('.json').name} beside it says what it is.")
+
+
+def export(
+    *,
+    images: Images = None,
+    adapter: Adapter,
+    out: Annotated[Path, typer.Option(help="File to write, .onnx or .pt2; or a folder, for a LoRA of PEFT.")],
+    json: Json = None,
+    **given: Any,
+) -> None:
+    """Write an adapter for other runtimes: whole, each image with its own core; or, for images, with their mean core.
+
+    A LoRA of PEFT holds one core. ONNX and .pt2 files are compared with the network before they are kept.
+    """
+    from metalora.models.exporting import export as export_network
+    from metalora.models.peft_format import save_peft
+
+    model = load_adapter(adapter, given)
+    fixed = bool(images) or not out.suffix
+    names, cores = _mean_core(model, images, given) if fixed else ([], None)
+    if not out.suffix:
+        save_peft(model, out, cores)
+        difference, what = None, "The LoRA"
+    else:
+        difference = export_network(model.fold(cores) if fixed else model, out, model.example)
+        what = f"The {'folded' if fixed else 'adapted'} {model.backbone.name} (outputs equal to {difference:.0e})"
+    write_json(json, {"adapter": str(adapter), "file": str(out), "images": names, "largest_difference": difference})
+    typer.echo(f"{what} is {out}.")
+
+
+def _mean_core(model: Any, images: Any, given: dict[str, Any]) -> tuple[list[str], Any]:
+    """Return the names of images and their mean core; None where the method has one adapter for every image."""
+    import torch
+
+    from metalora.util.errors import InputError
+
+    if not model.config.generates:
+        if images:
+            typer.echo("Note: this method has one adapter for every image; the images are not used.", err=True)
+        return [], None
+    if not images:
+        raise InputError("This method's update depends on the image: name one or more images.")
+    user_images = read_images(model, images, given)
+    with torch.inference_mode():
+        cores = model.generate(user_images.images().to(next(model.parameters()).device)).mean()
+    return user_images.table["name"].tolist(), cores

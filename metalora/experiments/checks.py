@@ -48,6 +48,7 @@ def check_comparison(
         if size is not None and size != backbone.image_size:
             backbones[name] = load_backbone(name, image_size=size)
     for job in config.jobs(0, config.training.lr):
+        job = replace(job, adapter=job.adapter.with_tasks(len(suite.seen)))
         notes += _check_adapter(job, backbones[job.backbone], config.rank)
         _check_set_uses(job, backbones[job.backbone], suite)
     return config, suite, notes

@@ -53,7 +53,8 @@ def _model(config: JobConfig, suite: Suite) -> tuple[Backbone, AdaptedModel]:
     """Build the backbone of a job, and the model that it trains."""
     size = image_size_for(config.backbone, suite.image_size)
     backbone = load_backbone(config.backbone, image_size=size, download=config.download)
-    adapter = equal_budget(backbone, config.adapter) if config.equal_budget else config.adapter
+    adapter = config.adapter.with_tasks(len(suite.seen))
+    adapter = equal_budget(backbone, adapter) if config.equal_budget else adapter
     return backbone, adapt(backbone, adapter, download=config.download)
 
 

@@ -65,6 +65,9 @@ class Variant:
             f"true factors need a factor code, use {self.method}-factors-oracle": (
                 self.control == "oracle" and not self.factor_code
             ),
+            f"{self.method} is told the task, so it needs no sets and predicts no factors, use {self.method}": (
+                self._entry.told and (self.in_sets or self.factor_code)
+            ),
             "the original backbone is not trained, use original": self.factor_code and not self.is_trained,
             f"one image is not a set, use {self.method}": self.in_sets and self.set_size == 1 and not has_core,
             f"only static methods use sets so, as in lora@8-{self.set_use}": self.set_use is not None and has_core,
@@ -116,7 +119,7 @@ class Variant:
     @property
     def has_latent_code(self) -> bool:
         """Whether the classes alone train the code of its mapping net."""
-        return self.has_mapping_net and not self.factor_code
+        return self.has_mapping_net and not self.factor_code and not self._entry.told
 
     @property
     def generated(self) -> bool:
@@ -145,6 +148,8 @@ class Variant:
         """What it assumes to be known about the images, in words that follow its name; None for single images."""
         if self.control == "oracle":
             return "given the true factors of every image's task, a ceiling."
+        if self._entry.told and self.control is None:
+            return "given the task of every image; in an unseen task, all seen tasks count the same."
         if self.set_size == 1:
             return None
         images = f"{self.set_size} unlabelled images" if self.set_size else "all unlabelled images of a split"

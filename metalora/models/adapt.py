@@ -7,11 +7,13 @@ from torch import Tensor, nn
 
 from metalora.adapters.config import AdapterConfig
 from metalora.adapters.layers import AdaptedLayer, trained_dtype
+from metalora.adapters.methods import method
 from metalora.models.adapted_model import AdaptedModel
 from metalora.models.backbones import Backbone, image_size_for, load_backbone, wrap
 from metalora.models.extractors import StageExtractor, keep_stages
 from metalora.models.mapping_net import ConstantCore, MappingNet
 from metalora.models.survey import survey
+from metalora.models.task_net import TaskNet
 from metalora.util.errors import InputError
 from metalora.util.seeding import seeded_generator
 
@@ -36,6 +38,9 @@ def adapt(
         InputError: unknown names, patterns that match nothing, ranks that are too large.
     """
     config = config or AdapterConfig()
+    if config.told and not config.condition:
+        title = method(config.method).title
+        raise InputError(f"{title} is told the task of every image: set condition to the number of tasks.")
     if isinstance(backbone, str):
         backbone = load_backbone(backbone, download=download)
     elif any(isinstance(module, AdaptedLayer) for module in backbone.modules()):
@@ -51,7 +56,9 @@ def adapt(
         keep_stages(backbone, seen)
     model = AdaptedModel(backbone, config, seen=seen, download=download)
     features = None
-    if config.generates and isinstance(config.extractor, nn.Module):
+    if config.condition and config.generates:
+        features = config.condition
+    elif config.generates and isinstance(config.extractor, nn.Module):
         features = int(config.extractor.num_features)  # type: ignore[arg-type]
     elif config.generates and example is not None:
         extractor = model.extractor
@@ -93,6 +100,9 @@ def _add_generator(model: AdaptedModel, features: int | None) -> None:
         return
     config = model.config
     rng = seeded_generator(config.seed, len(model.layers))
+    if config.told:
+        model.trained.mapping = TaskNet(formats, like, tasks=config.condition, rng=rng)
+        return
     code: dict[str, Any] = {"code": config.code, "factors": config.factors, "code_norm_limit": config.code_norm_limit}
     first: dict[str, Any] = {"head_init_std": config.initial_head_std, "rng": rng}
     model.trained.mapping = MappingNet(formats, like, features=features, hidden=config.hidden, **code, **first)

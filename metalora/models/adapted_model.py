@@ -26,6 +26,7 @@ from metalora.models.mapping_net import ConstantCore, MappingNet
 from metalora.models.plain_network import plain_network
 from metalora.models.saving import save
 from metalora.models.survey import Survey, survey
+from metalora.models.task_net import GivenCondition, UnknownTask
 from metalora.suites.decoding import AS_DECLARED
 from metalora.util.errors import InputError
 from metalora.util.seeding import seeded_generator
@@ -69,7 +70,7 @@ class AdaptedModel(nn.Module):
         self.left_out = selection.left_out
         report_stages(backbone)
         report_head(backbone, seen.head if seen else None)
-        extractor = make_extractor(config.extractor, backbone, download=download) if config.generates else None
+        extractor = _extractor(config, backbone, download=download) if config.generates else None
         self.frozen = nn.ModuleDict({"backbone": backbone})
         if extractor is not None:
             self.frozen["extractor"] = extractor.to(next(backbone.parameters()))
@@ -112,7 +113,7 @@ class AdaptedModel(nn.Module):
 
     @property
     def mapping(self) -> MappingNet:
-        """The mapping net of a method that generates."""
+        """The mapping net of a method that generates; a `TaskNet` where tasks are told."""
         return cast(MappingNet, self.trained.mapping)
 
     @property
@@ -156,7 +157,8 @@ class AdaptedModel(nn.Module):
             report_head(self.backbone, seen.head)
             for name, layer in self.layers.items():
                 layer.rows_by_image |= seen.rows.get(name, 1) > 1
-            if self.config.generates and not (isinstance(self.extractor, StageExtractor) and self.mapping.materialised):
+            known = isinstance(self.extractor, StageExtractor | GivenCondition) and self.mapping.materialised
+            if self.config.generates and not known:
                 learn_width(self.extractor, self.mapping, example)
             self.example, self._seen = example, None
 
@@ -203,6 +205,7 @@ class AdaptedModel(nn.Module):
         groups: Tensor | None = None,
         shuffle: int | None = None,
         features: Tensor | None = None,
+        condition: Tensor | None = None,
     ) -> Cores:
         """Generate the cores of images, one for each.
 
@@ -212,10 +215,12 @@ class AdaptedModel(nn.Module):
                 core of their pooled code (see `MappingNet.pool`). No label is used.
             shuffle: random seed; permutes the cores of the images at random, as a control.
             features: as in `codes`.
+            condition: as in `forward`.
 
         Raises:
-            InputError: the method has no core to generate.
+            InputError: the method has no core to generate, or a condition is missing or unknown to it.
         """
+        features = self._given(features, condition)
         if self.generated and not self.config.generates:
             return self.constant.cores().expand(images.shape[0])
         codes = self.codes(images, features=features)
@@ -237,6 +242,7 @@ class AdaptedModel(nn.Module):
         cores: Cores | None = None,
         groups: Tensor | None = None,
         features: Tensor | None = None,
+        condition: Tensor | None = None,
     ) -> Tensor:
         """Return embeddings (N, D), each image with its own adapter.
 
@@ -245,11 +251,14 @@ class AdaptedModel(nn.Module):
             cores: to use instead of generated ones: one sample, or one for each image.
             groups: as in `generate`.
             features: as in `codes`.
+            condition: (N, `config.condition`), what cores are generated from instead of the images, such as numbers of
+                a user; of methods that are told the task, 1 for each image's task and 0 for the others.
         """
         if not self._linked:
             self._link()
         if not current.enabled:
             return self.backbone(images)
+        features = self._given(features, condition)
         if self.example is None:
             if torch.compiler.is_compiling():
                 raise InputError("Sizes are known after a first batch: call the model once before it is exported.")
@@ -273,6 +282,16 @@ class AdaptedModel(nn.Module):
         if self.config.extractor == "stem" and features is None:
             return self._run_from_stem(images, groups)
         return self._run(images, self.generate(images, groups=groups, features=features))
+
+    def _given(self, features: Tensor | None, condition: Tensor | None) -> Tensor | None:
+        """Return what the mapping net reads, where that is given."""
+        if condition is None:
+            return features
+        width = self.config.condition if self.config.generates else 0
+        if condition.ndim != 2 or condition.shape[1] != width:
+            takes = f"takes {width} numbers for each image" if width else "takes none: make it with condition="
+            raise InputError(f"The condition is {tuple(condition.shape)}, but this adapter {takes}.")
+        return condition
 
     def _check_cores(self, cores: Cores) -> None:
         for name, layer in self.layers.items():
@@ -380,3 +399,12 @@ class AdaptedModel(nn.Module):
         if self.example is None:
             raise InputError("Sizes are known after a first batch: call the model once, or give adapt() an example.")
         return self.example.to(next(self.backbone.parameters())) if self.example.is_floating_point() else self.example
+
+
+def _extractor(config: AdapterConfig, backbone: Backbone, *, download: bool) -> nn.Module:
+    """Return what cores are read from."""
+    if config.told:
+        return UnknownTask(config.condition)
+    if config.condition:
+        return GivenCondition(config.condition)
+    return make_extractor(config.extractor, backbone, download=download)

@@ -13,6 +13,7 @@ from metalora.adapters.forward_context import forward_context
 from metalora.adapters.layers import AdaptedLayer
 from metalora.models.backbones import Backbone
 from metalora.models.mapping_net import MappingNet
+from metalora.models.task_net import TaskNet
 
 COLUMNS = ["adapter_parameters", "generator_parameters", "frozen_parameters"]
 # The product that is added in place costs what the other does; torch counts only that.
@@ -39,7 +40,7 @@ def budget(
     example: Tensor,
     *,
     cores: Cores | None = None,
-    mapping: MappingNet | None = None,
+    mapping: MappingNet | TaskNet | None = None,
     extractor: nn.Module | None = None,
     saved: Mapping[str, nn.Module] | None = None,
 ) -> pd.DataFrame:
@@ -70,8 +71,9 @@ def budget(
     ]
     rows: dict[str, dict] = {name: dict.fromkeys([*COLUMNS, *FLOPS], 0) | {"note": ""} for name in names}
     frozen, updated, others = _layer_flops(backbone, layers, example, cores)
+    counted: set[nn.Parameter] = set()
     for name, layer in layers.items():
-        rows[name] |= _layer_row(layer, cores, mapping)
+        rows[name] |= _layer_row(layer, cores, mapping, counted)
         rows[name] |= {"frozen_flops": frozen[name], "adapter_flops": updated[name] - frozen[name]}
     for name, reason in left_out.items():
         rows[name] |= {"frozen_parameters": _count(backbone.net.get_submodule(name)), "note": reason}
@@ -99,21 +101,26 @@ def _count(module: nn.Module) -> int:
     return sum(parameter.numel() for parameter in module.parameters())
 
 
-def _layer_row(layer: AdaptedLayer, cores: Cores | None, mapping: MappingNet | None) -> dict[str, int]:
+def _layer_row(
+    layer: AdaptedLayer, cores: Cores | None, mapping: MappingNet | TaskNet | None, counted: set[nn.Parameter]
+) -> dict[str, int]:
+    """Count a layer's parameters; those that it shares with a layer before it are `counted` already."""
     core = math.prod(layer.adapter.format.core_shape) if cores is not None else 0
-    row = {"adapter_parameters": _count(layer.adapter), "frozen_parameters": _count(layer.base)}
+    own = set(layer.adapter.parameters()) - counted
+    counted |= own
+    row = {"adapter_parameters": sum(p.numel() for p in own), "frozen_parameters": _count(layer.base)}
     if mapping is None:
         row["adapter_parameters"] += core  # a constant one
         return row
-    inputs = mapping.head.in_features
+    inputs = mapping.head.in_features if mapping.head else 0
     return row | {"generator_parameters": core * inputs, "generator_flops": 2 * core * inputs}
 
 
-def _mapping_row(mapping: MappingNet) -> dict[str, int]:
+def _mapping_row(mapping: MappingNet | TaskNet) -> dict[str, int]:
     """Count what all layers share: all but the head."""
-    features = mapping.feature_mean.new_zeros(1, len(mapping.feature_mean))
-    flops = count_flops(lambda: mapping.cores(mapping.codes(features))) - 2 * mapping.head.weight.numel()
-    return {"generator_parameters": _count(mapping) - _count(mapping.head), "generator_flops": flops}
+    features, head = mapping.identity.new_zeros(1, mapping.width), mapping.head or nn.Identity()
+    flops = count_flops(lambda: mapping.cores(mapping.codes(features))) - 2 * _count(head)
+    return {"generator_parameters": _count(mapping) - _count(head), "generator_flops": flops}
 
 
 def _layer_flops(

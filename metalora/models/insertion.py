@@ -27,12 +27,16 @@ def insert_adapters(
         rows_by_image: see `AdaptedLayer`.
     """
     layers, places = {}, _places(net)
+    shared: dict[tuple[Any, ...], nn.Parameter] = {}
     for index, (name, rank) in enumerate(ranks.items()):
         base: Any = net.get_submodule(name)
         kind = nn.Linear if isinstance(base, nn.Linear) else nn.Conv2d
         rng = seeded_generator(config.seed, index)
         format, dtype = make_format(config, rank, len(base.weight)), trained_dtype(base, config)
         adapter = Adapter(base, format, config.scale(rank), config.dropout, rng, dtype)
+        for kept in format.shared:  # the first layer's of that shape
+            own = getattr(adapter, kept)
+            setattr(adapter, kept, shared.setdefault((kept, base.weight.shape, rank, own.dtype), own))
         layers[name] = ADAPTED[kind](name, base, adapter, rows_by_image=rows_by_image)
         _put(net, places[base], layers[name])
         _add(trained, f"adapters.{name}", adapter)

@@ -15,6 +15,7 @@ from metalora.models.adapt import adapt
 from metalora.models.adapted_model import AdaptedModel
 from metalora.models.backbones import Backbone, load_backbone, wrap
 from metalora.models.bundled import adapter_folder
+from metalora.models.peft_format import is_peft, load_peft
 from metalora.models.saving import CONFIG, FORMAT_VERSION, WEIGHTS, describe, extractor_hash, original_hash
 from metalora.suites.decoding import Decoding
 from metalora.util.errors import InputError
@@ -35,7 +36,8 @@ def load(
     """Load the adapted model that `AdaptedModel.save` wrote to `path`, in evaluation mode.
 
     Args:
-        path: the folder, or the name of a bundled adapter, such as "resnet20/metalora-tr".
+        path: the folder, or the name of a bundled adapter, such as "resnet20/metalora-tr"; or the folder of a LoRA of
+            PEFT, for the backbone that it was trained on.
         backbone: the foreign backbone, which is not saved; for a named one only to save loading it.
         extractor: the extractor, if it was a module.
         download: fetch weights of timm that are not on this machine.
@@ -44,6 +46,8 @@ def load(
         InputError: the folder, its version, names, shapes or dtypes do not fit, or another backbone is given.
     """
     path = adapter_folder(path)
+    if is_peft(path):
+        return load_peft(path, backbone, download=download)
     saved, tensors = _read(path)
     settings = dict(saved["adapter"])
     if settings.get("extractor") == "module":

@@ -66,17 +66,17 @@ class CoreHead(nn.Module):
 
     def __init__(self, formats: Mapping[str, Format], like: Tensor):
         super().__init__()
-        self.shapes = {name: format.core_shape for name, format in formats.items()}
-        self.total = sum(math.prod(shape) for shape in self.shapes.values())
+        self.formats = dict(formats)
+        self.sizes = [math.prod(format.core_shape) for format in formats.values()]
+        self.total = sum(self.sizes)
         identity = torch.cat([format.identity_core().flatten() for format in formats.values()])
         self.register_buffer("identity", identity.to(like), persistent=False)
 
     def split(self, flat: Tensor) -> Cores:
         """Build Cores from (N, total), their offsets from the identity core."""
-        parts = (flat + self.identity).split([math.prod(shape) for shape in self.shapes.values()], dim=1)
-        return Cores(
-            {name: part.unflatten(1, shape) for (name, shape), part in zip(self.shapes.items(), parts, strict=True)}
-        )
+        parts = (flat + self.identity).split(self.sizes, dim=1)
+        shaped = zip(self.formats.items(), parts, strict=True)
+        return Cores({name: f.constrain(part.unflatten(1, f.core_shape)) for (name, f), part in shaped})
 
 
 class ConstantCore(CoreHead):
@@ -156,6 +156,11 @@ class MappingNet(CoreHead):
             self.feature_mean, self.feature_std = (self.feature_mean.new_empty(mean.shape) for _ in range(2))
             self.hidden.in_features = len(mean)
         super()._load_from_state_dict(state, prefix, *args)
+
+    @property
+    def width(self) -> int:
+        """F, the width of the features."""
+        return len(self.feature_mean)
 
     @property
     def materialised(self) -> bool:

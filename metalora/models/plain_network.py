@@ -12,6 +12,7 @@ from metalora.adapters.trained_copy import TrainedCopy
 from metalora.models.backbones import Backbone
 from metalora.models.extractors import silence_stages
 from metalora.models.folding import unfold_batchnorm
+from metalora.util.errors import InputError
 
 
 @torch.no_grad()
@@ -24,7 +25,13 @@ def plain_network(
         backbone: with adapted layers.
         layers: name → adapted layer.
         cores: name → core of one sample, (1, …); None for a static format.
+
+    Raises:
+        InputError: no weights give the updates.
     """
+    for adapted in layers.values():
+        if reason := adapted.adapter.format.not_a_weight:
+            raise InputError(f"This adapter cannot be folded into weights, since {reason}: use it as it is.")
     net = copy.deepcopy(backbone.net)
     for alias, module in list(net.named_modules(remove_duplicate=False)):
         if isinstance(module, AdaptedLayer):

@@ -54,8 +54,9 @@ def _seconds_of_step(key: str) -> float:
     config = RunConfig.from_dict(json.loads(key))
     size, download = config.suite.image_size or 32, config.suite.download
     assert size is not None
-    model = build_model(config.backbone, config.adapter, image_size=size, download=download)
     suite = _noise(max(config.training.batch_size, 16), size, config.adapter.factors)
+    adapter = config.adapter.with_tasks(len(suite.seen))
+    model = build_model(config.backbone, adapter, image_size=size, download=download)
     return seconds_per_step(model, suite, config.training)
 
 

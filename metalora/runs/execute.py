@@ -81,7 +81,8 @@ def _build(config: RunConfig, reading: Callable | None) -> tuple[Suite, AdaptedM
     load_backbone(config.backbone, image_size=size and image_size_for(config.backbone, size), download=download)
     suite = load_suite(config.suite, seed=config.training.seed, progress=reading)
     notes = [*usable_ks(suite, config.ks)[1], *suite.notes]
-    model = build_model(config.backbone, config.adapter, image_size=suite.image_size, download=download)
+    adapter = config.adapter.with_tasks(len(suite.seen))
+    model = build_model(config.backbone, adapter, image_size=suite.image_size, download=download)
     if not model.layers:
         raise InputError("The original backbone has nothing to train: choose another method.")
     if config.start is not None:

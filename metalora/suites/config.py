@@ -99,6 +99,12 @@ class SuiteConfig:
         return tuple(sorted(self.hold_out or (tasks.unseen if tasks is not None else ())))
 
     @property
+    def seen_tasks(self) -> int | None:
+        """Return the number of tasks that are trained on; None where the data decides."""
+        tasks = self._entry.tasks if self._entry is not None else None
+        return None if tasks is None else len(tasks.names) - (self.draw_unseen or len(self.unseen))
+
+    @property
     def source(self) -> Path:
         """Return where the data is: the path behind the colon of `name`, otherwise `data`."""
         return expand(split_name(self.name)[1] or self.data)

@@ -127,7 +127,7 @@ def identity_of(training: TrainingConfig, adapter: AdapterConfig, *, predicts: b
         values["alpha"] = None
     if adapter.head_init_std == replace(adapter, head_init_std=None).initial_head_std and generates:
         values["head_init_std"] = None
-    for name in ("adapter_dtype", "modules_to_save"):  # which checkpoints from before them do not have
+    for name in ("adapter_dtype", "modules_to_save", "condition"):  # which checkpoints from before them do not have
         if getattr(adapter, name) != getattr(AdapterConfig, name):
             values[name] = adapter.to_dict()[name]
     chosen = {"keep_best": training.validation_interval} if training.keep_best else {}

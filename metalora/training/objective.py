@@ -50,7 +50,8 @@ class Objective(nn.Module):
         super().__init__()
         self.factors = model.config.factors if model.config.predicts(tuple(map(len, suite.factors))) else ()
         self.weight, self.seed = weight, seed
-        self.teacher_forcing_ratio, self.identity_core_prob = teacher_forcing_ratio, identity_core_prob
+        self.teacher_forcing_ratio = teacher_forcing_ratio
+        self.identity_core_prob = 0.0 if model.config.told else identity_core_prob
         self.generates = model.config.generates
         self.factor_indices: Any = suite.factor_indices  # None without named factors
         self.combinations: Any = suite.combinations

@@ -11,6 +11,9 @@ import torch
 from torch import nn
 
 from metalora.adapters.config import AdapterConfig
+from metalora.adapters.formats import format_class
+from metalora.adapters.mixture import TaskLoRA
+from metalora.adapters.multi_lora import MultiLoRA
 from metalora.adapters.targets import STEM
 from metalora.experiments.table import format_count
 from metalora.models.adapt import adapt
@@ -87,12 +90,24 @@ def _or(names: Iterable[str]) -> str:
     return " or ".join(names)
 
 
-def summarise_adapter(backbone: str, config: AdapterConfig) -> AdapterSummary:
+def has_branches(method: str) -> bool:
+    """Return whether a method's branches or experts are as many as the settings say."""
+    format = format_class(method)
+    return issubclass(format, MultiLoRA) and not issubclass(format, TaskLoRA)
+
+
+def summarise_adapter(backbone: str, config: AdapterConfig, suite: SuiteConfig | None = None) -> AdapterSummary:
     """Adapt a backbone without training it; nothing is downloaded, since sizes do not depend on trained weights.
+
+    Args:
+        backbone: its name.
+        config: settings of the adapter.
+        suite: says how many tasks there are, for methods that are told them; 2 where the data decides.
 
     Raises:
         InputError: a setting that does not fit, as in `adapt`.
     """
+    config = config.with_tasks(suite.seen_tasks or 2 if suite is not None else 2)
     # Whatever else of the form changes, the adapter is the same.
     return _summarise(backbone, json.dumps(config.to_dict(), sort_keys=True))
 

@@ -35,8 +35,19 @@ GEOMETRIES = {
 }
 
 
+# Methods with an equation of their own; those of the others are built on them, see test_field.py.
+EQUATIONS = (
+    *("lora", "multi-lora", "metalora-cp", "metalora-tr", "metalora-tucker"),
+    *("lora-mixture", "molora", "condconv", "bottleneck"),
+)
+
+
+def config_of(method, rank=RANK, **settings):
+    return AdapterConfig(method=method, rank=rank, branches=2, **settings).with_tasks(3)
+
+
 def make_layer(base, method, randomise, *, alpha=None, dropout=0.0, rank=RANK, **kwargs):
-    config = AdapterConfig(method=method, rank=rank, alpha=alpha, branches=2)
+    config = config_of(method, rank, alpha=alpha)
     adapter = Adapter(
         base, make_format(config, rank, len(base.weight)), config.scale(rank), dropout, seeded_generator(0)
     )
@@ -48,7 +59,7 @@ def make_layer(base, method, randomise, *, alpha=None, dropout=0.0, rank=RANK, *
 def make_core(method, count, rank=RANK, seed=3):
     if not METHODS[method].generated:
         return None
-    shape = (rank,) if method == "metalora-cp" else (rank, rank)
+    shape = make_format(config_of(method, rank), rank, 1).core_shape
     return torch.randn(count, *shape, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
 
 

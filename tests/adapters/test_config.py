@@ -22,7 +22,7 @@ from metalora.util.errors import InputError
 @pytest.mark.parametrize(
     ("setting", "message"),
     [
-        ({"method": "metalora"}, r"Unknown method 'metalora': use metalora-"),
+        ({"method": "metalora"}, r"Unknown method 'metalora': use .*metalora-tr"),
         ({"rank": 0}, "rank is 0: use a whole number of 1 or more"),
         ({"rank": -2}, "rank is -2"),
         ({"rank": True}, "rank is True"),

@@ -26,7 +26,7 @@ def command(page):
 
 def choose(page, label, option):
     page.get_by_label(label, exact=True).click()
-    page.get_by_role("option", name=option).click()
+    page.get_by_role("option", name=option, exact=True).click()
 
 
 def error(page, text):
@@ -56,8 +56,8 @@ def test_a_smaller_size_another_method_and_backbone_change_budget_and_command(pa
     page.get_by_label("Tiny").click()
     rank = PRESETS["Tiny"].rank
     expect(page.get_by_label("Rank R")).to_have_value(str(rank))
-    page.get_by_label("LoRA", exact=True).click()
-    expect(page.get_by_label("LoRA", exact=True)).to_be_checked()
+    choose(page, "Method", "LoRA")
+    expect(page.get_by_label("Method", exact=True)).to_have_value("LoRA")
     expect(page.get_by_label("Tiny")).to_be_checked()
     expect(page.get_by_label("Rank R")).to_have_value(str(rank**2))
     command(page)
@@ -69,9 +69,9 @@ def test_a_smaller_size_another_method_and_backbone_change_budget_and_command(pa
 def test_fields_that_do_not_apply_to_the_method_are_hidden(page):
     advanced(page)
     expect(page.get_by_label("Extractor")).to_be_visible()
-    expect(page.get_by_label("Branches of Multi-LoRA")).to_be_hidden()
-    page.get_by_label("Multi-LoRA", exact=True).click()
-    expect(page.get_by_label("Branches of Multi-LoRA")).to_be_visible()
+    expect(page.get_by_label("Branches, or experts of a mixture")).to_be_hidden()
+    choose(page, "Method", "Multi-LoRA")
+    expect(page.get_by_label("Branches, or experts of a mixture")).to_be_visible()
     for label in ("Extractor", "Mapping net, code", "Set size", "The code predicts the suite's factors"):
         expect(page.get_by_label(label)).to_be_hidden()
 
@@ -138,12 +138,12 @@ def test_layers_by_expression_are_listed_live_and_an_empty_one_is_said_to_mean_a
 
 
 def test_settings_survive_a_reload(page, open_tab):
-    page.get_by_label("Meta-LoRA CP").click()
+    choose(page, "Method", "Meta-LoRA CP")
     command(page)
     expect(page.get_by_text("--method metalora-cp")).to_be_visible()
     page.reload()
     open_tab(page, "Train")
-    expect(page.get_by_label("Meta-LoRA CP")).to_be_checked()
+    expect(page.get_by_label("Method", exact=True)).to_have_value("Meta-LoRA CP")
     command(page)
     expect(page.get_by_text("--method metalora-cp")).to_be_visible()
 
@@ -182,7 +182,7 @@ def test_a_backbone_without_weights_is_said_to_be_missing_at_its_field(page):
 def test_training_starts_from_a_trained_adapter_or_the_page_says_what_differs(page):
     advanced(page)
     choose(page, "Start from", "Meta-LoRA CP on mixer_nano, digits (bundled)")
-    expect(page.get_by_label("Meta-LoRA CP")).to_be_checked()
+    expect(page.get_by_label("Method", exact=True)).to_have_value("Meta-LoRA CP")
     expect(page.get_by_label("Rank R")).to_have_value("9")
     expect(page.get_by_label("Backbone", exact=True)).to_have_value("mixer_nano")
     page.get_by_label("Rank R").fill("4")
@@ -200,7 +200,7 @@ def test_a_code_predicts_the_factors_of_the_chosen_data(page):
     expect(page.get_by_text("--factors 2 --factors 2 --factors 3")).to_be_visible()
     choose(page, "Data", "CIFAR-10, ten transforms")
     expect(error(page, "combine no named factors")).to_be_visible()
-    choose(page, "Data", "CIFAR-10, 48 compositions")
+    choose(page, "Data", "CIFAR-10, 48 compositions of transforms")
     expect(error(page, "combine no named factors")).to_be_hidden()
     expect(page.get_by_text("--factors 4 --factors 6 --factors 2")).to_be_visible()
     expect(page.get_by_text("None chosen: 16 of 48.")).to_be_visible()

@@ -136,7 +136,8 @@ def test_runs_are_named_compared_and_deleted(page, open_tab):
     row = page.locator(".runs tbody tr").first
     expect(row.get_by_role("button")).to_have_text("<b>mine</b>")
     expect(row).to_contain_text("finished")
-    page.get_by_label("LoRA", exact=True).click()
+    page.get_by_label("Method", exact=True).click()
+    page.get_by_role("option", name="LoRA", exact=True).click()
     page.get_by_label("Steps", exact=True).fill("4")
     start(page)
     expect(message(page, "Finished: step 4 of 4.")).to_be_visible()

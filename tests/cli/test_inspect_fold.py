@@ -58,3 +58,21 @@ def test_fold_of_a_static_method_needs_no_image(tmp_path, static, trained):
         "fold", "--adapter", trained / "adapter", "--out", tmp_path / "g.safetensors"
     )
     assert not (tmp_path / "g.safetensors").exists()
+
+
+def test_export_writes_a_lora_of_peft_for_the_mean_core_of_images(tmp_path, trained, pictures):
+    file = pictures / "cat/1.png"
+    run("export", file, "--adapter", trained / "adapter", "--out", tmp_path / "lora", "--json", tmp_path / "e.json")
+    said = json.loads((tmp_path / "e.json").read_text())
+    assert said["images"] == ["1.png"] and said["largest_difference"] is None
+    model = metalora.load(trained / "adapter")
+    image = metalora.inspection.user_images.read_paths([file], model.backbone.image_size).images()
+    lora = metalora.load(tmp_path / "lora", metalora.load_backbone("resnet20", image_size=model.backbone.image_size))
+    torch.testing.assert_close(lora(image), model(image), atol=1e-4, rtol=1e-4)
+    assert "name one or more images" in refused("export", "--adapter", trained / "adapter", "--out", tmp_path / "none")
+
+
+def test_export_writes_the_folded_network_of_a_static_method(tmp_path, static):
+    assert "outputs equal to" in run("export", "--adapter", static, "--out", tmp_path / "plain.pt2").output
+    assert "neither .onnx nor .pt2" in refused("export", "--adapter", static, "--out", tmp_path / "plain.bin")
+    assert [file.name for file in tmp_path.iterdir()] == ["plain.pt2"]

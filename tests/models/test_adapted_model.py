@@ -10,14 +10,14 @@ from torch.nn import functional as F
 import metalora
 from metalora.adapters.config import AdapterConfig
 from metalora.adapters.forward_context import current
-from metalora.adapters.methods import METHODS
+from metalora.adapters.methods import PAPER
 from metalora.models.adapted_model import AdaptedModel
 from metalora.util.errors import InputError
 from metalora.util.files import hash_tensors
 
-ADAPTING = [name for name, entry in METHODS.items() if entry.format is not None]
-GENERATING = [name for name in ADAPTING if METHODS[name].generated]
-STATIC = [name for name in METHODS if name not in GENERATING]
+ADAPTING = [name for name, entry in PAPER.items() if entry.format is not None]
+GENERATING = [name for name in ADAPTING if PAPER[name].generated]
+STATIC = [name for name in PAPER if name not in GENERATING]
 
 
 # --- against the paper's equations
@@ -69,7 +69,7 @@ def test_delta_weight_is_the_layers_update(method, small_net, images, randomise,
 # --- at the start
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", PAPER)
 def test_the_start_is_the_original(method, small_net, images, adapt):
     model = adapt(small_net, method, example=images)
     small_net.eval()
@@ -253,7 +253,7 @@ def test_a_bundled_backbone_compiles_in_one_graph(method, extractor, randomise, 
     close(compiled(images), model(images), 1e-6)
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", PAPER)
 def test_a_foreign_backbone_compiles_in_one_graph(method, small_net, images, randomise, fresh_compiler, adapt, close):
     model = adapt(small_net, method, example=images)
     randomise(model.trained, scale=0.1)
@@ -298,7 +298,7 @@ def test_threads_do_not_disturb_each_other(small_net, images, randomise, adapt):
 # --- folding
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", PAPER)
 def test_a_folded_module_is_an_ordinary_one(method, randomise, close, tiny_resnet):
     model = tiny_resnet(method=method)
     randomise(model.trained, scale=0.05)

@@ -10,13 +10,13 @@ from torch import nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
-from metalora.adapters.methods import METHODS
+from metalora.adapters.methods import PAPER
 from metalora.util.errors import InputError, LayersLeftOut
 
 ROOT = Path(__file__).parents[2]
-ADAPTING = [name for name, entry in METHODS.items() if entry.format is not None]
-GENERATING = [name for name in ADAPTING if METHODS[name].generated]
-STATIC = [name for name in METHODS if name not in GENERATING]
+ADAPTING = [name for name, entry in PAPER.items() if entry.format is not None]
+GENERATING = [name for name in ADAPTING if PAPER[name].generated]
+STATIC = [name for name in PAPER if name not in GENERATING]
 
 
 class Sequence(nn.Module):
@@ -245,7 +245,7 @@ def test_an_adapted_model_is_not_adapted_again(small_net, images, adapt):
 
 
 def test_an_output_that_is_no_embedding_is_refused(adapt):
-    for method in METHODS:
+    for method in PAPER:
         with pytest.raises(InputError, match=r"gives \(\d, 4, 3, 3\) for \d images: make it give embeddings"):
             adapt(nn.Sequential(nn.Conv2d(3, 4, 3)), method, example=torch.rand(1, 3, 5, 5))
 

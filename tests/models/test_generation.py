@@ -5,12 +5,12 @@ import torch
 from torch import nn
 
 from metalora.adapters.cores import Cores
-from metalora.adapters.methods import METHODS
+from metalora.adapters.methods import PAPER
 from metalora.util.errors import InputError
 
-ADAPTING = [name for name, entry in METHODS.items() if entry.format is not None]
-GENERATING = [name for name in ADAPTING if METHODS[name].generated]
-STATIC = [name for name in METHODS if name not in GENERATING]
+ADAPTING = [name for name, entry in PAPER.items() if entry.format is not None]
+GENERATING = [name for name in ADAPTING if PAPER[name].generated]
+STATIC = [name for name in PAPER if name not in GENERATING]
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ import torch
 
 import metalora
 from metalora import plots
-from metalora.adapters.methods import METHODS, RIVALS, Method
+from metalora.adapters.methods import METHODS, Method
 from metalora.experiments.variants import CONTROLS, DEFAULT
 from metalora.inspection.inspect_images import inspect_images
 from metalora.plots import fingerprint, save_figure
@@ -182,7 +182,7 @@ def test_every_variant_looks_different_and_has_its_methods_hue():
     assert styles["metalora-tr@8"].colour == styles["metalora-tr"].colour == method_colour("metalora-tr")
     shuffled = styles["metalora-tr-shuffled"]
     assert shuffled.pattern and shuffled.colour != method_colour("metalora-tr")
-    assert len({method_colour(name) for name in METHODS.keys() | RIVALS.keys()}) == len(METHODS) + len(RIVALS)
+    assert len({method_colour(name) for name in METHODS}) == len(METHODS)
     with pytest.raises(InputError, match="Unknown method"):
         plots.variant_style("nothing")
 

@@ -61,7 +61,9 @@ def shell(app_state: AppState) -> Frame:
     """Lay out the sidebar and what stands above the tabs."""
     visitor, chosen, *forms = map(_kept, ("visitor", "run", *FORMS))
     # A gr.State tells its change for queued events only; these are written by helpers that do not queue.
-    started, settled, adapters = (gr.Number(0, visible="hidden", show_label=False) for _ in range(3))
+    counts = {"visible": "hidden", "show_label": False}
+    started, adapters = gr.Number(0, **counts), gr.Number(0, **counts)
+    settled = gr.Number(0, elem_id="settled", **counts)
     moved, timer = gr.Textbox(visible="hidden", show_label=False), gr.Timer(SECONDS)
     with gr.Sidebar(width=280, open=False):
         # Custom values, because a server that was restarted has no choices until the page is loaded again.

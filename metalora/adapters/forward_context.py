@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from torch import Tensor
 
 from metalora.adapters.cores import Cores
+from metalora.adapters.inputs import NONE, Further
 
 
 class _ForwardState(threading.local):
@@ -21,9 +22,13 @@ class _ForwardState(threading.local):
         exact: whether the frozen part computes as it was given, bit for bit.
         apart: whether updates are computed beside the frozen product, never with it.
         stage_hook: called with the name and output of every stage.
+        further: inputs of the network beside the first.
+        spread: whether the rows of a layer's input may be several for each sample of cores, sample by sample.
     """
 
     cores: Cores | None = None
+    further: Further = NONE
+    spread: bool = False
     enabled: bool = True
     exact: bool = False
     apart: bool = False
@@ -41,6 +46,8 @@ def forward_context(
     exact: bool | None = None,
     apart: bool | None = None,
     stage_hook: Callable[[str, Tensor], None] | None = None,
+    further: Further | None = None,
+    spread: bool = False,
 ) -> Iterator[None]:
     """Set the state of a forward pass, and restore the state before at the end.
 
@@ -50,9 +57,13 @@ def forward_context(
         exact: whether the frozen part computes as it was given; None is as before.
         apart: whether updates are computed beside the frozen product; None is as before.
         stage_hook: called with the name and output of every stage; None is none.
+        further: inputs of the network beside the first; None is as before.
+        spread: whether the rows of a layer's input may be several for each sample of cores.
     """
     before = current.cores, current.enabled, current.exact, current.apart, current.stage_hook
-    current.cores, current.stage_hook = cores, stage_hook
+    beside, spread_before = current.further, current.spread
+    current.cores, current.stage_hook, current.spread = cores, stage_hook, spread
+    current.further = beside if further is None else further
     current.enabled = before[1] if enabled is None else enabled
     current.exact = before[2] if exact is None else exact
     current.apart = before[3] if apart is None else apart
@@ -60,3 +71,4 @@ def forward_context(
         yield
     finally:
         current.cores, current.enabled, current.exact, current.apart, current.stage_hook = before
+        current.further, current.spread = beside, spread_before

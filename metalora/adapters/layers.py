@@ -197,7 +197,7 @@ class AdaptedLayer(nn.Module):
         images = core.shape[0]
         if images == 1 or images == rows:
             return core
-        if self.rows_by_image and rows % images == 0:
+        if (self.rows_by_image or current.spread) and rows % images == 0:
             return core.repeat_interleave(rows // images, dim=0)
         raise InputError(
             f"The input of layer {self.name!r} has {rows} rows for {images} images: its leading axis is not "

@@ -13,6 +13,7 @@ from metalora.evaluation.config import EmbedConfig
 from metalora.evaluation.feature_cache import FeatureCache
 from metalora.evaluation.given_images import GivenImages, given_images
 from metalora.models.adapted_model import AdaptedModel
+from metalora.models.backbones import check_embeddings
 from metalora.models.mapping_net import mean_by_group
 from metalora.suites.suite import Examples
 from metalora.util.device import autocast, pick_device
@@ -125,7 +126,7 @@ def _embed(
 ) -> Tensor:
     images, known = _read(model, chunk, features if codes is None else None, device)
     cores = None if codes is None else model.cores(codes)
-    return model(images, cores=cores, features=known).float().cpu()
+    return check_embeddings(model(images, cores=cores, features=known), len(images)).float().cpu()
 
 
 def _read(

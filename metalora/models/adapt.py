@@ -1,11 +1,14 @@
 """From a backbone to an adapted model, its generator sized as far as is known before the first batch."""
 
 import copy
+from collections.abc import Mapping
 from typing import Any
 
 from torch import Tensor, nn
 
 from metalora.adapters.config import AdapterConfig
+from metalora.adapters.forward_context import current, forward_context
+from metalora.adapters.inputs import split_inputs
 from metalora.adapters.layers import AdaptedLayer, trained_dtype
 from metalora.adapters.methods import method
 from metalora.models.adapted_model import AdaptedModel
@@ -22,21 +25,26 @@ def adapt(
     backbone: str | nn.Module,
     config: AdapterConfig | None = None,
     *,
-    example: Tensor | None = None,
+    example: Tensor | Mapping[str, Any] | None = None,
     download: bool = False,
 ) -> AdaptedModel:
     """Adapt a copy of `backbone`; the original is not changed.
 
     Args:
         backbone: "resnet20", "mixer_nano", a timm name, what `load_backbone` returned, or any module that
-            maps images to embeddings (N, D).
+            maps images to embeddings (N, D); or one with other inputs and outputs, such as a transformer.
         config: settings; None is Meta-LoRA TR of rank 4.
-        example: a batch of images (one is enough), from which sizes of a foreign backbone are learnt.
+        example: a batch of images (one is enough), from which sizes of a foreign backbone are learnt; or a batch of
+            each of its inputs, by keyword.
         download: fetch weights of timm (backbone, extractor) that are not on this machine.
 
     Raises:
         InputError: unknown names, patterns that match nothing, ranks that are too large.
     """
+    if isinstance(example, Mapping):
+        first, further = split_inputs(None, (), dict(example))
+        with forward_context(further=further.one(len(first))):
+            return adapt(backbone, config, example=first[:1], download=download)
     config = config or AdapterConfig()
     if config.told and not config.condition:
         title = method(config.method).title
@@ -63,7 +71,10 @@ def adapt(
     elif config.generates and example is not None:
         extractor = model.extractor
         staged = isinstance(extractor, StageExtractor)
-        features = extractor.width(example.shape[1]) if staged else extractor(example[:1]).shape[1]
+        if staged:
+            features = extractor.width(example.shape[1])
+        else:
+            features = current.further.call_known(extractor, example[:1]).shape[1]
     _add_generator(model, features)
     model.eval()
     if example is not None:

@@ -13,6 +13,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from metalora.adapters.config import AdapterConfig
 from metalora.adapters.cores import Cores
 from metalora.adapters.forward_context import current, forward_context
+from metalora.adapters.inputs import NONE, split_inputs
 from metalora.adapters.methods import method
 from metalora.adapters.targets import Selection, leave_out, select_layers, stem_of
 from metalora.adapters.trained_copy import modules_to_save
@@ -81,7 +82,7 @@ class AdaptedModel(nn.Module):
         rows = backbone.rows_by_image
         self.layers = insert_adapters(backbone.net, selection.ranks, config, self.trained, rows_by_image=rows)
         self.saved_modules = insert_copies(backbone.net, copied, config, self.trained)
-        self._seen = seen
+        self._seen, self._further = seen, NONE
         # A buffer follows the model to other devices and precisions.
         self.register_buffer("example", None, persistent=False)
 
@@ -149,8 +150,9 @@ class AdaptedModel(nn.Module):
         if images.shape[0] == 0:
             raise InputError("The first batch is empty, so sizes stay unknown: begin with one image or more.")
         # What is learnt here outlives an inference_mode around the first batch.
-        with torch.inference_mode(False), torch.no_grad():
-            example = images[:1].detach().clone()
+        further = current.further.one(images.shape[0])
+        with torch.inference_mode(False), torch.no_grad(), forward_context(further=further):
+            example, self._further = images[:1].detach().clone(), further
             seen = self._seen or survey(self.backbone, example)
             check_survey(seen, self.backbone, self.layers, generated=self.generated)
             self.backbone.fold(seen.pairs)
@@ -168,7 +170,7 @@ class AdaptedModel(nn.Module):
     def features(self, images: Tensor) -> Tensor:
         """Return the extractor's features of images: (N, F), with a gradient where the images require one."""
         self._must_generate()
-        return self.extractor(images)
+        return current.further.call_known(self.extractor, images)
 
     def standardise(self, images: Tensor, chunk: int = 256) -> None:
         """Take the statistics of the training images' features, by which features are standardised.
@@ -237,23 +239,31 @@ class AdaptedModel(nn.Module):
 
     def forward(
         self,
-        images: Tensor,
-        *,
+        images: Tensor | None = None,
+        *args: Any,
         cores: Cores | None = None,
         groups: Tensor | None = None,
         features: Tensor | None = None,
         condition: Tensor | None = None,
-    ) -> Tensor:
-        """Return embeddings (N, D), each image with its own adapter.
+        **kwargs: Any,
+    ) -> Any:
+        """Return embeddings (N, D), each image with its own adapter; of a foreign backbone whatever that gives.
 
         Args:
-            images: float RGB in [0, 1], (N, 3, H, W); for a foreign backbone whatever that takes.
+            images: float RGB in [0, 1], (N, 3, H, W); for a foreign backbone its first input, which may have the
+                keyword that it has there, such as input_ids.
+            *args: further inputs of a foreign backbone.
+            **kwargs: the same by keyword, such as attention_mask.
             cores: to use instead of generated ones: one sample, or one for each image.
             groups: as in `generate`.
             features: as in `codes`.
             condition: (N, `config.condition`), what cores are generated from instead of the images, such as numbers of
                 a user; of methods that are told the task, 1 for each image's task and 0 for the others.
         """
+        images, further = split_inputs(images, args, kwargs)
+        if further is not NONE:
+            with forward_context(cores=current.cores, further=further):
+                return self(images, cores=cores, groups=groups, features=features, condition=condition)
         if not self._linked:
             self._link()
         if not current.enabled:
@@ -319,6 +329,33 @@ class AdaptedModel(nn.Module):
             return self.backbone(images)
 
     @contextlib.contextmanager
+    def applied(self, cores: Cores | None = None) -> Iterator[nn.Module]:
+        """Give the network itself, which uses these cores in this thread inside the context.
+
+        For its own methods, such as `generate` of a language model, with beams and caches: rows may be several for each
+        sample of cores, sample by sample, as beams are.
+
+        Args:
+            cores: of the samples; None for a static method or constant cores.
+
+        Raises:
+            InputError: a generated method without cores.
+        """
+        if self.generated and cores is None and self.config.generates:
+            raise InputError("This method's update depends on the input: give the cores that generate() returns.")
+        if self.generated and cores is None:
+            cores = self.constant.cores()
+        with forward_context(cores=cores, spread=True):
+            yield self.backbone.net
+
+    def print_trainable_parameters(self) -> None:
+        """Print how many parameters are trained, of how many, as PEFT does."""
+        trained = sum(parameter.numel() for parameter in self.trained.parameters())
+        frozen = sum(parameter.numel() for parameter in self.frozen.parameters())
+        share = 100 * trained / max(1, trained + frozen)
+        print(f"trainable params: {trained:,} || all params: {trained + frozen:,} || trainable%: {share:.4f}")
+
+    @contextlib.contextmanager
     def disabled(self) -> Iterator[None]:
         """Give this thread the original backbone, bit for bit, inside the context."""
         with forward_context(enabled=False, exact=True):
@@ -373,9 +410,9 @@ class AdaptedModel(nn.Module):
             "extractor": None if self.config.extractor == "stem" else self.extractor,
         }
         copies = {name: wrapper.copy for name, wrapper in self.saved_modules.items()}
-        with torch.no_grad():
+        with torch.no_grad(), forward_context(further=self._further):
             cores = self._cores_of(example)
-        return budget(self.backbone, self.layers, self.left_out, example, cores=cores, saved=copies, **generator)
+            return budget(self.backbone, self.layers, self.left_out, example, cores=cores, saved=copies, **generator)
 
     def save(self, path: str | Path) -> None:
         """Write a folder with config.json and adapter.safetensors; see `metalora.load`.

@@ -44,7 +44,7 @@ class Backbone(nn.Module):
     """A network with the preprocessing in front of it.
 
     `forward` maps float RGB in [0, 1] of shape (N, 3, H, W) to embeddings (N, D); for a foreign
-    module, whatever it takes to whatever (N, D) it gives.
+    module, whatever it takes to whatever it gives. Inputs beside the first come from the `forward_context`.
 
     Attributes:
         name: bundled or timm name; None for a foreign module.
@@ -102,15 +102,11 @@ class Backbone(nn.Module):
         self.folds = fold_pairs(self, pairs, channels_last=self.channels_last)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Return the embeddings (N, D) of images."""
+        """Return the embeddings (N, D) of images, or whatever a foreign module gives for its inputs."""
         if self.name is not None and not (images.is_floating_point() and images.ndim == 4 and images.shape[1] == 3):
             kind = f"{images.dtype} of shape {tuple(images.shape)}".removeprefix("torch.")
             raise InputError(f"{self.name} takes float RGB in [0, 1], (N, 3, H, W), not {kind}: convert the images.")
-        output = self.embed(self.preprocess(images))
-        if not isinstance(output, Tensor) or output.ndim != 2 or output.shape[0] != images.shape[0]:
-            shape = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
-            raise InputError(f"The backbone gives {shape} for {len(images)} images: make it give embeddings (N, D).")
-        return output
+        return self.embed(self.preprocess(images))
 
     @property
     def takes_half_size(self) -> bool:
@@ -135,7 +131,19 @@ class Backbone(nn.Module):
         if not transformed():
             for fold in self.folds:
                 fold.refresh()
-        return self.net(inputs)
+        return current.further.call(self.net, inputs)
+
+
+def check_embeddings(output: Any, count: int) -> Tensor:
+    """Return a backbone's output for `count` images, where that is (N, D).
+
+    Raises:
+        InputError: it is not.
+    """
+    if not isinstance(output, Tensor) or output.ndim != 2 or output.shape[0] != count:
+        shape = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
+        raise InputError(f"The backbone gives {shape} for {count} images: make it give embeddings (N, D).")
+    return output
 
 
 @dataclass(frozen=True)

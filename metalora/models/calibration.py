@@ -5,6 +5,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
+from metalora.adapters.forward_context import current
 from metalora.adapters.layers import AdaptedLayer
 from metalora.models.backbones import Backbone
 from metalora.models.mapping_net import MappingNet
@@ -23,7 +24,7 @@ def learn_width(extractor: nn.Module, mapping: MappingNet, example: Tensor) -> N
     Raises:
         InputError: the features are not (N, F), or of another width than before.
     """
-    features = extractor(torch.cat([example] * 2))
+    features = current.further.repeat(2).call_known(extractor, torch.cat([example] * 2))
     if not mapping.materialised:
         mapping.materialise(features.to(mapping.identity))
     wanted = (2, mapping.hidden.in_features)

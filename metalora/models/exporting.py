@@ -58,7 +58,7 @@ def export(network: nn.Module, path: str | Path, example: Tensor | None = None) 
         else:
             _to_onnx(program).save(str(file))
         differences.append(_difference(network, file, example, path.suffix))
-        if not differences[-1] <= TOLERANCE:  # also of NaN
+        if not differences[-1] <= TOLERANCE:
             raise InputError(f"{path} would give other outputs (by {differences[-1]:.1e}): export in float32.")
 
     write_whole((path, write))
@@ -92,16 +92,16 @@ def _to_onnx(program: torch.export.ExportedProgram) -> Any:
 
 def _difference(network: nn.Module, file: Path, example: Tensor, suffix: str) -> float:
     """Return the largest difference of outputs between a network and its file, relative to the largest output."""
-    run, worst = _runner(file, suffix), 0.0
+    run, worst = _runner(file, suffix), torch.tensor(0.0)
     for count in BATCHES:
         images = example.expand(count, *example.shape[1:]).clone()
         if images.is_floating_point():
             images = torch.rand(images.shape, generator=torch.Generator().manual_seed(count), dtype=images.dtype)
         with torch.no_grad():
-            wanted = network(images)
-        found = run(images)
-        worst = max(worst, float((found - wanted).abs().max() / wanted.abs().max().clamp(min=1e-12)))
-    return worst
+            wanted, found = network(images), run(images)
+        difference = (found - wanted).abs().max() / wanted.abs().max().clamp(min=1e-12)
+        worst = torch.maximum(worst, difference)  # also of NaN
+    return float(worst)
 
 
 def _runner(file: Path, suffix: str) -> Any:

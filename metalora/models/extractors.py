@@ -17,7 +17,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from metalora.adapters.forward_context import current, forward_context
-from metalora.models.backbones import Backbone, load_backbone
+from metalora.adapters.inputs import pooled
+from metalora.models.backbones import Backbone, check_embeddings, load_backbone
 from metalora.models.survey import Survey, survey
 from metalora.util.compiling import transformed
 from metalora.util.errors import InputError, LayersLeftOut
@@ -193,7 +194,7 @@ class StageExtractor(nn.Module):
 class OutputExtractor(nn.Module):
     """The output of a frozen backbone without its adapters, or what its head gets, where it ends in one.
 
-    A classifier's logits say less about an image than what they are computed from.
+    A classifier's logits say less about an image than what they are computed from. Tokens and maps are averaged.
 
     Args:
         backbone: of any kind.
@@ -210,8 +211,11 @@ class OutputExtractor(nn.Module):
         backbone = self._backbone[0]
         read: dict[str, Tensor] = {}
         with forward_context(enabled=False, stage_hook=read.__setitem__):
-            output = backbone(images)
-        return output if backbone.head is None else read[backbone.head]
+            # A language model's output has a number for each word of its language, and is computed from fewer.
+            inner = getattr(backbone.net, "base_model", None)
+            output = backbone(images) if inner is None else current.further.call_known(inner, images)
+        output = output if backbone.head is None else read[backbone.head]
+        return check_embeddings(pooled(output, current.further.kwargs.get("attention_mask")), images.shape[0])
 
 
 def make_extractor(which: str | nn.Module, backbone: Backbone, *, download: bool = False) -> nn.Module:

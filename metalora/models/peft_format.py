@@ -163,8 +163,9 @@ def _fill(layer: AdaptedLayer, A: Tensor, B: Tensor, path: Path) -> None:
     """Give a layer's adapter the values of PEFT's."""
     if (len(B), *A.shape[1:]) != layer.weight.shape:
         raise InputError(f"The LoRA of layer {layer.name!r} in {path} does not fit the backbone: pass its own.")
-    layer.adapter.A.copy_(torch.einsum("ri...->...ir", A))
-    layer.adapter.B.copy_(B.T)
+    trained: Any = layer.adapter
+    trained.A.copy_(torch.einsum("ri...->...ir", A))
+    trained.B.copy_(B.T)
 
 
 def _scale(config: Mapping[str, Any], name: str, rank: int) -> float:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves
 
-from metalora.adapters.forward_context import forward_context
+from metalora.adapters.forward_context import current, forward_context
 from metalora.adapters.layers import AdaptedLayer
 from metalora.models.backbones import Backbone
 from metalora.models.folding import Pair, watch_pairs
@@ -53,7 +53,7 @@ class Survey:
 @torch.inference_mode(False)
 @torch.no_grad()
 def survey(backbone: Backbone, example: Tensor) -> Survey:
-    """Pass an image, another, and the first again through a backbone, adapted or not.
+    """Pass an image, another, and the first again through a backbone, adapted or not, the other inputs the same.
 
     Rows that belong to one image are then the same in the first and the last third of a layer's input, and different in
     the middle, whatever the order of windows or patches.
@@ -61,9 +61,6 @@ def survey(backbone: Backbone, example: Tensor) -> Survey:
     Args:
         backbone: in evaluation mode.
         example: one image.
-
-    Raises:
-        InputError: the output is not (N, D).
     """
     example = example.detach().clone()
     if any(nn.parameter.is_lazy(parameter) for parameter in backbone.parameters()):
@@ -72,13 +69,13 @@ def survey(backbone: Backbone, example: Tensor) -> Survey:
     layers, seen = _layers(backbone.net), Survey()
     reads = _Reads(backbone.net, layers)
     with contextlib.ExitStack() as stack:
-        stack.enter_context(forward_context(enabled=False, exact=True))
         stack.enter_context(_watching_inputs(layers, seen))
         stack.enter_context(_watching_stages(backbone, seen))
         pairs = stack.enter_context(watch_pairs(backbone))
         stack.enter_context(reads)
         outputs = stack.enter_context(_watching_outputs(layers))
         images = torch.cat([example, another(example), example])
+        stack.enter_context(forward_context(enabled=False, exact=True, further=current.further.repeat(COPIES)))
         output = backbone.half_size(images) if backbone.takes_half_size else backbone(images)
     seen.pairs = pairs(output)
     seen.head = outputs.get(id(output)) if seen.rows.get(outputs.get(id(output), "")) == 1 else None

@@ -19,6 +19,7 @@ from torch.nn import functional as F
 from metalora.adapters.cores import Cores
 from metalora.evaluation.feature_cache import FeatureCache
 from metalora.models.adapted_model import AdaptedModel
+from metalora.models.backbones import check_embeddings
 from metalora.models.mapping_net import factor_loss
 from metalora.suites.suite import Batch, Suite
 from metalora.util.seeding import seeded_generator
@@ -60,7 +61,7 @@ class Objective(nn.Module):
         like = next(model.trained.parameters())
         with torch.no_grad():
             assert model.example is not None, "the model is prepared"
-            width = model(model.example.to(like.device)).shape[1]
+            width = check_embeddings(model(model.example.to(like.device)), 1).shape[1]
         # Names of checkpoints: the head over classes, and a static method's head over the values of factors.
         self.classes = _linear(width, len(classes), like, seeded_generator(seed, -2))
         auxiliary = self.factors and not self.generates

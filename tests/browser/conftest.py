@@ -48,7 +48,7 @@ def visit(app, browser: Browser):
         page.on("pageerror", lambda error: complaints.append(str(error)))
         page.on("request", lambda request: leave(request.url))
         page.goto(f"{app}/?__theme={theme}&{query}")
-        expect(page.get_by_role("tab", name="Train")).to_be_visible()
+        settle(page)
         return page
 
     def note(kind: str, text: str, arrivals: list[str]) -> None:
@@ -75,11 +75,17 @@ def page(visit):
     return visit()
 
 
+def settle(page: Page) -> None:
+    """Wait until the page has filled its fields: what is typed before that may be overwritten."""
+    expect(page.locator("#settled input")).to_have_value("1")
+
+
 @pytest.fixture(scope="session")
 def open_tab():
-    """open_tab(page, "Inspect") shows a tab."""
+    """open_tab(page, "Inspect") shows a tab of a page that has filled its fields."""
 
     def show(page: Page, title: str) -> None:
+        settle(page)
         page.get_by_role("tab", name=title, exact=True).click()
         expect(page.get_by_role("tab", name=title, exact=True)).to_have_attribute("aria-selected", "true")
 

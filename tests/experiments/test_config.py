@@ -140,7 +140,7 @@ def test_every_setting_of_a_training_either_counts_or_is_known_to_decide_nothing
     counted = {name for job in jobs_by_row(ComparisonConfig()).values() for name in job.identity}
     idle = {"device", "compile", "validate_every", "set_size"}
     assert {f.name for f in fields(TrainingConfig)} - counted == idle | {"keep_best"}  # it counts where it is set
-    of_the_row, not_offered = {"method", "core"}, {"adapter_dtype", "modules_to_save"}
+    of_the_row, not_offered = {"method", "core"}, {"adapter_dtype", "modules_to_save", "condition"}
     assert {f.name for f in fields(AdapterConfig)} - counted == of_the_row | not_offered
 
 

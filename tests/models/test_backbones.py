@@ -14,7 +14,7 @@ from torch import nn
 import metalora
 from metalora.adapters.config import AdapterConfig
 from metalora.models.adapt import build_model
-from metalora.models.backbones import BUNDLED, Backbone, image_size_for, load_backbone
+from metalora.models.backbones import BUNDLED, Backbone, check_embeddings, image_size_for, load_backbone
 from metalora.util.errors import InputError, LayersLeftOut
 
 
@@ -75,9 +75,9 @@ def test_a_network_of_any_size_does_not_enlarge_small_images():
 
 def test_an_output_that_is_no_embedding_is_refused():
     with pytest.raises(InputError, match=r"The backbone gives \(2, 4, 3, 3\) for 2 images: make it give embeddings"):
-        Backbone(nn.Conv2d(3, 4, 3))(torch.rand(2, 3, 5, 5))
+        check_embeddings(Backbone(nn.Conv2d(3, 4, 3))(torch.rand(2, 3, 5, 5)), 2)
     with pytest.raises(InputError, match="The backbone gives tuple for 2 images"):
-        Backbone(nn.LSTM(3, 4))(torch.rand(2, 6, 3))
+        check_embeddings(Backbone(nn.LSTM(3, 4))(torch.rand(2, 6, 3)), 2)
 
 
 def test_a_model_is_built_at_the_size_that_suits_the_images():

@@ -86,7 +86,7 @@ def test_what_cannot_be_exported_says_why_and_leaves_nothing(tmp_path, monkeypat
     with pytest.raises(InputError, match="would give other outputs"):
         export(nn.Linear(3, 3), tmp_path / "model.pt2", torch.ones(1, 3))
     monkeypatch.setattr(exporting.importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(InputError, match=r"ONNX needs onnx and onnxscript and onnxruntime: pip install 'metalora\[onnx\]'"):
+    with pytest.raises(InputError, match=r"ONNX needs onnx and .*: pip install 'metalora\[onnx\]'"):
         export(model, tmp_path / "model.onnx")
     assert not list(tmp_path.iterdir())
 

@@ -10,6 +10,7 @@ from torch import nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
+import metalora
 from metalora.adapters.methods import PAPER
 from metalora.util.errors import InputError, LayersLeftOut
 
@@ -244,10 +245,13 @@ def test_an_adapted_model_is_not_adapted_again(small_net, images, adapt):
             adapt(again)
 
 
-def test_an_output_that_is_no_embedding_is_refused(adapt):
-    for method in PAPER:
-        with pytest.raises(InputError, match=r"gives \(\d, 4, 3, 3\) for \d images: make it give embeddings"):
-            adapt(nn.Sequential(nn.Conv2d(3, 4, 3)), method, example=torch.rand(1, 3, 5, 5))
+@pytest.mark.parametrize("method", PAPER)
+def test_maps_are_a_network_s_output_too_but_not_embedded(method, adapt):
+    images = torch.rand(3, 3, 5, 5)
+    model = adapt(nn.Sequential(nn.Conv2d(3, 4, 3)), method, example=images)
+    assert model(images).shape == (3, 4, 3, 3)
+    with pytest.raises(InputError, match=r"gives \(3, 4, 3, 3\) for 3 images: make it give embeddings"):
+        metalora.embed(model, images)
 
 
 @pytest.mark.parametrize("method", ADAPTING)

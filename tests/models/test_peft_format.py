@@ -13,7 +13,7 @@ from metalora.adapters.methods import METHODS
 from metalora.util.errors import InputError
 from metalora.util.seeding import seeded_generator
 
-NO_LORA = {"molora", "condconv", "bottleneck", "film"}
+NO_LORA = ("molora", "condconv", "bottleneck", "film")
 ADAPTING = [name for name, entry in METHODS.items() if entry.format is not None]
 
 

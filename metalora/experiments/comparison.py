@@ -99,7 +99,7 @@ class Comparison:
             gallery=gallery,
             **planned,
             footnotes=self._footnotes(self.set_gains if is_primary else None),
-            ceilings=[str(variant) for variant in self.config.variants if variant.control == "oracle"],
+            ceilings=[str(variant) for variant in self.config.variants if variant.is_told],
         )
 
     def _footnotes(self, set_gains: pd.DataFrame | None) -> list[str]:

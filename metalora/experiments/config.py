@@ -8,13 +8,15 @@ from functools import cached_property
 from typing import Any
 
 from metalora.adapters.config import AdapterConfig
-from metalora.adapters.methods import method
+from metalora.adapters.methods import METHODS, method
 from metalora.experiments.variants import CONTROLS, DEFAULT, REFERENCE, Variant, parse_variant
 from metalora.suites.config import SuiteConfig
 from metalora.training.config import TrainingConfig
 from metalora.util.checks import check_int
 from metalora.util.config import from_plain, to_plain
 from metalora.util.errors import InputError
+
+ALL = "all"  # among the methods of a comparison: every one there is
 
 
 @dataclass(frozen=True)
@@ -141,7 +143,7 @@ class ComparisonConfig:
     Attributes:
         suite: The suite.
         backbones: Bundled backbones or timm names.
-        methods: Rows of the table, such as lora or metalora-tr@8.
+        methods: Rows of the table, such as lora or metalora-tr@8; all stands for every method there is.
         controls: Add the control rows.
         seeds: Random seeds to average over; stars need 6.
         ks: K of k-NN.
@@ -191,7 +193,8 @@ class ComparisonConfig:
         if not self.methods or not self.backbones:
             raise InputError("Name at least one method and one backbone.")
         object.__setattr__(self, "backbones", tuple(dict.fromkeys(self.backbones)))
-        object.__setattr__(self, "methods", tuple(str(parse_variant(name)) for name in self.methods))
+        names = [one for name in self.methods for one in (METHODS if name == ALL else (name,))]
+        object.__setattr__(self, "methods", tuple(str(parse_variant(name)) for name in names))
         with_factors = [variant for variant in self.variants if variant.factor_code]
         if with_factors and not self.suite.factors:
             raise InputError(

@@ -102,6 +102,11 @@ class Variant:
         return ", ".join([*words, *([self.set_use] if self.set_use else [])])
 
     @property
+    def is_told(self) -> bool:
+        """Whether it is told what others have to read from the image: its task, or that one's factors."""
+        return self._entry.told or self.control == "oracle"
+
+    @property
     def core(self) -> str:
         """The value of `AdapterConfig.core`."""
         return "constant" if self.control == "constant" else "generated"

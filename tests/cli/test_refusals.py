@@ -12,7 +12,7 @@ import metalora
 
 TRAIN = ["train", "RUN", *SMALL]
 BAD = {
-    "method": ([*TRAIN, "--method", "metalora-tt"], "Unknown method 'metalora-tt'"),
+    "method": ([*TRAIN, "--method", "metalora-tq"], "Unknown method 'metalora-tq'"),
     "row": ([*COMPARE, "--method", "lore"], "Unknown method 'lore'"),
     "backbone": ([*TRAIN, "--backbone", "resnet21"], "Unknown backbone 'resnet21'"),
     "backbone of compare": ([*COMPARE, "--backbone", "resnet21"], "Unknown backbone 'resnet21'"),

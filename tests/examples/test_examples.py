@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
-TESTED = {"digits_folder", "own_dataset", "own_loop", "per_sample_batch", "quickstart"}
+TESTED = {"digits_folder", "own_dataset", "own_loop", "per_sample_batch", "quickstart", "text_tasks"}
 
 
 @pytest.fixture(autouse=True)
@@ -28,6 +28,13 @@ def test_a_batch_with_an_adapter_per_image_is_one_pass():
 def test_a_loop_and_a_loss_of_ones_own_train_the_adapters():
     losses = import_module("own_loop").main(steps=6, sets=3, set_size=2)
     assert sum(losses[-2:]) < sum(losses[:2])
+
+
+def test_texts_get_adapters_of_their_own():
+    pytest.importorskip("transformers")
+    rows = import_module("text_tasks").main(base_steps=60, steps=8)
+    assert set(rows) == {"original", "Meta-LoRA TR", "cores of other texts", "constant core", "LoRA", "MoLoRA"}
+    assert all(0 < value < 100 for pair in rows.values() for value in pair)
 
 
 def test_a_dataset_of_ones_own_is_a_suite():

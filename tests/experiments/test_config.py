@@ -8,6 +8,7 @@ from dataclasses import fields, replace
 import pytest
 
 from metalora.adapters.config import AdapterConfig
+from metalora.adapters.methods import METHODS
 from metalora.experiments.config import ComparisonConfig, JobConfig
 from metalora.suites.config import SuiteConfig
 from metalora.suites.task_lists import COMPOSITIONS
@@ -174,3 +175,9 @@ def test_a_backbone_that_is_named_twice_is_trained_once():
 def test_settings_need_no_torch():
     code = "import sys, metalora.experiments.config; sys.exit(bool({'torch', 'timm', 'pandas'} & sys.modules.keys()))"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+def test_all_methods_are_rows_each_with_a_job_of_its_own():
+    config = ComparisonConfig(methods=("all", "lora@8"), backbones=("resnet20",))
+    assert config.methods == (*METHODS, "lora@8")
+    assert len(config.jobs(0, 1e-3)) == len(METHODS)

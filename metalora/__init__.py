@@ -10,6 +10,7 @@ from metalora.version import __version__
 
 if TYPE_CHECKING:
     from metalora.adapters.config import AdapterConfig
+    from metalora.adapters.core_table import CoreTable
     from metalora.adapters.cores import Cores
     from metalora.adapters.methods import METHODS
     from metalora.evaluation.config import EmbedConfig
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from metalora.models.adapt import adapt
     from metalora.models.adapted_model import AdaptedModel
     from metalora.models.backbones import Backbone, load_backbone
+    from metalora.models.hub import load_from_hub, push_to_hub
     from metalora.models.loading import load
     from metalora.models.peft_format import save_peft
     from metalora.suites.load import load_suite
@@ -28,6 +30,7 @@ __all__ = [
     "AdaptedModel",
     "AdapterConfig",
     "Backbone",
+    "CoreTable",
     "Cores",
     "EmbedConfig",
     "InputError",
@@ -38,13 +41,16 @@ __all__ = [
     "fit",
     "load",
     "load_backbone",
+    "load_from_hub",
     "load_suite",
+    "push_to_hub",
     "save_peft",
 ]
 
 # Imported at first use, since most of them import torch and timm, which `metalora --help` does not need.
 _MODULES = {
     "adapters.config": ("AdapterConfig",),
+    "adapters.core_table": ("CoreTable",),
     "adapters.cores": ("Cores",),
     "adapters.methods": ("METHODS",),
     "evaluation.config": ("EmbedConfig",),
@@ -52,6 +58,7 @@ _MODULES = {
     "models.adapt": ("adapt",),
     "models.adapted_model": ("AdaptedModel",),
     "models.backbones": ("Backbone", "load_backbone"),
+    "models.hub": ("load_from_hub", "push_to_hub"),
     "models.loading": ("load",),
     "models.peft_format": ("save_peft",),
     "suites.load": ("load_suite",),

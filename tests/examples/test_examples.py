@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
-TESTED = {"digits_folder", "own_dataset", "own_loop", "per_sample_batch", "quickstart", "text_tasks"}
+TESTED = {"digits_folder", "own_dataset", "own_loop", "per_sample_batch", "quickstart", "serve_many", "text_tasks"}
 
 
 @pytest.fixture(autouse=True)
@@ -28,6 +28,11 @@ def test_a_batch_with_an_adapter_per_image_is_one_pass():
 def test_a_loop_and_a_loss_of_ones_own_train_the_adapters():
     losses = import_module("own_loop").main(steps=6, sets=3, set_size=2)
     assert sum(losses[-2:]) < sum(losses[:2])
+
+
+def test_cores_from_a_table_are_served_beside_adapters_of_peft():
+    times = import_module("serve_many").main(sources=3, batch=4, rounds=1)
+    assert set(times) == {"the network alone", "cores from a table", "PEFT, adapters by name"}
 
 
 def test_texts_get_adapters_of_their_own():

@@ -1,7 +1,7 @@
 """Adapters of many sources (users, cameras, sites) in one batch, beside PEFT's, which selects adapters by name.
 
-Every source has a core, found by its name in a table. PEFT gets the same adapters as LoRAs, one for each source, and runs
-them in one batch too. Both are timed in turns on this machine, and give the same.
+Every source has a core, found by its name in a table. PEFT gets the same adapters as LoRAs, one for each source, and
+runs them in one batch too. Both are timed in turns on this machine, and give the same.
 
 python examples/serve_many.py
 """

@@ -52,7 +52,7 @@ def test_unknown_sources_get_a_default_or_are_named(table, cores):
 def test_sources_are_added_and_renewed(table, cores):
     later = table.with_cores(["camera 1", "camera 9"], cores[[4, 3]])
     assert len(later) == 6
-    for layer in cores.keys():
+    for layer, _ in cores.items():
         assert torch.equal(later["camera 1"][layer][0], cores[layer][4])
         assert torch.equal(later["camera 9"][layer][0], cores[layer][3])
         assert torch.equal(later["camera 0"][layer][0], cores[layer][0])

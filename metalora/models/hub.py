@@ -86,9 +86,7 @@ def push_to_hub(model: AdaptedModel, repo: str, *, private: bool | None = None, 
             api.create_repo(repo, private=private, exist_ok=True)
             return str(api.upload_folder(repo_id=repo, folder_path=folder, commit_message="Adapter of metalora"))
         except (HfHubHTTPError, HFValidationError, OSError) as error:
-            raise InputError(
-                f"{repo} cannot be pushed ({_first_line(error)}): check name, token and network."
-            ) from error
+            raise InputError(f"{repo} cannot be pushed ({_said(error)}): check name, token and network.") from error
 
 
 def load_from_hub(
@@ -115,9 +113,9 @@ def load_from_hub(
     try:
         folder = snapshot_download(repo, library_name="metalora", **wanted)
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
-        raise InputError(f"{repo} cannot be fetched ({_first_line(error)}): check name, token and network.") from error
+        raise InputError(f"{repo} cannot be fetched ({_said(error)}): check name, token and network.") from error
     return load(folder, backbone, extractor=extractor, download=True)
 
 
-def _first_line(error: Exception) -> str:
+def _said(error: Exception) -> str:
     return str(error).strip().partition("\n")[0].rstrip(".") or type(error).__name__

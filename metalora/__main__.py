@@ -1,6 +1,18 @@
-"""`python -m metalora`."""
+"""`python -m metalora`, and the command `metalora`."""
 
-from metalora.cli import main
+import sys
+
+
+def main() -> None:
+    """Run the command line; without its packages, say how to install them."""
+    try:
+        from metalora.cli import main as run
+    except ModuleNotFoundError as error:
+        if (error.name or "").startswith("metalora"):
+            raise
+        sys.exit(f"The command line needs the package {error.name}: pip install 'metalora[lab]'.")
+    run()
+
 
 if __name__ == "__main__":
     main()

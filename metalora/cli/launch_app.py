@@ -24,11 +24,11 @@ def launch_app() -> None:
     from metalora.util.errors import InputError
 
     if find_spec("gradio") is None:
-        raise InputError("The app needs the package gradio, which is not installed: pip install gradio.")
+        raise InputError("The app needs the package gradio, which is not installed: pip install 'metalora[app]'.")
     root = Path(__file__).parents[2]
     checkout = (root / "pyproject.toml").exists() and (root / "pages").is_dir()
     if checkout:
         sys.path.insert(0, str(root))
     elif find_spec("metalora_app") is None:
-        raise InputError("The app is not installed: run pip install . in a checkout of the project.")
+        raise InputError("The app is not installed: run pip install '.[app]' in a checkout of the project.")
     import_module("pages" if checkout else "metalora_app").main()

@@ -8,12 +8,16 @@ from metalora.suites.images import ImageSet, Progress
 from metalora.suites.splits import SHARES, divide, transformed_suite
 from metalora.suites.suite import Suite
 from metalora.suites.task_lists import DIGITS
+from metalora.util.errors import InputError
 from metalora.util.seeding import seeded_generator
 
 
 def digits(config: SuiteConfig, seed: int, progress: Progress | None = None) -> Suite:
     """Build the suite "digits", which reads no file. White on black, 16 pixels unless another size is given."""
-    from sklearn.datasets import load_digits  # slow to import, and needed here only
+    try:
+        from sklearn.datasets import load_digits  # slow to import, and needed here only
+    except ModuleNotFoundError as error:
+        raise InputError("The digits come with scikit-learn: pip install 'metalora[lab]'.") from error
 
     data = load_digits()
     size = config.pixels

@@ -33,7 +33,9 @@ def test_installed_it_starts_the_package_of_the_wheel(started, installed, monkey
     assert started == ["metalora_app"]
 
 
-@pytest.mark.parametrize(("missing", "said"), [("gradio", "pip install 'metalora"), ("metalora_app", "is not installed")])
+@pytest.mark.parametrize(
+    ("missing", "said"), [("gradio", "pip install 'metalora"), ("metalora_app", "is not installed")]
+)
 def test_a_missing_package_is_refused(started, installed, monkeypatch, missing, said):
     monkeypatch.setattr(launch_app, "find_spec", lambda name: None if name == missing else name)
     assert said in refused("app") and not started

@@ -59,6 +59,11 @@ class Batch:
     groups: Tensor  # int64 (N,): the images of one set share a number
     examples: Examples  # of which the images are rendered
 
+    def to(self, device: torch.device | str) -> "Batch":
+        """Return the batch on a device; its examples stay where they are."""
+        moved = {name: getattr(self, name).to(device) for name in ("images", "labels", "tasks", "groups")}
+        return replace(self, **moved)
+
 
 @dataclass(frozen=True, eq=False)
 class Suite:

@@ -17,7 +17,7 @@ from metalora.models.adapted_model import AdaptedModel
 from metalora.suites.suite import Batch, Suite
 from metalora.training.config import TrainingConfig, identity_of
 from metalora.training.loop import IMAGES, Progress, run_loop, warmup_cosine
-from metalora.training.objective import Objective
+from metalora.training.objective import Loss, Objective
 from metalora.training.prefetch import Prefetch
 from metalora.util.compiling import compiled
 from metalora.util.device import autocast, pick_device
@@ -35,6 +35,7 @@ def fit(
     checkpoint: str | Path | None = None,
     validate_last: bool = True,
     features: FeatureCache | None = None,
+    loss: Loss | None = None,
 ) -> Generator[Progress, None, None]:
     """Train the adapters and the mapping net of `model` on the seen tasks of `suite`, in place.
 
@@ -48,9 +49,13 @@ def fit(
         checkpoint: file to resume from when it exists, and to write while training.
         validate_last: validate after the last step even where `config.validate_every` does not say so.
         features: cache that models with the same extractor share; None: a new one.
+        loss: of your own: a function of what the model gives for a batch's images, and of the `Batch` (images, labels,
+            tasks, groups), that returns a scalar. None: cross-entropy of a linear head over the seen classes. A
+            module's parameters, such as those of a head or of proxies, are trained along, and are yours afterwards.
 
     Yields:
-        Progress after every step. Its metrics are "loss", "accuracy" (of the head, on the batch), "waiting" (the
+        Progress after every step. Its metrics are "loss", "accuracy" (of the head, on the batch; not with a loss of
+        your own), "waiting" (the
         fraction of the step's time spent waiting for the batch) and, in steps that validate, "validation" (k-NN
         accuracy at K = 5 on validation images of seen tasks) and, where the best state is kept, "best_step". Where
         there are validations in between, step 0 comes first, with "validation" before training and "original", the
@@ -60,7 +65,7 @@ def fit(
         InputError: nothing to train, a factor code for factors that the suite does not have, a checkpoint of another
             training, or a loss that is not finite.
     """
-    trainer = Trainer(model, suite, config or TrainingConfig(), features or FeatureCache(suite), validate_last)
+    trainer = Trainer(model, suite, config or TrainingConfig(), features or FeatureCache(suite), validate_last, loss)
     steps, size = trainer.config.steps, trainer.config.batch_size
     with Prefetch(trainer.draw, steps, ahead=trainer.device.type != "cpu") as batches:
         step = functools.partial(trainer.step, batches)
@@ -132,10 +137,17 @@ class Trainer:
         model: trained in place.
         features: cache of what the model's extractor reads of the suite's images.
         validate_last: whether the last step validates in any case.
+        loss: instead of the head's; see `fit`.
     """
 
     def __init__(
-        self, model: AdaptedModel, suite: Suite, config: TrainingConfig, features: FeatureCache, validate_last: bool
+        self,
+        model: AdaptedModel,
+        suite: Suite,
+        config: TrainingConfig,
+        features: FeatureCache,
+        validate_last: bool,
+        loss: Loss | None = None,
     ):
         if not any(parameter.requires_grad for parameter in model.trained.parameters()):
             raise InputError("The original backbone has nothing to train: choose another method.")
@@ -152,6 +164,7 @@ class Trainer:
             teacher_forcing_ratio=config.teacher_forcing_ratio,
             identity_core_prob=config.identity_core_prob if config.set_size == 1 else config.identity_core_prob_sets,
             seed=config.seed,
+            loss=loss,
         )
         self.optimizer = torch.optim.AdamW(_groups(model, self.objective, config), lr=config.lr, weight_decay=0.0)
         self.schedule = warmup_cosine(self.optimizer, config.steps)
@@ -174,7 +187,9 @@ class Trainer:
         predicts = model.config.predicts(tuple(map(len, suite.factors)))
         settings = identity_of(self.config, model.config, predicts=predicts)
         of_suite = {"suite": suite.name, "suite_seed": suite.seed, IMAGES: suite.fingerprint}
-        return {**of_suite, "backbone": model.backbone.name, **settings}
+        own = self.objective.loss
+        of_loss = {} if own is None else {"loss": getattr(own, "__qualname__", type(own).__qualname__)}
+        return {**of_suite, "backbone": model.backbone.name, **settings, **of_loss}
 
     def draw(self, i: int) -> Batch:
         """Draw the batch of step `i`."""
@@ -204,7 +219,7 @@ class Trainer:
         nn.utils.clip_grad_norm_(self.trained, self.config.max_grad_norm)
         self.optimizer.step()
         self.schedule.step()
-        metrics = {"loss": loss.item(), "accuracy": accuracy.item()}
+        metrics = {"loss": loss.item()} | ({} if accuracy is None else {"accuracy": accuracy.item()})
         metrics["waiting"] = waited / (time.perf_counter() - started)
         if self._validates(i + 1):
             metrics["validation"] = validate(self.model, self.suite, self.config.embed_config, self.features)
@@ -217,7 +232,7 @@ class Trainer:
         every, last = self.config.validation_interval, done == self.config.steps
         return (last and (self.validate_last or self.config.keep_best)) or bool(every and done % every == 0)
 
-    def _loss(self, i: int, batch: Batch, network: Callable) -> tuple[Tensor, Tensor]:
+    def _loss(self, i: int, batch: Batch, network: Callable) -> tuple[Tensor, Tensor | None]:
         with autocast(self.device, self.config.precision):
             return self.objective(self.model, network, batch, self.features, i, self.config.set_size > 1)
 

@@ -168,8 +168,9 @@ def _resume(checkpoint: Path, parts: dict[str, Stateful], identity: dict[str, An
     state = read_state(checkpoint)
     saved = upgrade_settings(state.get("identity")) or {}
     # Checkpoints of version 0.1 do not know their images.
-    if not _agrees({IMAGES: identity.get(IMAGES)} | saved, identity):
-        if _agrees({**saved, IMAGES: identity.get(IMAGES)}, identity):
+    same_loss = saved.get("loss") == identity.get("loss")  # the default one is not named
+    if not same_loss or not _agrees({IMAGES: identity.get(IMAGES)} | saved, identity):
+        if same_loss and _agrees({**saved, IMAGES: identity.get(IMAGES)}, identity):
             raise InputError(
                 f"The images of {identity['suite']}, or their labels, have changed since the training of {checkpoint} "
                 "began: start a new one in another place."

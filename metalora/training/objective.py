@@ -1,8 +1,8 @@
 """The loss of every method: cross-entropy of one linear head over the suite's seen classes.
 
-All tasks share the head, which is discarded afterwards. Where the adapter is to predict the factors of the suite's
-tasks, factor prediction is a second task: from the code where there is one, else from the embedding. A code that was
-trained on other factors than the suite has is trained by the classes alone.
+All tasks share the head, which is discarded afterwards; a loss of one's own may take its place. Where the adapter is to
+predict the factors of the suite's tasks, that is a second task: from the code where there is one, else from the
+embedding. A code that was trained on other factors than the suite has is trained by the classes alone.
 
 Where the classes alone train the code, some of the images or sets get the identity core. Otherwise the adapters overfit
 to the cores that they meet in training: those of training images, which a code can tell apart one by one, or those of
@@ -24,6 +24,8 @@ from metalora.models.mapping_net import factor_loss
 from metalora.suites.suite import Batch, Suite
 from metalora.util.seeding import seeded_generator
 
+Loss = Callable[[Any, Batch], Tensor]
+
 
 class Objective(nn.Module):
     """The loss of an adapted model on a suite's batches; its own parameters are trained too and then discarded.
@@ -36,6 +38,7 @@ class Objective(nn.Module):
         identity_core_prob: fraction of the sets that get the identity core, where no factors are predicted. A single
             image counts as a set.
         seed: of the initial values and of the choice of sets.
+        loss: embeddings and batch → loss, instead of the head's; a module's parameters are trained along.
     """
 
     def __init__(
@@ -47,6 +50,7 @@ class Objective(nn.Module):
         teacher_forcing_ratio: float,
         identity_core_prob: float,
         seed: int,
+        loss: Loss | None = None,
     ):
         super().__init__()
         self.factors = model.config.factors if model.config.predicts(tuple(map(len, suite.factors))) else ()
@@ -59,19 +63,23 @@ class Objective(nn.Module):
         classes = suite.splits["train"].labels.unique()
         self.column = torch.full((len(suite.classes),), -1).scatter(0, classes, torch.arange(len(classes)))
         like = next(model.trained.parameters())
-        with torch.no_grad():
-            assert model.example is not None, "the model is prepared"
-            width = check_embeddings(model(model.example.to(like.device)), 1).shape[1]
-        # Names of checkpoints: the head over classes, and a static method's head over the values of factors.
-        self.classes = _linear(width, len(classes), like, seeded_generator(seed, -2))
+        self.loss, self.classes, self.names = loss, None, None
         auxiliary = self.factors and not self.generates
-        self.names = _linear(width, sum(self.factors), like, seeded_generator(seed, -3)) if auxiliary else None
+        if loss is None or auxiliary:
+            with torch.no_grad():
+                assert model.example is not None, "the model is prepared"
+                width = check_embeddings(model(model.example.to(like.device)), 1).shape[1]
+        # Names of checkpoints: the head over classes, and a static method's head over the values of factors.
+        if loss is None:
+            self.classes = _linear(width, len(classes), like, seeded_generator(seed, -2))
+        if auxiliary:
+            self.names = _linear(width, sum(self.factors), like, seeded_generator(seed, -3))
         self.to(like.device)
 
     def forward(
         self, model: AdaptedModel, network: Callable, batch: Batch, features: FeatureCache, step: int, sets: bool
-    ) -> tuple[Tensor, Tensor]:
-        """Return the loss and the head's accuracy on the batch.
+    ) -> tuple[Tensor, Tensor | None]:
+        """Return the loss, and the head's accuracy on the batch; None where there is no head.
 
         Args:
             model: generates the codes.
@@ -81,7 +89,7 @@ class Objective(nn.Module):
             step: decides the random draws.
             sets: whether the batch's groups share a core.
         """
-        device = self.classes.weight.device
+        device = next(model.trained.parameters()).device
         images, labels = batch.images.to(device), self.column[batch.labels].to(device)
         groups = batch.groups.to(device) if self.generates and sets else None
         known = features(model, batch.examples, images)
@@ -96,6 +104,9 @@ class Objective(nn.Module):
             auxiliary = factor_loss(
                 self.names(embeddings.to(self.names.weight.dtype)), targets, self.combinations.to(device), self.factors
             )
+        if self.loss is not None:
+            return self.loss(embeddings, batch.to(device)) + self.weight * auxiliary, None
+        assert self.classes is not None
         logits = self.classes(embeddings.to(self.classes.weight.dtype))
         return F.cross_entropy(logits, labels) + self.weight * auxiliary, (logits.argmax(1) == labels).float().mean()
 

@@ -32,14 +32,7 @@ def plain_network(
     for adapted in layers.values():
         if reason := adapted.adapter.format.not_a_weight:
             raise InputError(f"This adapter cannot be folded into weights, since {reason}: use it as it is.")
-    net = copy.deepcopy(backbone.net)
-    for alias, module in list(net.named_modules(remove_duplicate=False)):
-        if isinstance(module, AdaptedLayer):
-            net.set_submodule(alias, module.base)
-        elif isinstance(module, TrainedCopy):
-            net.set_submodule(alias, module.copy.requires_grad_(False).to(next(module.base.parameters()).dtype))
-    silence_stages(net, [*backbone.stages, *([backbone.head] if backbone.head else [])])
-    unfold_batchnorm(net)
+    net = _bare(backbone, trained=True)
     for name, adapted in layers.items():
         layer: Any = net.get_submodule(name)
         core = cores[name]
@@ -52,3 +45,30 @@ def plain_network(
     if backbone.name is None:
         return net
     return nn.Sequential(copy.deepcopy(backbone.preprocess), net)
+
+
+def unadapted(backbone: Backbone) -> Backbone:
+    """Return a copy of an adapted backbone as it was before it was adapted."""
+    kinds: dict[str, Any] = {"name": backbone.name, "image_size": backbone.image_size, "known": backbone.known}
+    made = Backbone(
+        _bare(backbone, trained=False),
+        preprocess=copy.deepcopy(backbone.preprocess),
+        stages=dict(backbone.stages),
+        rows_by_image=backbone.rows_by_image,
+        **kinds,
+    )
+    made.old_features = backbone.old_features
+    return made
+
+
+def _bare(backbone: Backbone, *, trained: bool) -> nn.Module:
+    """Return a copy of an adapted network without its adapters; with modules trained as a whole, or the frozen ones."""
+    net = copy.deepcopy(backbone.net)
+    for alias, module in list(net.named_modules(remove_duplicate=False)):
+        if isinstance(module, TrainedCopy) and trained:
+            net.set_submodule(alias, module.copy.requires_grad_(False).to(next(module.base.parameters()).dtype))
+        elif isinstance(module, AdaptedLayer | TrainedCopy):
+            net.set_submodule(alias, module.base)
+    silence_stages(net, [*backbone.stages, *([backbone.head] if backbone.head else [])])
+    unfold_batchnorm(net)
+    return net

@@ -2,7 +2,6 @@
 
 import copy
 import importlib.util
-import warnings
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ from metalora.models.adapted_model import AdaptedModel
 from metalora.util.errors import InputError
 from metalora.util.files import write_whole
 from metalora.util.paths import expand
+from metalora.util.quiet import ignore_warnings
 
 TOLERANCE = 1e-4  # of an exported network's outputs, relative to the largest one
 BATCHES = (1, 3)  # numbers of images with which an export is checked
@@ -75,18 +75,15 @@ def _program(network: nn.Module, example: Tensor) -> torch.export.ExportedProgra
     batch = example.expand(TRACED, *example.shape[1:]).clone()
     sizes = ({0: torch.export.Dim("images", min=TRACED, max=MOST)},)
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # torch's own, of its insides
-            with torch.no_grad():
-                return torch.export.export(network, (batch,), dynamic_shapes=sizes, strict=False)
+        with ignore_warnings(), torch.no_grad():  # torch's own, of its insides
+            return torch.export.export(network, (batch,), dynamic_shapes=sizes, strict=False)
     except Exception as error:  # every part of torch's exporter raises its own
         first = str(error).strip().partition("\n")[0]
         raise InputError(f"torch.export fails on this network ({first}): export what fold() returns.") from error
 
 
 def _to_onnx(program: torch.export.ExportedProgram) -> Any:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+    with ignore_warnings():
         return torch.onnx.export(program, dynamo=True, verbose=False)
 
 

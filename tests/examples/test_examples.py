@@ -8,7 +8,10 @@ from pathlib import Path
 import pytest
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
-TESTED = {"digits_folder", "own_dataset", "own_loop", "per_sample_batch", "quickstart", "serve_many", "text_tasks"}
+TESTED = {
+    *("digits_folder", "fit_ranks", "own_dataset", "own_loop"),
+    *("per_sample_batch", "quickstart", "serve_many", "text_tasks"),
+}
 
 
 @pytest.fixture(autouse=True)
@@ -28,6 +31,12 @@ def test_a_batch_with_an_adapter_per_image_is_one_pass():
 def test_a_loop_and_a_loss_of_ones_own_train_the_adapters():
     losses = import_module("own_loop").main(steps=6, sets=3, set_size=2)
     assert sum(losses[-2:]) < sum(losses[:2])
+
+
+def test_ranks_are_fitted_at_a_price():
+    rows = import_module("fit_ranks").main(names=("resnet20/metalora-cp",))
+    counts, validations = [row[4] for row in rows], [row[5] for row in rows]
+    assert counts == sorted(counts, reverse=True) and validations[0] > validations[-1]
 
 
 def test_cores_from_a_table_are_served_beside_adapters_of_peft():

@@ -202,17 +202,19 @@ class AdaptedModel(nn.Module):
 
     def generate(
         self,
-        images: Tensor,
+        images: Tensor | None = None,
         *,
         groups: Tensor | None = None,
         shuffle: int | None = None,
         features: Tensor | None = None,
         condition: Tensor | None = None,
+        **kwargs: Any,
     ) -> Cores:
         """Generate the cores of images, one for each.
 
         Args:
-            images: (N, …).
+            images: (N, …), as in `forward`.
+            **kwargs: further inputs of a foreign backbone, as in `forward`.
             groups: (N); images of equal numbers are a set, known to come from one task, and share the
                 core of their pooled code (see `MappingNet.pool`). No label is used.
             shuffle: random seed; permutes the cores of the images at random, as a control.
@@ -222,6 +224,10 @@ class AdaptedModel(nn.Module):
         Raises:
             InputError: the method has no core to generate, or a condition is missing or unknown to it.
         """
+        images, further = split_inputs(images, (), kwargs)
+        if further is not NONE:
+            with forward_context(cores=current.cores, further=further):
+                return self.generate(images, groups=groups, shuffle=shuffle, features=features, condition=condition)
         features = self._given(features, condition)
         if self.generated and not self.config.generates:
             return self.constant.cores().expand(images.shape[0])

@@ -65,6 +65,8 @@ def test_what_the_mask_hides_changes_neither_core_nor_output(method, bert):
     outputs = [model(input_ids=i, attention_mask=mask).last_hidden_state[:, :5] for i in (ids, other)]
     torch.testing.assert_close(*outputs)
     assert not torch.allclose(model(ids).last_hidden_state, model(other).last_hidden_state)
+    cores = [model.generate(input_ids=i, attention_mask=mask) for i in (ids, other)]
+    assert all(torch.allclose(core, cores[1][layer], atol=1e-6) for layer, core in cores[0].items())
 
 
 @pytest.mark.parametrize("method", GENERATING)

@@ -10,7 +10,8 @@ def main() -> None:
     except ModuleNotFoundError as error:
         if (error.name or "").startswith("metalora"):
             raise
-        sys.exit(f"The command line needs the package {error.name}: pip install 'metalora[lab]'.")
+        print(f"The command line needs the package {error.name}: pip install 'metalora[lab]'.", file=sys.stderr)
+        sys.exit(2)
     run()
 
 

@@ -78,6 +78,7 @@ except metalora.InputError as error:
 def test_the_command_line_says_which_package_it_lacks(tmp_path):
     code = f"{BLOCK}\nfrom metalora.__main__ import main\nmain()"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 2
     assert done.stderr == "The command line needs the package typer: pip install 'metalora[lab]'.\n"
 
 

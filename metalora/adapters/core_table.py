@@ -67,8 +67,9 @@ class CoreTable:
         other = default.expand(1).flatten().to(self._matrix)
         if other.shape[1] != self._matrix.shape[1]:
             raise InputError("The default core is of another adapter: generate it by the model of the table.")
-        rows = torch.tensor([self._rows.get(name, len(self)) for name in names], device=self._matrix.device)
-        return self._split(torch.cat([self._matrix, other])[rows])
+        found = torch.tensor([self._rows.get(name, -1) for name in names], device=self._matrix.device)
+        # Of the rows that are asked for alone: the table may be large.
+        return self._split(torch.where(found[:, None] < 0, other, self._matrix[found]))
 
     def with_cores(self, names: Sequence[str], cores: Cores) -> "CoreTable":
         """Return a table with more sources; those that are there already get the new cores.

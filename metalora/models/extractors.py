@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from metalora.adapters.forward_context import current, forward_context
-from metalora.adapters.inputs import pooled
+from metalora.adapters.inputs import NONE, Further, pooled
 from metalora.models.backbones import Backbone, check_embeddings, load_backbone
 from metalora.models.survey import Survey, survey
 from metalora.util.compiling import transformed
@@ -133,6 +133,11 @@ def silence_stages(net: nn.Module, stages: Iterable[str]) -> None:
                 del hooks[key]
 
 
+def _further(own: nn.Module | None) -> Further | None:
+    """Return the inputs of an extractor's pass beside the images: none for another network than the adapted one."""
+    return None if own is None else NONE
+
+
 class StageExtractor(nn.Module):
     """Statistics of the input and of the outputs of some stages of a frozen backbone.
 
@@ -169,7 +174,10 @@ class StageExtractor(nn.Module):
             if len(statistics) == len(self.stages) and not torch.compiler.is_compiling():  # which drops the rest itself
                 raise StopForward
 
-        with contextlib.suppress(StopForward), forward_context(enabled=False, stage_hook=collect):
+        with (
+            contextlib.suppress(StopForward),
+            forward_context(enabled=False, stage_hook=collect, further=_further(self.own)),
+        ):
             backbone = self._backbone[0]
             if self.at_half_size:
                 backbone.half_size(images)
@@ -210,7 +218,7 @@ class OutputExtractor(nn.Module):
         """Return the features (N, F) of images."""
         backbone = self._backbone[0]
         read: dict[str, Tensor] = {}
-        with forward_context(enabled=False, stage_hook=read.__setitem__):
+        with forward_context(enabled=False, stage_hook=read.__setitem__, further=_further(self.own)):
             # A language model's output has a number for each word of its language, and is computed from fewer.
             inner = getattr(backbone.net, "base_model", None)
             output = backbone(images) if inner is None else current.further.call_known(inner, images)

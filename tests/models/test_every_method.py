@@ -145,3 +145,26 @@ def test_a_router_reads_every_position_of_a_sequence(randomise):
     shuffled = tokens[:, torch.randperm(5, generator=seeded_generator(3))]
     same = model(shuffled).view(4, 5, 4).sum(1)
     torch.testing.assert_close(same, model(tokens).view(4, 5, 4).sum(1))
+
+
+class Scaled(nn.Module):
+    """A network with an input beside the images."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(3, 5, 3)
+
+    def forward(self, images, scale=None):
+        out = self.conv(images).mean((2, 3))
+        return out if scale is None else out * scale[:, None]
+
+
+@pytest.mark.parametrize("extractor", ["self", "resnet20"])
+def test_inputs_beside_the_images_are_for_the_adapted_network_alone(extractor):
+    images, scale = torch.rand(3, 3, 32, 32, generator=seeded_generator(4)), torch.tensor([1.0, 2.0, 3.0])
+    config = metalora.AdapterConfig("metalora-cp", rank=2, extractor=extractor)
+    model = move(metalora.adapt(Scaled(), config, example=images))
+    cores = model.generate(images)
+    torch.testing.assert_close(model(images, scale=scale, cores=cores), model(images, cores=cores) * scale[:, None])
+    if extractor == "resnet20":
+        torch.testing.assert_close(model(images, scale=scale), model(images) * scale[:, None])

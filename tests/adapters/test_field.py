@@ -73,10 +73,13 @@ def test_products_of_factors_start_as_large_as_a_factor_of_lora(method):
     base, spread = nn.Linear(256, 256), []
     for name in (method, "lora"):
         layer = make_layer(base, name, lambda adapter: None, rank=16)
-        A = layer.factors()["A"]
-        spread.append((A @ layer.adapter.S if name == "fact-tt" else A).std().item())
-    if method != "fact-tucker":  # whose S is made of C and P
-        assert spread[0] == pytest.approx(spread[1], rel=0.1)
+        A, own = layer.factors()["A"], layer.adapter
+        if name == "fact-tt":
+            A = A @ own.S
+        elif name == "fact-tucker":
+            A = A @ torch.einsum("k,kpq->pq", own.P, own.C)
+        spread.append(A.std().item())
+    assert spread[0] == pytest.approx(spread[1], rel=0.3 if method == "fact-tucker" else 0.1)  # of 16 numbers P
 
 
 @pytest.mark.parametrize("method", ["fact-tt", "fact-tucker"])

@@ -7,7 +7,7 @@ from typing import Any
 import gradio as gr
 from starlette.routing import Route
 
-from metalora.inspection.projection import warm_up
+from metalora.inspection.projection_process import warm_up_apart
 from metalora.util.paths import ASSETS
 from metalora.views.app_state import AppState
 
@@ -37,7 +37,7 @@ def launch(root: Path, waiting: WaitingPage | None = None, **settings: Any) -> g
     app_state = AppState(root, backend)
     app_state.prune_regularly()
     demo = build(app_state)
-    warming = threading.Timer(WARM_AFTER, warm_up)
+    warming = threading.Timer(WARM_AFTER, warm_up_apart)
     warming.daemon = True
     warming.start()
     if waiting is not None:

@@ -10,7 +10,8 @@ from torch import Tensor
 from metalora.experiments.table import format_percent
 from metalora.inspection.gallery import Gallery
 from metalora.inspection.placement import Superposition, superimpose
-from metalora.inspection.projection import align, explained_variance, project
+from metalora.inspection.projection import explained_variance
+from metalora.inspection.projection_process import align_apart, project_apart
 from metalora.inspection.spaces import SPACES, gallery_features
 from metalora.util.errors import InputError
 from metalora.views.embedding_points import K, point_table
@@ -246,7 +247,7 @@ def _points(side: Side, projection: Projection) -> pd.DataFrame:
         if plane is not None:
             return point_table(side.opened.gallery, side.features, plane.numpy())
         settings: dict[str, Any] = {"neighbours": projection.neighbours, "min_dist": projection.min_dist}
-        projected = project(side.features, projection.method, **settings)
+        projected = project_apart(side.features, projection.method, **settings)
         return point_table(side.opened.gallery, side.features, projected)
 
     return side.opened.cached((projection, side.space), compute)
@@ -263,7 +264,7 @@ def _aligned_points(shown: Sequence[Side], projection: Projection, same: bool) -
 
     def compute() -> tuple[pd.DataFrame, ...]:
         features = [side.features for side in shown]
-        planes = align(features, neighbours=projection.neighbours)
+        planes = align_apart(features, neighbours=projection.neighbours)
         parts = zip(shown, features, planes, strict=True)
         return tuple(point_table(side.opened.gallery, space, plane) for side, space, plane in parts)
 

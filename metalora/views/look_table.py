@@ -2,6 +2,9 @@
 
 from collections.abc import Mapping
 from html import escape
+from typing import Any
+
+import torch
 
 from metalora.inspection.gallery import Gallery
 from metalora.inspection.movement import ORIGINAL, STATIC, Movement
@@ -28,12 +31,9 @@ def look_table(
         distances: show how far the embedding moved.
     """
     colours, k = movement_colours(opened.config.adapter.method), gallery_k(opened.gallery)
-    body = ""
-    for adapter, embeddings in moved.embeddings.items():
-        gallery = static.gallery if adapter == STATIC and static is not None else opened.gallery
-        space = "original" if adapter == ORIGINAL else "adapted"
-        (predicted,) = gallery.predict(embeddings, space, k)
-        nearest = gallery.nearest(embeddings, space, k)["index"].tolist()
+    body, read = "", _read(opened.gallery, static, moved, k)
+    for adapter in moved.embeddings:
+        gallery, predicted, nearest = read[adapter]
         distance = _bar(moved.relative[adapter].iloc[0], colours[adapter]) if distances else ""
         body += (
             f'<tr><th scope="row"><i style="background:{colours[adapter]}"></i>{escape(titles[adapter])}</th>'
@@ -45,6 +45,25 @@ def look_table(
         '<div class="look-table" tabindex="0" role="region" aria-label="What each adapter does">'
         f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
     )
+
+
+def _read(
+    gallery: Gallery, static: OpenAdapter | None, moved: Movement, k: int
+) -> dict[str, tuple[Gallery, str, list[int]]]:
+    """Return adapter → the gallery that it is read by, the class there, and the rows of the nearest images."""
+    read: dict[str, Any] = {}
+    for adapters, searched, space in (
+        ({ORIGINAL}, gallery, "original"),
+        ({STATIC}, gallery if static is None else static.gallery, "adapted"),
+        (set(moved.embeddings) - {ORIGINAL, STATIC}, gallery, "adapted"),
+    ):
+        names = [name for name in moved.embeddings if name in adapters]
+        if names:
+            embeddings = torch.cat([moved.embeddings[name] for name in names])  # each search reads the whole gallery
+            rows = searched.nearest(embeddings, space, k)["index"].to_numpy().reshape(len(names), k).tolist()
+            classes = searched.predict(embeddings, space, k)
+            read |= {name: (searched, *found) for name, *found in zip(names, classes, rows, strict=True)}
+    return read
 
 
 def _images(gallery: Gallery, rows: list[int]) -> str:

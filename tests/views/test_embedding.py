@@ -160,7 +160,7 @@ def test_aligned_planes_belong_to_their_adapters_in_order(pair, monkeypatch):
         calls.append(([len(one) for one in features], neighbours))
         return [np.full((30, 2), side, np.float32) for side in range(len(features))]
 
-    monkeypatch.setattr("metalora.views.embedding.align", align)
+    monkeypatch.setattr("metalora.views.embedding.align_apart", align)
     view = view_of(["a", "b"], pair, Projection(neighbours=9, aligned=True))
     assert calls == [([30, 30], 9)] and view.same_images and not view.precomputed
     assert [frame[["x", "y"]].to_numpy().mean() for frame in view.frames] == [0, 1]

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from metalora.adapters.config import AdapterConfig
 from metalora.adapters.methods import method
+from metalora.adapters.places import WEIGHT, Place
 from metalora.util.errors import InputError
 
 Shape = tuple[int, ...]
@@ -53,6 +54,8 @@ class Format(ABC):
         random_core_init: whether generated cores may differ from the identity core at the start.
         shared: names of the trained tensors that layers have in common whose weights are of one shape.
         routes: whether the core comes from the layer's own input, by `route`.
+        place: kind of modules that it is for.
+        starts_as_original: whether the network gives at the start what it gave without adapters.
         not_a_weight: why no weight gives the update for every input, in words after "since"; "" where one does.
     """
 
@@ -60,6 +63,8 @@ class Format(ABC):
     random_core_init: ClassVar[bool] = True
     shared: ClassVar[tuple[str, ...]] = ()
     routes: ClassVar[bool] = False
+    place: ClassVar[Place] = WEIGHT
+    starts_as_original: ClassVar[bool] = True
     not_a_weight: ClassVar[str] = ""
 
     @classmethod
@@ -102,7 +107,7 @@ class Format(ABC):
 
     @abstractmethod
     def parameter_shapes(self, kernel: Shape, inputs: int, outputs: int) -> dict[str, Shape]:
-        """Return the shapes of a layer's trained tensors. The last of them starts at 0, and so does the update."""
+        """Return the shapes of a layer's trained tensors. The last starts at 0, if the format `starts_as_original`."""
 
     def bound(self, name: str, fan_in: int) -> float:
         """Return b of the uniform distribution over ±b from which a trained tensor, but for the last, starts.

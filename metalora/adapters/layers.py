@@ -19,13 +19,14 @@ from metalora.adapters.convolutions import Base, convolve, has_narrow_groups, st
 from metalora.adapters.formats import Factorised, Format
 from metalora.adapters.forward_context import current
 from metalora.adapters.merging import merged_weight, merges
+from metalora.adapters.places import weight_of
 from metalora.adapters.products import add_product, linear
 from metalora.util.errors import InputError
 
 
 def trained_dtype(base: Base, config: AdapterConfig) -> torch.dtype:
     """Return the precision of what is trained for a frozen layer."""
-    own = base.weight.dtype
+    own = weight_of(base).dtype
     return own if config.adapter_dtype == "backbone" else torch.promote_types(own, torch.float32)
 
 
@@ -51,18 +52,20 @@ class Adapter(nn.Module):
         dtype: torch.dtype | None = None,
     ):
         super().__init__()
-        outputs, inputs, *kernel = base.weight.shape
+        like = weight_of(base)
+        outputs, inputs, *kernel = like.shape
         self.format, self.scale = format, scale
         self.dropout = nn.Dropout(dropout)
         shapes = format.parameter_shapes(tuple(kernel), inputs, outputs)
         fan_in = inputs * torch.Size(kernel).numel()
         self._names = tuple(shapes)
         for name, shape in shapes.items():
-            # ΔW is 0 at the start through its last factor alone, which therefore learns from the first step.
-            bound = 0.0 if name == self._names[-1] else format.bound(name, fan_in)
+            # The update is 0 at the start through its last factor alone, which therefore learns from the first step.
+            last = name == self._names[-1] and format.starts_as_original
+            bound = 0.0 if last else format.bound(name, fan_in)
             # Drawn on the CPU in float64: the same start on every device and in every precision.
             value = (2 * torch.rand(shape, generator=rng, dtype=torch.float64) - 1) * bound
-            self.register_parameter(name, nn.Parameter(value.to(base.weight.device, dtype or base.weight.dtype)))
+            self.register_parameter(name, nn.Parameter(value.to(like.device, dtype or like.dtype)))
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "Adapter":
         # Flat, since a memory format means images, and torch refuses channels_last of factors with five axes.
@@ -117,7 +120,7 @@ class AdaptedLayer(nn.Module):
     @property
     def weight(self) -> Tensor:
         """The frozen weight, for networks that read its dtype or shape."""
-        return self.base.weight
+        return weight_of(self.base)
 
     @property
     def bias(self) -> Tensor | None:

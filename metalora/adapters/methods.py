@@ -29,6 +29,9 @@ def branch(reference_rank: int) -> int:
     return max(1, reference_rank**2 // 3)
 
 
+VISION_TRANSFORMER = "a vision transformer of timm, whose blocks attend to all tokens"
+
+
 @dataclass(frozen=True)
 class Method:
     """A way to adapt a backbone.
@@ -43,6 +46,7 @@ class Method:
         rank_for: R of Meta-LoRA TR → this method's rank beside it in a comparison.
         diagram: How its tensor network is drawn: "chain", "branches", "copy" or "ring"; None is not drawn.
         bench_rank: Rank in the benchmark.
+        needs: What a backbone must be, after "needs"; "" where any will do.
     """
 
     title: str
@@ -54,6 +58,7 @@ class Method:
     rank_for: Callable[[int], int] = square
     diagram: str | None = None
     bench_rank: int = 8
+    needs: str = ""
 
 
 # The rows of the paper's Table I.
@@ -101,6 +106,11 @@ FIELD = {
         "metalora.adapters.full:Full",
         "the weights of the adapted layers, all of them",
         "#CC79A7",
+    ),
+    "linear-probe": Method(
+        "Linear probe",
+        "metalora.adapters.linear_probe:LinearProbe",
+        "Alain and Bengio 1610.01644: a linear map of the embedding",
     ),
     "film": Method(
         "Generated FiLM",
@@ -179,6 +189,18 @@ FIELD = {
         "Bottleneck adapter",
         "metalora.adapters.bottleneck:Bottleneck",
         "Houlsby et al. 1902.00751, beside the layer as in He et al. 2110.04366",
+    ),
+    "vpt-deep": Method(
+        "VPT-deep",
+        "metalora.adapters.prompts:Prompts",
+        "Jia et al. 2203.12119: prompt tokens of every block",
+        needs=VISION_TRANSFORMER,
+    ),
+    "llama-adapter": Method(
+        "LLaMA-Adapter",
+        "metalora.adapters.prefix:Prefix",
+        "Zhang et al. 2303.16199: a gated prefix of keys and values",
+        needs=VISION_TRANSFORMER,
     ),
 }
 

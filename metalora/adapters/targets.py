@@ -12,6 +12,8 @@ from torch import nn
 from metalora.adapters.config import AdapterConfig
 from metalora.adapters.convolutions import Base, has_narrow_groups, is_linear_in_weight
 from metalora.adapters.formats import Factorised, format_class
+from metalora.adapters.methods import method
+from metalora.adapters.places import WEIGHT, weight_of
 from metalora.util.errors import InputError, LayersLeftOut, choices
 
 # These read their linears' weights instead of calling them: an adapter there would do nothing.
@@ -59,7 +61,11 @@ def select_layers(
         InputError: a pattern that matches nothing or a layer that cannot be adapted, a rank above a
             layer's largest, or nothing left to adapt.
     """
-    candidates, unfit = _candidates(net)
+    place, entry = format_class(config.method).place, method(config.method)
+    candidates, unfit = _candidates(net) if place is WEIGHT else (place.find(net), {})
+    if not candidates and place is not WEIGHT:
+        needed = f"{entry.title} needs {entry.needs}, which {type(net).__name__} is not"
+        raise InputError(f"{needed}: choose another method or backbone.")
     if not candidates and not unfit:
         raise InputError(f"{type(net).__name__} has no Conv2d or Linear layer to adapt.")
     unfit = {name: reason for name, reason in (unsuited or {}).items() if name in candidates} | unfit
@@ -190,7 +196,7 @@ def _rank(name: str, config: AdapterConfig) -> tuple[int, bool]:
 
 def layer_sides(layer: Base) -> tuple[int, int]:
     """Return the two sides of a layer's weight as a matrix: (I·K·K, O)."""
-    outputs, *inputs = layer.weight.shape
+    outputs, *inputs = weight_of(layer).shape
     return math.prod(inputs), outputs
 
 

@@ -50,6 +50,8 @@ def compare(
     from the images and the time, and every training keeps its best state on validation. Outside the first look the
     learning rate is the best of three short trials, unless --lr is given.
     """
+    from metalora.adapters.methods import METHODS
+    from metalora.experiments.config import ALL
     from metalora.experiments.plan import plan_comparison
     from metalora.experiments.runner import JOBS, OLD_JOBS, count_jobs, read_comparison, run_comparison
     from metalora.models.saving import check_folder
@@ -62,6 +64,8 @@ def compare(
     folder = out or Path("results") / re.sub(r"[^\w.-]+", "-", name).strip("-")
     check_folder(folder, owned=(JOBS, OLD_JOBS))
     config, suite, notes = check("Reading images", config)
+    if ALL in given.get("method", ()):
+        notes += [f"{entry.title} is left out: it needs {entry.needs}." for entry in METHODS.values() if entry.needs]
     if "steps" not in given:
         choose_lr = not first and "lr" not in given
         config, note = plan_comparison(config, suite, folder, minutes=minutes, n_jobs=jobs, choose_lr=choose_lr)

@@ -16,7 +16,7 @@ from metalora.util.checks import check_int
 from metalora.util.config import from_plain, to_plain
 from metalora.util.errors import InputError
 
-ALL = "all"  # among the methods of a comparison: every one there is
+ALL = "all"  # among the methods of a comparison: every one that fits any backbone
 
 
 @dataclass(frozen=True)
@@ -143,7 +143,7 @@ class ComparisonConfig:
     Attributes:
         suite: The suite.
         backbones: Bundled backbones or timm names.
-        methods: Rows of the table, such as lora or metalora-tr@8; all stands for every method there is.
+        methods: Rows of the table, such as lora or metalora-tr@8; all stands for every method that fits any backbone.
         controls: Add the control rows.
         seeds: Random seeds to average over; stars need 6.
         ks: K of k-NN.
@@ -193,7 +193,8 @@ class ComparisonConfig:
         if not self.methods or not self.backbones:
             raise InputError("Name at least one method and one backbone.")
         object.__setattr__(self, "backbones", tuple(dict.fromkeys(self.backbones)))
-        names = [one for name in self.methods for one in (METHODS if name == ALL else (name,))]
+        fitting = [name for name, entry in METHODS.items() if not entry.needs]
+        names = [one for name in self.methods for one in (fitting if name == ALL else (name,))]
         object.__setattr__(self, "methods", tuple(str(parse_variant(name)) for name in names))
         with_factors = [variant for variant in self.variants if variant.factor_code]
         if with_factors and not self.suite.factors:

@@ -4,15 +4,19 @@ import copy
 from collections.abc import Mapping
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from metalora.adapters.config import AdapterConfig
+from metalora.adapters.formats import format_class
 from metalora.adapters.forward_context import current, forward_context
 from metalora.adapters.inputs import split_inputs
 from metalora.adapters.layers import AdaptedLayer, trained_dtype
+from metalora.adapters.linear_probe import Probed
 from metalora.adapters.methods import method
+from metalora.adapters.places import EMBEDDING
 from metalora.models.adapted_model import AdaptedModel
-from metalora.models.backbones import Backbone, image_size_for, load_backbone, wrap
+from metalora.models.backbones import Backbone, check_embeddings, image_size_for, load_backbone, wrap
 from metalora.models.extractors import StageExtractor, keep_stages
 from metalora.models.mapping_net import ConstantCore, MappingNet
 from metalora.models.survey import survey
@@ -59,6 +63,8 @@ def adapt(
     if example is None:
         example = backbone.example()
     seen = None
+    if method(config.method).format is not None and format_class(config.method).place is EMBEDDING:
+        _add_probe(backbone, example)
     if example is not None:
         seen = survey(backbone.eval(), example[:1])
         keep_stages(backbone, seen)
@@ -98,6 +104,14 @@ def build_model(
     """
     size = None if image_size is None else image_size_for(backbone_name, image_size)
     return adapt(load_backbone(backbone_name, image_size=size, download=download), adapter_config, download=download)
+
+
+def _add_probe(backbone: Backbone, example: Tensor | None) -> None:
+    if example is None:
+        raise InputError("A linear probe is as wide as the embedding: give adapt() an example.")
+    with torch.no_grad():
+        embedding = check_embeddings(backbone.eval()(example[:1]), 1)
+    backbone.net, backbone.stages = Probed(backbone.net, embedding), {}
 
 
 def _add_generator(model: AdaptedModel, features: int | None) -> None:

@@ -8,8 +8,10 @@ import torch
 from torch import nn
 
 from metalora.adapters.config import AdapterConfig
-from metalora.adapters.formats import make_format
+from metalora.adapters.formats import Format, make_format
 from metalora.adapters.layers import ADAPTED, AdaptedLayer, Adapter, trained_dtype
+from metalora.adapters.places import weight_of
+from metalora.adapters.tokens import AdaptedTokens, Tokens
 from metalora.adapters.trained_copy import TrainedCopy
 from metalora.util.seeding import seeded_generator
 
@@ -30,14 +32,13 @@ def insert_adapters(
     shared: dict[tuple[Any, ...], nn.Parameter] = {}
     for index, (name, rank) in enumerate(ranks.items()):
         base: Any = net.get_submodule(name)
-        kind = nn.Linear if isinstance(base, nn.Linear) else nn.Conv2d
         rng = seeded_generator(config.seed, index)
-        format, dtype = make_format(config, rank, len(base.weight)), trained_dtype(base, config)
+        format, dtype = make_format(config, rank, len(weight_of(base))), trained_dtype(base, config)
         adapter = Adapter(base, format, config.scale(rank), config.dropout, rng, dtype)
         for kept in format.shared:  # the first layer's of that shape
             own = getattr(adapter, kept)
-            setattr(adapter, kept, shared.setdefault((kept, base.weight.shape, rank, own.dtype), own))
-        layers[name] = ADAPTED[kind](name, base, adapter, rows_by_image=rows_by_image)
+            setattr(adapter, kept, shared.setdefault((kept, weight_of(base).shape, rank, own.dtype), own))
+        layers[name] = _adapted(base, format)(name, base, adapter, rows_by_image=rows_by_image)
         _put(net, places[base], layers[name])
         _add(trained, f"adapters.{name}", adapter)
     return layers
@@ -78,6 +79,12 @@ def relink(net: nn.Module, trained: nn.Module) -> tuple[dict[str, AdaptedLayer],
             saved[module.name] = module
             module.link(trained.get_submodule(f"modules_to_save.{module.name}"))
     return layers, saved
+
+
+def _adapted(base: nn.Module, format: Format) -> type[AdaptedLayer]:
+    if isinstance(format, Tokens):
+        return AdaptedTokens
+    return ADAPTED[nn.Linear if isinstance(base, nn.Linear) else nn.Conv2d]
 
 
 def _places(net: nn.Module) -> dict[nn.Module, list[str]]:

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from metalora.adapters.config import AdapterConfig
 from metalora.adapters.layers import AdaptedLayer
+from metalora.adapters.linear_probe import Probed
 from metalora.adapters.trained_copy import TrainedCopy
 from metalora.models.backbones import Backbone
 from metalora.suites.decoding import Decoding
@@ -82,6 +83,7 @@ def save(
 
 def original_hash(net: nn.Module) -> str:
     """Hash the weights of a network under the names that they have without adapters."""
+    net = net.net if isinstance(net, Probed) else net
     state = net.state_dict()
     for name, module in net.named_modules(remove_duplicate=False):
         if isinstance(module, AdaptedLayer | TrainedCopy):

@@ -24,7 +24,7 @@ BUILT_ON = {
     "mtlora": "lora-mixture",
     "lora-per-task": "lora-mixture",
 }
-ELSEWHERE = {"film"}  # tests/experiments/test_rivals.py
+ELSEWHERE = {"film", "linear-probe", "vpt-deep", "llama-adapter"}  # test_rivals.py, test_places.py
 LAYERS = {"linear": lambda: nn.Linear(6, 8).double(), "conv": lambda: nn.Conv2d(6, 8, (3, 2)).double()}
 
 

@@ -4,6 +4,7 @@ The paper trains a network of such layers; here they are the update of frozen on
 """
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -15,6 +16,8 @@ from metalora.adapters.molora import MoLoRA
 @dataclass(frozen=True)
 class CondConv(MoLoRA):
     """router (I, e) and A (e, *kernel, I, O), as a `MoLoRA` whose B are identities."""
+
+    ranked: ClassVar[bool] = False
 
     def identity_core(self) -> Tensor:
         """Return the weights at scores of 0."""

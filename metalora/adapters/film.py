@@ -18,6 +18,7 @@ class FiLM(Format):
     """A core (2, O) of γ and β, at whose identity, zeros, nothing changes."""
 
     outputs: int
+    ranked: ClassVar[bool] = False
     random_core_init: ClassVar[bool] = False  # nothing else makes the update 0 at the start
 
     @classmethod

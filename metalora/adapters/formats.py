@@ -8,6 +8,7 @@ Every method's format has a module of its own beside this one: a low-rank one ex
 """
 
 import pkgutil
+import sys
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import ClassVar, Protocol, Self
@@ -54,6 +55,7 @@ class Format(ABC):
         random_core_init: whether generated cores may differ from the identity core at the start.
         shared: names of the trained tensors that layers have in common whose weights are of one shape.
         routes: whether the core comes from the layer's own input, by `route`.
+        ranked: whether the rank has an effect.
         place: kind of modules that it is for.
         starts_as_original: whether the network gives at the start what it gave without adapters.
         not_a_weight: why no weight gives the update for every input, in words after "since"; "" where one does.
@@ -63,6 +65,7 @@ class Format(ABC):
     random_core_init: ClassVar[bool] = True
     shared: ClassVar[tuple[str, ...]] = ()
     routes: ClassVar[bool] = False
+    ranked: ClassVar[bool] = True
     place: ClassVar[Place] = WEIGHT
     starts_as_original: ClassVar[bool] = True
     not_a_weight: ClassVar[str] = ""
@@ -74,14 +77,14 @@ class Format(ABC):
 
     @classmethod
     def max_rank(cls, inputs: int, outputs: int, *, by_pattern: bool = False) -> int:
-        """Return the largest rank for a weight with sides inputs (I·K·K) and outputs (O): the smaller side.
+        """Return the largest rank for a weight with sides inputs I·K·K and outputs O: the smaller side, if `ranked`.
 
         Args:
             inputs: I·K·K.
             outputs: O.
             by_pattern: whether `AdapterConfig.rank_pattern` sets this layer's rank.
         """
-        return min(inputs, outputs)
+        return min(inputs, outputs) if cls.ranked else sys.maxsize
 
     @classmethod
     def rank_error(cls, rank: int, layer: str, *, by_pattern: bool = False) -> str:

@@ -1,6 +1,7 @@
 """Full fine-tuning: ΔW = A, every entry of the weight trained. The rank has no effect."""
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 
@@ -11,6 +12,8 @@ from metalora.adapters.lora import LoRA
 @dataclass(frozen=True)
 class Full(LoRA):
     """A (*kernel, I, O), as a `LoRA` whose B is the identity."""
+
+    ranked: ClassVar[bool] = False
 
     def parameter_shapes(self, kernel: Shape, inputs: int, outputs: int) -> dict[str, Shape]:
         """Return the shape of A."""

@@ -17,7 +17,7 @@ class Place:
 
     kind: str
 
-    def find(self, net: nn.Module) -> dict[str, nn.Module]:
+    def find(self, net: nn.Module) -> dict[str, Any]:
         """Return name → module of this kind, but for layers with a weight."""
         if self.kind == "embedding":
             return {"probe": net.get_submodule("probe")}

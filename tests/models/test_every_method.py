@@ -185,3 +185,10 @@ def test_inputs_beside_the_images_are_for_the_adapted_network_alone(extractor):
     torch.testing.assert_close(model(images, scale=scale, cores=cores), model(images, cores=cores) * scale[:, None])
     if extractor == "resnet20":
         torch.testing.assert_close(model(images, scale=scale), model(images) * scale[:, None])
+
+
+@pytest.mark.parametrize("method", ["full", "film", "condconv", "linear-probe"])
+def test_a_rank_without_effect_is_not_too_large(method):
+    backbone = metalora.load_backbone("resnet20", image_size=16)
+    wide, narrow = (metalora.adapt(backbone, metalora.AdapterConfig(method, rank=rank)) for rank in (1000, 1))
+    assert wide.layers.keys() == narrow.layers.keys() and not wide.left_out

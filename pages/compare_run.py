@@ -109,7 +109,8 @@ def own_rows(context: Context) -> tuple[ComparisonForm, gr.Number]:
 
 def _fields() -> dict[str, Any]:
     """Lay out the controls of a comparison, by name."""
-    methods = [*DEFAULT, *(name for name in METHODS if name not in DEFAULT)]
+    # The bundled backbones suit those alone that need no other kind of network.
+    methods = [*DEFAULT, *(name for name, entry in METHODS.items() if name not in DEFAULT and not entry.needs)]
     fields = {
         "suite": gr.Radio(suite_choices(), value="digits", label="Suite"),
         "methods": gr.CheckboxGroup([(label(name), name) for name in methods], value=list(DEFAULT), label="Methods"),

@@ -25,6 +25,9 @@ def register(app: typer.Typer) -> None:
 def train(
     folder: Annotated[Path | None, typer.Argument(help="Folder of the run. Left out: a new one under runs.")] = None,
     run: Annotated[Path | None, typer.Option(help="Same as FOLDER.")] = None,
+    log_to: Annotated[
+        str | None, typer.Option(help="Also log to a tracker that is installed: tensorboard, trackio or wandb.")
+    ] = None,
     json: Json = None,
     **given: Any,
 ) -> None:
@@ -47,7 +50,7 @@ def train(
     if opened.state is RunState.FINISHED:
         typer.echo(f"This run is finished; its adapter is {opened.adapter}.")
     else:
-        train_here(opened)
+        train_here(opened, log_to)
     print_result(opened, json)
 
 
@@ -74,14 +77,26 @@ def _resumed_settings(name: str) -> RunConfig:
     return RunConfig(backbone or RunConfig.backbone, adapter=adapter, start=start)
 
 
-def train_here(run: Any) -> None:
-    """Execute a run, showing its progress; Ctrl-C or a request to stop saves it and exits."""
+def train_here(run: Any, log_to: str | None = None) -> None:
+    """Execute a run, showing its progress; Ctrl-C, SIGTERM or a request to stop saves it and exits.
+
+    Args:
+        run: the folder.
+        log_to: a tracker, see `track`; its files are in the folder's parent.
+    """
     from metalora.runs.execute import execute
     from metalora.runs.run_folder import RunState
+    from metalora.training.tracking import track
+
+    def tracked(steps: Any) -> Any:
+        if log_to is None:
+            return steps
+        settings = {**run.config.to_dict(), "folder": str(run.path)}
+        return track(steps, log_to, name=run.path.name, settings=settings, folder=run.path.parent / "tensorboard")
 
     step, bar = None, Bar("Training")
     try:
-        with bar, contextlib.closing(execute(run, bar.reading)) as events:
+        with bar, contextlib.closing(execute(run, bar.reading)) as steps, contextlib.closing(tracked(steps)) as events:
             event = next(events, None)
             with _interrupt_between_steps() as interrupted:
                 while event is not None:
@@ -89,7 +104,8 @@ def train_here(run: Any) -> None:
                     validated = "validation" in event.metrics
                     bar.update(event.step, event.steps, _progress_text(event), line=validated)
                     if interrupted():
-                        events.close()  # saves, while a second signal is held back
+                        events.close()
+                        steps.close()  # saves, while a second signal is held back
                         raise KeyboardInterrupt
                     event = next(events, None)
     except KeyboardInterrupt:
@@ -111,7 +127,7 @@ def _progress_text(event: Any) -> str:
 
 @contextlib.contextmanager
 def _interrupt_between_steps() -> Iterator[Any]:
-    """Hold a first Ctrl-C back to the end of the step, so that whole steps are saved; a second one acts at once."""
+    """Hold a first Ctrl-C or SIGTERM back to the end of the step, so that whole steps are saved; a second one acts."""
     pressed: list[bool] = []
 
     def note(*_: Any) -> None:
@@ -119,11 +135,12 @@ def _interrupt_between_steps() -> Iterator[Any]:
             raise KeyboardInterrupt
         pressed.append(True)
 
-    before = signal.signal(signal.SIGINT, note)
+    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield lambda: bool(pressed)
     finally:
-        signal.signal(signal.SIGINT, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def print_result(run: Any, json: Path | None) -> None:

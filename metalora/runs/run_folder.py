@@ -1,6 +1,6 @@
 """A run's folder: its files, its state, and how it is created and opened.
 
-run.json                 settings, versions, state, and the process that trains it
+run.json                 settings, versions, machine, command, state, and the process that trains it
 events.jsonl             a line for every step: losses, learning rates, images per second, time left
 log.txt                  output of a worker process
 checkpoint.safetensors   until the run is finished
@@ -15,8 +15,11 @@ A run that was not queued leaves nothing if its suite cannot be read or its mode
 
 import contextlib
 import json
+import os
 import platform
+import shlex
 import shutil
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import datetime
@@ -28,6 +31,7 @@ from typing import Any
 from metalora.models.saving import check_folder
 from metalora.runs.failures import SILENT
 from metalora.runs.run_config import RunConfig
+from metalora.util.device import pick_device
 from metalora.util.errors import InputError
 from metalora.util.files import write_text
 from metalora.util.locks import LOCK, Busy, locked
@@ -175,6 +179,9 @@ class RunFolder:
                 "timm": version("timm"),
                 "python": platform.python_version(),
             },
+            "machine": {"system": platform.platform(), "processor": platform.machine(), "cores": os.cpu_count()},
+            "device": str(pick_device()) if self.config.training.device == "auto" else self.config.training.device,
+            "command": shlex.join(sys.argv),
             "settings": self.config.to_dict(),
         }
         self._settings = json.dumps(content, indent=1) + "\n"

@@ -4,6 +4,7 @@ import json
 import os
 import signal
 
+import pytest
 from calling import QUICK, SMALL, refused, run
 
 import metalora
@@ -58,3 +59,30 @@ def test_a_signal_while_a_stopped_run_is_saved_is_held_back(tmp_path, monkeypatc
     said = run("train", tmp_path / "run", *QUICK, "--targets", "layer1.0", code=1).stderr.splitlines()[-1]
     assert said.startswith("Stopped after step 1 of 2; it is saved")
     assert metalora.load(tmp_path / "run/adapter").config.targets == ("layer1.0",)
+
+
+def test_sigterm_saves_and_leaves(tmp_path, monkeypatch):
+    update = cli.messages.Bar.update
+
+    def terminate(bar, done, *rest, **words):
+        update(bar, done, *rest, **words)
+        if bar.title == "Training" and done == 1:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr(cli.messages.Bar, "update", terminate)
+    said = run("train", tmp_path / "run", *QUICK, "--targets", "layer1.0", code=1).stderr.splitlines()[-1]
+    assert said.startswith("Stopped after step 1 of 2; it is saved")
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+
+
+def test_a_tracker_gets_every_step(tmp_path):
+    accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    run("train", tmp_path / "run", *QUICK, "--targets", "layer1.0", "--log-to", "tensorboard")
+    log = accumulator.EventAccumulator(str(tmp_path / "tensorboard" / "run")).Reload()
+    assert [event.step for event in log.Scalars("loss")] == [1, 2]
+
+
+def test_an_unknown_tracker_leaves_nothing(tmp_path):
+    said = refused("train", tmp_path / "run", *QUICK, "--targets", "layer1.0", "--log-to", "paper")
+    assert "Unknown tracker 'paper': use tensorboard, trackio, wandb." in said
+    assert not (tmp_path / "run").exists()

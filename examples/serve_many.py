@@ -26,8 +26,11 @@ def seconds(call) -> float:
 
 
 @torch.inference_mode()
-def main(sources: int = 32, batch: int = 64, rounds: int = 15) -> dict[str, float]:
-    """Time a batch whose images come from `sources` sources at random; return milliseconds by name."""
+def main(sources: int = 32, batch: int = 64, many: int = 1000, rounds: int = 15) -> dict[str, float]:
+    """Time a batch whose images come from `sources` sources at random; return milliseconds by name.
+
+    A table of `many` sources is timed as well.
+    """
     rng = torch.Generator().manual_seed(0)
     model = metalora.load("mixer_nano/metalora-tr")
     size = model.backbone.image_size
@@ -47,11 +50,16 @@ def main(sources: int = 32, batch: int = 64, rounds: int = 15) -> dict[str, floa
 
     images = torch.rand(batch, 3, size, size, generator=rng)
     whose = [names[i] for i in torch.randint(sources, (batch,), generator=rng).tolist()]
+    large = metalora.CoreTable(
+        [str(i) for i in range(many)], model.generate(torch.rand(many, 3, size, size, generator=rng))
+    )
+    others = [str(i) for i in torch.randint(many, (batch,), generator=rng).tolist()]
     inputs = model.backbone.preprocess(images)
     plain = metalora.load_backbone("mixer_nano").net.eval()
     calls = {
         "the network alone": lambda: plain(inputs),
         "cores from a table": lambda: model(images, cores=table[whose]),
+        f"cores from a table of {many:,}": lambda: model(images, cores=large[others]),
         "PEFT, adapters by name": lambda: loras(inputs, adapter_names=whose),
     }
     found, wanted = calls["cores from a table"](), calls["PEFT, adapters by name"]()
@@ -62,7 +70,7 @@ def main(sources: int = 32, batch: int = 64, rounds: int = 15) -> dict[str, floa
             times[name].append(1000 * seconds(call))
     medians = {name: statistics.median(values) for name, values in times.items()}
     for name, value in medians.items():
-        print(f"{name:24}{value:8.1f} ms for {batch} images of {sources} sources {1000 * batch / value:8.0f} images/s")
+        print(f"{name:28}{value:8.1f} ms for {batch} images of {sources} sources {1000 * batch / value:8.0f} images/s")
     return medians
 
 

@@ -48,6 +48,8 @@ class AdapterConfig:
             factor code, 0.03 for a latent code.
         code_norm_limit: Length that a latent code stays below; 0 is no limit.
         core: Whether cores are generated for each image, or one constant core is learned for all.
+        core_distribution: What is generated for each value of a core: point, the value itself, or gaussian, the mean
+            and variance of a normal distribution, as in C-LoRA: training draws from it, use takes the mean.
         rank_pattern: Regular expression → rank of the layers whose name it matches.
         dropout: Probability of dropout on the adapter's input, in training.
         adapter_dtype: Precision of what is trained: float32, also beside a backbone of half precision (float64 beside
@@ -73,6 +75,7 @@ class AdapterConfig:
     head_init_std: float | None = None
     code_norm_limit: float = 4.0
     core: str = "generated"
+    core_distribution: str = "point"
     rank_pattern: Mapping[str, int] = field(default_factory=dict)
     dropout: float = 0.0
     adapter_dtype: str = "float32"
@@ -94,12 +97,23 @@ class AdapterConfig:
             raise InputError(f"adapter_dtype is {self.adapter_dtype!r}: use float32 or backbone.")
         if self.core not in ("generated", "constant"):
             raise InputError(f"core is {self.core!r}: use generated or constant.")
+        self._check_distribution()
         if not isinstance(self.extractor, str) and not hasattr(self.extractor, "state_dict"):
             raise InputError(f"extractor is {self.extractor!r}: use self, stem, a backbone's name or a module.")
 
     def __hash__(self) -> int:
         pairs = frozenset(self.rank_pattern.items())
         return hash(tuple(pairs if f.name == "rank_pattern" else getattr(self, f.name) for f in fields(self)))
+
+    def _check_distribution(self) -> None:
+        if self.core_distribution not in ("point", "gaussian"):
+            raise InputError(f"core_distribution is {self.core_distribution!r}: use point or gaussian.")
+        if self.gaussian and (self.told or not self.generates):
+            title = method(self.method).title + (" with a constant core" if self.core == "constant" else "")
+            raise InputError(
+                f"core_distribution is gaussian, but {title} generates no core of an image: use point, or generated "
+                "cores of another method, such as metalora-tr."
+            )
 
     def _check_patterns(self) -> None:
         for name in ("targets", "exclude", "modules_to_save"):  # one expression or a list, kept as a tuple
@@ -135,6 +149,11 @@ class AdapterConfig:
     def generates(self) -> bool:
         """Whether cores are generated for each image."""
         return method(self.method).generated and self.core == "generated"
+
+    @property
+    def gaussian(self) -> bool:
+        """Whether every image gets a normal distribution of cores."""
+        return self.core_distribution == "gaussian"
 
     @property
     def initial_head_std(self) -> float:

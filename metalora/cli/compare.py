@@ -13,7 +13,8 @@ from metalora.experiments.config import ComparisonConfig
 from metalora.experiments.first_look import FIRST_LOOK, QUESTION
 
 COMPARISON = Options(ComparisonConfig, renamed={"methods": "method", "backbones": "backbone", "ks": "k"})
-COMPARISON_TRAINING = TRAINING.without("set_size", "seed", "validate_every")  # rows name set sizes, seeds count from 0
+# Rows name set sizes, seeds count from 0, and no row has Gaussian cores.
+COMPARISON_TRAINING = TRAINING.without("set_size", "seed", "validate_every", "kl_weight")
 CHOICES = {"method", "backbone", "controls", "steps"}  # options that say what is compared
 
 

@@ -112,6 +112,8 @@ _EFFECTS: dict[str, Callable[[JobConfig], bool]] = {
     "training: identity_core_prob_sets": lambda job: job.trained.has_latent_code and job.trained.in_sets,
     "training: teacher_forcing_ratio": lambda job: job.trained.has_mapping_net and job.trained.factor_code,
     "training: factor_loss_weight": lambda job: job.trained.factor_code,
+    "adapter: core_distribution": lambda job: job.adapter.gaussian,
+    "training: kl_weight": lambda job: job.adapter.gaussian,
 }
 
 

@@ -47,9 +47,10 @@ def budget(
     """Build a row per adapted layer, per left-out layer, for the rest of the backbone, the generator, and a total.
 
     Columns: "adapter_parameters" (trained, static), "generator_parameters" (trained; those of a layer map the code to
-    its core), "frozen_parameters", and the FLOPs of each for one image. The row "(mapping)" is what all layers share,
-    "(extractor)" the features' cost, "(rest of the backbone)" its unadapted modules. "note" says why a layer is left
-    out, and how many numbers folded BatchNorms take in memory beside the parameters.
+    its core, and to the variances of a Gaussian one), "frozen_parameters", and the FLOPs of each for one image, in use,
+    which needs no variance. The row "(mapping)" is what all layers share, "(extractor)" the features' cost, "(rest of
+    the backbone)" its unadapted modules. "note" says why a layer is left out, and how many numbers folded BatchNorms
+    take in memory beside the parameters.
 
     Args:
         backbone: with adapted layers.
@@ -113,14 +114,21 @@ def _layer_row(
         row["adapter_parameters"] += core  # a constant one
         return row
     inputs = mapping.head.in_features if mapping.head else 0
-    return row | {"generator_parameters": core * inputs, "generator_flops": 2 * core * inputs}
+    own_part = core * sum(map(_count, _heads(mapping))) // mapping.total
+    return row | {"generator_parameters": own_part, "generator_flops": 2 * core * inputs}
 
 
 def _mapping_row(mapping: MappingNet | TaskNet) -> dict[str, int]:
-    """Count what all layers share: all but the head."""
-    features, head = mapping.identity.new_zeros(1, mapping.width), mapping.head or nn.Identity()
-    flops = count_flops(lambda: mapping.cores(mapping.codes(features))) - 2 * _count(head)
-    return {"generator_parameters": _count(mapping) - _count(head), "generator_flops": flops}
+    """Count what all layers share: all but the heads."""
+    features, heads = mapping.identity.new_zeros(1, mapping.width), _heads(mapping)
+    used = heads if mapping.training else heads[:1]
+    flops = count_flops(lambda: mapping.cores(mapping.codes(features))) - sum(2 * head.weight.numel() for head in used)
+    return {"generator_parameters": _count(mapping) - sum(map(_count, heads)), "generator_flops": flops}
+
+
+def _heads(mapping: MappingNet | TaskNet) -> list[nn.Linear]:
+    """Return the last layers, which have outputs for each value of the cores."""
+    return [head for head in (mapping.head, mapping.log_variance) if head is not None]
 
 
 def _layer_flops(

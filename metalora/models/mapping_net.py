@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.distributions import Normal, kl_divergence
 from torch.nn import functional as F
 
 from metalora.adapters.cores import Cores
@@ -21,6 +22,9 @@ from metalora.util.errors import InputError
 MIN_STD = 1e-3  # of a feature
 MAX_SCORE = 10.0  # of a standardised feature
 MIN_PROB = 1e-6  # of a factor's value
+INITIAL_STD = 0.05  # of a core's value, before training
+PRIOR_STD = 0.2  # of a core's value, as in C-LoRA's code
+LOG_VARIANCES = -10.0, 2.0  # smallest and largest; codes without a limit would make the variance infinite
 
 
 def mean_by_group(codes: Tensor, groups: Tensor) -> Tensor:
@@ -98,6 +102,11 @@ class MappingNet(CoreHead):
     any two factors' probabilities. So a combination that was never trained is made of known parts, and an image that
     leaves a factor open gets the mean of the cores in question.
 
+    With Gaussian cores (C-LoRA, Rahmati et al. 2505.17773) a second linear map of the same inputs gives the logarithm
+    of a variance for every value of the cores; all layers up to the code are shared. What `split` constrains, such as
+    weights of experts, is normal before that. A set has the distribution of its pooled code; in training each of its
+    images draws a core of its own from that.
+
     Args:
         formats: layer → format.
         like: a tensor of the device and dtype to use.
@@ -108,6 +117,7 @@ class MappingNet(CoreHead):
         head_init_std: standard deviation of the last layer's first weights, of formats that allow random cores.
         code_norm_limit: length that a latent code approaches and never has; 0 is no limit. Images unlike the training
             images give codes several times as long as theirs, and cores are linear in them.
+        gaussian: give every value of a core a variance.
         rng: gives the first weights.
 
     Attributes:
@@ -129,6 +139,7 @@ class MappingNet(CoreHead):
         factors: Sequence[int] = (),
         head_init_std: float,
         code_norm_limit: float,
+        gaussian: bool = False,
         rng: torch.Generator,
     ):
         super().__init__(formats, like)
@@ -139,6 +150,7 @@ class MappingNet(CoreHead):
         self.hidden = nn.LazyLinear(hidden) if features is None else nn.Linear(features, hidden)
         self.code = nn.Linear(hidden, code)
         self.head = nn.Linear(code + pairs, self.total, bias=False)
+        self.log_variance = nn.Linear(code + pairs, self.total) if gaussian else None
         sizes = [(math.prod(f.core_shape), head_init_std * f.random_core_init) for f in formats.values()]
         self.head_init_std = torch.cat([torch.full((size,), value, dtype=torch.float64) for size, value in sizes])
         self.register_buffer("feature_mean", torch.zeros(features or 0))
@@ -186,6 +198,9 @@ class MappingNet(CoreHead):
                 layer.bias.zero_()
         # Pairs start at 0: one that is never seen in training adds nothing to its factors' own parts.
         self.head.weight[:, self.code.out_features :] = 0
+        if self.log_variance is not None:
+            self.log_variance.weight.zero_()
+            self.log_variance.bias.zero_()
 
     @torch.no_grad()
     def standardise(self, features: Tensor) -> None:
@@ -237,9 +252,51 @@ class MappingNet(CoreHead):
         return torch.cat([part.softmax(dim=1) for part in codes.split(self.factors, dim=1)], dim=1)
 
     def cores(self, codes: Tensor) -> Cores:
-        """Map codes (N, code) to Cores of N samples."""
+        """Map codes (N, code) to Cores of N samples: Gaussian ones are drawn in training, else their means."""
+        if self.log_variance is not None and self.training:
+            return self.sample_cores(codes)
         with torch.autocast(codes.device.type, enabled=False):
-            codes = codes.to(self.head.weight)
-            parts = codes.split(self.factors, dim=1) if self.factors else ()
-            pairs = [(a[:, :, None] * b[:, None]).flatten(1) for a, b in itertools.combinations(parts, 2)]
-            return self.split(self.head(torch.cat([codes, *pairs], dim=1)))
+            return self.split(self.head(self._with_pairs(codes)))
+
+    def distribution(self, codes: Tensor) -> Normal:
+        """Return the distribution of the cores' offsets from the identity core, (N, total), for codes (N, code).
+
+        Raises:
+            InputError: cores have no distribution.
+        """
+        if self.log_variance is None:
+            raise InputError("This adapter's cores have no distribution: train one with core_distribution gaussian.")
+        with torch.autocast(codes.device.type, enabled=False):
+            inputs = self._with_pairs(codes)
+            log_variance = 2 * math.log(INITIAL_STD) + self.log_variance(inputs)
+            return Normal(self.head(inputs), (log_variance.clamp(*LOG_VARIANCES) / 2).exp(), validate_args=False)
+
+    def sample_cores(self, codes: Tensor, noise: Tensor | None = None) -> Cores:
+        """Draw a core of each code's distribution, with a gradient to mean and variance.
+
+        Args:
+            codes: (N, code).
+            noise: standard normal numbers, (N, total), or (1, total) for all; None: of torch's own generator.
+
+        Raises:
+            InputError: as `distribution`.
+        """
+        normal = self.distribution(codes)
+        return self.split(normal.rsample() if noise is None else normal.loc + normal.scale * noise.to(normal.loc))
+
+    def kl_divergence(self, codes: Tensor) -> Tensor:
+        """Return the divergence KL(N(μ, σ²) ‖ N(0, PRIOR_STD²)) of the cores' offsets, summed over values: (N).
+
+        Raises:
+            InputError: as `distribution`.
+        """
+        normal = self.distribution(codes)
+        prior = Normal(torch.zeros_like(normal.loc), PRIOR_STD, validate_args=False)
+        return kl_divergence(normal, prior).sum(1)
+
+    def _with_pairs(self, codes: Tensor) -> Tensor:
+        """Return codes (N, code), and behind them the products of any two factors' probabilities."""
+        codes = codes.to(self.head.weight)
+        parts = codes.split(self.factors, dim=1) if self.factors else ()
+        pairs = [(a[:, :, None] * b[:, None]).flatten(1) for a, b in itertools.combinations(parts, 2)]
+        return torch.cat([codes, *pairs], dim=1)

@@ -116,7 +116,9 @@ def _fill(pruned: AdaptedModel, model: AdaptedModel, kept: Mapping[str, list[Ten
             rows.append((start + c[:, None] * rank + a).flatten())
             start += rank**2
     state = model.mapping.state_dict()
-    state["head.weight"] = state["head.weight"][torch.cat(rows)]
+    for name in state:
+        if name.startswith(("head.", "log_variance.")):
+            state[name] = state[name][torch.cat(rows)]
     pruned.mapping.load_state_dict(state)
     for name, wrapper in model.saved_modules.items():
         pruned.saved_modules[name].copy.load_state_dict(wrapper.copy.state_dict())

@@ -54,6 +54,7 @@ class TaskNet(CoreHead):
     """
 
     factors = ()
+    log_variance = None
     materialised = True
     standardised: Tensor
 

@@ -27,6 +27,7 @@ class TrainingConfig:
         teacher_forcing_ratio: Fraction of the sets that get the core of their true factors, for a factor code.
         identity_core_prob: Fraction of single images that get the identity core, for a latent code.
         identity_core_prob_sets: Fraction of sets that get the identity core, for a latent code.
+        kl_weight: Weight of the divergence of an image's core from the prior in the loss, for a Gaussian core.
         max_grad_norm: Norm to which gradients are clipped.
         validate_every: Steps between validations; 0 is at the end only, or eight times if the best one is kept.
         keep_best: End with the state of the best validation instead of the last, and with that before the first step
@@ -49,6 +50,7 @@ class TrainingConfig:
     teacher_forcing_ratio: float = 0.5
     identity_core_prob: float = 0.5
     identity_core_prob_sets: float = 0.25
+    kl_weight: float = 1e-3
     max_grad_norm: float = 1.0
     validate_every: int = 0
     keep_best: bool = False
@@ -72,7 +74,8 @@ class TrainingConfig:
         check_float("teacher_forcing_ratio", ratio, lambda value: 0 <= value <= 1, "a fraction from 0 to 1")
         for name in ("identity_core_prob", "identity_core_prob_sets"):
             check_float(name, getattr(self, name), lambda value: 0 <= value < 1, "a fraction from 0 to below 1")
-        check_float("factor_loss_weight", self.factor_loss_weight, lambda value: value >= 0, "a weight of 0 or more")
+        for name in ("factor_loss_weight", "kl_weight"):
+            check_float(name, getattr(self, name), lambda value: value >= 0, "a weight of 0 or more")
         for name in ("mapping_lr_scale", "max_grad_norm"):
             check_float(name, getattr(self, name), lambda value: value > 0, "a number above 0")
         use = "a number between 0 and 1, such as 0.003"
@@ -115,6 +118,7 @@ def identity_of(training: TrainingConfig, adapter: AdapterConfig, *, predicts: b
         "teacher_forcing_ratio": generates and predicts,
         "identity_core_prob": latent and not in_sets,
         "identity_core_prob_sets": latent and in_sets,
+        "kl_weight": adapter.gaussian,
     }
     of_adapter = {
         "method rank rank_pattern alpha targets exclude branches dropout factors seed": True,
@@ -127,7 +131,12 @@ def identity_of(training: TrainingConfig, adapter: AdapterConfig, *, predicts: b
         values["alpha"] = None
     if adapter.head_init_std == replace(adapter, head_init_std=None).initial_head_std and generates:
         values["head_init_std"] = None
-    for name in ("adapter_dtype", "modules_to_save", "condition"):  # which checkpoints from before them do not have
+    for name in (
+        "adapter_dtype",
+        "modules_to_save",
+        "condition",
+        "core_distribution",
+    ):  # which checkpoints from before them do not have
         if getattr(adapter, name) != getattr(AdapterConfig, name):
             values[name] = adapter.to_dict()[name]
     chosen = {"keep_best": training.validation_interval} if training.keep_best else {}

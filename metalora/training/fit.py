@@ -163,6 +163,7 @@ class Trainer:
             weight=config.factor_loss_weight,
             teacher_forcing_ratio=config.teacher_forcing_ratio,
             identity_core_prob=config.identity_core_prob if config.set_size == 1 else config.identity_core_prob_sets,
+            kl_weight=config.kl_weight,
             seed=config.seed,
             loss=loss,
         )

@@ -7,6 +7,9 @@ embedding. A code that was trained on other factors than the suite has is traine
 Where the classes alone train the code, some of the images or sets get the identity core. Otherwise the adapters overfit
 to the cores that they meet in training: those of training images, which a code can tell apart one by one, or those of
 the few seen tasks.
+
+Gaussian cores are drawn, and their divergence from the prior, whose mean is the identity core, is added: the bound of
+variational inference, with a weight as in the information bottleneck (Alemi et al. 1612.00410).
 """
 
 from collections.abc import Callable
@@ -37,6 +40,7 @@ class Objective(nn.Module):
             what each core is for while the code still learns to predict it.
         identity_core_prob: fraction of the sets that get the identity core, where no factors are predicted. A single
             image counts as a set.
+        kl_weight: of Gaussian cores' divergence from the prior, mean over images.
         seed: of the initial values and of the choice of sets.
         loss: embeddings and batch → loss, instead of the head's; a module's parameters are trained along.
     """
@@ -49,6 +53,7 @@ class Objective(nn.Module):
         weight: float,
         teacher_forcing_ratio: float,
         identity_core_prob: float,
+        kl_weight: float = 0.0,
         seed: int,
         loss: Loss | None = None,
     ):
@@ -57,6 +62,7 @@ class Objective(nn.Module):
         self.weight, self.seed = weight, seed
         self.teacher_forcing_ratio = teacher_forcing_ratio
         self.identity_core_prob = 0.0 if model.config.told else identity_core_prob
+        self.kl_weight = kl_weight if model.config.gaussian else 0.0
         self.generates = model.config.generates
         self.factor_indices: Any = suite.factor_indices  # None without named factors
         self.combinations: Any = suite.combinations
@@ -93,22 +99,22 @@ class Objective(nn.Module):
         images, labels = batch.images.to(device), self.column[batch.labels].to(device)
         groups = batch.groups.to(device) if self.generates and sets else None
         known = features(model, batch.examples, images)
-        if self.generates and (self.factors or self.identity_core_prob):
-            cores, auxiliary = self._cores(model, images, known, groups, batch, step)
+        if self.generates and (self.factors or self.identity_core_prob or self.kl_weight):
+            cores, further = self._cores(model, images, known, groups, batch, step)
             embeddings = network(images, cores=cores)
         elif self.names is None:
-            embeddings, auxiliary = network(images, groups=groups, features=known), 0.0
+            embeddings, further = network(images, groups=groups, features=known), 0.0
         else:
             embeddings = network(images)
             targets = self.factor_indices[batch.tasks].to(device)
-            auxiliary = factor_loss(
+            further = self.weight * factor_loss(
                 self.names(embeddings.to(self.names.weight.dtype)), targets, self.combinations.to(device), self.factors
             )
         if self.loss is not None:
-            return self.loss(embeddings, batch.to(device)) + self.weight * auxiliary, None
+            return self.loss(embeddings, batch.to(device)) + further, None
         assert self.classes is not None
         logits = self.classes(embeddings.to(self.classes.weight.dtype))
-        return F.cross_entropy(logits, labels) + self.weight * auxiliary, (logits.argmax(1) == labels).float().mean()
+        return F.cross_entropy(logits, labels) + further, (logits.argmax(1) == labels).float().mean()
 
     def _cores(
         self,
@@ -119,16 +125,20 @@ class Objective(nn.Module):
         batch: Batch,
         step: int,
     ) -> tuple[Cores, Tensor | float]:
-        """Return cores, some of them of true factors or the identity core, and the loss of factor prediction."""
+        """Return cores, some of them of true factors or the identity core, and the loss beside the classes'."""
         codes = model.codes(images, features=known)
         pooled = codes if groups is None else model.mapping.pool(codes, groups)
-        if not self.factors:
-            identity = self._drawn(self.identity_core_prob, batch, step).to(images.device)
-            return model.cores(pooled.masked_fill(identity, 0)), 0.0
-        targets = self.factor_indices[batch.tasks].to(images.device)
-        forced = self._drawn(self.teacher_forcing_ratio, batch, step).to(images.device)
-        cores = model.cores(torch.where(forced, model.mapping.factor_codes(targets), pooled))
-        return cores, model.mapping.factor_loss(codes, targets, self.combinations.to(images.device))
+        further: Tensor | float = 0.0
+        if self.factors:
+            targets = self.factor_indices[batch.tasks].to(images.device)
+            forced = self._drawn(self.teacher_forcing_ratio, batch, step).to(images.device)
+            used = torch.where(forced, model.mapping.factor_codes(targets), pooled)
+            further = self.weight * model.mapping.factor_loss(codes, targets, self.combinations.to(images.device))
+        else:
+            used = pooled.masked_fill(self._drawn(self.identity_core_prob, batch, step).to(images.device), 0)
+        if self.kl_weight:
+            further = further + self.kl_weight * model.mapping.kl_divergence(used).mean()
+        return model.cores(used), further
 
     def _drawn(self, fraction: float, batch: Batch, step: int) -> Tensor:
         """Draw a fraction of the sets; return which images they hold, (N, 1)."""

@@ -43,6 +43,8 @@ BAD = {
     "max_grad_norm": ([*TRAIN, "--max-grad-norm", "-1"], "max_grad_norm is -1.0: use a number above 0"),
     "code_norm_limit": ([*COMPARE, "--code-norm-limit", "-1"], "code_norm_limit is -1"),
     "radius of train": ([*TRAIN, "--code-norm-limit", "nan"], "code_norm_limit is nan"),
+    "core_distribution": ([*TRAIN, "--method", "lora", "--core-distribution", "gaussian"], "LoRA generates no core"),
+    "kl_weight": ([*TRAIN, "--kl-weight", "-1"], "kl_weight is -1.0: use a weight of 0 or more"),
     "jobs": ([*COMPARE, "--jobs", "0"], "--jobs is 0"),
     "steps": ([*TRAIN, "--steps", "0"], "steps is 0"),
     "start": ([*TRAIN, "--start", "EMPTY/none"], "holds no adapter"),

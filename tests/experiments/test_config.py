@@ -140,9 +140,19 @@ def test_every_setting_of_a_training_either_counts_or_is_known_to_decide_nothing
     assert len(seeds) == 2 * len(CONFIG.jobs(0, 1e-3))
     counted = {name for job in jobs_by_row(ComparisonConfig()).values() for name in job.identity}
     idle = {"device", "compile", "validate_every", "set_size"}
-    assert {f.name for f in fields(TrainingConfig)} - counted == idle | {"keep_best"}  # it counts where it is set
-    of_the_row, not_offered = {"method", "core"}, {"adapter_dtype", "modules_to_save", "condition"}
+    where_they_are_set = {"keep_best", "kl_weight"}
+    assert {f.name for f in fields(TrainingConfig)} - counted == idle | where_they_are_set
+    of_the_row = {"method", "core"}
+    not_offered = {"adapter_dtype", "modules_to_save", "condition", "core_distribution"}
     assert {f.name for f in fields(AdapterConfig)} - counted == of_the_row | not_offered
+
+
+def test_gaussian_cores_and_the_weight_of_their_divergence_count_where_there_are_any():
+    job = jobs_by_row(ComparisonConfig(backbones=("resnet20",)))[LATENT]
+    gaussian = replace(job, adapter=replace(job.adapter, core_distribution="gaussian"))
+    weighted = replace(gaussian, training=replace(gaussian.training, kl_weight=0.5))
+    assert len({one.key for one in (job, gaussian, weighted)}) == 3
+    assert replace(job, training=weighted.training).key == job.key
 
 
 def test_keeping_the_best_state_and_trials_count_where_they_are_set():

@@ -49,6 +49,17 @@ def test_parameters_are_split_by_kind(method, conv, fc, core):
     assert frame.loc["total", "frozen_parameters"] == sum(p.numel() for p in Two().parameters())
 
 
+@pytest.mark.parametrize("training", [False, True])
+def test_variances_of_gaussian_cores_are_counted_as_parameters_and_are_not_computed_in_use(training):
+    _, point = budget("metalora-tr")
+    model, frame = budget("metalora-tr", core_distribution="gaussian")
+    frame = model.train(training).budget()
+    of_layers, of_all = frame.loc[["conv", "fc"], "generator_parameters"], frame.loc["total", COLUMNS[:2]].sum()
+    assert of_layers.tolist() == [4 * 4 + (4 + 1) * 4] * 2  # means; variances, with a bias
+    assert of_all == sum(p.numel() for p in model.trained.parameters())
+    assert frame[FLOPS].equals(point[FLOPS])
+
+
 def test_flops_of_lora_by_hand():
     _, frame = budget("lora")
     # A multiply-add is two operations; 36 positions.

@@ -1,12 +1,15 @@
 """The mapping net: features → code → cores."""
 
+import math
+
 import pytest
 import torch
 from torch import nn
+from torch.distributions import Normal, kl_divergence
 
 from metalora.adapters.cp import CP
 from metalora.adapters.tr import TR
-from metalora.models.mapping_net import MAX_SCORE, ConstantCore, MappingNet, mean_by_group
+from metalora.models.mapping_net import INITIAL_STD, MAX_SCORE, PRIOR_STD, ConstantCore, MappingNet, mean_by_group
 from metalora.util.errors import InputError
 from metalora.util.seeding import seeded_generator
 
@@ -178,3 +181,122 @@ def test_factor_loss_gains_nothing_by_ruling_out_combinations_that_are_not_train
     torch.testing.assert_close(predicting().factor_loss(codes, INDICES, trained), -(own / products.sum(1)).log().mean())
     alone = torch.tensor([[0, 2]])  # where one combination is trained there is nothing to learn
     torch.testing.assert_close(predicting().factor_loss(codes[:1], alone, alone), torch.tensor(0.0))
+
+
+def gaussian(**settings):
+    """A net with Gaussian cores, whose variances differ from code to code."""
+    net = make(gaussian=True, **settings)
+    with torch.no_grad():
+        net.log_variance.weight.copy_(numbers(*net.log_variance.weight.shape))
+        net.log_variance.bias.copy_(numbers(net.total))
+    return net
+
+
+def moments(net, codes):
+    """Mean and standard deviation of the offsets, by the equations; of latent codes."""
+    log_variance = codes @ net.log_variance.weight.T + net.log_variance.bias + math.log(INITIAL_STD**2)
+    return codes @ net.head.weight.T, log_variance.exp().sqrt()
+
+
+def test_gaussian_cores_start_with_the_means_of_point_cores_and_one_small_variance():
+    point, net = make(), make(gaussian=True)
+    codes = point.codes(numbers(5, 7))
+    assert torch.equal(codes, net.codes(numbers(5, 7)))
+    normal = net.distribution(codes)
+    assert torch.equal(normal.loc, point.head(codes))
+    torch.testing.assert_close(normal.scale, torch.full((5, 7), INITIAL_STD))
+    assert set(net.state_dict()) - set(point.state_dict()) == {"log_variance.weight", "log_variance.bias"}
+
+
+def test_in_use_a_gaussian_core_is_its_mean():
+    net, codes = gaussian().eval(), 0.1 * numbers(5, 4)
+    wanted = net.split(moments(net, codes)[0])
+    state = torch.get_rng_state()
+    assert torch.equal(net.cores(codes).flatten(), wanted.flatten())
+    assert torch.equal(state, torch.get_rng_state())
+
+
+@pytest.mark.parametrize("mode", [True, False])
+def test_point_cores_draw_nothing(mode):
+    net, codes = make().train(mode), numbers(5, 4)
+    state = torch.get_rng_state()
+    assert torch.equal(net.cores(codes).flatten(), net.split(net.head(codes)).flatten())
+    assert torch.equal(state, torch.get_rng_state())
+
+
+def test_in_training_every_image_draws_a_core_by_torchs_generator():
+    net, codes = gaussian().train(), (0.1 * numbers(1, 4)).expand(20000, 4)
+    torch.manual_seed(3)
+    first = net.cores(codes).flatten()
+    torch.manual_seed(3)
+    assert torch.equal(first, net.cores(codes).flatten())
+    assert not torch.equal(first, net.cores(codes).flatten())
+    mean, std = moments(net, codes[:1])
+    torch.testing.assert_close(first.mean(0), (mean + net.identity)[0], rtol=0, atol=0.03 * std.max().item())
+    torch.testing.assert_close(first.std(0), std[0], rtol=0.03, atol=0)
+
+
+def test_noise_that_is_given_decides_the_draw():
+    net, codes, noise = gaussian(), 0.1 * numbers(5, 4), numbers(1, 7)
+    mean, std = moments(net, codes)
+    drawn = net.sample_cores(codes, noise).flatten()
+    torch.testing.assert_close(drawn, mean + std * noise + net.identity)
+
+
+def test_the_divergence_is_that_of_two_normal_distributions():
+    net, codes = gaussian(), 0.1 * numbers(5, 4)
+    mean, std = moments(net, codes)
+    by_hand = (PRIOR_STD / std).log() + (std**2 + mean**2) / (2 * PRIOR_STD**2) - 0.5
+    torch.testing.assert_close(net.kl_divergence(codes), by_hand.sum(1))
+    by_torch = kl_divergence(Normal(mean, std), Normal(0.0, PRIOR_STD)).sum(1)
+    torch.testing.assert_close(net.kl_divergence(codes), by_torch)
+
+
+def test_cores_like_the_prior_do_not_diverge():
+    net = make(gaussian=True)
+    with torch.no_grad():
+        net.head.weight.zero_()
+        net.log_variance.bias.fill_(2 * math.log(PRIOR_STD / INITIAL_STD))
+    torch.testing.assert_close(net.kl_divergence(numbers(5, 4)), torch.zeros(5), rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("part", ["draw", "divergence"])
+def test_draw_and_divergence_have_gradients_to_mean_and_variance(part):
+    net, codes = gaussian().train(), 0.1 * numbers(5, 4)
+    result = net.cores(codes).flatten().square().sum() if part == "draw" else net.kl_divergence(codes).sum()
+    result.backward()
+    for parameter in (net.head.weight, *net.log_variance.parameters()):
+        assert (parameter.grad != 0).all()
+
+
+def test_variances_stay_finite_for_codes_of_any_length():
+    net = gaussian()
+    assert net.distribution(1e6 * numbers(5, 4)).scale.isfinite().all()
+    assert net.kl_divergence(1e3 * numbers(5, 4)).isfinite().all()
+
+
+def test_gaussian_cores_of_factor_codes_read_products_of_pairs_too():
+    net = gaussian(factors=(2, 3))
+    codes = net.codes(numbers(5, 7))
+    pairs = (codes[:, :2, None] * codes[:, None, 2:]).flatten(1)
+    scores = torch.cat([codes, pairs], 1) @ net.log_variance.weight.T + net.log_variance.bias
+    torch.testing.assert_close(net.distribution(codes).scale, INITIAL_STD * (scores / 2).exp())
+
+
+def test_a_width_learnt_from_data_leaves_the_first_variances_the_same():
+    lazy = make(features=None, gaussian=True)
+    lazy.materialise(numbers(2, 7))
+    assert not any(parameter.any() for parameter in lazy.log_variance.parameters())
+
+
+def test_autocast_leaves_distributions_in_the_modules_own_precision():
+    net = gaussian(like=LIKE.double()).train()
+    with torch.autocast("cpu", torch.bfloat16):
+        codes = net.codes(numbers(5, 7).bfloat16())
+        assert net.cores(codes)["first"].dtype == net.kl_divergence(codes).dtype == torch.float64
+
+
+@pytest.mark.parametrize("call", ["distribution", "sample_cores", "kl_divergence"])
+def test_point_cores_have_no_distribution(call):
+    with pytest.raises(InputError, match="train one with core_distribution gaussian"):
+        getattr(make(), call)(numbers(5, 4))

@@ -25,6 +25,8 @@ def identity(training=None, adapter=None, *, predicts=False):
         ({"identity_core_prob_sets": 0.9}, {}),
         ({"teacher_forcing_ratio": 0.9}, {}),
         ({"factor_loss_weight": 9.0}, {}),
+        ({"kl_weight": 9.0}, {}),
+        ({}, {"core_distribution": "point"}),
         ({"lr": TrainingConfig().lr}, {"alpha": 4.0}),
         ({}, {"head_init_std": 0.03}),
     ],
@@ -46,6 +48,7 @@ def test_settings_without_effect_are_not_part_of_the_identity(training, adapter)
         ({}, {"head_init_std": 0.1}),
         ({}, {"core": "constant"}),
         ({}, {"code": 8}),
+        ({}, {"core_distribution": "gaussian"}),
     ],
 )
 def test_settings_with_an_effect_are(training, adapter):
@@ -64,6 +67,12 @@ def test_factor_codes_depend_on_factor_prediction_where_the_suite_has_the_factor
         assert identity({name: 0.25}, code, predicts=True) != identity({}, code, predicts=True)
         assert identity({name: 0.25}, code) == identity({}, code)
     assert identity({"identity_core_prob": 0.9}, code, predicts=True) == identity({}, code, predicts=True)
+
+
+def test_gaussian_cores_depend_on_the_weight_of_their_divergence():
+    gaussian = {"core_distribution": "gaussian"}
+    assert identity({"kl_weight": 0.5}, gaussian) != identity({}, gaussian)
+    assert "kl_weight" not in identity()["training"] and "core_distribution" not in identity()["adapter"]
 
 
 def test_a_trained_model_is_embedded_as_it_was_trained():

@@ -173,6 +173,71 @@ def test_fit_gives_images_and_sets_the_neutral_core_as_often_as_each_are_told_to
     assert none == same and none != other
 
 
+def gaussian(**settings):
+    """A model with Gaussian cores, whose updates and variances are not those of the start."""
+    backbone = metalora.load_backbone("resnet20", image_size=8)
+    model = metalora.adapt(backbone, metalora.AdapterConfig(rank=2, core_distribution="gaussian", **settings))
+    with torch.no_grad():
+        for layer in model.layers.values():
+            layer.adapter.B.normal_(generator=seeded_generator(1))
+        model.mapping.log_variance.weight.normal_(std=0.1, generator=seeded_generator(2))
+    return model
+
+
+@pytest.mark.parametrize("set_size", [1, 4])
+@pytest.mark.parametrize("share", [0.0, 0.5])
+def test_the_divergence_of_gaussian_cores_is_added_with_its_weight(digits, set_size, share):
+    model = gaussian()
+    totals = {}
+    for weight in (0.0, 0.25):
+        objective = Objective(
+            model, digits, weight=0, teacher_forcing_ratio=0, identity_core_prob=share, kl_weight=weight, seed=0
+        )
+        batch = digits.batch(32, seeded_generator(0, 0), set_size)
+        totals[weight], _ = objective(model, model, batch, FeatureCache(digits), 0, set_size > 1)
+    codes = model.codes(batch.images)
+    pooled = model.mapping.pool(codes, batch.groups) if set_size > 1 else codes
+    used = pooled.masked_fill(objective._drawn(share, batch, 0), 0)
+    wanted = 0.25 * model.mapping.kl_divergence(used).mean()
+    assert wanted > 0
+    torch.testing.assert_close(totals[0.25] - totals[0.0], wanted, rtol=1e-4, atol=1e-5)
+
+
+def test_the_divergence_of_gaussian_cores_stands_beside_factor_prediction(digits):
+    model = gaussian(factors=FACTORS)
+    _, batch, (without, _) = loss(model, digits)
+    objective = Objective(model, digits, weight=1, teacher_forcing_ratio=0, identity_core_prob=0, kl_weight=0.5, seed=0)
+    total, _ = objective(model, model, batch, FeatureCache(digits), 0, True)
+    used = model.mapping.pool(model.codes(batch.images), batch.groups)
+    wanted = 0.5 * model.mapping.kl_divergence(used).mean()
+    torch.testing.assert_close(total - without, wanted, rtol=1e-4, atol=1e-5)
+
+
+def test_the_loss_has_a_gradient_to_the_variances_of_drawn_cores(digits):
+    model = gaussian().train()
+    for weight in (0.0, 1.0):  # by the draw alone, and by the divergence too
+        objective = Objective(
+            model, digits, weight=0, teacher_forcing_ratio=0, identity_core_prob=0.5, kl_weight=weight, seed=0
+        )
+        batch = digits.batch(16, seeded_generator(0, 0), 1)
+        model.zero_grad()
+        objective(model, model, batch, FeatureCache(digits), 0, False)[0].backward()
+        for parameter in model.mapping.log_variance.parameters():
+            assert parameter.grad.isfinite().all() and parameter.grad.abs().max() > 0
+
+
+def test_trainings_with_gaussian_cores_are_the_same_for_the_same_seed(digits):
+    def trained(seed, kl_weight=1e-3):
+        torch.manual_seed(seed)
+        model = gaussian()
+        list(fit(model, digits, replace(QUICK, kl_weight=kl_weight)))
+        return model.mapping.log_variance.bias
+
+    assert torch.equal(trained(0), trained(0))
+    assert not torch.equal(trained(0), trained(1))
+    assert not torch.equal(trained(0), trained(0, kl_weight=0.1))
+
+
 def test_codes_that_name_factors_are_told_and_never_neutral(digits):
     model = small()
     _, _, (with_share, _) = loss(model, digits, teacher_forcing_ratio=0.5, identity_core_prob=0.9)
@@ -185,6 +250,7 @@ def test_codes_that_name_factors_are_told_and_never_neutral(digits):
     [
         {"teacher_forcing_ratio": 1.5},
         {"factor_loss_weight": -1},
+        {"kl_weight": -1e-3},
         {"identity_core_prob": 1.0},
         {"identity_core_prob_sets": -0.1},
         {"mapping_lr_scale": 0.0},

@@ -36,7 +36,7 @@ from .shell import menu
 from .train_fields import ALL, EXPRESSION, GENERATED, NEW_RUN, ZERO
 from .uploads import OWN
 
-OF_ADAPTER = ("method", "rank", "extractor", "hidden", "code", "alpha", "branches", "dropout")
+OF_ADAPTER = ("method", "rank", "extractor", "hidden", "code", "core_distribution", "alpha", "branches", "dropout")
 OF_TRAINING = ("steps", "batch_size", "lr", "set_size", "validate_every", "seed", "precision")
 OF_SUITE = ("image_size", "hold_out", "max_queries", "max_train_images")
 OWN_START = "adapter"  # what a command line calls the unpacked download of a run
@@ -102,13 +102,15 @@ class TrainForm:
         adapter: dict[str, Any] = {name: chosen[name] for name in OF_ADAPTER}
         # Gradio shows 0 where a number has no value.
         adapter |= {"alpha": adapter["alpha"] or None, "dropout": adapter["dropout"] or 0, "seed": seed}
+        generates = method(chosen["method"]).generated
+        if not generates:  # whose field is hidden
+            adapter["core_distribution"] = "point"
         if chosen["kind"] == EXPRESSION:
             adapter["targets"] = (chosen["expression"] or "",)
         elif chosen["kind"] in KINDS:
             adapter |= only_kind(chosen["backbone"], chosen["kind"])
         of_suite = {name: chosen[name] or None for name in OF_SUITE} | {"hold_out": tuple(chosen["hold_out"] or ())}
         name = f"{UPLOADED}{upload or ''}" if chosen["data"] == OWN else chosen["data"]
-        generates = method(chosen["method"]).generated
         training = {name: chosen[name] for name in OF_TRAINING} | ({} if generates else {"set_size": 1})
         factors = start.factors if start and chosen["factors"] else ()
         config = replace(

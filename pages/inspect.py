@@ -16,6 +16,7 @@ from metalora.views.inspect import (
 from metalora.views.inspect_view import InspectView
 from metalora.views.look import choices
 from metalora.views.neighbours import neighbours_html
+from metalora.views.uncertainty_table import uncertainty_table
 
 from .components import Message, caption, served, show_errors
 from .context import COMPUTE, PRIVATE, QUIET, Context
@@ -42,6 +43,11 @@ READ_STRENGTHS = (
 )
 READ_SIMILARITIES = "Cosine between two images' cores, all layers side by side: 1 is the same adapter."
 READ_CODES = "The mapping net's codes on their first two principal components: close points get similar cores."
+READ_UNCERTAINTY = (
+    "Sixteen cores are drawn for each image. Deviation: the standard deviation of a core's values, root mean square "
+    "over all layers, and the layer where it is largest. Spread: the mean cosine distance of the embeddings from that "
+    "of the mean core. Same class: the share of cores with which the neighbours vote as they do with the mean core."
+)
 NO_CORES = "This method generates nothing, so there is no fingerprint, no core and no code to draw."
 
 
@@ -64,6 +70,9 @@ def details(context: Context, parts: dict[str, Any], adapter: gr.Dropdown, files
             caption(READ_FINGERPRINT)
         parts["places"] = gr.HTML(label="Nearest gallery images")
         caption(READ_PLACES)
+        with gr.Column(visible=False) as parts["uncertain"]:
+            parts["uncertainty"] = gr.HTML(label="Uncertainty of the cores")
+            caption(READ_UNCERTAINTY)
         parts["strengths"] = Plot(label="Strength of each layer's update", height=246, follows=True)
         caption(READ_STRENGTHS)
         _similar(parts)
@@ -130,6 +139,8 @@ class Inspector:
             "skipped": view.skipped_message,
             "pool": gr.update(interactive=not view.constant, info=_pool_info(view.constant)),
             "places": table,
+            "uncertain": gr.update(visible=view.uncertainty is not None),
+            "uncertainty": uncertainty_table(view),
             "position": gr.skip() if stays and there else 0,  # another may have been chosen meanwhile
             "pictures": choices(view),
             "no_cores": gr.update(visible=not view.has_cores),

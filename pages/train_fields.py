@@ -26,7 +26,8 @@ ALL, EXPRESSION = "all layers", "by expression"
 ZERO = ("a new adapter", "")
 PRESET = "Default"
 OF_SIZE = ("rank", "hidden", "steps", "batch_size", "lr", "set_size", "validate_every")  # what a preset sets
-GENERATED = ("extractor", "hidden", "code", "factors", "set_size")  # fields of methods that generate a core
+# Fields of methods that generate a core.
+GENERATED = ("extractor", "hidden", "code", "factors", "core_distribution", "set_size")
 KS = [1, 3, 5, 10, 20]
 NEW_RUN = RunConfig(
     adapter=PRESETS[PRESET].adapter("metalora-tr"), training=replace(PRESETS[PRESET].training(), device="auto")
@@ -102,6 +103,12 @@ def adapter_fields() -> dict[str, Any]:
     fields["factors"] = gr.Checkbox(
         label="The code predicts the suite's factors",
         info="For data whose tasks combine named factors, such as Digits; works best with sets of 8.",
+    )
+    fields["core_distribution"] = gr.Radio(
+        ["point", "gaussian"],
+        value=adapter.core_distribution,
+        label="Distribution of a core",
+        info="Gaussian: a mean and a variance for each value. Look then shows how uncertain every image's core is.",
     )
     with gr.Row():
         fields["alpha"] = gr.Number(0, label="Alpha", info="Scale is alpha / R; 0: scale 1.", **small)

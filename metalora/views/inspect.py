@@ -12,6 +12,7 @@ from metalora.inspection.files import write_inspection
 from metalora.inspection.gallery import Gallery
 from metalora.inspection.inspect_images import probable_factors
 from metalora.inspection.neighbours import SwapResult, report_neighbours, swap_core
+from metalora.inspection.uncertainty import core_uncertainty
 from metalora.inspection.user_images import UserImages, read_paths
 from metalora.models.adapted_model import AdaptedModel
 from metalora.suites.archives import SUFFIXES
@@ -73,7 +74,9 @@ def inspect_view(
     user_images = read_files(files, model.backbone.image_size, model.decoding)
     images, names = user_images.images(), user_images.table["name"]
     pool = pool and model.config.generates
-    report = report_neighbours(model, gallery, images, names, pool=pool, k=gallery_k(gallery))
+    k = gallery_k(gallery)
+    report = report_neighbours(model, gallery, images, names, pool=pool, k=k)
+    uncertain = core_uncertainty(model, images, names, gallery, pool=pool, k=k) if model.config.gaussian else None
     return InspectView(
         adapter=adapter or DEFAULT,
         adapter_hash=gallery.adapter,
@@ -86,6 +89,7 @@ def inspect_view(
         factors=predicted_factors(model, gallery.source.factors, report.inspection.codes, pool),
         disagree=pool and disagree(model, gallery.source.factors, report.inspection.codes),
         report=report,
+        uncertainty=uncertain,
     )
 
 

@@ -6,6 +6,7 @@ from torch import Tensor
 
 from metalora.inspection.inspect_images import Inspection
 from metalora.inspection.neighbours import NeighbourReport
+from metalora.inspection.uncertainty import Uncertainty
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -25,6 +26,7 @@ class InspectView:
             together; empty where the code predicts none.
         disagree: the images were pooled, though they show different values of some factor.
         report: cores, strengths and neighbours.
+        uncertainty: of Gaussian cores; None where cores have no distribution.
     """
 
     adapter: str
@@ -38,6 +40,7 @@ class InspectView:
     factors: tuple[str, ...]
     disagree: bool
     report: NeighbourReport
+    uncertainty: Uncertainty | None = None
 
     @property
     def names(self) -> tuple[str, ...]:

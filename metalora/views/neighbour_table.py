@@ -50,7 +50,7 @@ def neighbour_table(
         cells = [f'<span class="read">{escape(factors[i])}</span>'] if factors else []
         rows.append((name, images[i], [*cells, *(column.cell(i) for column in columns)]))
     headings = ["predicted factors"] if factors else []
-    return _table("Neighbours in the gallery", [*headings, *(column.title for column in columns)], rows)
+    return image_table("Neighbours in the gallery", [*headings, *(column.title for column in columns)], rows)
 
 
 def swap_table(report: NeighbourReport, images: Tensor, receiver: int, result: SwapResult, gallery: Gallery) -> str:
@@ -61,10 +61,17 @@ def swap_table(report: NeighbourReport, images: Tensor, receiver: int, result: S
         _neighbours(result.predicted, result.nearest, gallery),
     ]
     headings = ["with its own core", "with the swapped core"]
-    return _table("Neighbours after the swap", headings, [(name, images[receiver], cells)])
+    return image_table("Neighbours after the swap", headings, [(name, images[receiver], cells)])
 
 
-def _table(caption: str, headings: Sequence[str], rows: list[tuple[str, Tensor, list[str]]]) -> str:
+def image_table(caption: str, headings: Sequence[str], rows: list[tuple[str, Tensor, list[str]]]) -> str:
+    """Return a row per image, whose name and thumbnail are its first cell.
+
+    Args:
+        caption: for screen readers.
+        headings: of the other columns.
+        rows: name and image, and the other cells as HTML.
+    """
     head = "".join(f'<th scope="col">{escape(text)}</th>' for text in ("image", *headings))
     body = "".join(
         f'<tr><th scope="row"><img src="{thumbnail(image)}" alt=""><span>{escape(name)}</span></th>'

@@ -10,8 +10,11 @@ from plotly.graph_objects import Figure, Scattergl
 from metalora.runs.presets import PRESETS
 from metalora.runs.status import RunStatus
 from metalora.util.errors import InputError
+from metalora.views.app_state import DEFAULT
+from metalora.views.inspect import inspect_view
 from pages import map_value
 from pages.app import POLLING, rest_queue
+from pages.configure import texts
 from pages.core_swap import FORGOTTEN
 from pages.inspect import Inspector
 from pages.run_panel import BUTTONS, EMPTY, RunPanel, _state
@@ -63,6 +66,34 @@ def test_every_size_sets_its_fields_for_every_method(build_page):
         config = form.run_config(None, None, {n: f.value for n, f in form.fields.items()} | _only_set(restored))
         assert replace(config.training, set_size=1) == replace(held.training(), set_size=1, seed=config.training.seed)
         assert (config.adapter.rank, config.adapter.hidden) == (held.adapter("lora").rank, held.hidden)
+
+
+def test_a_gaussian_core_reaches_the_run_and_leaves_methods_without_cores_alone(build_page):
+    form = next(event.fn.__self__ for event in build_page().fns.values() if event.name == "describe")
+    chosen = {name: field.value for name, field in form.fields.items()}
+    assert form.run_config(None, None, chosen).adapter.core_distribution == "point"
+    chosen |= {"core_distribution": "gaussian"}
+    config = form.run_config(None, None, chosen)
+    assert config.adapter.core_distribution == "gaussian" and "--core-distribution gaussian" in texts(config)[0]
+    static = form.run_config(None, None, chosen | {"method": "lora"})
+    assert static.adapter.core_distribution == "point"
+    shown = dict(zip(form.conditional, form.show_fields("lora", "all layers"), strict=True))
+    assert not shown[form.fields["core_distribution"]]["visible"]
+    with pytest.raises(InputError, match="MOELoRA generates no core of an image"):
+        form.run_config(None, None, chosen | {"method": "moelora"})
+
+
+@pytest.mark.parametrize("found", [None, object()])
+def test_look_shows_an_uncertainty_only_where_cores_have_one(build_page, monkeypatch, found):
+    tab = next(event.fn.__self__ for event in build_page().fns.values() if event.name == "inspect")
+    monkeypatch.setattr("pages.inspect.neighbours_html", lambda *arguments: "")
+    monkeypatch.setattr("pages.inspect.uncertainty_table", lambda view: "the table")
+    app_state, visitor = tab.context.app_state, ""
+    view = inspect_view(app_state, visitor, DEFAULT)
+    monkeypatch.setattr("pages.inspect.inspect_view", lambda *arguments: replace(view, uncertainty=found))
+    shown = tab.inspect(visitor, DEFAULT, None, False, None, None, 0)
+    assert shown[tab.parts["uncertain"]]["visible"] is (found is not None)
+    assert shown[tab.parts["uncertainty"]] == "the table"
 
 
 def test_a_kept_form_that_is_no_longer_offered_is_left_out(build_page):

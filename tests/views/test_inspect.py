@@ -13,6 +13,7 @@ from PIL import Image
 import metalora
 from metalora.evaluation.config import EmbedConfig
 from metalora.inspection.gallery import build_gallery
+from metalora.inspection.uncertainty import core_uncertainty
 from metalora.runs.run_config import RunConfig
 from metalora.runs.workspace import Workspace
 from metalora.suites.load import load_suite
@@ -31,6 +32,7 @@ from metalora.views.inspect import (
 )
 from metalora.views.neighbours import neighbours_html
 from metalora.views.open_adapter import OpenAdapter
+from metalora.views.uncertainty_table import uncertainty_table
 
 
 @pytest.fixture(scope="module")
@@ -42,8 +44,8 @@ def suite():
 def opened(randomise, suite):
     """Makes an adapter with random parameters and its gallery."""
 
-    def make(method="metalora-tr", set_size=1, seed=0, limit=40, factors=()):
-        adapter = metalora.AdapterConfig(method, rank=2, factors=factors)
+    def make(method="metalora-tr", set_size=1, seed=0, limit=40, **settings):
+        adapter = metalora.AdapterConfig(method, rank=2, **settings)
         model = metalora.adapt(metalora.load_backbone("resnet20", image_size=16), adapter)
         randomise(model.trained, seed=seed, scale=0.2)
         config = RunConfig(
@@ -198,6 +200,28 @@ def test_factors_are_predicted_of_each_image_and_of_all_together(opened, suite):
 def test_an_adapter_trained_further_on_another_suite_shows_no_factors(opened):
     """Its code predicts factors that the suite of its gallery lacks."""
     assert not inspect_view(app_state(opened(factors=(4, 6, 2))), "", "any", OF_DIGITS[:2]).factors
+
+
+@pytest.mark.parametrize("pool", [False, True])
+def test_gaussian_cores_have_a_table_of_their_uncertainty(opened, pool):
+    gaussian = opened(core_distribution="gaussian")
+    view = inspect_view(app_state(gaussian), "", "any", OF_DIGITS[:3], pool=pool)
+    wanted = core_uncertainty(gaussian.model, view.images, None, gaussian.gallery, pool=pool)
+    table = uncertainty_table(view)
+    assert table.count('scope="row"') == 3 and all(name in table for name in view.names)
+    rows = [re.findall("<td>(.*?)</td>", row) for row in table.split("<tr>")[2:]]
+    for i, (deviation, layer, spread, agreement) in enumerate(rows):
+        std = wanted.core_std.iloc[i]
+        assert float(deviation) == pytest.approx((std**2).mean() ** 0.5, abs=1e-3)
+        assert layer == f"{std.idxmax()} ({std.max():.3f})"
+        assert float(spread) == pytest.approx(wanted.spread[i].item(), abs=2e-3)
+        assert agreement == f"{wanted.agreement[i].item():.0%}"
+
+
+def test_point_cores_and_static_methods_have_no_table_of_uncertainty(generated, static):
+    for adapter in (generated, static):
+        view = inspect_view(app_state(adapter), "", "any", OF_DIGITS[:2])
+        assert view.uncertainty is None and uncertainty_table(view) == ""
 
 
 def test_how_an_adapter_was_trained_decides_the_advice(generated, opened):

@@ -196,7 +196,7 @@ class AdaptedModel(nn.Module):
         return self.mapping.codes(self.features(images) if features is None else features)
 
     def cores(self, codes: Tensor) -> Cores:
-        """Map codes (N, code) to Cores of N samples."""
+        """Map codes (N, code) to Cores of N samples: Gaussian ones are drawn in training mode, else their means."""
         self._must_generate()
         return self.mapping.cores(codes)
 
@@ -210,7 +210,7 @@ class AdaptedModel(nn.Module):
         condition: Tensor | None = None,
         **kwargs: Any,
     ) -> Cores:
-        """Generate the cores of images, one for each.
+        """Generate the cores of images, one for each: Gaussian ones are drawn in training mode, else their means.
 
         Args:
             images: (N, …), as in `forward`.

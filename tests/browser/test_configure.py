@@ -73,6 +73,17 @@ def test_fields_that_do_not_apply_to_the_method_are_hidden(page):
     expect(page.get_by_label("Branches, or experts of a mixture")).to_be_visible()
     for label in ("Extractor", "Mapping net, code", "Set size", "The code predicts the suite's factors"):
         expect(page.get_by_label(label)).to_be_hidden()
+    expect(page.get_by_text("Distribution of a core")).to_be_hidden()
+
+
+@pytest.mark.slow
+def test_gaussian_cores_enlarge_the_generator_and_stand_in_the_command(page):
+    expect(page.get_by_text("25.5 k in the generator")).to_be_visible()
+    advanced(page)
+    page.get_by_label("gaussian", exact=True).click()
+    expect(page.get_by_text("58.3 k static parameters and 28.7 k in the generator")).to_be_visible()
+    command(page)
+    expect(page.get_by_text("--core-distribution gaussian")).to_be_visible()
 
 
 def test_a_form_in_error_dims_what_it_said_before_and_cannot_start(page):

@@ -67,24 +67,43 @@ class Batch:
 
 @dataclass(frozen=True, eq=False)
 class Suite:
-    """Tasks over one label space. No source image is in two of training, validation, gallery and query."""
+    """Tasks over one label space. No source image is in two of training, validation, gallery and query.
+
+    Attributes:
+        name: Name of the suite.
+        source_images: The images that those of the tasks are rendered from, uint8 (P, 3, S, S).
+        names: Names of the source images.
+        classes: The label space: the union over all tasks.
+        tasks: Names of the tasks.
+        seen: Numbers of the tasks that are trained on.
+        unseen: Numbers of the tasks that are tested only.
+        splits: Name of a split → its examples: SEEN_SPLITS, and UNSEEN_SPLITS where there are unseen tasks.
+        primary: The primary gallery, pooled or within; within where tasks have different classes.
+        seed: Seed of the splits.
+        factors: The values of every named factor that the tasks are made of.
+        factor_indices: Which value of each factor a task has, int64 (tasks, factors); None without named factors.
+        skipped: Name of and reason for every file that could not be used.
+        notes: Sentences for the person: what was left out, and why.
+        annotations: Hash of tasks, labels and groups of the source images.
+        decoding: How deep images became eight bits; new ones have to be read alike.
+    """
 
     name: str
-    source_images: Tensor  # uint8 (P, 3, S, S)
-    names: tuple[str, ...]  # of the images
-    classes: tuple[str, ...]  # the label space: the union over all tasks
+    source_images: Tensor
+    names: tuple[str, ...]
+    classes: tuple[str, ...]
     tasks: tuple[str, ...]
     seen: tuple[int, ...]
     unseen: tuple[int, ...]
-    splits: dict[str, Examples]  # SEEN_SPLITS, and UNSEEN_SPLITS where there are unseen tasks
-    primary: Literal["pooled", "within"]  # the primary gallery: "within" where tasks have different classes
+    splits: dict[str, Examples]
+    primary: Literal["pooled", "within"]
     seed: int
-    factors: tuple[tuple[str, ...], ...] = ()  # the values of every named factor that the tasks are made of
-    factor_indices: Tensor | None = None  # int64 (tasks, factors): which value a task has; None without named factors
-    skipped: tuple[tuple[str, str], ...] = ()  # (name, reason) of files that could not be used
-    notes: tuple[str, ...] = ()  # sentences for the person: what was left out, and why
-    annotations: str = ""  # hash of tasks, labels and groups of the source images
-    decoding: Decoding = AS_DECLARED  # how deep images became eight bits: new ones have to be read alike
+    factors: tuple[tuple[str, ...], ...] = ()
+    factor_indices: Tensor | None = None
+    skipped: tuple[tuple[str, str], ...] = ()
+    notes: tuple[str, ...] = ()
+    annotations: str = ""
+    decoding: Decoding = AS_DECLARED
 
     def with_notes(self, *notes: str) -> "Suite":
         """Return the same suite with more notes."""

@@ -16,6 +16,7 @@ from metalora.adapters.linear_probe import Probed
 from metalora.adapters.methods import method
 from metalora.adapters.places import EMBEDDING
 from metalora.models.adapted_model import AdaptedModel
+from metalora.models.auto_model import PREFIX, load_auto_model
 from metalora.models.backbones import Backbone, check_embeddings, image_size_for, load_backbone, wrap
 from metalora.models.extractors import StageExtractor, keep_stages
 from metalora.models.mapping_net import ConstantCore, MappingNet
@@ -36,11 +37,12 @@ def adapt(
 
     Args:
         backbone: "resnet20", "mixer_nano", a timm name, what `load_backbone` returned, or any module that
-            maps images to embeddings (N, D); or one with other inputs and outputs, such as a transformer.
+            maps images to embeddings (N, D); or one with other inputs and outputs, such as a transformer, or the name
+            of one as in "hf:USER/NAME".
         config: settings; None is Meta-LoRA TR of rank 4.
         example: a batch of images (one is enough), from which sizes of a foreign backbone are learnt; or a batch of
             each of its inputs, by keyword.
-        download: fetch weights of timm (backbone, extractor) that are not on this machine.
+        download: fetch weights (of timm's backbone and extractor, of a transformer) that are not on this machine.
 
     Raises:
         InputError: unknown names, patterns that match nothing, ranks that are too large.
@@ -53,7 +55,9 @@ def adapt(
     if config.told and not config.condition:
         title = method(config.method).title
         raise InputError(f"{title} is told the task of every image: set condition to the number of tasks.")
-    if isinstance(backbone, str):
+    if isinstance(backbone, str) and backbone.startswith(PREFIX):
+        backbone = wrap(load_auto_model(backbone, download=download))
+    elif isinstance(backbone, str):
         backbone = load_backbone(backbone, download=download)
     elif any(isinstance(module, AdaptedLayer) for module in backbone.modules()):
         raise InputError("This model is adapted already: adapt the backbone that it was made from.")

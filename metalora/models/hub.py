@@ -91,7 +91,7 @@ def push_to_hub(model: AdaptedModel, repo: str, *, private: bool | None = None, 
 
 def load_from_hub(
     repo: str,
-    backbone: nn.Module | None = None,
+    backbone: str | nn.Module | None = None,
     *,
     revision: str | None = None,
     token: str | None = None,

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from metalora.adapters.config import AdapterConfig
 from metalora.models.adapt import adapt
 from metalora.models.adapted_model import AdaptedModel
+from metalora.models.auto_model import PREFIX, load_auto_model
 from metalora.models.backbones import Backbone, load_backbone, wrap
 from metalora.models.bundled import adapter_folder
 from metalora.models.peft_format import is_peft, load_peft
@@ -28,7 +29,7 @@ SHAPELESS = ("alpha", "dropout", "seed", "code_norm_limit", "head_init_std")
 
 def load(
     path: str | Path,
-    backbone: nn.Module | None = None,
+    backbone: str | nn.Module | None = None,
     *,
     extractor: nn.Module | None = None,
     download: bool = False,
@@ -38,14 +39,19 @@ def load(
     Args:
         path: the folder, or the name of a bundled adapter, such as "resnet20/metalora-tr"; or the folder of a LoRA of
             PEFT, for the backbone that it was trained on.
-        backbone: the foreign backbone, which is not saved; for a named one only to save loading it.
+        backbone: the foreign backbone, which is not saved, or the name of a transformer, as in "hf:USER/NAME"; for a
+            named one only to save loading it.
         extractor: the extractor, if it was a module.
-        download: fetch weights of timm that are not on this machine.
+        download: fetch weights of timm, or of a transformer, that are not on this machine.
 
     Raises:
         InputError: the folder, its version, names, shapes or dtypes do not fit, or another backbone is given.
     """
     path = adapter_folder(path)
+    if isinstance(backbone, str):
+        if not backbone.startswith(PREFIX):
+            raise InputError(f"{backbone!r} is no transformer: write hf:NAME, or leave backbone out.")
+        backbone = load_auto_model(backbone, download=download)
     if is_peft(path):
         return load_peft(path, backbone, download=download)
     saved, tensors = _read(path)

@@ -6,10 +6,13 @@ from importlib import import_module
 from pathlib import Path
 
 import pytest
+import torch
+
+import metalora
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 TESTED = {
-    *("digits_folder", "fit_ranks", "own_dataset", "own_loop"),
+    *("accelerate_loop", "digits_folder", "fit_ranks", "own_dataset", "own_loop"),
     *("per_sample_batch", "quickstart", "serve_many", "text_tasks"),
 }
 
@@ -31,6 +34,15 @@ def test_a_batch_with_an_adapter_per_image_is_one_pass():
 def test_a_loop_and_a_loss_of_ones_own_train_the_adapters():
     losses = import_module("own_loop").main(steps=6, sets=3, set_size=2)
     assert sum(losses[-2:]) < sum(losses[:2])
+
+
+def test_a_loop_under_accelerate_trains_and_saves_an_adapter(tmp_path):
+    pytest.importorskip("accelerate")
+    losses = import_module("accelerate_loop").main(tmp_path / "adapter", steps=16, batch_size=32)
+    assert sum(losses[-4:]) < sum(losses[:4])
+    model, start = metalora.load(tmp_path / "adapter"), metalora.load_backbone("resnet20")
+    images = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    assert not torch.allclose(model(images), start(images), atol=1e-3)
 
 
 def test_ranks_are_fitted_at_a_price():

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import pandas as pd
 import torch
@@ -33,17 +34,14 @@ def flops_by_module(call: Callable[[], object]) -> dict[str, int]:
     return {path: sum(counts.values()) for path, counts in counter.get_flop_counts().items()}
 
 
-def budget(
-    backbone: Backbone,
-    layers: Mapping[str, AdaptedLayer],
-    left_out: Mapping[str, str],
-    example: Tensor,
-    *,
-    cores: Cores | None = None,
-    mapping: MappingNet | TaskNet | None = None,
-    extractor: nn.Module | None = None,
-    saved: Mapping[str, nn.Module] | None = None,
-) -> pd.DataFrame:
+def count_trainable(trained: nn.Module, frozen: nn.Module) -> str:
+    """Say how many parameters are trained, of how many, in the words of PEFT."""
+    count, rest = _count(trained), _count(frozen)
+    share = 100 * count / max(1, count + rest)
+    return f"trainable params: {count:,} || all params: {count + rest:,} || trainable%: {share:.4f}"
+
+
+def budget(model: Any, example: Tensor, cores: Cores | None) -> pd.DataFrame:
     """Build a row per adapted layer, per left-out layer, for the rest of the backbone, the generator, and a total.
 
     Columns: "adapter_parameters" (trained, static), "generator_parameters" (trained; those of a layer map the code to
@@ -53,16 +51,15 @@ def budget(
     take in memory beside the parameters.
 
     Args:
-        backbone: with adapted layers.
-        layers: name → adapted layer.
-        left_out: name → why a layer is not adapted.
+        model: an `AdaptedModel`.
         example: one image.
         cores: of the example; None for a static method.
-        mapping: the mapping net; None where nothing is generated.
-        extractor: what reads the features in a pass of its own; None where there is no such pass.
-        saved: name → module that is trained as a whole.
     """
-    saved = saved or {}
+    backbone, layers, left_out = model.backbone, model.layers, model.left_out
+    mapping = model.mapping if model.config.generates else None
+    # The stem is read in the embedding's own pass.
+    extractor = None if model.config.extractor == "stem" else model.extractor
+    saved = {name: wrapper.copy for name, wrapper in model.saved_modules.items()}
     names = [
         *layers,
         *left_out,

@@ -1,16 +1,51 @@
 """What an adapted model learns from its first batch: the width of features, and that its layers can be adapted."""
 
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from metalora.adapters.forward_context import current
+from metalora.adapters.forward_context import current, forward_context
+from metalora.adapters.inputs import Further
 from metalora.adapters.layers import AdaptedLayer
 from metalora.models.backbones import Backbone
+from metalora.models.extractors import StageExtractor, report_head
 from metalora.models.mapping_net import MappingNet
-from metalora.models.survey import Survey
+from metalora.models.survey import Survey, survey
+from metalora.models.task_net import GivenCondition
 from metalora.util.errors import InputError
+
+
+def learn(model: Any, images: Tensor, seen: Survey | None) -> tuple[Tensor, Further]:
+    """Make an `AdaptedModel` suit a first batch; return its first image and that one's further inputs.
+
+    Args:
+        model: its layers were chosen already.
+        images: (N, …).
+        seen: what a pass showed before; None: one is made.
+
+    Raises:
+        InputError: there is no image, or the network does not suit the adapter.
+    """
+    if torch.compiler.is_compiling():
+        raise InputError("Sizes are known after a first batch: call the model once before it is exported.")
+    if images.shape[0] == 0:
+        raise InputError("The first batch is empty, so sizes stay unknown: begin with one image or more.")
+    further = current.further.one(images.shape[0])
+    # What is learnt here outlives an inference_mode around the first batch.
+    with torch.inference_mode(False), torch.no_grad(), forward_context(further=further):
+        example = images[:1].detach().clone()
+        seen = seen or survey(model.backbone, example)
+        check_survey(seen, model.backbone, model.layers, generated=model.generated)
+        model.backbone.fold(seen.pairs)
+        report_head(model.backbone, seen.head)
+        for name, layer in model.layers.items():
+            layer.rows_by_image |= seen.rows.get(name, 1) > 1
+        known = isinstance(model.extractor, StageExtractor | GivenCondition) and model.mapping.materialised
+        if model.config.generates and not known:
+            learn_width(model.extractor, model.mapping, example)
+    return example, further
 
 
 def learn_width(extractor: nn.Module, mapping: MappingNet, example: Tensor) -> None:

@@ -2,7 +2,7 @@
 
 import copy
 from collections.abc import Mapping
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import nn
@@ -10,25 +10,47 @@ from torch import nn
 from metalora.adapters.config import AdapterConfig
 from metalora.adapters.formats import Format, make_format
 from metalora.adapters.layers import ADAPTED, AdaptedLayer, Adapter, trained_dtype
+from metalora.adapters.methods import method
 from metalora.adapters.places import weight_of
+from metalora.adapters.targets import Selection, leave_out, select_layers, stem_of
 from metalora.adapters.tokens import AdaptedTokens, Tokens
-from metalora.adapters.trained_copy import TrainedCopy
+from metalora.adapters.trained_copy import TrainedCopy, modules_to_save
+from metalora.models.backbones import Backbone
+from metalora.models.survey import Survey
 from metalora.util.seeding import seeded_generator
 
 
+def choose_layers(
+    backbone: Backbone, config: AdapterConfig, seen: Survey | None
+) -> tuple[Selection, Mapping[str, nn.Module]]:
+    """Return the layers to adapt, and the modules to train as a whole, by name.
+
+    Args:
+        backbone: not adapted yet.
+        config: of the adapters.
+        seen: what a pass of the backbone showed; None before one.
+    """
+    stem = next(iter(backbone.stages), None) if config.extractor == "stem" and config.generates else None
+    kind = method(config.method)
+    unsuited = seen.unsuited(generated=kind.generated) if seen else None
+    selection = select_layers(backbone.net, config, stem, unsuited) if kind.format is not None else Selection({})
+    copied = modules_to_save(backbone.net, config.modules_to_save)
+    return leave_out(selection, copied, stem_of(backbone.net, stem)), copied
+
+
 def insert_adapters(
-    net: nn.Module, ranks: Mapping[str, int], config: AdapterConfig, trained: nn.Module, *, rows_by_image: bool
+    backbone: Backbone, ranks: Mapping[str, int], config: AdapterConfig, trained: nn.Module
 ) -> dict[str, AdaptedLayer]:
     """Replace layers by adapted ones, in all places that a layer has; return name → adapted layer.
 
     Args:
-        net: changed in place.
+        backbone: its network is changed in place.
         ranks: layer name → rank.
         config: of the adapters; its seed draws first values.
         trained: gets the adapters, as "adapters.NAME".
-        rows_by_image: see `AdaptedLayer`.
     """
-    layers, places = {}, _places(net)
+    net, layers = backbone.net, {}
+    places = _places(net)
     shared: dict[tuple[Any, ...], nn.Parameter] = {}
     for index, (name, rank) in enumerate(ranks.items()):
         base: Any = net.get_submodule(name)
@@ -38,7 +60,7 @@ def insert_adapters(
         for kept in format.shared:  # the first layer's of that shape
             own = getattr(adapter, kept)
             setattr(adapter, kept, shared.setdefault((kept, weight_of(base).shape, rank, own.dtype), own))
-        layers[name] = _adapted(base, format)(name, base, adapter, rows_by_image=rows_by_image)
+        layers[name] = _adapted(base, format)(name, base, adapter, rows_by_image=backbone.rows_by_image)
         _put(net, places[base], layers[name])
         _add(trained, f"adapters.{name}", adapter)
     return layers
@@ -66,19 +88,6 @@ def insert_copies(
         _put(net, places[base], saved[name])
         _add(trained, f"modules_to_save.{name}", copied)
     return saved
-
-
-def relink(net: nn.Module, trained: nn.Module) -> tuple[dict[str, AdaptedLayer], dict[str, TrainedCopy]]:
-    """Connect what stands in a replica of a network with the replica's trained parts; return both by name."""
-    layers, saved = {}, {}
-    for module in net.modules():
-        if isinstance(module, AdaptedLayer):
-            layers[module.name] = module
-            module.link(cast(Adapter, trained.get_submodule(f"adapters.{module.name}")))
-        elif isinstance(module, TrainedCopy):
-            saved[module.name] = module
-            module.link(trained.get_submodule(f"modules_to_save.{module.name}"))
-    return layers, saved
 
 
 def _adapted(base: nn.Module, format: Format) -> type[AdaptedLayer]:

@@ -5,8 +5,9 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
+from metalora.adapters.cores import Cores
 from metalora.adapters.layers import AdaptedLayer
 from metalora.adapters.trained_copy import TrainedCopy
 from metalora.models.backbones import Backbone
@@ -16,26 +17,26 @@ from metalora.util.errors import InputError
 
 
 @torch.no_grad()
-def plain_network(
-    backbone: Backbone, layers: Mapping[str, AdaptedLayer], cores: Mapping[str, Tensor | None]
-) -> nn.Module:
+def plain_network(backbone: Backbone, layers: Mapping[str, AdaptedLayer], cores: Cores | None) -> nn.Module:
     """Build a copy of an adapted backbone that consists of torch's own modules, its updates in the weights.
 
     Args:
         backbone: with adapted layers.
         layers: name → adapted layer.
-        cores: name → core of one sample, (1, …); None for a static format.
+        cores: of one sample; None for a static format.
 
     Raises:
-        InputError: no weights give the updates.
+        InputError: no weights give the updates, or the cores are of several samples.
     """
+    if cores is not None and len(cores) != 1:
+        raise InputError(f"One core can be folded at a time, not {len(cores)}: choose one, as in cores[0].")
     for adapted in layers.values():
         if reason := adapted.adapter.format.not_a_weight:
             raise InputError(f"This adapter cannot be folded into weights, since {reason}: use it as it is.")
     net = _bare(backbone, trained=True)
     for name, adapted in layers.items():
         layer: Any = net.get_submodule(name)
-        core = cores[name]
+        core = None if cores is None else cores[name]
         # New parameters, since a weight may be tied to another layer's.
         layer.weight = nn.Parameter(layer.weight + adapted.delta(core)[0], requires_grad=False)
         offset = adapted.bias_delta(core)

@@ -36,6 +36,22 @@ def check_folder(path: str | Path, owned: tuple[str, ...] = (WEIGHTS,)) -> None:
         raise InputError(f"{path} holds something else: choose an empty or a new folder.")
 
 
+def check_frozen(frozen: nn.Module) -> None:
+    """Refuse to save a model whose frozen part is trained in part.
+
+    Raises:
+        InputError: a parameter requires a gradient.
+    """
+    unfrozen = [name for name, parameter in frozen.named_parameters() if parameter.requires_grad]
+    if unfrozen:
+        name = unfrozen[0].removeprefix("backbone.net.")
+        more = f" (and {len(unfrozen) - 1} more)" if len(unfrozen) > 1 else ""
+        raise InputError(
+            f"{name} of the frozen part{more} requires a gradient, and would not be saved: name its module in "
+            "modules_to_save, or freeze it with requires_grad_(False)."
+        )
+
+
 def save(
     path: Path,
     config: AdapterConfig,

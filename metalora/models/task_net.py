@@ -5,9 +5,12 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
+from metalora.adapters.config import AdapterConfig
 from metalora.adapters.cores import Cores
 from metalora.adapters.formats import Format
 from metalora.adapters.mixture import TaskLoRA
+from metalora.models.backbones import Backbone
+from metalora.models.extractors import make_extractor
 from metalora.models.mapping_net import CoreHead, mean_by_group
 from metalora.util.errors import InputError
 
@@ -38,6 +41,15 @@ class UnknownTask(GivenCondition):
     def forward(self, images: Tensor) -> Tensor:
         """Return equal weights of the tasks, (N, tasks)."""
         return torch.full((images.shape[0], self.num_features), 1 / self.num_features, device=images.device)
+
+
+def extractor_of(config: AdapterConfig, backbone: Backbone, *, download: bool = False) -> nn.Module:
+    """Build what the cores of an adapter are read from: a condition, or features of the image."""
+    if config.told:
+        return UnknownTask(config.condition)
+    if config.condition:
+        return GivenCondition(config.condition)
+    return make_extractor(config.extractor, backbone, download=download)
 
 
 class TaskNet(CoreHead):

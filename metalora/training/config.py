@@ -50,7 +50,7 @@ class TrainingConfig:
     teacher_forcing_ratio: float = 0.5
     identity_core_prob: float = 0.5
     identity_core_prob_sets: float = 0.25
-    kl_weight: float = 1e-3
+    kl_weight: float = 1e-4
     max_grad_norm: float = 1.0
     validate_every: int = 0
     keep_best: bool = False

@@ -108,8 +108,8 @@ def test_it_is_fetched_only_when_a_person_asks(monkeypatch):
         return nn.Sequential(nn.Linear(3, 3))
 
     monkeypatch.setattr(transformers.AutoModel, "from_pretrained", from_pretrained)
-    metalora.adapt("hf:me/tiny", metalora.AdapterConfig("lora"), example=torch.ones(1, 3))
-    metalora.adapt("hf:me/tiny", metalora.AdapterConfig("lora"), example=torch.ones(1, 3), download=True)
+    metalora.adapt("hf:me/tiny", metalora.AdapterConfig("lora", rank=2), example=torch.ones(1, 3))
+    metalora.adapt("hf:me/tiny", metalora.AdapterConfig("lora", rank=2), example=torch.ones(1, 3), download=True)
     assert asked == [("me/tiny", True, True), ("me/tiny", False, True)]
 
 

@@ -6,6 +6,7 @@ So two threads can run one model. A ContextVar would break `torch.compile(fullgr
 import contextlib
 import threading
 from collections.abc import Callable, Iterator
+from typing import Any
 
 from torch import Tensor
 
@@ -13,7 +14,7 @@ from metalora.adapters.cores import Cores
 from metalora.adapters.inputs import NONE, Further
 
 
-class _ForwardState(threading.local):
+class ForwardState(threading.local):
     """The state of the forward pass that runs in this thread.
 
     Attributes:
@@ -24,6 +25,8 @@ class _ForwardState(threading.local):
         stage_hook: called with the name and output of every stage.
         further: inputs of the network beside the first.
         spread: whether the rows of a layer's input may be several for each sample of cores, sample by sample.
+        recorded: this pass, if parts of it are computed again in the backward pass, see `recomputation`.
+        again: refers to the pass that the backward pass in this thread has come to.
     """
 
     cores: Cores | None = None
@@ -33,9 +36,11 @@ class _ForwardState(threading.local):
     exact: bool = False
     apart: bool = False
     stage_hook: Callable[[str, Tensor], None] | None = None
+    recorded: Any = None
+    again: Callable[[], Any] | None = None
 
 
-current = _ForwardState()
+current = ForwardState()
 
 
 @contextlib.contextmanager

@@ -17,10 +17,11 @@ from torch.nn.modules.module import _global_forward_hooks
 from metalora.adapters.config import AdapterConfig
 from metalora.adapters.convolutions import Base, convolve, has_narrow_groups, strides_over_pixels
 from metalora.adapters.formats import Factorised, Format
-from metalora.adapters.forward_context import current
+from metalora.adapters.forward_context import ForwardState
 from metalora.adapters.merging import merged_weight, merges
 from metalora.adapters.places import weight_of
 from metalora.adapters.products import add_product, linear
+from metalora.adapters.recomputation import RecordedPass, state_of
 from metalora.util.errors import InputError
 
 
@@ -169,9 +170,10 @@ class AdaptedLayer(nn.Module):
 
     def forward(self, input: Tensor) -> Tensor:
         """Return the frozen layer's output, updated."""
-        if not current.enabled:
+        state = state_of(self)
+        if not state.enabled:
             return self.base(input)
-        core, hooked = self._core(input), has_hooks(self.base)
+        core, hooked = self._core(input, state), has_hooks(self.base)
         if not hooked and (merged := self._merged(input, core)) is not None:
             return merged
         out = self.base(input)
@@ -185,22 +187,22 @@ class AdaptedLayer(nn.Module):
     def _update(self, out: Tensor, x: Tensor, core: Tensor | None, samples: int) -> Tensor:
         return self.adapter.format.apply(self, out, x, core, samples)
 
-    def _core(self, input: Tensor) -> Tensor | None:
+    def _core(self, input: Tensor, state: ForwardState | RecordedPass) -> Tensor | None:
         format, rows = self.adapter.format, input.shape[0]
         if format.routes:
             return format.route(self.factors(), self._mean_input(input))
         if not format.core_shape:
             return None
-        if current.cores is None:
+        if state.cores is None:
             raise InputError(
-                f"Layer {self.name!r} was called without cores: call the adapted model, not its parts, "
-                "and switch activation checkpointing off."
+                f"Layer {self.name!r} was called without cores: call the adapted model, not its parts; a network that "
+                "calls torch.utils.checkpoint itself has to say so, by the attribute gradient_checkpointing = True."
             )
-        core = current.cores[self.name]
+        core = state.cores[self.name]
         images = core.shape[0]
         if images == 1 or images == rows:
             return core
-        if (self.rows_by_image or current.spread) and rows % images == 0:
+        if (self.rows_by_image or state.spread) and rows % images == 0:
             return core.repeat_interleave(rows // images, dim=0)
         raise InputError(
             f"The input of layer {self.name!r} has {rows} rows for {images} images: its leading axis is not "
@@ -225,11 +227,12 @@ class AdaptedLinear(AdaptedLayer):
 
     def forward(self, input: Tensor) -> Tensor:
         """Return the frozen layer's output, updated."""
-        if not current.enabled:
+        state = state_of(self)
+        if not state.enabled:
             return self.base(input)
         *rows, width = input.shape
         x = input.reshape(math.prod(rows), width)
-        core = self._core(input)
+        core = self._core(input, state)
         if not has_hooks(self.base) and merges(self, x, core, x.shape[0]):
             return F.linear(x, merged_weight(self, core), self.output_bias).view(*rows, -1)
         # Flat, since autograd copies what is written into a view, which is what torch makes of more dimensions.

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_map
 
-from metalora.adapters.forward_context import current
+from metalora.adapters.recomputation import state_of
 from metalora.util.errors import InputError, choices
 
 
@@ -45,11 +45,11 @@ class TrainedCopy(nn.Module):
         except AttributeError:
             if name == "base" or name.startswith("_"):  # not there yet, in a copy or a pickle
                 raise
-            return getattr(self.copy if current.enabled else self.base, name)
+            return getattr(self.copy if state_of(self).enabled else self.base, name)
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """Return what the module in use gives, in the precision of its input."""
-        if not current.enabled:
+        if not state_of(self).enabled:
             return self.base(*args, **kwargs)
         kinds = {t.dtype for t in args if isinstance(t, Tensor) and t.is_floating_point()}
         own = next((p.dtype for p in self.copy.parameters()), None)

@@ -15,9 +15,10 @@ from metalora.adapters.cores import Cores
 from metalora.adapters.forward_context import current, forward_context
 from metalora.adapters.inputs import NONE, split_inputs
 from metalora.adapters.methods import method
+from metalora.adapters.recomputation import is_flagged, recording
 from metalora.models.backbones import Backbone
 from metalora.models.budget import budget, count_trainable
-from metalora.models.calibration import learn
+from metalora.models.calibration import learn, sized_example
 from metalora.models.extractors import report_head, report_stages
 from metalora.models.folding import is_reset
 from metalora.models.forward_pass import run
@@ -105,12 +106,15 @@ class AdaptedModel(nn.Module):
     def train(self, mode: bool = True) -> "AdaptedModel":
         """Set the mode of the trained part; the frozen part stays in evaluation mode.
 
-        A BatchNorm whose statistics were reset follows the mode, so that `torch.optim.swa_utils.update_bn` works.
+        A BatchNorm whose statistics were reset follows the mode, so that `torch.optim.swa_utils.update_bn` works. So
+        does a block that checkpoints activations, without the modules in it: transformers' do so in training only.
         """
         super().train(mode)
         self.frozen.eval()
         for norm in self._norms:
             norm.train(mode and is_reset(norm))
+        for module in filter(is_flagged, self.frozen.modules()):
+            module.training = mode
         return self
 
     def prepare(self, images: Tensor) -> None:
@@ -121,8 +125,7 @@ class AdaptedModel(nn.Module):
                 or called with something else than the batch on its leading axis.
         """
         if self.example is None:
-            self.example, self._further = learn(self, images, self._seen)
-            self._seen = None
+            (self.example, self._further), self._seen = learn(self, images, self._seen), None
 
     def features(self, images: Tensor) -> Tensor:
         """Return the extractor's features of images: (N, F), with a gradient where the images require one."""
@@ -234,7 +237,7 @@ class AdaptedModel(nn.Module):
         Raises:
             InputError: a generated method without cores.
         """
-        with forward_context(cores=chosen(self, cores), spread=True):
+        with forward_context(cores=chosen(self, cores), spread=True), recording(self.backbone.net):
             yield self.backbone.net
 
     def print_trainable_parameters(self) -> None:
@@ -279,7 +282,7 @@ class AdaptedModel(nn.Module):
         Raises:
             InputError: sizes are only known from data, and there was none yet.
         """
-        example = self._sized_example()
+        example = sized_example(self)
         with torch.no_grad(), forward_context(further=self._further):
             cores = self.generate(example) if self.generated else None
             return budget(self, example, cores)
@@ -292,10 +295,5 @@ class AdaptedModel(nn.Module):
                 or the disk refuses.
         """
         check_frozen(self.frozen)
-        example, trained = self._sized_example(), self.trained.state_dict()
+        example, trained = sized_example(self), self.trained.state_dict()
         save(Path(path), self.config, trained, self.backbone, self.extractor, example, self.decoding)
-
-    def _sized_example(self) -> Tensor:
-        if self.example is None:
-            raise InputError("Sizes are known after a first batch: call the model once, or give adapt() an example.")
-        return self.example.to(next(self.backbone.parameters())) if self.example.is_floating_point() else self.example

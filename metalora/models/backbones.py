@@ -29,6 +29,7 @@ from torchvision.transforms import InterpolationMode
 from torchvision.transforms.v2 import Normalize, Resize  # v2 compiles without a graph break
 
 from metalora.adapters.forward_context import current
+from metalora.adapters.recomputation import call_recorded
 from metalora.models.folding import Fold, Pair, fold_pairs
 from metalora.util.checks import check_int
 from metalora.util.compiling import transformed
@@ -131,7 +132,7 @@ class Backbone(nn.Module):
         if not transformed():
             for fold in self.folds:
                 fold.refresh()
-        return current.further.call(self.net, inputs)
+        return call_recorded(self.net, lambda: current.further.call(self.net, inputs))
 
 
 def check_embeddings(output: Any, count: int) -> Tensor:

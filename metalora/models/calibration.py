@@ -48,6 +48,17 @@ def learn(model: Any, images: Tensor, seen: Survey | None) -> tuple[Tensor, Furt
     return example, further
 
 
+def sized_example(model: Any) -> Tensor:
+    """Return the first image of an `AdaptedModel`'s first batch.
+
+    Raises:
+        InputError: there was none yet.
+    """
+    if model.example is None:
+        raise InputError("Sizes are known after a first batch: call the model once, or give adapt() an example.")
+    return model.example.to(next(model.backbone.parameters())) if model.example.is_floating_point() else model.example
+
+
 def learn_width(extractor: nn.Module, mapping: MappingNet, example: Tensor) -> None:
     """Give the mapping net the width of the extractor's features.
 

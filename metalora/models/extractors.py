@@ -15,11 +15,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.utils._pytree import tree_leaves
 
 from metalora.adapters.forward_context import current, forward_context
 from metalora.adapters.inputs import NONE, Further, pooled
+from metalora.adapters.recomputation import call_recorded, checkpoints
 from metalora.models.backbones import Backbone, check_embeddings, load_backbone
-from metalora.models.survey import Survey, survey
+from metalora.models.survey import Survey, reporting, survey
 from metalora.util.compiling import transformed
 from metalora.util.errors import InputError, LayersLeftOut
 
@@ -106,7 +108,7 @@ def _report_input(name: str, head: nn.Module, args: tuple) -> None:
 def report_stages(backbone: Backbone) -> None:
     """Make the backbone's stages pass their outputs to `current.stage_hook`."""
     for name in backbone.stages:
-        backbone.net.get_submodule(name).register_forward_hook(partial(_report, name))
+        reporting(backbone.net, name).register_forward_hook(partial(_report, name))
 
 
 def report_head(backbone: Backbone, head: str | None) -> None:
@@ -126,7 +128,7 @@ def report_head(backbone: Backbone, head: str | None) -> None:
 def silence_stages(net: nn.Module, stages: Iterable[str]) -> None:
     """Undo `report_stages` and `report_head`, and leave other hooks alone."""
     for name in stages:
-        module = net.get_submodule(name)
+        module = reporting(net, name)
         hooks: Any
         for hooks in (module._forward_hooks, module._forward_pre_hooks):
             for key in [key for key, hook in hooks.items() if getattr(hook, "func", None) in (_report, _report_input)]:
@@ -136,6 +138,14 @@ def silence_stages(net: nn.Module, stages: Iterable[str]) -> None:
 def _further(own: nn.Module | None) -> Further | None:
     """Return the inputs of an extractor's pass beside the images: none for another network than the adapted one."""
     return None if own is None else NONE
+
+
+def _keeps_graph(backbone: Backbone, images: Tensor) -> bool:
+    """Return whether features need a graph: transformers may ask for the gradients of embeddings, which nobody uses."""
+    if not torch.is_grad_enabled() or transformed():
+        return torch.is_grad_enabled()
+    inputs = tree_leaves((images, current.further.args, current.further.kwargs))
+    return any(isinstance(t, Tensor) and t.requires_grad for t in (*inputs, *backbone.parameters()))
 
 
 class StageExtractor(nn.Module):
@@ -174,11 +184,19 @@ class StageExtractor(nn.Module):
             if len(statistics) == len(self.stages) and not torch.compiler.is_compiling():  # which drops the rest itself
                 raise StopForward
 
+        backbone = self._backbone[0]
+        graph = _keeps_graph(backbone, images)
+        if graph and not transformed() and checkpoints(backbone.net):
+            # Statistics would be part of the block that a checkpoint computes again without them.
+            raise InputError(
+                "A gradient goes through the features, which are read inside blocks that activation checkpointing "
+                "computes again: give features= without a graph, or switch checkpointing off."
+            )
         with (
             contextlib.suppress(StopForward),
+            torch.set_grad_enabled(graph),
             forward_context(enabled=False, stage_hook=collect, further=_further(self.own)),
         ):
-            backbone = self._backbone[0]
             if self.at_half_size:
                 backbone.half_size(images)
             else:
@@ -218,10 +236,17 @@ class OutputExtractor(nn.Module):
         """Return the features (N, F) of images."""
         backbone = self._backbone[0]
         read: dict[str, Tensor] = {}
-        with forward_context(enabled=False, stage_hook=read.__setitem__, further=_further(self.own)):
+        with (
+            torch.set_grad_enabled(_keeps_graph(backbone, images)),
+            forward_context(enabled=False, stage_hook=read.__setitem__, further=_further(self.own)),
+        ):
             # A language model's output has a number for each word of its language, and is computed from fewer.
             inner = getattr(backbone.net, "base_model", None)
-            output = backbone(images) if inner is None else current.further.call_known(inner, images)
+            output = (
+                backbone(images)
+                if inner is None
+                else call_recorded(backbone.net, lambda: current.further.call_known(inner, images))
+            )
         output = output if backbone.head is None else read[backbone.head]
         return check_embeddings(pooled(output, current.further.kwargs.get("attention_mask")), images.shape[0])
 

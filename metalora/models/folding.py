@@ -26,8 +26,8 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves
 
-from metalora.adapters.forward_context import current
 from metalora.adapters.layers import AdaptedLayer, has_hooks
+from metalora.adapters.recomputation import state_of
 from metalora.adapters.trained_copy import TrainedCopy
 from metalora.util.compiling import transformed
 
@@ -98,7 +98,7 @@ class Fold:
     @property
     def folded(self) -> Folded | None:
         """What a pass computes with in this thread; None where both modules do their own work."""
-        return None if current.exact or transformed() else self._folded
+        return None if transformed() or state_of(self).exact else self._folded
 
     @property
     def gain(self) -> Tensor | None:

@@ -2,10 +2,12 @@
 
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from metalora.adapters.cores import Cores
 from metalora.adapters.forward_context import current, forward_context
+from metalora.adapters.recomputation import checkpoints
 from metalora.models.generation import generate, must_generate
 from metalora.util.errors import InputError
 
@@ -47,6 +49,12 @@ def _check(cores: Cores, model: Any, images: int) -> None:
 
 def _run_from_stem(model: Any, images: Tensor, groups: Tensor | None) -> Any:
     """Embed images in one pass, in which the stem's output becomes the cores of the layers behind it."""
+    if torch.is_grad_enabled() and checkpoints(model.backbone.net):
+        # A checkpoint around the stem would leave the mapping net out when it computes the stem again.
+        raise InputError(
+            "Cores of the extractor 'stem' are made inside the pass, which activation checkpointing repeats in parts: "
+            "use extractor 'self', or switch checkpointing off."
+        )
     extractor, mapping = model.extractor, model.mapping
 
     def generate_behind(name: str, output: Tensor) -> None:

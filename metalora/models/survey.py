@@ -12,6 +12,7 @@ from torch.utils._pytree import tree_leaves
 
 from metalora.adapters.forward_context import current, forward_context
 from metalora.adapters.layers import AdaptedLayer
+from metalora.adapters.trained_copy import TrainedCopy
 from metalora.models.backbones import Backbone
 from metalora.models.folding import Pair, watch_pairs
 
@@ -108,6 +109,18 @@ def rows_per_image(x: Tensor) -> int | None:
     return None if same > max(SAME * different, rounding) else len(x) // COPIES
 
 
+def reporting(net: nn.Module, stage: str) -> nn.Module:
+    """Return the module whose output is that of a stage: the last in a sequence, which timm may call block by block."""
+    module = net.get_submodule(stage)
+    while type(module) is nn.Sequential and len(module):
+        last = module[-1]
+        # A layer that may be replaced, or was, is none of timm's blocks.
+        if isinstance(last, AdaptedLayer | TrainedCopy) or not any(last.children()):
+            break
+        module = last
+    return module
+
+
 def _layers(net: nn.Module) -> dict[nn.Module, str]:
     """Return the frozen layers that could be adapted → their names."""
     adapted = {module.base: module.name for module in net.modules() if isinstance(module, AdaptedLayer)}
@@ -157,7 +170,8 @@ def _watching_outputs(layers: dict[nn.Module, str]) -> Iterator[dict[int, str]]:
 def _watching_stages(backbone: Backbone, seen: Survey) -> Iterator[None]:
     """Note the stages that are there, called once, and give a map or tokens of each image."""
     calls: dict[str, int] = dict.fromkeys(backbone.stages, 0)
-    modules = dict(backbone.net.named_modules())
+    there = dict(backbone.net.named_modules())
+    modules = {name: reporting(backbone.net, name) for name in backbone.stages if name in there}
 
     def note(name: str, output: Any) -> None:
         calls[name] += 1

@@ -8,7 +8,6 @@ import pytest
 import torch
 from torch import nn
 from torch.nn import functional as F
-from torch.utils.checkpoint import checkpoint
 
 import metalora
 from metalora.adapters.methods import PAPER
@@ -205,37 +204,6 @@ def test_transformers_are_adapted_where_their_layers_are_called(randomise, adapt
         close(model(images), torch.cat([model(image[None]) for image in images]), 1e-4)
         with model.disabled():
             close(model(images), net(images), 1e-5)
-
-
-@pytest.mark.parametrize("flag", ["grad_checkpointing", "gradient_checkpointing"])
-def test_checkpointing_is_refused_where_cores_would_be_lost(flag, small_net, adapt):
-    setattr(small_net, flag, True)
-    with pytest.raises(InputError, match="checkpoints activations"):
-        adapt(small_net)
-
-
-@pytest.mark.parametrize("method", ["lora", "multi-lora"])
-def test_static_methods_train_with_checkpointing(method, images, randomise, adapt):
-    class Checkpointing(nn.Module):
-        grad_checkpointing = True
-
-        def __init__(self):
-            super().__init__()
-            torch.manual_seed(0)
-            self.conv, self.head = nn.Conv2d(3, 8, 3), nn.Linear(8, 5)
-
-        def forward(self, x):
-            maps = checkpoint(self.conv, x, use_reentrant=False) if self.grad_checkpointing else self.conv(x)
-            return self.head(maps.mean((2, 3)))
-
-    model = randomise(adapt(Checkpointing(), method, example=images))
-    gradients = []
-    for flag in (True, False):
-        model.backbone.net.grad_checkpointing = flag
-        model.zero_grad()
-        model(images).square().sum().backward()
-        gradients.append([parameter.grad for parameter in model.trained.parameters()])
-    torch.testing.assert_close(*gradients)
 
 
 def test_an_adapted_model_is_not_adapted_again(small_net, images, adapt):

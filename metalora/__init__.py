@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from metalora.models.backbones import Backbone, load_backbone
     from metalora.models.hub import load_from_hub, push_to_hub
     from metalora.models.loading import load
+    from metalora.models.named_adapters import NamedAdapters
     from metalora.models.peft_format import save_peft
     from metalora.suites.load import load_suite
     from metalora.training.config import TrainingConfig
@@ -34,6 +35,7 @@ __all__ = [
     "Cores",
     "EmbedConfig",
     "InputError",
+    "NamedAdapters",
     "TrainingConfig",
     "__version__",
     "adapt",
@@ -60,6 +62,7 @@ _MODULES = {
     "models.backbones": ("Backbone", "load_backbone"),
     "models.hub": ("load_from_hub", "push_to_hub"),
     "models.loading": ("load",),
+    "models.named_adapters": ("NamedAdapters",),
     "models.peft_format": ("save_peft",),
     "suites.load": ("load_suite",),
     "training.config": ("TrainingConfig",),

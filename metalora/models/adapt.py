@@ -1,6 +1,5 @@
 """From a backbone to an adapted model, its generator sized as far as is known before the first batch."""
 
-import copy
 from collections.abc import Mapping
 from typing import Any
 
@@ -17,7 +16,7 @@ from metalora.adapters.methods import method
 from metalora.adapters.places import EMBEDDING
 from metalora.models.adapted_model import AdaptedModel
 from metalora.models.auto_model import PREFIX, load_auto_model
-from metalora.models.backbones import Backbone, check_embeddings, image_size_for, load_backbone, wrap
+from metalora.models.backbones import Backbone, check_embeddings, copy_of, image_size_for, load_backbone, wrap
 from metalora.models.extractors import StageExtractor, keep_stages
 from metalora.models.mapping_net import ConstantCore, MappingNet
 from metalora.models.survey import survey
@@ -62,7 +61,7 @@ def adapt(
     elif any(isinstance(module, AdaptedLayer) for module in backbone.modules()):
         raise InputError("This model is adapted already: adapt the backbone that it was made from.")
     else:
-        backbone = copy.deepcopy(backbone)
+        backbone = copy_of(backbone)
         backbone = backbone if isinstance(backbone, Backbone) else wrap(backbone)
     if example is None:
         example = backbone.example()

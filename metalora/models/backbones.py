@@ -9,6 +9,7 @@ name that `timm.create_model` takes is a backbone. Image size, normalisation, tr
 timm's `default_cfg` and `feature_info`.
 """
 
+import copy
 import difflib
 import json
 import math
@@ -60,6 +61,7 @@ class Backbone(nn.Module):
             full size, and the output of a network without stages.
         channels_last: whether the network gets its images in this memory format, which suits convolutions.
         folds: BatchNorms that are folded into the convolutions before them, see `folding`.
+        shared: whether what is made from it uses its tensors, see `copy_of`.
     """
 
     def __init__(
@@ -85,6 +87,7 @@ class Backbone(nn.Module):
         self.old_features = False
         self.channels_last = False
         self.folds: list[Fold] = []
+        self.shared = False
 
     def example(self) -> Tensor | None:
         """Return an image of the size that the network gets; None for a foreign one."""
@@ -133,6 +136,12 @@ class Backbone(nn.Module):
             for fold in self.folds:
                 fold.refresh()
         return call_recorded(self.net, lambda: current.further.call(self.net, inputs))
+
+
+def copy_of(backbone: nn.Module) -> nn.Module:
+    """Copy a backbone, with its tensors, or of a shared one the modules alone."""
+    tensors = [*backbone.parameters(), *backbone.buffers()] if getattr(backbone, "shared", False) else []
+    return copy.deepcopy(backbone, {id(tensor): tensor for tensor in tensors})
 
 
 def check_embeddings(output: Any, count: int) -> Tensor:

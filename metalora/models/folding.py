@@ -16,7 +16,9 @@ where a look costs more than the fold saves, they are not: write under `torch.no
 
 import contextlib
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import Any
+from weakref import WeakValueDictionary
 
 import numpy as np
 import torch
@@ -37,7 +39,8 @@ INTEGERS = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}  # by
 Pair = tuple[nn.Conv2d, nn.BatchNorm2d]
 
 
-class Folded(NamedTuple):
+@dataclass(frozen=True, eq=False)
+class Folded:
     """What a fold computes with.
 
     Attributes:
@@ -49,6 +52,10 @@ class Folded(NamedTuple):
     weight: Tensor
     bias: Tensor
     gain: Tensor
+
+
+# What was folded, by what from: models that share the tensors of a backbone share these as well.
+_FOLDED: WeakValueDictionary[tuple, Folded] = WeakValueDictionary()
 
 
 def remove_folds(net: nn.Module) -> None:
@@ -120,11 +127,14 @@ class Fold:
             return
         marks = [self.norm.eps, *map(_mark, sources)]
         if self._folded is None or marks != self._marks or self._values != _read(self._samples):
-            self._folded = fold_tensors(self.conv, self.norm, self._channels_last)
             # These keep ids and addresses from being used again.
             self._kept = [(tensor, tensor.detach()) for tensor in sources if tensor is not None]
             self._samples = [sample for tensor, _ in self._kept if (sample := _sample(tensor)) is not None]
             self._marks, self._values = marks, _read(self._samples)
+            key = (*marks, *self._values, self._channels_last)
+            self._folded = _FOLDED.get(key)
+            if self._folded is None:
+                self._folded = _FOLDED[key] = fold_tensors(self.conv, self.norm, self._channels_last)
 
     def _usable(self, sources: list[Tensor | None]) -> bool:
         if self.norm.training or any(tensor is not None and tensor.requires_grad for tensor in sources):

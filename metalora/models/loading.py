@@ -1,6 +1,5 @@
 """Load saved adapters: every file is checked before it is used."""
 
-import copy
 import json
 import re
 from dataclasses import replace
@@ -14,7 +13,7 @@ from metalora.adapters.config import AdapterConfig
 from metalora.models.adapt import adapt
 from metalora.models.adapted_model import AdaptedModel
 from metalora.models.auto_model import PREFIX, load_auto_model
-from metalora.models.backbones import Backbone, load_backbone, wrap
+from metalora.models.backbones import Backbone, copy_of, load_backbone, wrap
 from metalora.models.bundled import adapter_folder
 from metalora.models.peft_format import is_peft, load_peft
 from metalora.models.saving import CONFIG, FORMAT_VERSION, WEIGHTS, describe, extractor_hash, original_hash
@@ -66,7 +65,7 @@ def load(
         if named["name"] is None:
             raise InputError(f"{path} adapts a module of yours: pass it, load(path, backbone=…).")
         backbone = load_backbone(named["name"], image_size=named["image_size"], download=download)
-    backbone = copy.deepcopy(backbone)
+    backbone = copy_of(backbone)
     wrapped = backbone if isinstance(backbone, Backbone) else _wrap(backbone, named)
     wrapped.old_features = "stages" not in named
     if (wrapped.name, wrapped.image_size) != (named["name"], named["image_size"]):
@@ -74,6 +73,9 @@ def load(
             f"load_backbone({named['name']!r}, image_size={named['image_size']})" if named["name"] else "the module"
         )
         raise InputError(f"{path} was made with another kind of backbone: pass {wanted} that it was made from.")
+    own = str(next(wrapped.parameters()).dtype).removeprefix("torch.")
+    if wrapped.shared and own != named["dtype"]:
+        raise InputError(f"{path} adapts a backbone in {named['dtype']}, this one is shared in {own}: load it alone.")
     like = next(wrapped.to(getattr(torch, named["dtype"])).parameters())
     if hash_tensors(wrapped.net.state_dict()) != named["sha256"]:
         raise InputError(f"{path} was trained on other weights of its backbone: pass the module that it was made from.")

@@ -87,7 +87,7 @@ def adapter_fields() -> dict[str, Any]:
         "expression": gr.Textbox(
             label="Regular expression over layer names",
             placeholder=r"layer[23]\..*conv1",
-            info="Left empty, it means every layer.",
+            info="Left empty, it means every layer. No repetition inside a repeated group.",
             visible=False,
         ),
         "extractor": gr.Dropdown(

@@ -1,11 +1,11 @@
 """What a person can set about an adapter, validated."""
 
-import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 from metalora.adapters.methods import method
+from metalora.adapters.patterns import check_pattern
 from metalora.util.checks import MAX_SEED, check_float, check_int
 from metalora.util.config import from_plain, to_plain
 from metalora.util.errors import InputError
@@ -17,10 +17,7 @@ def _patterns(name: str, value: object) -> tuple[str, ...]:
     if not isinstance(patterns, Iterable) or not all(isinstance(pattern, str) for pattern in patterns):
         raise InputError(f"{name} is {value!r}: use a regular expression or a list of them.")
     for pattern in patterns:
-        try:
-            re.compile(pattern)
-        except re.error as error:
-            raise InputError(f"{pattern!r} is not a regular expression ({error}): correct it.") from error
+        check_pattern(pattern)
     return tuple(patterns)
 
 

@@ -1,7 +1,6 @@
 """Which layers of a network are adapted, and at what rank."""
 
 import math
-import re
 import warnings
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -13,6 +12,7 @@ from metalora.adapters.config import AdapterConfig
 from metalora.adapters.convolutions import Base, has_narrow_groups, is_linear_in_weight
 from metalora.adapters.formats import Factorised, format_class
 from metalora.adapters.methods import method
+from metalora.adapters.patterns import matches
 from metalora.adapters.places import WEIGHT, weight_of
 from metalora.util.errors import InputError, LayersLeftOut, choices
 
@@ -170,13 +170,13 @@ def _computes_as_known(layer: Base, kind: type[nn.Module]) -> bool:
 def _matching(config: AdapterConfig, names: list[str]) -> list[str]:
     """Return the layers that targets and exclude choose."""
     for pattern in (*(config.targets or ()), *config.exclude, *config.rank_pattern):
-        if not any(re.search(pattern, name) for name in names):
+        if not any(matches(pattern, name) for name in names):
             raise InputError(f"The pattern {pattern!r} matches no layer: there are {choices(pattern, names)}.")
     patterns = config.targets if config.targets is not None else ("",)
     return [
         name
         for name in names
-        if any(re.search(p, name) for p in patterns) and not any(re.search(p, name) for p in config.exclude)
+        if any(matches(p, name) for p in patterns) and not any(matches(p, name) for p in config.exclude)
     ]
 
 
@@ -189,7 +189,7 @@ def _up_to(net: nn.Module, stem: str) -> set[str]:
 
 def _rank(name: str, config: AdapterConfig) -> tuple[int, bool]:
     """Return the rank of a layer, and whether a pattern sets it."""
-    ranks = (rank for pattern, rank in config.rank_pattern.items() if re.search(pattern, name))
+    ranks = (rank for pattern, rank in config.rank_pattern.items() if matches(pattern, name))
     rank = next(ranks, None)
     return (config.rank, False) if rank is None else (rank, True)
 

@@ -1,6 +1,5 @@
 """Modules that are trained as a whole, such as norms or a head, each as a copy of the frozen one."""
 
-import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -8,6 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_map
 
+from metalora.adapters.patterns import matches
 from metalora.adapters.recomputation import state_of
 from metalora.util.errors import InputError, choices
 
@@ -70,11 +70,11 @@ def modules_to_save(net: nn.Module, patterns: tuple[str, ...]) -> Mapping[str, n
     """
     names = {name: m for name, m in net.named_modules() if name and any(True for _ in m.parameters())}
     for pattern in patterns:
-        if not any(re.search(pattern, name) for name in names):
+        if not any(matches(pattern, name) for name in names):
             raise InputError(f"The pattern {pattern!r} matches no module: there are {choices(pattern, list(names))}.")
     found: dict[str, nn.Module] = {}
     for name, module in names.items():
         inside = any(name.startswith(f"{outer}.") for outer in found)
-        if not inside and any(re.search(pattern, name) for pattern in patterns):
+        if not inside and any(matches(pattern, name) for pattern in patterns):
             found[name] = module
     return found

@@ -1,5 +1,6 @@
 """The largest settings that an app accepts from its visitors, to protect the server's time and memory."""
 
+from metalora.adapters.patterns import check_plain
 from metalora.runs.run_config import RunConfig
 from metalora.util.checks import check_int
 
@@ -14,8 +15,11 @@ def check_limits(config: RunConfig) -> None:
     """Check that a visitor's settings are within `LIMITS`; None is allowed.
 
     Raises:
-        InputError: one is not.
+        InputError: one is not, or a regular expression may take too long.
     """
+    adapter = config.adapter
+    for pattern in (*(adapter.targets or ()), *adapter.exclude, *adapter.modules_to_save, *adapter.rank_pattern):
+        check_plain(pattern)
     for part, limits in LIMITS.items():
         for name, maximum in limits.items():
             value = getattr(getattr(config, part), name)

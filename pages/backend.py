@@ -7,6 +7,7 @@ from metalora.runs.estimates import estimate
 from metalora.runs.queue import RunQueue
 from metalora.runs.run_folder import open_run
 from metalora.runs.status import Backend
+from metalora.runs.visitor_limits import server_limits
 from metalora.runs.workspace import Workspace
 from metalora.runs.zerogpu import InEvent
 from metalora.util.device import AUTO
@@ -18,7 +19,14 @@ INSPECT_SECONDS = 30  # that inspecting images asks for: the start of a process,
 def backend(workspace: Workspace) -> Backend:
     """Return workers everywhere but on ZeroGPU, where a process of its own would get no GPU."""
     if not os.environ.get("SPACES_ZERO_GPU"):
-        return RunQueue(workspace)
+        limits = server_limits()
+        return RunQueue(
+            workspace,
+            per_visitor=limits.per_visitor,
+            per_address=limits.per_address,
+            max_waiting=limits.waiting,
+            max_seconds=60 * limits.minutes,
+        )
     import spaces
 
     os.environ.setdefault(AUTO, "cpu")  # of this process: its events' children have the GPU

@@ -14,6 +14,7 @@ from metalora.experiments.results import MAX_SEEDS, MAX_STEPS, own_config, remem
 from metalora.experiments.variants import CONTROLS, DEFAULT
 from metalora.models.backbones import BUNDLED
 from metalora.runs.comparison_process import Stage, clear_stop, request_stop, run_in_subprocess, stage
+from metalora.runs.visitor_limits import server_limits
 from metalora.suites.config import SuiteConfig
 from metalora.training.config import TrainingConfig
 from metalora.training.loop import clock
@@ -68,8 +69,10 @@ class ComparisonForm:
         before = -1
         try:
             config, folder = self.config_and_folder(token, *values)
+            self.context.app_state.workspace.make_room(token)
             remember_config(config, folder)
-            for progress in run_in_subprocess(config, folder, as_compare_command(config)):
+            command, seconds = as_compare_command(config), 60 * server_limits().minutes
+            for progress in run_in_subprocess(config, folder, command, max_seconds=seconds):
                 yield ["", _describe_running(progress), "", progress.done if progress.done != before else gr.skip()]
                 before = progress.done
         except InputError as problem:

@@ -14,7 +14,7 @@ from metalora.plots.diagram import network
 from metalora.runs.estimates import estimate
 from metalora.runs.run_config import RunConfig
 from metalora.runs.start import start_run
-from metalora.runs.visitor_limits import check_limits
+from metalora.runs.visitor_limits import check_limits, missing_data
 from metalora.runs.workspace import RUN
 from metalora.suites.config import SuiteConfig
 from metalora.training.loop import clock
@@ -24,7 +24,6 @@ from metalora.views.configure import (
     AdapterSummary,
     has_branches,
     kind_of,
-    missing_data,
     missing_weights,
     only_kind,
     summarise_adapter,

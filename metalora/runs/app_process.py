@@ -54,15 +54,16 @@ def set_filters() -> None:
     warnings.filterwarnings("ignore", module=r"PIL\.")  # on odd metadata
 
 
-def may_download() -> bool:
-    """Return whether a person at the page may fetch weights: METALORA_DOWNLOAD=1 or 0, else only on their own machine.
+def on_own_machine() -> bool:
+    """Return whether the app answers at this machine's own address only, for the person who started it."""
+    local = os.environ.get("GRADIO_SERVER_NAME", "localhost") in LOCAL
+    return local and "SPACE_ID" not in os.environ and os.environ.get("GRADIO_SHARE", "").lower() not in ("true", "1")
 
-    Their own machine is one that is no Space and answers at its own address only.
-    """
+
+def may_download() -> bool:
+    """Return whether a person at the page may fetch weights: by METALORA_DOWNLOAD, else on their own machine only."""
     said = os.environ.get(DOWNLOAD)
-    if said is not None:
-        return said == "1"
-    return "SPACE_ID" not in os.environ and os.environ.get("GRADIO_SERVER_NAME", "localhost") in LOCAL
+    return on_own_machine() if said is None else said == "1"
 
 
 def _temporary_folder(parent: Path) -> Path:

@@ -23,6 +23,7 @@ from metalora.util.errors import InputError
 from metalora.util.processes import launch
 
 LOG, STOP = "log.txt", "stop"
+OVERDUE = "The comparison was ended after {:g} minutes, which is the most here at a time: run what is missing again."
 POLL_SECONDS, KILL_SECONDS = 1.0, 10.0  # the second: until processes that were asked to end are killed
 
 
@@ -58,7 +59,9 @@ def clear_stop(folder: Path) -> None:
     (folder / STOP).unlink(missing_ok=True)
 
 
-def run_in_subprocess(config: ComparisonConfig, folder: Path, command: str) -> Iterator[Stage]:
+def run_in_subprocess(
+    config: ComparisonConfig, folder: Path, command: str, *, max_seconds: float = 0
+) -> Iterator[Stage]:
     """Run the jobs that `folder` lacks in processes of their own, yielding every second.
 
     It ends with the last job, or soon after `request_stop`; closing the generator ends it at once. Finished jobs are
@@ -68,9 +71,10 @@ def run_in_subprocess(config: ComparisonConfig, folder: Path, command: str) -> I
         config: what is compared.
         folder: of the comparison.
         command: `python -m metalora compare …` of this configuration, without a folder.
+        max_seconds: after which it is ended; 0: no limit.
 
     Raises:
-        InputError: the comparison failed; the message says why.
+        InputError: the comparison failed, or its time is over; the message says why.
     """
     now = first = stage(config, folder)
     yield now
@@ -86,6 +90,8 @@ def run_in_subprocess(config: ComparisonConfig, folder: Path, command: str) -> I
         # Once all jobs are done, the command's own table is not needed.
         while process.poll() is None and now.done < now.total and not (folder / STOP).exists():
             yield now
+            if max_seconds and time.monotonic() - began > max_seconds:
+                raise InputError(OVERDUE.format(max_seconds / 60))
             _wait(process)
             now = _timed(stage(config, folder), first, began, running_jobs(folder))
     finally:

@@ -6,10 +6,11 @@ what cannot be deleted is logged and left.
 
 import contextlib
 import logging
+import os
 import shutil
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
 
@@ -40,19 +41,35 @@ def prune(visitors: Path, older_than: timedelta) -> int:
     return deleted
 
 
-def prune_regularly(visitors: Path, older_than: timedelta, every: timedelta) -> threading.Event:
-    """Prune now and then in a thread that ends with the process, or when the event that is returned is set."""
+def repeat(work: Callable[[], object], every: timedelta) -> threading.Event:
+    """Prune now and then in a thread that ends with the process, or when the event that is returned is set.
+
+    Args:
+        work: prunes.
+        every: time between the end of one and the next.
+    """
     over = threading.Event()
 
-    def work() -> None:
+    def loop() -> None:
         while not over.wait(every.total_seconds()):
             try:
-                prune(visitors, older_than)
+                work()
             except Exception:  # pruning must run again
                 log.exception("The workspace could not be pruned.")
 
-    threading.Thread(target=work, daemon=True).start()
+    threading.Thread(target=loop, daemon=True).start()
     return over
+
+
+def disk_usage(folder: Path) -> int:
+    """Return the bytes of the files in a folder; one with several names counts once."""
+    files: dict[tuple[int, int], int] = {}
+    for parent, _, names in os.walk(folder):
+        for name in names:
+            with contextlib.suppress(FileNotFoundError):  # deleted meanwhile
+                state = os.lstat(os.path.join(parent, name))
+                files[state.st_dev, state.st_ino] = state.st_size
+    return sum(files.values())
 
 
 def delete_run(folder: Path) -> None:

@@ -12,7 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import joblib
@@ -24,8 +24,11 @@ from metalora.runs.status import RunStatus, run_status
 from metalora.runs.workspace import Workspace
 from metalora.util.errors import InputError
 from metalora.util.locks import Busy
-from metalora.util.processes import launch
+from metalora.util.processes import kill, launch
 
+MAX_CHARGE = 10  # turns that a run can cost beside its own
+GRACE_SECONDS = 60.0  # from asking a worker to stop to ending it
+OVERDUE = "The run was stopped after {:g} minutes, which is the most here at a time: resume it for another turn."
 POLL_SECONDS = 1.0  # for a worker that an earlier app started, since only a parent can wait for a process
 
 
@@ -39,18 +42,23 @@ class _Worker:
     folder: Path
     process: subprocess.Popen | None = None  # None: not started yet, or started by an earlier app
     stopping: bool = False
+    overdue: bool = False  # stopped because its time was over
+    began: float = field(default_factory=time.monotonic)
 
 
 class RunQueue:
     """The back end of runs that outlive their page, see `status.Backend`.
 
-    Visitors take turns, so that someone with one run does not wait for another's ten.
+    Network addresses take turns, and visitors of one address do, so that someone with one run does not wait for
+    another's ten. A long run counts as a turn more for each of its minutes, up to `MAX_CHARGE`.
 
     Args:
         workspace: where the runs are.
         workers: runs that are trained at the same time.
         per_visitor: maximum of one visitor's runs that wait or are being trained.
+        per_address: the same of all visitors of one network address; 0: no limit.
         max_waiting: maximum of runs that wait.
+        max_seconds: of a run by the clock, after which it is stopped and can be resumed; 0: no limit.
         command: returns the command that executes the run in a folder.
     """
 
@@ -66,15 +74,17 @@ class RunQueue:
         *,
         workers: int = 1,
         per_visitor: int = 4,
+        per_address: int = 0,
         max_waiting: int = 16,
+        max_seconds: float = 0,
         command: Callable[[Path], list[str]] = worker_command,
     ):
         self.workspace, self.workers, self.per_visitor, self.max_waiting = workspace, workers, per_visitor, max_waiting
-        self.command = command
+        self.per_address, self.max_seconds, self.command = per_address, max_seconds, command
         self._changed = threading.Condition()
         self._waiting: list[Path] = []  # in order of arrival
         self._active: dict[Path, _Worker] = {}  # runs that are being trained
-        self._turns: dict[str, float] = {}  # visitor → number of runs started when their last one was
+        self._turns: dict[str, float] = {}  # address or visitor → runs started when their last one was, and its minutes
         self._started, self._closed = 0, False
         self._reasons: dict[Path, str] = {}  # of failures that a full disk refused to record
         adopted = self._adopt()
@@ -108,7 +118,7 @@ class RunQueue:
         with self._changed:
             if folder in self._active or folder in self._waiting:
                 raise InputError("This run is queued or running already: wait for its end, or stop it.")
-            self._refuse_if_full(_owner(folder))
+            self._refuse_if_full(folder)
             open_run(folder).enqueue()
             self._reasons.pop(folder, None)
             self._append(folder)
@@ -117,11 +127,18 @@ class RunQueue:
 
     resume = submit
 
-    def _refuse_if_full(self, visitor: str) -> None:
-        count = sum(_owner(folder) == visitor for folder in (*self._waiting, *self._active))
+    def _refuse_if_full(self, folder: Path) -> None:
+        address, owner = self._parties(folder)
+        taken = [self._parties(other) for other in (*self._waiting, *self._active)]
+        count = sum(other == owner for _, other in taken)
         if count >= self.per_visitor:
             raise InputError(
                 f"You have {count} runs queued or running, which is the maximum: wait for one, or stop one."
+            )
+        if self.per_address and sum(other == address for other, _ in taken) >= self.per_address:
+            raise InputError(
+                f"Your network address has {self.per_address} runs queued or running, which is the maximum: wait for "
+                "one, or stop one."
             )
         if len(self._waiting) >= self.max_waiting:
             raise InputError(f"The queue is full, {self.max_waiting} runs are waiting: try again in some minutes.")
@@ -129,7 +146,13 @@ class RunQueue:
     def _append(self, folder: Path) -> None:
         self._waiting.append(folder)
         # New visitors come before those whose run has started since, and after those who have waited longer.
-        self._turns.setdefault(_owner(folder), self._started - 0.5)
+        for party in self._parties(folder):
+            self._turns[party] = max(self._turns.get(party, 0.0), self._started - 0.5)
+
+    def _parties(self, folder: Path) -> tuple[str, str]:
+        """Return who takes turns for a run: its network address, where that is known, and its visitor."""
+        owner = folder.parents[1]
+        return self.workspace.address(owner) or owner.name, owner.name
 
     def stop(self, visitor: str, run_id: str) -> RunStatus:
         """Stop a run after the current step, keeping what is trained; a second call does not wait for the step.
@@ -146,7 +169,7 @@ class RunQueue:
                     run.request_stop()
             else:
                 self._waiting.remove(folder)
-                self._forget_turn(_owner(folder))
+                self._forget_turns()
                 try:
                     with run.locked():
                         run.record(RunState.STOPPED)
@@ -180,19 +203,26 @@ class RunQueue:
             return status
 
     def _order(self) -> list[Path]:
-        """Return waiting runs in the order of their start: next is the visitor whose last turn is longest ago."""
-        left, turns, clock, order = list(self._waiting), dict(self._turns), self._started, []
+        """Return waiting runs in the order of their start: next is who had their last turn longest ago."""
+        left = {folder: self._parties(folder) for folder in self._waiting}
+        turns, clock, order = dict(self._turns), self._started, []
         while left:
-            folder = min(left, key=lambda run: turns[_owner(run)])
-            left.remove(folder)
-            order.append(folder)
+            folder = min(left, key=lambda run: [turns.get(party, 0.0) for party in left[run]])
             clock += 1
-            turns[_owner(folder)] = clock
+            turns |= dict.fromkeys(left.pop(folder), clock)
+            order.append(folder)
         return order
 
-    def _forget_turn(self, visitor: str) -> None:
-        if not any(_owner(folder) == visitor for folder in (*self._waiting, *self._active)):
-            self._turns.pop(visitor, None)
+    def _forget_turns(self) -> None:
+        """Forget who has no run here and owes no turn."""
+        here = {party for folder in (*self._waiting, *self._active) for party in self._parties(folder)}
+        self._turns = {who: turn for who, turn in self._turns.items() if who in here or turn > self._started}
+
+    def _charge(self, worker: _Worker) -> None:
+        """Count the time of a run as further turns."""
+        charge = min(MAX_CHARGE, (time.monotonic() - worker.began) / 60)
+        for party in self._parties(worker.folder):
+            self._turns[party] = self._turns.get(party, self._started) + charge
 
     def _work(self) -> None:
         while (worker := self._next()) is not None:
@@ -208,7 +238,7 @@ class RunQueue:
             folder = self._order()[0]
             self._waiting.remove(folder)
             self._started += 1
-            self._turns[_owner(folder)] = self._started
+            self._turns |= dict.fromkeys(self._parties(folder), self._started)
             worker = self._active[folder] = _Worker(folder)
             with contextlib.suppress(InputError):  # damaged meanwhile, which its worker reports
                 if open_run(folder).state is not RunState.QUEUED:  # started from the command line meanwhile
@@ -230,26 +260,53 @@ class RunQueue:
         finally:
             with self._changed:
                 self._active.pop(worker.folder, None)
-                self._forget_turn(_owner(worker.folder))
+                self._charge(worker)
+                self._forget_turns()
                 self._changed.notify_all()
 
     def _wait(self, worker: _Worker) -> int | None:
+        """Wait for a worker's end, which is hurried when its time is over; return its exit code, if that is known."""
         if worker.process is not None:
+            if not self._ends(worker, self.max_seconds):
+                worker.overdue = True
+                self._stop(worker)
+                if not self._ends(worker, GRACE_SECONDS):
+                    kill(worker.process.pid)
             return worker.process.wait()
-        while open_run(worker.folder).state is RunState.RUNNING:
+        while (run := open_run(worker.folder)).state is RunState.RUNNING:
             time.sleep(POLL_SECONDS)
+            over = time.monotonic() - worker.began - self.max_seconds
+            if self.max_seconds and over > 0 and not worker.overdue:
+                worker.overdue = True
+                self._stop(worker)
+            elif worker.overdue and over > GRACE_SECONDS:
+                run.kill()
         return None
+
+    def _ends(self, worker: _Worker, seconds: float) -> bool:
+        """Wait so long for the end of a worker of this app, 0 is for ever; return whether it came."""
+        assert worker.process is not None
+        try:
+            worker.process.wait(seconds or None)
+        except subprocess.TimeoutExpired:
+            return False
+        return True
 
     def _settle(self, worker: _Worker, code: int | None) -> None:
         # Asked first, since recording an end deletes the request.
         stopped = worker.stopping or open_run(worker.folder).stop_requested
         run = open_run(worker.folder)
-        if run.state not in (RunState.DIED, RunState.QUEUED):
+        late = OVERDUE.format(self.max_seconds / 60) if worker.overdue else None
+        if run.state not in (RunState.DIED, RunState.QUEUED) and not (late and run.state is RunState.STOPPED):
             return  # the worker recorded its end itself
-        reason = self._reasons.pop(worker.folder, None) or reason_of_exit(code, read_log(worker.folder), worker.folder)
+        reason = (
+            late
+            or self._reasons.pop(worker.folder, None)
+            or reason_of_exit(code, read_log(worker.folder), worker.folder)
+        )
         try:
             with run.locked():
-                run.record(*((RunState.STOPPED,) if stopped else (RunState.FAILED, reason)))
+                run.record(*((RunState.STOPPED, late) if stopped else (RunState.FAILED, reason)))
         except Busy:  # another app or the command line trains it
             return
         except InputError:
@@ -266,7 +323,3 @@ class RunQueue:
         if stop_runs:
             for thread in self._threads:
                 thread.join()
-
-
-def _owner(folder: Path) -> str:
-    return folder.parents[1].name

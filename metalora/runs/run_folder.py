@@ -36,7 +36,7 @@ from metalora.util.errors import InputError
 from metalora.util.files import write_text
 from metalora.util.locks import LOCK, Busy, locked
 from metalora.util.paths import expand
-from metalora.util.processes import is_alive, process
+from metalora.util.processes import is_alive, kill, process
 from metalora.util.renamed import upgrade_row
 from metalora.version import __version__
 
@@ -74,7 +74,7 @@ class RunFolder:
         path: the folder.
         config: settings.
         state: when the folder was opened, or as recorded since.
-        reason: why it failed, one sentence.
+        reason: why it failed, or was stopped by the app, one sentence.
         skipped: (name, reason) of images that could not be used, known once the suite is read.
     """
 
@@ -123,6 +123,12 @@ class RunFolder:
     def request_stop(self) -> None:
         """Ask the process that trains the run, whichever it is, to stop after the current step."""
         (self.path / STOP).touch()
+
+    def kill(self) -> None:
+        """End the worker that trains the run at once; what it has done since its last checkpoint is lost."""
+        worker = json.loads(self._settings or "{}").get("worker")
+        if is_alive(worker):
+            kill(worker["pid"])
 
     def enqueue(self) -> None:
         """Record that the run is to be trained, as `python -m metalora train --run FOLDER` does without options.

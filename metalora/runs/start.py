@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from metalora.runs.run_config import RunConfig
 from metalora.runs.run_folder import RunState, open_run
 from metalora.runs.status import Backend, RunStatus
+from metalora.runs.visitor_limits import check_names
 from metalora.runs.workspace import Workspace
 from metalora.util.errors import InputError
 
@@ -16,8 +17,9 @@ def start_run(workspace: Workspace, backend: Backend, visitor: str, config: RunC
     run that the back end refuses leaves nothing.
 
     Raises:
-        InputError: as `Workspace.prepare_run`, or the back end refuses it.
+        InputError: as `check_names` and `Workspace.prepare_run`, or the back end refuses it.
     """
+    check_names(config)
     run = workspace.prepare_run(visitor, config)
     try:
         yield from backend.start(visitor, run)

@@ -8,6 +8,8 @@ from typing import Any, Protocol
 from metalora.runs.run_folder import RunFolder, RunState, open_run
 from metalora.runs.run_log import last_event
 
+ENDED_EARLY = (RunState.FAILED, RunState.STOPPED)
+
 
 @dataclass(frozen=True)
 class RunStatus:
@@ -19,7 +21,7 @@ class RunStatus:
         step: steps done.
         steps: steps in all.
         seconds_left: of the remaining steps, as measured last; None unless the run is active and a step is done.
-        reason: why it failed, and what to change.
+        reason: why it failed or was stopped by the app, and what to do.
         metrics: of the last step.
         queue_position: from 1, while it waits.
     """
@@ -60,7 +62,7 @@ def run_status(path: Path) -> RunStatus:
         # A resumed run keeps the estimate of its last session until a step of this one is done.
         seconds_left=event["seconds_left"] if event and run.state.active else None,
         # A server's paths are not shown to visitors.
-        reason=run.reason.replace(f"{path}/", "") if run.reason and state is RunState.FAILED else None,
+        reason=run.reason.replace(f"{path}/", "") if run.reason and state in ENDED_EARLY else None,
         metrics=event["metrics"] if event else {},
     )
 

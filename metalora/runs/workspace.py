@@ -5,6 +5,7 @@ visitors/HASH/runs/RUN       a run's folder, see run_folder.py
 visitors/HASH/uploads/ID     one file, under the name that its owner gave it, see uploads.py
 visitors/HASH/comparisons/SUITE   jobs of the visitor's comparisons on a suite, and the last table
 visitors/HASH/exports/NAME   files that the visitor asked for, such as an embedding as a page
+visitors/HASH/address        hash of the network address that this was last added from, see addresses.py
 
 A visitor is identified by a token, of which the disk has only the SHA-256. Ids from outside are checked against a
 pattern before they become part of a path, and looked up in their visitor's folder only, so that no visitor reaches
@@ -25,17 +26,22 @@ from filelock import FileLock
 
 from metalora.models.bundled import bundled_folder
 from metalora.models.saving import WEIGHTS
-from metalora.runs.pruning import delete_run, prune, prune_regularly
+from metalora.runs.addresses import Marks, current_address
+from metalora.runs.pruning import delete_run, disk_usage, prune, repeat
 from metalora.runs.run_config import RunConfig
 from metalora.runs.run_folder import ADAPTER, SETTINGS, RunFolder, RunState, open_run
-from metalora.runs.uploads import UPLOAD_ID, Upload, check_room, keep_upload, list_uploads, mark_used
+from metalora.runs.uploads import MB, UPLOAD_ID, Upload, check_room, keep_upload, list_uploads, mark_used
 from metalora.runs.visitor_limits import check_limits
 from metalora.util.errors import InputError
+from metalora.util.files import write_text
 from metalora.util.paths import expand, is_stray
 
 TOKEN, RUN_ID = r"[\w-]{32}", r"\d{8}-\d{6}-\d{6}-[0-9a-f]{16}"
 RUN = "run:"  # begins the name of an adapter that a visitor trained
 SUITE = r"[a-z][a-z0-9_-]{0,39}"
+ADDRESS = "address"
+SHARES = 4  # of the disk: one address may use one of them
+FULL, SHORTEST = 0.8, timedelta(days=1)  # part of the disk from which on less age is deleted, and the least age
 NO_UPLOAD = "There is no such upload of yours: upload the file again."
 
 
@@ -47,6 +53,7 @@ class Workspace:
         max_uploads: of a visitor.
         max_bytes: of a visitor's uploads together.
         max_runs: of a visitor.
+        max_disk: bytes of all visitors together, of which one address may use a quarter; 0: no limit.
 
     Raises:
         InputError: the disk refuses.
@@ -59,13 +66,15 @@ class Workspace:
         max_uploads: int = 20,
         max_bytes: int = 512 * 2**20,
         max_runs: int = 50,
+        max_disk: int = 0,
     ):
         self.root = expand(root).absolute()
-        self.max_uploads, self.max_bytes, self.max_runs = max_uploads, max_bytes, max_runs
+        self.max_uploads, self.max_bytes, self.max_runs, self.max_disk = max_uploads, max_bytes, max_runs, max_disk
         try:
             self._visitors.mkdir(parents=True, exist_ok=True, mode=0o700)
         except OSError as error:
             raise InputError(f"Cannot write in {root}: {error}; name another folder in METALORA_WORKSPACE.") from error
+        self._marks = Marks(self.root)
         self._lock = FileLock(self.root / ".lock")  # from counting a visitor's files to adding one
 
     @property
@@ -86,6 +95,33 @@ class Workspace:
             raise InputError("This page has lost its visitor's id: reload it.")
         return self._visitors / hashlib.sha256(visitor.encode()).hexdigest()
 
+    def address(self, owner: Path) -> str:
+        """Return the mark of the address that a visitor's folder was last added to from; "" where it is not known."""
+        try:
+            return (owner / ADDRESS).read_text(encoding="utf-8")
+        except OSError:
+            return ""
+
+    def make_room(self, visitor: str, size: int = 0) -> None:
+        """Check that so many bytes more fit on the disk that an app may use, and note where they come from.
+
+        Raises:
+            InputError: they do not fit, or the disk refuses.
+        """
+        folder, mark = self.folder(visitor), self._marks.mark(current_address())
+        if self.max_disk:
+            used = {owner: disk_usage(owner) for owner in self._visitors.glob("*")}
+            if sum(used.values()) + size > self.max_disk:
+                raise InputError("The disk of this app is full: delete what you do not need, or try again tomorrow.")
+            mine = [owner for owner in used if owner == folder or (mark and self.address(owner) == mark)]
+            if sum(used[owner] for owner in mine) + size > self.max_disk // SHARES:
+                raise InputError(
+                    f"What you have here takes {self.max_disk // SHARES / MB:,.0f} MB, which is the maximum: delete "
+                    "some runs or uploads first."
+                )
+        if mark:
+            write_text(folder / ADDRESS, mark)
+
     def prepare_run(self, visitor: str, config: RunConfig) -> str:
         """Create a run's folder with the settings and a copy of the upload that it needs; return its id.
 
@@ -104,6 +140,7 @@ class Workspace:
         with self._lock:
             if len(self.runs(visitor)) >= self.max_runs:
                 raise InputError(f"You have {self.max_runs} runs, which is the maximum: delete one first.")
+            self.make_room(visitor, source.stat().st_size if source is not None else 0)
             run_id = f"{datetime.now():%Y%m%d-%H%M%S-%f}-{secrets.token_hex(8)}"
             folder = runs / run_id
             try:
@@ -206,6 +243,7 @@ class Workspace:
         file, folder = Path(file), self.folder(visitor) / "uploads"
         with self._lock:
             check_room(list_uploads(folder), file.stat().st_size, self.max_uploads, self.max_bytes)
+            self.make_room(visitor, file.stat().st_size)
             return keep_upload(folder, file, name)
 
     def upload(self, visitor: str, upload_id: str) -> Path:
@@ -260,12 +298,19 @@ class Workspace:
         return self.root / "tables" / name
 
     def prune(self, older_than: timedelta) -> int:
-        """Delete what has not been used for so long and no process works on; return the number of things deleted."""
-        return prune(self._visitors, older_than)
+        """Delete what has not been used for so long and no process works on; return the number of things deleted.
+
+        While the disk of the app is fuller than `FULL`, less time is enough, down to a day.
+        """
+        deleted = prune(self._visitors, older_than)
+        while self.max_disk and older_than > SHORTEST and disk_usage(self._visitors) > FULL * self.max_disk:
+            older_than = max(SHORTEST, older_than / 2)
+            deleted += prune(self._visitors, older_than)
+        return deleted
 
     def prune_regularly(self, older_than: timedelta, every: timedelta) -> threading.Event:
         """Prune now and then, in a thread that ends with the process, or once the event that is returned is set."""
-        return prune_regularly(self._visitors, older_than, every)
+        return repeat(lambda: self.prune(older_than), every)
 
     def _find(self, visitor: str, kind: str, pattern: str, name: str, gone: str) -> Path:
         valid = isinstance(name, str) and re.fullmatch(pattern, name, re.ASCII)

@@ -8,9 +8,8 @@ from typing import Any
 from metalora.suites.config import SuiteConfig
 from metalora.suites.development import develop
 from metalora.suites.images import Progress
-from metalora.suites.registry import SUITES, split_name
+from metalora.suites.registry import SUITES, check_name, split_name
 from metalora.suites.suite import Suite
-from metalora.util.errors import InputError
 
 
 def load_suite(
@@ -31,11 +30,8 @@ def load_suite(
     if isinstance(name, Path):
         name = f"folder:{name}"
     config = replace(name, **settings) if isinstance(name, SuiteConfig) else SuiteConfig(name, **settings)
-    key, path = split_name(config.name)
-    if key not in SUITES or (key.endswith(":") and not path):
-        known = [f"{key}PATH" if key.endswith(":") else key for key in SUITES]
-        raise InputError(f"Unknown suite {config.name!r}: use {', '.join(known[:-1])} or {known[-1]}.")
-    build = SUITES[key].build
+    check_name(config.name)
+    build = SUITES[split_name(config.name)[0]].build
     if isinstance(build, str):
         module, _, function = build.partition(":")
         build = getattr(import_module(module), function)

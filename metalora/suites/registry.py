@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from metalora.suites.task_lists import COMPOSITIONS, CORRUPTIONS, DIGITS, RULES, TEN_TRANSFORMS, TaskList
+from metalora.util.errors import InputError
 from metalora.util.registry import Registry
 
 
@@ -51,3 +52,15 @@ def split_name(name: str) -> tuple[str, str]:
     """Split a suite's name into its entry and its path: ("folder:", "PATH"), or ("digits", "")."""
     head, colon, path = name.partition(":")
     return head + colon, path
+
+
+def check_name(name: str) -> None:
+    """Check that there is a suite of this name, which for some includes a path.
+
+    Raises:
+        InputError: there is none.
+    """
+    key, path = split_name(name)
+    if key not in SUITES or (key.endswith(":") and not path):
+        known = [f"{key}PATH" if key.endswith(":") else key for key in SUITES]
+        raise InputError(f"Unknown suite {name!r}: use {', '.join(known[:-1])} or {known[-1]}.")

@@ -1,6 +1,7 @@
 """Checks of numbers that users give."""
 
 import math
+import os
 import re
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -79,3 +80,17 @@ def check_ks(ks: Sequence[int]) -> None:
         raise InputError("There is no K for k-NN: name one or more, such as 5 and 10.")
     for k in ks:
         check_int("K", k)
+
+
+def whole_from_environment(variable: str, default: int) -> int:
+    """Return the whole number that an environment variable holds; `default` where it is not set.
+
+    Raises:
+        InputError: It holds something else.
+    """
+    text = os.environ.get(variable, "").strip()
+    if not text:
+        return default
+    if not (text.isascii() and text.isdigit()):
+        raise InputError(f"{variable} is {text!r}: set a whole number of 0 or more.")
+    return int(text)

@@ -1,6 +1,8 @@
 """Processes: started, and identified by number and start time, since systems reuse the numbers of dead ones."""
 
+import contextlib
 import os
+import signal
 import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -30,6 +32,12 @@ def launch(command: Sequence[str], log: Path, **defaults: str) -> subprocess.Pop
             env={**defaults, **os.environ, "PYTHONPATH": os.pathsep.join(paths)},
             start_new_session=True,
         )
+
+
+def kill(leader: int) -> None:
+    """End a process that `launch` started, with all of its session, at once."""
+    with contextlib.suppress(ProcessLookupError):  # it has ended meanwhile
+        os.killpg(leader, signal.SIGKILL)
 
 
 def process(pid: int | None = None) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from metalora.runs.queue import RunQueue
 from metalora.runs.run_config import RunConfig
 from metalora.runs.run_folder import ADAPTER, open_run
 from metalora.runs.status import Backend
+from metalora.runs.visitor_limits import server_limits
 from metalora.runs.workspace import RUN, Workspace
 from metalora.suites.load import load_suite
 from metalora.util.errors import InputError
@@ -25,7 +26,7 @@ from metalora.util.paths import is_stray
 from metalora.views.open_adapter import OpenAdapter, open_bundled, open_trained
 
 MAX_AGE = timedelta(days=30)  # of uploads, exports, comparisons and inactive runs that are not used
-PRUNE_EVERY = timedelta(hours=1)
+PRUNE_EVERY = timedelta(minutes=15)
 MAX_OPEN = 6  # adapters in memory of each kind, and suites
 DEFAULT = "resnet20/metalora-tr/cifar10-corruptions"
 SUITES = {  # that bundled adapters were trained on, in words
@@ -44,7 +45,7 @@ class AppState:
     """
 
     def __init__(self, root: str | Path, backend: Callable[[Workspace], Backend] = RunQueue):
-        self.workspace = Workspace(root)
+        self.workspace = Workspace(root, max_disk=server_limits().disk_gb * 10**9)
         self.workspace.prune(MAX_AGE)
         self.backend = backend(self.workspace)
         cache = functools.lru_cache(MAX_OPEN)

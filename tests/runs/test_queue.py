@@ -11,6 +11,7 @@ import pytest
 
 import metalora
 from metalora.adapters.config import AdapterConfig
+from metalora.runs.addresses import coming_from
 from metalora.runs.failures import KILLED
 from metalora.runs.queue import RunQueue
 from metalora.runs.run_config import RunConfig
@@ -126,6 +127,79 @@ def test_a_queue_is_bounded(workspace, make_queue, scribe):
     scribe.leave.touch()
     wait_for(lambda: len(scribe.started()) == 3)
     queue.submit(third, refused)
+
+
+def test_a_new_visitor_id_gets_no_further_place_and_no_earlier_turn(workspace, make_queue, scribe):
+    queue = make_queue(command=scribe, per_address=3, max_waiting=9)
+    with coming_from("6.6.6.6"):
+        strangers = [workspace.new_visitor() for _ in range(4)]
+        runs = [submitted(queue, stranger)[0] for stranger in strangers[:3]]
+        wait_for(scribe.started)
+        with pytest.raises(InputError, match="Your network address has 3 runs queued or running"):
+            submitted(queue, strangers[3])
+    with coming_from("1.2.3.4"):
+        honest = workspace.new_visitor()
+        (run,) = submitted(queue, honest)
+    assert queue.status(honest, run).queue_position == 1
+    assert queue.status(strangers[2], runs[2]).queue_position == 3
+    again = RunQueue(workspace, workers=0, per_address=2)  # which knows addresses from the disk
+    assert again.status(honest, run).queue_position == 2
+    with pytest.raises(InputError, match="Your network address has 2 runs"):
+        again.submit(strangers[3], workspace.runs(strangers[3])[0])
+    again.close()
+    scribe.leave.touch()
+
+
+def test_long_runs_cost_turns(workspace, make_queue, scribe):
+    queue = make_queue(command=scribe)
+    with coming_from("6.6.6.6"):
+        busy = workspace.new_visitor()
+        (long,) = submitted(queue, busy)
+        wait_for(scribe.started)
+        queue._active[workspace.run_folder(busy, long)].began -= 300  # five minutes
+    scribe.leave.touch()
+    wait_for(lambda: queue.status(busy, long).state == "finished" and not queue._active)
+    scribe.leave.unlink()
+    with coming_from("1.2.3.4"):
+        other = workspace.new_visitor()
+        (first,) = submitted(queue, other)
+        wait_for(lambda: first in scribe.started())
+        (second,) = submitted(queue, other)
+    with coming_from("6.6.6.6"):
+        again = workspace.new_visitor()  # whose debt is that of the address
+        (more,) = submitted(queue, again)
+    assert queue.status(again, more).queue_position == 2
+    assert queue.status(other, second).queue_position == 1
+    scribe.leave.touch()
+
+
+@pytest.mark.parametrize("stubborn", [False, True])
+def test_a_run_ends_when_its_time_is_over_and_can_be_resumed(workspace, make_queue, monkeypatch, stubborn):
+    monkeypatch.setattr("metalora.runs.queue.GRACE_SECONDS", 0.5)
+    script = "trap '' INT; while :; do sleep 0.1; done" if stubborn else "sleep 60"
+    queue = make_queue(command=lambda folder: ["sh", "-c", script], max_seconds=0.6)
+    visitor = workspace.new_visitor()
+    (run,) = submitted(queue, visitor)
+    wait_for(lambda: not queue.status(visitor, run).state.active)
+    status = queue.status(visitor, run)
+    assert status.state == "stopped" and "stopped after 0.01 minutes, which is the most here" in status.reason
+    queue.command = lambda folder: ["true"]
+    assert queue.resume(visitor, run).run == run
+
+
+def test_a_run_of_an_earlier_app_ends_when_its_time_is_over(workspace, make_queue, scribe, monkeypatch):
+    monkeypatch.setattr("metalora.runs.queue.GRACE_SECONDS", 0.1)
+    old = RunQueue(workspace, command=scribe)
+    visitor = workspace.new_visitor()
+    (run,) = submitted(old, visitor)
+    wait_for(lambda: scribe.started() and old._active[workspace.run_folder(visitor, run)].process is not None)
+    worker = process(old._active[workspace.run_folder(visitor, run)].process.pid)
+    settings = workspace.run_folder(visitor, run) / "run.json"
+    settings.write_text(json.dumps(json.loads(settings.read_text()) | {"status": "running", "worker": worker}))
+    old.close()
+    new = make_queue(command=scribe, max_seconds=0.1)
+    wait_for(lambda: not new.status(visitor, run).state.active)
+    assert not is_alive(worker) and new.status(visitor, run).state == "stopped"
 
 
 def test_a_run_is_submitted_once(workspace, make_queue, scribe):

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from metalora.runs.run_config import RunConfig
-from metalora.runs.visitor_limits import LIMITS, check_limits
+from metalora.runs.visitor_limits import LIMITS, SHARED, ServerLimits, check_limits, server_limits
 from metalora.util.errors import InputError
 
 
@@ -33,3 +33,26 @@ def test_an_expression_that_may_take_years_is_refused_of_visitors_alone(setting)
     with pytest.raises(InputError, match="can take too long: use letters"):
         check_limits(replace(RunConfig(), adapter=adapter))
     assert RunConfig.from_dict(replace(RunConfig(), adapter=adapter).to_dict()).adapter == adapter
+
+
+@pytest.fixture
+def public(monkeypatch):
+    monkeypatch.setenv("GRADIO_SERVER_NAME", "0.0.0.0")
+
+
+def test_on_a_persons_own_machine_nothing_but_the_queue_is_limited():
+    assert server_limits() == ServerLimits()
+
+
+def test_where_others_come_less_is_accepted_unless_a_variable_says_so(public, monkeypatch):
+    assert server_limits() == SHARED and SHARED.minutes and SHARED.per_address and SHARED.disk_gb
+    config = replace(RunConfig(), training=replace(RunConfig().training, steps=100_001))
+    with pytest.raises(InputError, match="steps is 100,001: use a whole number from 0 to 100,000"):
+        check_limits(config)
+    monkeypatch.setenv("METALORA_MAX_STEPS", "200000")
+    monkeypatch.setenv("METALORA_MAX_MINUTES", "5")
+    check_limits(config)
+    assert server_limits() == replace(SHARED, minutes=5)
+    monkeypatch.setenv("METALORA_MAX_WAITING", "many")
+    with pytest.raises(InputError, match="METALORA_MAX_WAITING is 'many': set a whole number of 0 or more"):
+        server_limits()

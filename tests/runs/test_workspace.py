@@ -2,6 +2,7 @@
 
 import io
 import os
+import time
 import zipfile
 from dataclasses import replace
 from datetime import timedelta
@@ -11,6 +12,7 @@ import pytest
 from PIL import Image
 
 from metalora.experiments.results import bundled_results
+from metalora.runs.addresses import coming_from
 from metalora.runs.run_config import RunConfig
 from metalora.runs.run_folder import open_run
 from metalora.runs.workspace import Workspace
@@ -281,3 +283,31 @@ def test_a_run_is_named_by_its_owner_whatever_its_state(workspace):
     assert open_run(opened.path).name == "x" * 60
     workspace.rename_run(owner, run, "")
     assert open_run(opened.path).name == ""
+
+
+def test_the_disk_of_an_app_is_bounded_in_all_and_for_each_address(tmp_path, received):
+    workspace = Workspace(tmp_path / "small", max_disk=3600)
+    received.write_bytes(b"x" * 600)
+    with coming_from("6.6.6.6"):
+        workspace.add_upload(workspace.new_visitor(), received, "a.zip")
+        with pytest.raises(InputError, match=r"What you have here takes .* which is the maximum"):
+            workspace.add_upload(workspace.new_visitor(), received, "a.zip")  # a new visitor of the same address
+    for address in range(4):
+        with coming_from(f"1.2.3.{address}"):
+            workspace.add_upload(workspace.new_visitor(), received, "a.zip")
+    with coming_from("5.5.5.5"), pytest.raises(InputError, match="The disk of this app is full"):
+        workspace.add_upload(workspace.new_visitor(), received, "a.zip")
+    assert "6.6.6.6" not in "".join(path.read_text() for path in (tmp_path / "small/visitors").glob("*/address"))
+
+
+def test_a_full_disk_is_cleaned_of_younger_things(tmp_path, received):
+    received.write_bytes(b"x" * 900)
+    workspace, visitor = Workspace(tmp_path / "small", max_disk=10_000), "v" * 32
+    old, new = (workspace.add_upload(visitor, received, "a.zip") for _ in range(2))
+    two_days_ago = time.time() - 2 * 86400
+    for path in (file := workspace.upload(visitor, old), file.parent):
+        os.utime(path, (two_days_ago, two_days_ago))
+    assert workspace.prune(timedelta(days=30)) == 0
+    workspace.max_disk = 2000
+    assert workspace.prune(timedelta(days=30)) == 1
+    assert [upload.id for upload in workspace.uploads(visitor)] == [new]

@@ -177,7 +177,9 @@ def _mark(tensor: Tensor | None) -> tuple[int, ...] | None:
 
 
 def is_reset(norm: _BatchNorm) -> bool:
-    """Return whether a BatchNorm has no statistics of any batch (on a GPU this waits)."""
+    """Return whether a BatchNorm has no statistics of any batch (on a GPU this waits), as on the meta device."""
+    if norm.num_batches_tracked is not None and norm.num_batches_tracked.is_meta:
+        return True
     return norm.num_batches_tracked is None or int(norm.num_batches_tracked) == 0
 
 

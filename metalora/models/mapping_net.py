@@ -17,6 +17,7 @@ from torch.nn import functional as F
 
 from metalora.adapters.cores import Cores
 from metalora.adapters.formats import Format
+from metalora.util.device import without_autocast
 from metalora.util.errors import InputError
 
 MIN_STD = 1e-3  # of a feature
@@ -212,7 +213,7 @@ class MappingNet(CoreHead):
 
     def codes(self, features: Tensor) -> Tensor:
         """Map features (N, F) to codes (N, code), outside autocast, in the module's own dtype."""
-        with torch.autocast(features.device.type, enabled=False):
+        with without_autocast(features.device):
             scores = (features.to(self.feature_mean) - self.feature_mean) / self.feature_std
             # A feature that hardly varied in training must not decide alone where it does vary.
             scores = scores.clamp(-MAX_SCORE, MAX_SCORE)
@@ -255,7 +256,7 @@ class MappingNet(CoreHead):
         """Map codes (N, code) to Cores of N samples: Gaussian ones are drawn in training, else their means."""
         if self.log_variance is not None and self.training:
             return self.sample_cores(codes)
-        with torch.autocast(codes.device.type, enabled=False):
+        with without_autocast(codes.device):
             return self.split(self.head(self._with_pairs(codes)))
 
     def distribution(self, codes: Tensor) -> Normal:
@@ -266,7 +267,7 @@ class MappingNet(CoreHead):
         """
         if self.log_variance is None:
             raise InputError("This adapter's cores have no distribution: train one with core_distribution gaussian.")
-        with torch.autocast(codes.device.type, enabled=False):
+        with without_autocast(codes.device):
             inputs = self._with_pairs(codes)
             log_variance = 2 * math.log(INITIAL_STD) + self.log_variance(inputs)
             return Normal(self.head(inputs), (log_variance.clamp(*LOG_VARIANCES) / 2).exp(), validate_args=False)

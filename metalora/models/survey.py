@@ -89,6 +89,8 @@ def survey(backbone: Backbone, example: Tensor) -> Survey:
 
 def another(image: Tensor) -> Tensor:
     """Return an input that differs from this one and is as valid, where there is one."""
+    if image.is_meta:
+        return image
     mirrored = image.flip(-1)
     if not torch.equal(mirrored, image) or not image.is_floating_point():
         return mirrored
@@ -98,11 +100,15 @@ def another(image: Tensor) -> Tensor:
 def rows_per_image(x: Tensor) -> int | None:
     """Return how many rows of x belong to one of the survey's images; None if rows of an image are not together.
 
+    On the meta device, where rows have no values, they are taken to be together.
+
     Args:
         x: a layer's input for the three images of the survey.
     """
     if x.ndim < 2 or len(x) == 0 or len(x) % COPIES:
         return None
+    if x.is_meta:
+        return len(x) // COPIES
     first, other, again = x.chunk(COPIES)
     same, different = float((again - first).norm()), float((other - first).norm())
     rounding = 10 * torch.finfo(x.dtype).eps * float(first.norm())

@@ -12,6 +12,7 @@ from metalora.adapters.mixture import TaskLoRA
 from metalora.models.backbones import Backbone
 from metalora.models.extractors import make_extractor
 from metalora.models.mapping_net import CoreHead, mean_by_group
+from metalora.util.device import without_autocast
 from metalora.util.errors import InputError
 
 EMBEDDING = 64  # width of a task's embedding, as in MOELoRA's code
@@ -96,7 +97,7 @@ class TaskNet(CoreHead):
 
     def cores(self, codes: Tensor) -> Cores:
         """Map weights of tasks to Cores of N samples."""
-        with torch.autocast(codes.device.type, enabled=False):
+        with without_autocast(codes.device):
             codes = codes.to(self.identity)
             if self.head is not None:
                 return self.split(self.head(codes @ self.embedding))

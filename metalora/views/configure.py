@@ -1,5 +1,6 @@
 """A configuration before anything is trained: its layers and its budget."""
 
+import contextlib
 import functools
 import json
 import re
@@ -20,7 +21,6 @@ from metalora.models.adapt import adapt
 from metalora.models.adapted_model import AdaptedModel
 from metalora.models.backbones import BUNDLED, Backbone, has_weights, load_backbone
 from metalora.runs.app_process import may_download
-from metalora.suites.cifar10 import find_cifar10
 from metalora.suites.config import SuiteConfig
 from metalora.util.errors import InputError
 from metalora.util.quiet import ignore_warnings
@@ -79,13 +79,6 @@ def missing_weights(backbone: str) -> str:
     return f"The weights of {backbone} are not on this machine, so it cannot be trained here: {remedy}."
 
 
-def missing_data(suite: SuiteConfig) -> str:
-    """Say what to do about a bundled suite whose images are not on this machine; "" where they are here."""
-    if not suite.name.startswith("cifar10") or suite.download or find_cifar10(suite.source) is not None:
-        return ""
-    return "CIFAR-10 is not on this machine: choose digits or your own images, or put cifar10.zip into data/."
-
-
 def _or(names: Iterable[str]) -> str:
     return " or ".join(names)
 
@@ -115,12 +108,10 @@ def summarise_adapter(backbone: str, config: AdapterConfig, suite: SuiteConfig |
 @functools.lru_cache(4)
 def _summarise(backbone: str, settings: str) -> AdapterSummary:
     config = AdapterConfig.from_dict(json.loads(settings))
-    with ignore_warnings():  # of layers left out, which are in the notes
+    # Warnings are of layers left out, which are in the notes.
+    with ignore_warnings(), _sizes_only(backbone):
         model = adapt(_untrained(backbone), config)
-    size = model.backbone.image_size
-    assert size is not None
-    model.prepare(torch.zeros(1, 3, size, size))
-    budget = model.budget()
+        budget = model.budget()
     rows = {
         name: {
             "weight": "×".join(map(str, layer.weight.shape)),
@@ -172,4 +163,10 @@ def kind_of(backbone: str, config: AdapterConfig) -> str | None:
 
 
 def _untrained(backbone: str) -> Backbone:
-    return load_backbone(backbone, pretrained=backbone in BUNDLED)
+    with _sizes_only(backbone):
+        return load_backbone(backbone, pretrained=backbone in BUNDLED)
+
+
+def _sizes_only(backbone: str) -> contextlib.AbstractContextManager:
+    """Return a context in which a network that is not bundled gets shapes and no values, so that any size is cheap."""
+    return contextlib.nullcontext() if backbone in BUNDLED else torch.device("meta")

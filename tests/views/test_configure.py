@@ -4,10 +4,13 @@ import pytest
 
 from metalora.adapters.config import AdapterConfig
 from metalora.models.adapt import adapt
+from metalora.models.backbones import load_backbone
+from metalora.plots.diagram import network
 from metalora.runs.presets import PRESETS
+from metalora.runs.visitor_limits import missing_data
 from metalora.suites.config import SuiteConfig
 from metalora.util.errors import InputError
-from metalora.views.configure import kind_of, missing_data, missing_weights, only_kind, summarise_adapter
+from metalora.views.configure import kind_of, missing_weights, only_kind, summarise_adapter
 
 
 def test_a_summary_counts_the_models_parameters():
@@ -21,6 +24,16 @@ def test_a_summary_counts_the_models_parameters():
     assert summary.layers.loc["layer1.0.conv1", "weight"] == "16×16×3×3"
     assert "21 layers adapted" in summary.headline and "in the generator" in summary.headline
     assert summary.table().shape == (21, 7)
+
+
+@pytest.mark.parametrize("settings", [{}, {"method": "lora"}, {"core": "constant"}, {"extractor": "resnet20"}])
+def test_a_network_that_is_not_bundled_takes_no_memory_and_counts_the_same(settings):
+    config, name = AdapterConfig(**settings), "test_resnet"
+    summary = summarise_adapter(name, config)
+    assert all(parameter.is_meta for parameter in summary.model.backbone.parameters())
+    counted = adapt(load_backbone(name, pretrained=False), config).budget()
+    assert summary.budget.drop(columns="note").equals(counted.drop(columns="note"))
+    assert network(summary.model, next(iter(summary.model.layers))).startswith("<svg")
 
 
 def test_a_static_method_has_no_generator():

@@ -6,8 +6,9 @@ import signal
 from pathlib import Path
 
 NO_MEMORY = "Memory ran out: choose a smaller batch, smaller images or a smaller backbone."
-KILLED = "The worker was killed, most likely because memory ran out: choose a smaller batch, image size or backbone."
-SILENT = "The worker ended without an error, perhaps for lack of memory: choose a smaller batch or backbone."
+AGAIN = "Resume goes on from the last checkpoint; if it ends again, choose a smaller batch, image size or backbone."
+KILLED = f"The worker was killed, by the system for lack of memory or by a person. {AGAIN}"
+SILENT = f"The worker ended without an error: it was killed, memory ran out or the machine was restarted. {AGAIN}"
 FULL_DISK = "The disk is full: free some space, then resume the run."
 FULL = 2**20  # a disk with less free space, in bytes, is full
 ERROR = "Error: "  # how the command line begins its last message

@@ -9,10 +9,11 @@ from typing import Any
 from metalora.evaluation.accuracy import fitting_ks, usable_ks
 from metalora.runs.run_config import RunConfig
 from metalora.runs.uploads import MB, Upload
-from metalora.suites.archives import check_archive, list_images
+from metalora.suites.archives import check_archive, check_members, list_images
 from metalora.suites.config import SuiteConfig
 from metalora.suites.labelled import judge_names, outline
 from metalora.suites.suite import Suite
+from metalora.util.errors import InputError
 from metalora.views.app_state import MAX_AGE, AppState
 
 UPLOADED = "upload:"  # begins the name of a suite that a visitor uploaded
@@ -55,13 +56,17 @@ def _count(number: int, one: str, more: str = "") -> str:
     return f"{number:,} {one if number == 1 else more or one + 's'}"
 
 
-def add_archive(app_state: AppState, visitor: str, file: str | Path) -> str:
+def add_archive(app_state: AppState, visitor: str, file: str | Path | None) -> str:
     """Keep an archive that the server received, if its names make a suite; return its id.
 
     Raises:
-        InputError: it is no zip archive of images, its images make no suite, or the visitor has no room for it.
+        InputError: it is no zip archive of images, some of it cannot be read, its images make no suite, or the visitor
+            has no room for it.
     """
+    if not file:
+        raise InputError("There is no file: send a zip archive of images.")
     _judge(Path(file))
+    check_members(Path(file))
     return app_state.workspace.add_upload(visitor, file, str(file))
 
 

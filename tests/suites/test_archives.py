@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from metalora.suites import archives
-from metalora.suites.archives import Limits, check_archive, list_images
+from metalora.suites.archives import Limits, check_archive, check_members, list_images
 from metalora.suites.images import read_images
 from metalora.suites.load import load_suite
 from metalora.util.errors import InputError
@@ -165,3 +165,41 @@ def test_a_member_gives_no_more_than_its_header_says(tmp_path, monkeypatch):
     assert len(check_archive(path)) == 1  # what it declares is within every limit …
     assert skipped(path) == {"a/1.bmp": archives.DAMAGED}  # … and what it hides is not unpacked
     assert max(inflated) <= 101
+
+
+def lying(path, **claims):
+    """An archive whose directory says another thing of its image than is true."""
+    with zipfile.ZipFile(path, "w") as target:
+        target.writestr("cat/1.png", png())
+        for name, value in claims.items():
+            setattr(target.infolist()[0], name, value)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ({"cat/../../1.png": png()}, "leads out of the archive"),
+        ({"/etc/1.png": png()}, "leads out of the archive"),
+        ({"C:/1.png": png()}, "leads out of the archive"),
+    ],
+)
+def test_names_that_lead_out_are_refused_before_anything_is_kept(tmp_path, content, said):
+    path = pack(tmp_path / "a.zip", {"cat/0.png": png()} | content)
+    with pytest.raises(InputError, match=f"1.png cannot be used. .*{said}"):
+        check_members(path)
+
+
+def test_links_unusual_methods_and_lies_are_refused_before_anything_is_kept(tmp_path):
+    link = zipfile.ZipInfo("a/1.png")
+    link.external_attr = 0o120777 << 16
+    with pytest.raises(InputError, match=r"a/1.png cannot be used. It is a link"):
+        check_members(pack(tmp_path / "link.zip", {link: "/etc/passwd"}))
+    with zipfile.ZipFile(tmp_path / "lzma.zip", "w", zipfile.ZIP_LZMA) as target:
+        target.writestr("a/1.png", png())
+    with pytest.raises(InputError, match=r"a/1.png cannot be used. It is packed by an unusual method"):
+        check_members(tmp_path / "lzma.zip")
+    for claims in ({"file_size": 3}, {"file_size": 10**6}, {"CRC": 1}):
+        with pytest.raises(InputError, match=r"cat/1.png cannot be used. It is damaged"):
+            check_members(lying(tmp_path / "lie.zip", **claims))
+    check_members(pack(tmp_path / "fine.zip", {"a/1.png": png(), "notes/../x.txt": b""}))

@@ -60,6 +60,7 @@ def clock(seconds: float) -> str:
     return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
 
 
+PART, LEAST = 0.02, 1.0  # of a training, and seconds, between checkpoints
 IMAGES = "images"  # the part of a training's identity that tells its images and labels
 WARMUP_FRACTION, WARMUP_STEPS = 0.05, 20
 
@@ -109,10 +110,11 @@ def run_loop(
         parts: what a checkpoint holds, by name.
         identity: settings that decide what the training ends with; a checkpoint with other values is refused, one with
             further settings is not.
-        checkpoint: file to resume from when it exists and to write every `every` seconds, at the end, and when the
-            loop is left early between steps (the generator closed, or Ctrl-C there). Ctrl-C in the middle of a step
-            saves nothing, since half a step cannot be resumed.
-        every: seconds.
+        checkpoint: file to resume from when it exists and to write now and then, at the end, and when the loop is left
+            early between steps (the generator closed, or Ctrl-C there). Ctrl-C in the middle of a step saves nothing,
+            since half a step cannot be resumed. A process that is killed loses the time since the last one and a step.
+        every: seconds between checkpoints; less where the whole training takes less than 50 times as long, but not
+            under `LEAST`.
         start: called before the first step of a training that is not resumed; if it returns metrics, they are yielded
             as step 0.
 
@@ -147,7 +149,7 @@ def run_loop(
             now = time.monotonic()
             pace = 0.9 * pace + 0.1 * (now - before) if pace else now - before
             left = (now - started) / (done - first) * (steps - done)
-            if now - saved > every:
+            if now - saved > min(every, max(LEAST, PART * (now - started + left))):
                 save()
                 saved = now
             yield Progress(done, steps, metrics, lrs, batch_size / pace, left)

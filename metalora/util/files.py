@@ -25,6 +25,9 @@ from metalora.util.paths import expand
 def write_whole(*files: tuple[Path, Callable[[Path], Any]]) -> None:
     """Write several files, all or none: each function fills a temporary file, which is then renamed to its path.
 
+    Each is on the disk before it is renamed, and its name after, so that a loss of power leaves the old file or the new
+    one. Between the names of several files a crash may leave some old and some new.
+
     Raises:
         InputError: The disk refuses, for instance because it is full, or a path is a folder.
     """
@@ -39,14 +42,27 @@ def write_whole(*files: tuple[Path, Callable[[Path], Any]]) -> None:
             os.close(handle)
             temporaries.append(Path(name))
             write(temporaries[-1])
+            _sync(temporaries[-1])
         for (path, _), temporary in zip(files, temporaries, strict=True):
             temporary.chmod(0o644)
             temporary.replace(path)
+        if os.name == "posix":  # elsewhere folders cannot be opened
+            for folder in {path.parent for path, _ in files}:
+                _sync(folder)
     except (OSError, SafetensorError) as error:
         raise InputError(f"Cannot write {path}: {error}; free some space or choose another place.") from error
     finally:
         for temporary in temporaries:
             temporary.unlink(missing_ok=True)
+
+
+def _sync(path: Path) -> None:
+    """Wait until a file or folder is on the disk."""
+    handle = os.open(path, os.O_RDONLY if os.name == "posix" else os.O_RDWR)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 def check_writable(folder: str | Path) -> None:

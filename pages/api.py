@@ -10,6 +10,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import gradio as gr
+from starlette.requests import Request
+from starlette.responses import JSONResponse
 
 from metalora.adapters.config import AdapterConfig
 from metalora.experiments.results import compare_rows
@@ -27,6 +29,8 @@ from metalora.views.uploads import add_archive, archive_contents, fit_ks, list_u
 from .components import show_errors
 from .context import COMPUTE, Context
 
+STATUS = "/runs/{run}"
+LOOK_UPS = ("run_status", "uploads", "compare")  # which read a file, and so wait for no turn
 VISITOR = "Your visitor's id, as start_run and upload_images return it; left out: this session's"
 
 
@@ -82,10 +86,7 @@ class Endpoints:
 
     def run_status(self, run: str, visitor: str, request: gr.Request) -> dict[str, Any]:
         """Return how a run of yours is doing: its state, steps, time left, reason, metrics and validations."""
-        owner = _owner(visitor, request)
-        status = self.app_state.backend.status(owner, run).to_dict()
-        events = read_events(self.app_state.workspace.run_folder(owner, run))
-        return {**status, "validations": events[["step", "validation"]].dropna().to_dict("records")}
+        return full_status(self.app_state, _owner(visitor, request), run)
 
     def stop_run(self, run: str, visitor: str, request: gr.Request) -> dict[str, Any]:
         """Stop a run of yours after the current step; what is trained is kept."""
@@ -98,8 +99,6 @@ class Endpoints:
         id. At the limit of archives or bytes it is refused: delete one first.
         """
         owner = _owner(visitor, request)
-        if not file:
-            raise InputError("There is no file: send a zip archive of images.")
         upload = add_archive(self.app_state, owner, file)
         contents = archive_contents(self.app_state, owner, upload)
         return {"upload": upload, "visitor": owner, "images": contents.images, "tasks": contents.tasks}
@@ -116,6 +115,27 @@ class Endpoints:
     def compare(self, name: str) -> list[dict[str, Any]]:
         """Return the rows of a bundled comparison, each with its accuracy, standard deviation and budgets."""
         return compare_rows(name)
+
+
+def full_status(app_state: AppState, visitor: str, run: str) -> dict[str, Any]:
+    """Return the status of a visitor's run with its validations, as plain values."""
+    status = app_state.backend.status(visitor, run).to_dict()
+    events = read_events(app_state.workspace.run_folder(visitor, run))
+    return {**status, "validations": events[["step", "validation"]].dropna().to_dict("records")}
+
+
+def status_route(app_state: AppState) -> Callable[[Request], JSONResponse]:
+    """Return what answers `STATUS`: the same as the endpoint /run_status, without a session, for programs that poll."""
+
+    def answer(request: Request) -> JSONResponse:
+        try:
+            return JSONResponse(
+                full_status(app_state, request.headers.get("X-Visitor", ""), request.path_params["run"])
+            )
+        except InputError as error:
+            return JSONResponse({"detail": str(error)}, 404)
+
+    return answer
 
 
 def endpoints(context: Context) -> None:
@@ -139,6 +159,7 @@ def endpoints(context: Context) -> None:
             inputs(),
             gr.JSON(label="Result", visible=False),
             api_name=name,
+            queue=name not in LOOK_UPS,
             **(COMPUTE if inputs is _image_fields else {"concurrency_limit": None}),
         )
 

@@ -65,4 +65,4 @@ def resources(context: Context) -> None:
     ):
         output = gr.Textbox(label="Result", **text)
         button = gr.Button(visible=False)
-        button.click(show_errors(function), inputs, output, api_name=function.__name__, concurrency_limit=None)
+        button.click(show_errors(function), inputs, output, api_name=function.__name__, queue=False)

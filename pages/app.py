@@ -5,22 +5,28 @@ from pathlib import Path
 from typing import Any
 
 import gradio as gr
+from starlette.middleware import Middleware
 from starlette.routing import Route
 
 from metalora.inspection.projection_process import warm_up_apart
+from metalora.runs.visitor_limits import server_limits
 from metalora.util.paths import ASSETS
 from metalora.views.app_state import AppState
 
 from . import about, compare, look, map, train
-from .api import endpoints
+from .api import STATUS, endpoints, status_route
 from .api_mcp import resources
 from .backend import backend
+from .checked_blocks import CheckedBlocks
 from .context import PRIVATE
+from .gate import Gate
 from .links import wire_links
 from .plot import PLOTLY_JS
+from .security import credentials
 from .shell import RUN_STATE, Shell, shell
 from .waiting import WaitingPage
 
+MAX_QUEUED = 64  # events that wait for their turn
 WARM_AFTER = 15  # seconds: compiling UMAP would take a core from the first page
 STYLE = ASSETS / "style.css"
 TABS = {
@@ -56,8 +62,12 @@ def launch(root: Path, waiting: WaitingPage | None = None, **settings: Any) -> g
         run_history=False,
         enable_monitoring=False,
         pwa=True,
-        app_kwargs={"routes": [Route(RUN_STATE, Shell(app_state).run_state)]},
-        **settings,
+        app_kwargs={
+            "routes": [Route(RUN_STATE, Shell(app_state).run_state), Route(STATUS, status_route(app_state))],
+            "middleware": [Middleware(Gate)],
+        },
+        state_session_capacity=server_limits().sessions,
+        **{"auth": credentials()} | settings,
     )
     return demo
 
@@ -65,7 +75,7 @@ def launch(root: Path, waiting: WaitingPage | None = None, **settings: Any) -> g
 def build(app_state: AppState) -> gr.Blocks:
     """Build the page and everything that it answers."""
     gr.set_static_paths([str(PLOTLY_JS)])
-    with gr.Blocks(title="MetaLoRA", delete_cache=(600, 3600), analytics_enabled=False) as demo:
+    with CheckedBlocks(title="MetaLoRA", delete_cache=(600, 3600), analytics_enabled=False) as demo:
         frame = shell(app_state)
         context, fields = frame.context, {}
         with context.tabs:
@@ -76,7 +86,7 @@ def build(app_state: AppState) -> gr.Blocks:
         frame.start(wire_links(context, demo, fields, frame.copy, frame.said))
         endpoints(context)
         resources(context)
-    demo.queue(max_size=16)
+    demo.queue(max_size=MAX_QUEUED)
     rest_queue(demo)
     quieten(demo, context.settled)
     return demo

@@ -2,7 +2,6 @@
 
 import contextlib
 import functools
-import html
 import inspect
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,6 +13,7 @@ from gradio.utils import get_upload_folder
 
 from metalora.util.errors import InputError
 
+from .checked_blocks import sentence
 from .context import QUIET, Context
 
 _SET_TEXT = """
@@ -70,7 +70,7 @@ def remember(context: Context, form: gr.BrowserState, fields: list[Any]) -> Any:
     """Fill the fields, when the page starts, with what the visitor's browser kept of them; return the event."""
 
     def restore(values: list[Any] | None) -> list[Any]:
-        return list(values) if values and len(values) == len(fields) else [gr.skip()] * len(fields)
+        return values if isinstance(values, list) and len(values) == len(fields) else [gr.skip()] * len(fields)
 
     return context.load(restore, form, fields, **QUIET)
 
@@ -109,4 +109,4 @@ def _as_gradio_error() -> Iterator[None]:
     try:
         yield
     except InputError as error:
-        raise gr.Error(html.escape(str(error), quote=False), title="Please check", print_exception=False) from error
+        raise sentence(error) from error

@@ -144,7 +144,7 @@ def _kept(name: str) -> gr.BrowserState:
 def menu(app_state: AppState, token: str, run_id: str | None) -> Any:
     """Return the menu of the visitor's runs: the given one is chosen where it still exists, else the newest."""
     runs = app_state.runs(token)
-    value = run_id if run_id in runs else next(iter(runs), None)
+    value = run_id if isinstance(run_id, str) and run_id in runs else next(iter(runs), None)
     return gr.update(choices=[(title, run) for run, title in runs.items()], value=value)
 
 
@@ -161,4 +161,4 @@ def describe_status(status: RunStatus) -> str:
         return f"Running: {progress}" + (f", {clock(status.seconds_left)} left." if status.seconds_left else ".")
     if status.state == "failed":
         return f"Failed at {progress}: {status.reason}"
-    return f"{status.state.capitalize()}: {progress}."
+    return f"{status.state.capitalize()}: {progress}." + (f" {status.reason}" if status.reason else "")

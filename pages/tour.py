@@ -61,8 +61,8 @@ def tour(context: Context, begin: gr.Button, seen: gr.BrowserState) -> Any:
         tab = gr.Tabs(selected=one.tab) if number else gr.skip()  # a link has chosen the first one
         return [number, gr.update(visible=True), said, "Done" if last else "Next", tab, gr.skip()]
 
-    def show_next(number: float) -> list[Any]:
-        return show(int(number) + 1)
+    def show_next(number: float | None) -> list[Any]:
+        return show(int(number or 0) + 1)
 
     begun = begin.click(lambda: [*show(0)[:4], gr.Tabs(selected=STEPS[0].tab), gr.skip()], None, outputs, **QUIET)
     for shown in (begun, onward.click(show_next, step, outputs, **QUIET)):

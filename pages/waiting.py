@@ -14,6 +14,8 @@ from typing import Any
 from metalora.util.paths import ASSETS
 from metalora.views.first_look import read_first_look
 
+from .security import security_headers
+
 FIRST_PORT, PORTS = 7860, 100  # that Gradio tries
 PAGE = Path(__file__).with_name("waiting.html")
 
@@ -101,7 +103,7 @@ class _Handler(BaseHTTPRequestHandler):
     def _head(self, status: int, kind: str, length: int) -> None:
         self.send_response(status)
         headers = {"Content-Type": kind, "Content-Length": length, "Cache-Control": "no-store", "X-Starting": "yes"}
-        for name, value in headers.items():
+        for name, value in (headers | security_headers()).items():
             self.send_header(name, str(value))
         self.end_headers()
 

@@ -5,8 +5,10 @@ import itertools
 import re
 import time
 import zipfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import httpx
 import pytest
 from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
@@ -135,6 +137,45 @@ def test_what_is_no_archive_of_images_is_not_kept(app, tmp_path):
     with pytest.raises(AppError, match="There is no file"):
         mine.predict(None, api_name="/upload_images")
     assert mine.predict(api_name="/uploads") == []
+
+
+def said(app, name, *data):
+    """What the endpoint of this name says, asked by hand: the last event and its data."""
+    event = httpx.post(f"{app}/gradio_api/call/{name}", json={"data": data}).raise_for_status().json()["event_id"]
+    answer = httpx.get(f"{app}/gradio_api/call/{name}/{event}", timeout=60).text
+    return re.findall(r"event: (\w+)\ndata: (.*)\n", answer)[-1]
+
+
+def test_files_that_were_never_uploaded_are_refused_in_a_sentence(app):
+    for path in ("/etc/passwd", "../../etc/passwd", "pyproject.toml", "http://127.0.0.1:1/"):
+        forged = {"path": path, "meta": {"_type": "gradio.FileData"}}
+        kind, data = said(app, "upload_images", forged, "")
+        assert kind == "error" and "The request cannot be read" in data
+
+
+def test_every_response_says_what_the_page_may_do(app):
+    for path in ("/", "/config", "/gradio_api/file=/etc/passwd", "/nowhere"):
+        headers = httpx.get(f"{app}{path}").headers
+        assert "frame-ancestors 'self'" in headers["Content-Security-Policy"]
+        assert headers["X-Content-Type-Options"] == "nosniff" and headers["Referrer-Policy"]
+
+
+def test_many_programs_may_ask_how_a_run_is_doing(app):
+    started = client(app).predict(**SHORT, api_name="/start_run")
+    run, who = started["run"], {"X-Visitor": started["visitor"]}
+
+    def ask(_):
+        data = {"data": [run, started["visitor"]], "session_hash": "many"}
+        return httpx.get(f"{app}/runs/{run}", headers=who, timeout=60), httpx.post(
+            f"{app}/gradio_api/run/run_status", json=data, timeout=60
+        )
+
+    with ThreadPoolExecutor(30) as threads:
+        answers = [answer for pair in threads.map(ask, range(60)) for answer in pair]
+    assert {answer.status_code for answer in answers} == {200}
+    assert answers[0].json()["run"] == answers[1].json()["data"][0]["run"] == run
+    refused = httpx.get(f"{app}/runs/{run}", headers={"X-Visitor": "another"})
+    assert refused.status_code == 404 and "lost its visitor's id" in refused.json()["detail"]
 
 
 def test_run_ids_lead_nowhere_else(app):

@@ -372,3 +372,8 @@ def test_the_command_line_refuses_a_run_that_is_trained_elsewhere(tmp_path):
 def test_what_is_no_k_is_refused(ks, said):
     with pytest.raises(InputError, match=said):
         RunConfig(ks=ks)
+
+
+@pytest.mark.parametrize("reason", [KILLED, SILENT])
+def test_a_run_whose_worker_is_gone_says_that_it_can_be_resumed(reason):
+    assert "killed" in reason and "Resume goes on from the last checkpoint" in reason

@@ -173,3 +173,23 @@ def test_what_is_measured_before_the_first_step_is_step_0_and_is_not_measured_ag
     events, starts = begin(tmp_path / "state")
     assert next(events).step == 3 and not starts
     events.close()
+
+
+def test_a_short_training_is_saved_at_2_percent_of_its_time(monkeypatch, tmp_path):
+    from metalora.training import loop
+
+    now, saved = [0.0], []
+    monkeypatch.setattr(loop.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(loop, "write_state", lambda path, state: saved.append(now[0]))
+    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=0.1)
+
+    def step(i):
+        now[0] += 0.5
+        return {"loss": 0.0}
+
+    for steps, longest in ((40, 1.5), (400, 4.5), (10_000, 30.5)):  # 20 s, 200 s, 5000 s
+        saved.clear()
+        now[0] = 0.0
+        list(run_loop(step, steps, 8, optimizer, {}, {}, checkpoint=tmp_path / "none"))
+        gaps = [later - earlier for earlier, later in zip([0.0, *saved], saved, strict=False)]
+        assert max(gaps) == longest

@@ -1,6 +1,8 @@
 """Files that are whole or absent, nested files, hashes and random streams."""
 
 import errno
+import os
+from pathlib import Path
 
 import pytest
 import torch
@@ -136,3 +138,15 @@ def test_streams_depend_on_every_seed_and_their_order():
         torch.rand(1, generator=seeded_generator(-3, 2)).item()
         == torch.rand(1, generator=seeded_generator(-3, 2)).item()
     )
+
+
+@pytest.mark.skipif(not Path("/proc").exists(), reason="the name of an open file is read from /proc")
+def test_a_file_is_on_the_disk_before_it_gets_its_name_and_the_name_after(tmp_path, monkeypatch):
+    done = []
+    monkeypatch.setattr(
+        "metalora.util.files.os.fsync", lambda handle: done.append(os.readlink(f"/proc/self/fd/{handle}"))
+    )
+    replace = Path.replace
+    monkeypatch.setattr(Path, "replace", lambda self, target: (done.append("renamed"), replace(self, target)))
+    write_text(tmp_path / "a.txt", "new")
+    assert Path(done[0]).name.startswith(".a.txt.") and done[1:] == ["renamed", str(tmp_path)]

@@ -8,8 +8,6 @@ from typing import Any, Protocol
 from metalora.runs.run_folder import RunFolder, RunState, open_run
 from metalora.runs.run_log import last_event
 
-ENDED_EARLY = (RunState.FAILED, RunState.STOPPED)
-
 
 @dataclass(frozen=True)
 class RunStatus:
@@ -54,6 +52,7 @@ def run_status(path: Path) -> RunStatus:
     """
     run, event = open_run(path), last_event(path)
     state = _shown(run)
+    told = state is RunState.FAILED or run.state is RunState.STOPPED  # one that died after a request just stopped
     return RunStatus(
         run=path.name,
         state=state,
@@ -62,7 +61,7 @@ def run_status(path: Path) -> RunStatus:
         # A resumed run keeps the estimate of its last session until a step of this one is done.
         seconds_left=event["seconds_left"] if event and run.state.active else None,
         # A server's paths are not shown to visitors.
-        reason=run.reason.replace(f"{path}/", "") if run.reason and state in ENDED_EARLY else None,
+        reason=run.reason.replace(f"{path}/", "") if run.reason and told else None,
         metrics=event["metrics"] if event else {},
     )
 

@@ -217,6 +217,20 @@ def test_a_network_s_own_methods_can_be_checkpointed_inside_applied(blocks, imag
         loss(model).backward()
 
 
+def test_an_output_without_tensors_is_refused_where_gradients_have_to_pass_it(blocks, images):
+    class Hidden:
+        def __init__(self, tensor):
+            self.tensor = tensor
+
+    model = blocks()
+    model.backbone.net.register_forward_hook(lambda module, args, output: Hidden(output))
+    by_torch(False)(model)
+    model(images).tensor.sum().backward()
+    by_torch(True)(model)
+    with pytest.raises(InputError, match=r"Gradients cannot reach the cores through Hidden.*use_reentrant=False"):
+        model(images)
+
+
 def test_tensors_that_are_changed_in_place_are_noticed(blocks, images):
     model = blocks()
     by_torch(False)(model)

@@ -1,5 +1,6 @@
 """The tables of the documentation, computed from assets/results: a header and rows of cells each."""
 
+import json
 import statistics
 from functools import cache
 from typing import Any
@@ -7,12 +8,13 @@ from typing import Any
 import pandas as pd
 
 from metalora.experiments.paper_table import paper_table
-from metalora.experiments.results import bundled_results, load_bundled
+from metalora.experiments.results import FOLDER, bundled_results, load_bundled
 from metalora.experiments.table import Cell, format_count, format_percent
 from metalora.models.bundled import NAMES, bundled_folder
 from metalora.models.saving import WEIGHTS
 from metalora.runs.bundled_adapters import read_card
 
+EXPORTS = "exports.json"
 SPLITS = ("seen", "unseen")
 STUDIES = ("primary", "mixer", "breadth", "map")
 FACTOR, LATENT, CONSTANT, LORA = "metalora-tr-factors", "metalora-tr", "metalora-tr-constant", "lora-equal-budget"
@@ -290,4 +292,17 @@ def bundled_adapters() -> list[list[str]]:
             }
             shown = [format_percent(value) for value in (result["validation"], *(found[split] for split in SPLITS))]
             table.append([f"`{name}`", result["suite"], _budget(pd.Series(result)), *shown])
+    return table
+
+
+def exports() -> list[list[str]]:
+    """Return what every form of the bundled adapters weighs and takes: `bench --exports`."""
+    rows = pd.DataFrame(json.loads((FOLDER / EXPORTS).read_text(encoding="utf-8"))["rows"])
+    batches = sorted(rows["batch_size"].unique())
+    table = [["adapter", "form", "MB", *(f"CPU ms, batch {batch}" for batch in batches), "largest difference"]]
+    for (adapter, form), group in rows.groupby(["adapter", "form"], sort=False):
+        times = group.set_index("batch_size")["cpu_ms"]  # of one thread, on a machine that did other work too
+        difference = group["difference"].max()
+        cells = [f"{group['file_mb'].iloc[0]:.2f}", *(f"{times[batch]:.1f}" for batch in batches)]
+        table.append([f"`{adapter}`", form, *cells, f"{difference:.0e}" if difference else "–"])
     return table

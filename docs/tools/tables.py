@@ -26,6 +26,7 @@ TABLES: dict[str, Callable[..., list[list[str]]]] = {
     "first-version": result_tables.first_version,
     "paper": result_tables.paper,
     "adapters": result_tables.bundled_adapters,
+    "exports": result_tables.exports,
 }
 BLOCK = re.compile(r"(<!-- table: (?P<name>[\w-]+)(?P<arguments>[^>]*) -->\n).*?(<!-- end -->)", re.DOTALL)
 

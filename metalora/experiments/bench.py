@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
+from importlib.metadata import version
 from typing import Any
 
 import pandas as pd
@@ -22,7 +23,7 @@ from torch.nn import functional as F
 
 from metalora.adapters.config import AdapterConfig
 from metalora.adapters.methods import PAPER
-from metalora.experiments.bench_config import BenchConfig
+from metalora.experiments.bench_config import BenchConfig, ExportBenchConfig
 from metalora.models.adapt import adapt
 from metalora.models.adapted_model import AdaptedModel
 from metalora.models.backbones import Backbone, load_backbone
@@ -81,11 +82,8 @@ def run_bench(config: BenchConfig) -> Iterator[Measured]:
             yield Measured(name, batch, rows)
 
 
-def machine(config: BenchConfig) -> dict[str, Any]:
-    """Return what the figures were measured on and with."""
-    import peft
-
-    device = pick_device(config.device)
+def machine(config: BenchConfig | ExportBenchConfig, device: torch.device, *packages: str) -> dict[str, Any]:
+    """Return what the figures were measured on and with, by versions of these packages among others."""
     return {
         "processor": torch.backends.cpu.get_cpu_capability(),
         "device": device_name(device),
@@ -94,7 +92,7 @@ def machine(config: BenchConfig) -> dict[str, Any]:
         "versions": {
             "metalora": __version__,
             "torch": torch.__version__,
-            "peft": peft.__version__,
+            **{name: version(name) for name in packages},
             "python": platform.python_version(),
         },
         "settings": asdict(config),

@@ -1,4 +1,4 @@
-"""Settings of a benchmark."""
+"""Settings of benchmarks."""
 
 from dataclasses import dataclass
 
@@ -39,11 +39,42 @@ class BenchConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for batch in self.batches:
-            check_int("batch_size", batch)
-        check_int("rounds", self.rounds)
-        if self.threads is not None:
-            check_int("threads", self.threads)
+        _check(self)
+
+
+@dataclass(frozen=True)
+class ExportBenchConfig:
+    """Which adapters are exported, and how often their files are run.
+
+    Attributes:
+        adapters: Adapter to export: a bundled name, or a folder.
+        batches: Images of one pass.
+        rounds: Times that everything is measured, forms interleaved.
+        threads: Threads of the processor. Left out: as many as torch takes.
+        seed: Seed of the images.
+    """
+
+    adapters: tuple[str, ...] = (
+        "resnet20/metalora-tr",
+        "resnet20/metalora-cp",
+        "mixer_nano/metalora-tr",
+        "mixer_nano/metalora-cp",
+    )
+    batches: tuple[int, ...] = (1, 32)
+    rounds: int = 15
+    threads: int | None = None
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        _check(self)
+
+
+def _check(config: BenchConfig | ExportBenchConfig) -> None:
+    for batch in config.batches:
+        check_int("batch_size", batch)
+    check_int("rounds", config.rounds)
+    if config.threads is not None:
+        check_int("threads", config.threads)
 
 
 QUICK = BenchConfig(models=("resnet18",), batches=(32,), rounds=4)

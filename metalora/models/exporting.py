@@ -2,6 +2,7 @@
 
 import copy
 import importlib.util
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -38,11 +39,9 @@ def export(network: nn.Module, path: str | Path, example: Tensor | None = None) 
         InputError: another suffix, a missing package, no example, a network that cannot be exported, or one whose
             export gives something else; nothing is written then.
     """
-    path = expand(path)
-    if path.suffix not in KINDS:
-        raise InputError(f"{path} is neither .onnx nor .pt2: choose one of these suffixes.")
+    path = _checked(path)
     if path.suffix == ".onnx":
-        _require("onnx", "onnxscript", "onnxruntime")
+        require_onnx()
     if example is None:
         example = network.example if isinstance(network, AdaptedModel) else None
         if example is None:
@@ -63,6 +62,22 @@ def export(network: nn.Module, path: str | Path, example: Tensor | None = None) 
 
     write_whole((path, write))
     return differences[0]
+
+
+def _checked(path: str | Path) -> Path:
+    path = expand(path)
+    if path.suffix not in KINDS:
+        raise InputError(f"{path} is neither .onnx nor .pt2: choose one of these suffixes.")
+    return path
+
+
+def require_onnx() -> None:
+    """Check that the packages are installed that write and run ONNX.
+
+    Raises:
+        InputError: one is missing.
+    """
+    _require("onnx", "onnxscript", "onnxruntime")
 
 
 def _require(*packages: str) -> None:
@@ -95,10 +110,25 @@ def _difference(network: nn.Module, file: Path, example: Tensor, suffix: str) ->
         if images.is_floating_point():
             images = torch.rand(images.shape, generator=torch.Generator().manual_seed(count), dtype=images.dtype)
         with torch.no_grad():
-            wanted, found = network(images), run(images)
-        difference = (found - wanted).abs().max() / wanted.abs().max().clamp(min=1e-12)
-        worst = torch.maximum(worst, difference)  # also of NaN
+            worst = torch.maximum(worst, relative_difference(run(images), network(images)))  # also of NaN
     return float(worst)
+
+
+def relative_difference(found: Tensor, wanted: Tensor) -> Tensor:
+    """Return the largest difference between outputs, relative to the largest one that is wanted."""
+    return (found - wanted).abs().max() / wanted.abs().max().clamp(min=1e-12)
+
+
+def open_export(path: str | Path) -> Callable[[Tensor], Tensor]:
+    """Return the function images → outputs that a file of `export` holds, on as many threads as torch has now.
+
+    Raises:
+        InputError: another suffix, or a missing package.
+    """
+    path = _checked(path)
+    if path.suffix == ".onnx":
+        _require("onnxruntime")
+    return _runner(path, path.suffix)
 
 
 def _runner(file: Path, suffix: str) -> Any:
@@ -106,10 +136,17 @@ def _runner(file: Path, suffix: str) -> Any:
     if suffix == ".pt2":
         with file.open("rb") as stream:
             loaded = torch.export.load(stream).module()
-        # Traced with two images, it takes as many at least.
-        return lambda images: loaded(torch.cat([images, images]))[: len(images)]
+
+        def run(images: Tensor) -> Tensor:
+            if len(images) >= TRACED:  # as many as it was traced with
+                return loaded(images)
+            return loaded(torch.cat([images] * TRACED))[: len(images)]
+
+        return run
     import onnxruntime
 
-    session = onnxruntime.InferenceSession(str(file), providers=["CPUExecutionProvider"])
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = torch.get_num_threads()
+    session = onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
     (name,) = (value.name for value in session.get_inputs())
     return lambda images: torch.from_numpy(session.run(None, {name: images.numpy()})[0])

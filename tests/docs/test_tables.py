@@ -1,5 +1,6 @@
 """The tables of the documentation are the rows in assets."""
 
+import json
 from importlib import import_module
 from pathlib import Path
 
@@ -9,6 +10,7 @@ from metalora.experiments.results import load_bundled
 
 ROOT = Path(__file__).parents[2]
 PAGES = ["README.md", *sorted(str(path.relative_to(ROOT)) for path in (ROOT / "docs").rglob("*.md"))]
+EXPORT = ("resnet20/metalora-tr", "ONNX, folded")
 
 
 @pytest.mark.parametrize("page", PAGES)
@@ -55,3 +57,12 @@ def test_what_lies_below_the_constant_core_is_named():
     found = {(row[0], row[1]): row[2:] for row in rows}
     assert found["`primary/main`", "`metalora-tr-factors@1`"][0] == "–"
     assert float(found["`primary/main`", "`metalora-tr-factors@1`"][1].split()[0].replace("−", "-")) < 0
+
+
+def test_exports_have_a_row_for_every_form_of_every_adapter():
+    rows = json.loads((ROOT / "assets/results/exports.json").read_text(encoding="utf-8"))["rows"]
+    _, *table = import_module("result_tables").exports()
+    assert len(table) == len({row["adapter"] for row in rows}) * len({row["form"] for row in rows}) == 20
+    (large,) = (row for row in rows if (row["adapter"], row["form"], row["batch_size"]) == (*EXPORT, 32))
+    (shown,) = (row for row in table if (row[0], row[1]) == (f"`{EXPORT[0]}`", EXPORT[1]))
+    assert shown[2] == f"{large['file_mb']:.2f}" and shown[4] == f"{large['cpu_ms']:.1f}"

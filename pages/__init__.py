@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from metalora.runs.app_process import set_filters, set_folders, workspace_root
+from metalora.util.logs import set_up_logs
 
 from .waiting import open_waiting_page
 
@@ -26,6 +27,7 @@ def main(root: str | Path | None = None, **settings: Any) -> None:
     root = workspace_root(root)
     set_folders(root)
     set_filters()
+    set_up_logs()
     waiting = open_waiting_page(settings)
     if waiting is not None:
         settings["server_port"] = waiting.port

@@ -22,6 +22,7 @@ from metalora.runs.start import start_run
 from metalora.suites.config import SuiteConfig
 from metalora.training.config import TrainingConfig
 from metalora.util.errors import InputError
+from metalora.version import __version__
 from metalora.views.api import embed_files, inspect_files
 from metalora.views.app_state import DEFAULT, AppState
 from metalora.views.uploads import add_archive, archive_contents, fit_ks, list_uploads
@@ -29,7 +30,7 @@ from metalora.views.uploads import add_archive, archive_contents, fit_ks, list_u
 from .components import show_errors
 from .context import COMPUTE, Context
 
-STATUS = "/runs/{run}"
+STATUS, HEALTH = "/runs/{run}", "/health"
 LOOK_UPS = ("run_status", "uploads", "compare")  # which read a file, and so wait for no turn
 VISITOR = "Your visitor's id, as start_run and upload_images return it; left out: this session's"
 
@@ -122,6 +123,11 @@ def full_status(app_state: AppState, visitor: str, run: str) -> dict[str, Any]:
     status = app_state.backend.status(visitor, run).to_dict()
     events = read_events(app_state.workspace.run_folder(visitor, run))
     return {**status, "validations": events[["step", "validation"]].dropna().to_dict("records")}
+
+
+def health_route(app_state: AppState) -> Callable[[Request], JSONResponse]:
+    """Return what answers `HEALTH`, for what watches the app: the version, and how many runs wait and are trained."""
+    return lambda request: JSONResponse({"status": "ok", "version": __version__, **app_state.backend.counts()})
 
 
 def status_route(app_state: AppState) -> Callable[[Request], JSONResponse]:

@@ -14,7 +14,7 @@ from metalora.util.paths import ASSETS
 from metalora.views.app_state import AppState
 
 from . import about, compare, look, map, train
-from .api import STATUS, endpoints, status_route
+from .api import HEALTH, STATUS, endpoints, health_route, status_route
 from .api_mcp import resources
 from .backend import backend
 from .checked_blocks import CheckedBlocks
@@ -63,7 +63,11 @@ def launch(root: Path, waiting: WaitingPage | None = None, **settings: Any) -> g
         enable_monitoring=False,
         pwa=True,
         app_kwargs={
-            "routes": [Route(RUN_STATE, Shell(app_state).run_state), Route(STATUS, status_route(app_state))],
+            "routes": [
+                Route(RUN_STATE, Shell(app_state).run_state),
+                Route(STATUS, status_route(app_state)),
+                Route(HEALTH, health_route(app_state)),
+            ],
             "middleware": [Middleware(Gate)],
         },
         state_session_capacity=server_limits().sessions,

@@ -174,6 +174,8 @@ def test_many_programs_may_ask_how_a_run_is_doing(app):
         answers = [answer for pair in threads.map(ask, range(60)) for answer in pair]
     assert {answer.status_code for answer in answers} == {200}
     assert answers[0].json()["run"] == answers[1].json()["data"][0]["run"] == run
+    health = httpx.get(f"{app}/health").json()
+    assert health["status"] == "ok" and health["version"] and health["waiting"] + health["running"] <= 5
     refused = httpx.get(f"{app}/runs/{run}", headers={"X-Visitor": "another"})
     assert refused.status_code == 404 and "lost its visitor's id" in refused.json()["detail"]
 

@@ -6,6 +6,7 @@ has a run's lock trains it: see run_folder.py.
 """
 
 import contextlib
+import logging
 import signal
 import subprocess
 import sys
@@ -14,6 +15,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import joblib
 
@@ -26,6 +28,8 @@ from metalora.util.errors import InputError
 from metalora.util.locks import Busy
 from metalora.util.processes import kill, launch
 
+log = logging.getLogger(__name__)
+
 MAX_CHARGE = 10  # turns that a run can cost beside its own
 GRACE_SECONDS = 60.0  # from asking a worker to stop to ending it
 OVERDUE = "The run was stopped after {:g} minutes, which is the most here at a time: resume it for another turn."
@@ -35,6 +39,15 @@ POLL_SECONDS = 1.0  # for a worker that an earlier app started, since only a par
 def worker_command(folder: Path) -> list[str]:
     """Return the command that executes a run."""
     return [sys.executable, "-m", "metalora", "train", "--run", str(folder)]
+
+
+def _end_of(folder: Path) -> dict[str, Any]:
+    """Return how a run ended, for the log."""
+    try:
+        run = open_run(folder)
+    except InputError as error:
+        return {"state": "damaged", "reason": str(error)}
+    return {"state": run.state, "reason": run.reason}
 
 
 @dataclass
@@ -122,6 +135,7 @@ class RunQueue:
             open_run(folder).enqueue()
             self._reasons.pop(folder, None)
             self._append(folder)
+            log.info("run queued", extra={"run": run_id, "waiting": len(self._waiting)})
             self._changed.notify()
         return self.status(visitor, run_id)
 
@@ -202,6 +216,11 @@ class RunQueue:
                 return replace(status, state=RunState.FAILED, reason=self._reasons[folder])
             return status
 
+    def counts(self) -> dict[str, int]:
+        """Return how many runs wait and how many are being trained."""
+        with self._changed:
+            return {"waiting": len(self._waiting), "running": len(self._active)}
+
     def _order(self) -> list[Path]:
         """Return waiting runs in the order of their start: next is who had their last turn longest ago."""
         left = {folder: self._parties(folder) for folder in self._waiting}
@@ -243,6 +262,7 @@ class RunQueue:
             with contextlib.suppress(InputError):  # damaged meanwhile, which its worker reports
                 if open_run(folder).state is not RunState.QUEUED:  # started from the command line meanwhile
                     return worker
+            log.info("run started", extra={"run": folder.name, "waiting": len(self._waiting)})
             try:
                 cores = max(1, joblib.cpu_count() // self.workers)
                 worker.process = launch(self.command(folder), folder / LOG, OMP_NUM_THREADS=str(cores))
@@ -258,6 +278,8 @@ class RunQueue:
         except Exception as error:  # the next run must start in any case
             self._reasons[worker.folder] = reason_of(error)
         finally:
+            seconds = round(time.monotonic() - worker.began, 1)
+            log.info("run ended", extra={"run": worker.folder.name, "seconds": seconds, **_end_of(worker.folder)})
             with self._changed:
                 self._active.pop(worker.folder, None)
                 self._charge(worker)

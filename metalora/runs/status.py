@@ -92,5 +92,8 @@ class Backend(Protocol):
     def status(self, visitor: str, run_id: str) -> RunStatus:
         """Return the status of a run."""
 
+    def counts(self) -> dict[str, int]:
+        """Return how many runs wait and how many are being trained, where that is known."""
+
     def wrap_for_gpu(self, function: Callable) -> Callable:
         """Return the same function, executed where this back end computes; arguments and result are picklable."""

@@ -135,6 +135,10 @@ class InEvent:
             run.request_stop()
         return self.status(visitor, run_id)
 
+    def counts(self) -> dict[str, int]:
+        """Return nothing: events are counted by who lends the GPU."""
+        return {}
+
     def status(self, visitor: str, run_id: str) -> RunStatus:
         """Return the status of a run; one whose event is gone was stopped."""
         folder = self.workspace.run_folder(visitor, run_id)

@@ -1,6 +1,7 @@
 """The queue: order and limits with workers that only write their name down, the life of a run with real ones."""
 
 import json
+import logging
 import os
 import shlex
 import signal
@@ -110,6 +111,20 @@ def test_visitors_take_turns(workspace, make_queue, scribe, monkeypatch):
     wait_for(lambda: queue.status(many, second).state == "finished")
     assert scribe.started() == [first, single, other, second]
     assert read_log(workspace.run_folder(many, first)) == "3"  # threads
+
+
+def test_runs_are_counted_and_logged_without_their_visitor(workspace, make_queue, scribe, caplog, monkeypatch):
+    monkeypatch.setattr(logging.getLogger("metalora"), "propagate", True)
+    caplog.set_level("INFO", "metalora")
+    queue, visitor = make_queue(command=scribe), workspace.new_visitor()
+    (run,) = submitted(queue, visitor)
+    wait_for(scribe.started)
+    assert queue.counts() == {"waiting": 0, "running": 1}
+    scribe.leave.touch()
+    wait_for(lambda: queue.counts() == {"waiting": 0, "running": 0})
+    said = [(record.message, record.run) for record in caplog.records if hasattr(record, "run")]
+    assert said == [("run queued", run), ("run started", run), ("run ended", run)]
+    assert caplog.records[-1].state == "finished" and visitor not in caplog.text
 
 
 def test_a_queue_is_bounded(workspace, make_queue, scribe):

@@ -106,7 +106,7 @@ def _check_choice(name: str, block: Any, value: Any) -> None:
     """Check a choice, or several, of texts and numbers; those of a menu that takes others besides are texts."""
     several = bool(getattr(block, "multiselect", False))
     values = value if several and isinstance(value, list) else [] if value is None else [value]
-    kinds = {type(choice) for _, choice in block.choices} or {str}
+    kinds = {type(choice) for _, choice in block.choices} or {str, int}  # of a menu that an event fills: either
     for one in values[:MAX_ITEMS]:
         known = type(one) in kinds and (not isinstance(one, str) or len(one) <= MAX_TEXT)
         if not known:

@@ -66,7 +66,7 @@ class Playground:
     ):
         if not len(others):
             raise InputError("Distances are compared with those of other images: give one or more.")
-        if not 0 <= donor < len(others):
+        if not isinstance(donor, int) or not 0 <= donor < len(others):
             raise InputError(f"There is no other image {donor}: they are numbered 0 to {len(others) - 1}.")
         if static is not None and static.backbone.name != model.backbone.name:
             raise InputError(

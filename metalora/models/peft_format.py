@@ -16,6 +16,7 @@ from metalora.adapters.config import AdapterConfig
 from metalora.adapters.cores import Cores
 from metalora.adapters.formats import Factorised
 from metalora.adapters.layers import AdaptedLayer
+from metalora.adapters.places import EMBEDDING
 from metalora.models.adapt import adapt
 from metalora.models.adapted_model import AdaptedModel
 from metalora.models.saving import check_folder
@@ -84,8 +85,11 @@ def _lora(layer: AdaptedLayer, core: Tensor | None) -> tuple[Tensor, Tensor]:
         InputError: PEFT has no such LoRA.
     """
     format, base = layer.adapter.format, layer.base
-    if not isinstance(format, Factorised) or format.not_a_weight:
-        reason = format.not_a_weight or "it is not a product of two thin weights"
+    behind = format.place is EMBEDDING
+    if not isinstance(format, Factorised) or format.not_a_weight or behind:
+        reason = format.not_a_weight or (
+            "it stands behind the network" if behind else "it is not a product of two thin weights"
+        )
         raise InputError(f"This adapter is no LoRA, since {reason}: save it with save().")
     if isinstance(base, nn.Conv2d) and (base.groups > 1 or set(base.dilation) != {1} or base.padding_mode != "zeros"):
         kind = "groups" if base.groups > 1 else "dilation or padding other than zeros"

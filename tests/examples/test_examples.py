@@ -52,8 +52,9 @@ def test_ranks_are_fitted_at_a_price():
 
 
 def test_cores_from_a_table_are_served_beside_adapters_of_peft():
-    times = import_module("serve_many").main(sources=3, batch=4, rounds=1)
-    assert set(times) == {"the network alone", "cores from a table", "PEFT, adapters by name"}
+    times = import_module("serve_many").main(sources=3, batch=4, many=5, rounds=1)
+    names = {"the network alone", "cores from a table", "cores from a table of 5", "PEFT, adapters by name"}
+    assert set(times) == names
 
 
 def test_texts_get_adapters_of_their_own():

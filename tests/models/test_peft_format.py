@@ -13,8 +13,8 @@ from metalora.adapters.methods import METHODS
 from metalora.util.errors import InputError
 from metalora.util.seeding import seeded_generator
 
-NO_LORA = ("molora", "condconv", "bottleneck", "film")
-ADAPTING = [name for name, entry in METHODS.items() if entry.format is not None]
+NO_LORA = ("molora", "condconv", "bottleneck", "film", "linear-probe")
+ADAPTING = [name for name, entry in METHODS.items() if entry.format is not None and not entry.needs]
 
 
 class Net(nn.Module):

@@ -13,6 +13,7 @@ from pages.checked_blocks import FAILED, UNREADABLE, checked
 TEXT, WHOLE, NUMBER = gr.Textbox(label="Adapter"), gr.Number(label="Rank", precision=0), gr.Number(label="Rate")
 SLIDER, BOX = gr.Slider(0, 1, label="Part"), gr.Checkbox(label="Aligned")
 MENU = gr.Dropdown(["a"], label="Data", allow_custom_value=True)
+FILLED = gr.Dropdown([], label="Image", allow_custom_value=True)  # an event gives it choices
 KS = gr.Dropdown([1, 5], label="K", multiselect=True)
 
 
@@ -22,6 +23,7 @@ KS = gr.Dropdown([1, 5], label="K", multiselect=True)
         *((TEXT, None, ""), (TEXT, "x", "x"), (WHOLE, None, None), (WHOLE, 4.0, 4.0), (NUMBER, 2.5, 2.5)),
         *((SLIDER, 0, 0), (BOX, None, False), (BOX, True, True), (KS, [1, 5], [1, 5])),
         *((MENU, None, ""), (MENU, "own", "own")),
+        *((FILLED, 0, 0), (FILLED, "own", "own"), (FILLED, None, "")),
     ],
 )
 def test_values_of_the_right_kind_pass(block, value, result):
@@ -35,6 +37,7 @@ WRONG = {
     SLIDER: [None, "1", math.nan, True],
     BOX: [1, "yes", []],
     MENU: [["a"], {"a": 1}, 3, True, "x" * 10_001],
+    FILLED: [{"a": 1}, True, 1.5],
     KS: ["5", [True], [[1]], [math.nan], [5] * 1_001],
 }
 

@@ -3,6 +3,7 @@
 import contextlib
 import errno
 import json
+import shlex
 import subprocess
 import sys
 from dataclasses import replace
@@ -83,7 +84,7 @@ def test_a_finished_run_has_what_a_person_expects(finished):
     said = settings(finished)
     assert (said["status"], said["seed"]) == ("finished", 0)
     assert {"metalora", "torch", "timm", "python"} <= said["versions"].keys()
-    assert said["machine"]["cores"] >= 1 and said["device"] == "cpu" and "pytest" in said["command"]
+    assert said["machine"]["cores"] >= 1 and said["device"] == "cpu" and said["command"] == shlex.join(sys.argv)
     assert RunConfig.from_dict(said["settings"]) == CONFIG
     lines = [json.loads(line) for line in (finished / "events.jsonl").read_text().splitlines()]
     assert [line["step"] for line in lines] == [1, 2, 3, 4]

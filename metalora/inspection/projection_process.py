@@ -2,7 +2,6 @@
 
 import atexit
 import multiprocessing
-import os
 import signal
 import threading
 from collections.abc import Callable, Sequence
@@ -61,17 +60,12 @@ def _call(function: Callable, *arguments: Any) -> Any:
 def _pool() -> Pool:
     with _lock:
         if not _pools:
-            # Not forked: threads of an app hold locks that would stay locked in a copy.
-            pool = multiprocessing.get_context("spawn").Pool(1, _yield_to_others)
+            # Not forked: threads of an app hold locks that would stay locked in a copy. Ctrl-C is for the app, which
+            # ends this process when it ends itself.
+            pool = multiprocessing.get_context("spawn").Pool(1, signal.signal, (signal.SIGINT, signal.SIG_IGN))
             atexit.register(pool.terminate)
             _pools.append(pool)
         return _pools[0]
-
-
-def _yield_to_others() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the app ends this process when it ends itself
-    if hasattr(os, "nice"):
-        os.nice(10)
 
 
 def _project(points: np.ndarray, settings: dict[str, Any]) -> np.ndarray:

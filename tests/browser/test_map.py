@@ -272,7 +272,7 @@ def test_a_finished_run_is_the_adapter_that_is_shown(visit, open_tab):
         re.compile("6 steps, digits, resnet20")
     )
     expect(status(page, re.compile("images; accuracy .*UMAP of features, adapted"))).to_be_visible()
-    expect(page.locator("p.message.status", has_text="computed before")).to_have_count(0)
+    expect(page.locator("p.message.status", has_text="computed before")).to_have_count(0, timeout=SLOW)
 
 
 @pytest.mark.slow  # aligned UMAP is compiled at every call; test_plot.py moves the slider, tests/views align adapters

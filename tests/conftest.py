@@ -1,5 +1,6 @@
 """Dense references, written from the equations of arXiv 2504.00460 with plain loops, small networks, a running app."""
 
+import logging
 import os
 import socket
 import subprocess
@@ -18,6 +19,15 @@ from metalora.adapters.config import AdapterConfig
 from metalora.suites.image_cache import CACHE
 
 os.environ[CACHE] = ""  # tests leave nothing behind
+
+
+@pytest.fixture(autouse=True)
+def logs_as_before():
+    """Take back what a command or the app set up: its handler writes to a captured stream that is closed by now."""
+    log = logging.getLogger("metalora")
+    before = log.handlers, log.level, log.propagate
+    yield
+    log.handlers, log.level, log.propagate = before
 
 
 def outer(a, b):

@@ -1,7 +1,6 @@
 """The queue: order and limits with workers that only write their name down, the life of a run with real ones."""
 
 import json
-import logging
 import os
 import shlex
 import signal
@@ -113,8 +112,7 @@ def test_visitors_take_turns(workspace, make_queue, scribe, monkeypatch):
     assert read_log(workspace.run_folder(many, first)) == "3"  # threads
 
 
-def test_runs_are_counted_and_logged_without_their_visitor(workspace, make_queue, scribe, caplog, monkeypatch):
-    monkeypatch.setattr(logging.getLogger("metalora"), "propagate", True)
+def test_runs_are_counted_and_logged_without_their_visitor(workspace, make_queue, scribe, caplog):
     caplog.set_level("INFO", "metalora")
     queue, visitor = make_queue(command=scribe), workspace.new_visitor()
     (run,) = submitted(queue, visitor)

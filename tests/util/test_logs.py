@@ -6,15 +6,7 @@ import logging
 import pytest
 
 from metalora.util.errors import InputError
-from metalora.util.logs import ROOT, VARIABLE, set_up_logs
-
-
-@pytest.fixture(autouse=True)
-def as_before():
-    log = logging.getLogger(ROOT)
-    before = log.handlers, log.level, log.propagate
-    yield
-    log.handlers, log.level, log.propagate = before
+from metalora.util.logs import VARIABLE, set_up_logs
 
 
 def lines(capsys):

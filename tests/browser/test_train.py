@@ -233,3 +233,21 @@ def test_uploaded_tasks_are_held_out_or_the_page_says_why_not(page, open_tab, tm
     page.get_by_role("option", name="toy").click()
     start(page)
     expect(message(page, "Finished: step 6 of 6.")).to_be_visible()
+
+
+@pytest.mark.slow
+def test_gaussian_cores_are_shown_with_their_uncertainty(page, open_tab):
+    short_run(page, open_tab)
+    page.get_by_role("radio", name="gaussian").check()
+    start(page)
+    expect(message(page, "Finished: step 6 of 6.")).to_be_visible()
+    page.get_by_role("button", name="See its adapters").click()
+    page.locator("button.label-wrap", has_text="All images side by side").click()
+    table = page.get_by_role("region", name="Uncertainty of the cores")
+    expect(table.get_by_role("columnheader", name="deviation of the core")).to_be_visible()
+    rows = table.locator("tbody tr")
+    expect(rows).to_have_count(4)
+    for row in rows.all():
+        deviation, layer, spread, same = row.locator("td").all_text_contents()[-4:]
+        assert float(deviation) > 0 and float(spread) >= 0
+        assert re.fullmatch(r"\S+ \(\d\.\d{3}\)", layer) and re.fullmatch(r"\d+%", same)

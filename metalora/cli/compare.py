@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from metalora.cli.messages import leave, write_json
-from metalora.cli.options import SUITE, TRAINING, Json, Options, verb
+from metalora.cli.options import SUITE, TRAINING, Json, LogTo, Options, verb
 from metalora.cli.progress import check, follow
 from metalora.experiments.config import ComparisonConfig
 from metalora.experiments.first_look import FIRST_LOOK, QUESTION
@@ -38,6 +38,7 @@ def compare(
     paper: Annotated[
         bool, typer.Option("--paper", help="Also print the paper's own numbers, in a table apart.")
     ] = False,
+    log_to: LogTo = None,
     json: Json = None,
     **given: Any,
 ) -> None:
@@ -73,12 +74,13 @@ def compare(
         notes.append(note)
     elif minutes is not None:
         raise InputError("--minutes decides the number of steps, which --steps gives: leave one of them out.")
-    done, trainings = 0, run_comparison(config, folder, n_jobs=jobs, suite=suite)
+    done, trainings = 0, run_comparison(config, folder, n_jobs=jobs, suite=suite, log_to=log_to)
     try:
         for job in follow("Training", trainings, folder, count_jobs(config)):
             done = job.done
     except KeyboardInterrupt as error:
-        raise leave(f"Stopped: {done} finished trainings are kept, the same command resumes.", 1) from error
+        how = "those that ran are saved, and the same command resumes"
+        raise leave(f"Stopped: {done} finished trainings are kept, {how}.", 1) from error
     _report(read_comparison(config, folder, suite.primary, notes), folder, json, first=first, paper=paper)
 
 

@@ -3,9 +3,11 @@
 import contextlib
 import json
 import re
+import signal
 import time
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import BrokenExecutor
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +19,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
-from metalora.runs.failures import out_of_memory
+from metalora.cli.signals import handled, interrupt
+from metalora.runs.failures import disk_is_full, out_of_memory
 from metalora.util.errors import InputError
 
 SECONDS_BETWEEN_LINES = 10  # where progress goes to a file
@@ -28,12 +31,17 @@ NUMBER = re.compile(r"-?[\d.,]+( [kMGT%])?")
 NO_MEMORY = (
     "Memory ran out: lower --batch-size, --image-size or --jobs, choose a smaller backbone, or another --device."
 )
+KILLED = (
+    "The process of a training was killed, by the system for lack of memory or by a person: the same command resumes; "
+    "if it ends again, lower --jobs or --batch-size."
+)
+FULL_DISK = "The disk is full: free some space, then run the same command again."
 
 
 @contextlib.contextmanager
 def show_errors() -> Iterator[None]:
-    """Turn errors that a user can cause into one sentence and an exit code, and warnings into notes."""
-    with warnings.catch_warnings():
+    """Turn errors that a user can cause, and SIGTERM, into one sentence and an exit code, and warnings into notes."""
+    with warnings.catch_warnings(), handled(signal.SIGTERM, by=interrupt):
         # joblib takes the features that a process keeps for a leak and starts a new process: nothing is lost.
         warnings.filterwarnings("ignore", "A worker stopped while some jobs", UserWarning)
         warnings.showwarning = lambda message, *_: typer.echo(f"Note: {message}", err=True)
@@ -43,15 +51,18 @@ def show_errors() -> Iterator[None]:
             raise leave(str(error), 2) from error
         except KeyboardInterrupt as error:
             raise leave("Stopped.", 1) from error
-        except (MemoryError, RuntimeError) as error:
-            if not out_of_memory(error):
+        except BrokenExecutor as error:
+            raise leave(KILLED, 1) from error
+        except (MemoryError, OSError, RuntimeError) as error:
+            if not out_of_memory(error) and not disk_is_full(error):
                 raise
-            raise leave(NO_MEMORY, 1) from error
+            raise leave(NO_MEMORY if out_of_memory(error) else FULL_DISK, 1) from error
 
 
 def leave(message: str, code: int) -> typer.Exit:
     """Print why the verb ends, and return what to raise."""
-    typer.echo(f"Error: {message}" if code == 2 or message is NO_MEMORY else message, err=True)
+    failed = code == 2 or message in (NO_MEMORY, FULL_DISK, KILLED)
+    typer.echo(f"Error: {message}" if failed else message, err=True)
     return typer.Exit(code)
 
 

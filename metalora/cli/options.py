@@ -25,6 +25,9 @@ from metalora.util.errors import InputError
 from metalora.util.paths import expand
 from metalora.util.renamed import upgrade_options
 
+LogTo = Annotated[
+    str | None, typer.Option(help="Also log to a tracker that is installed: tensorboard, trackio or wandb.")
+]
 Json = Annotated[Path | None, typer.Option(help="Also write what is printed as JSON to this file.")]
 
 

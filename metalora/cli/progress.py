@@ -1,7 +1,6 @@
 """Progress of the trainings of `compare` and `study`, which run in processes of their own."""
 
 import contextlib
-import signal
 import threading
 import time
 from collections.abc import Generator, Iterator
@@ -9,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from metalora.cli.messages import Bar, skipped_note, time_left
+from metalora.cli.signals import asking_first
 from metalora.util.locks import locked
 
 SECONDS, SECONDS_IN_FILE = 2.0, 60.0  # between reads of running trainings, in a terminal and in a file
@@ -37,13 +37,20 @@ def follow(title: str, jobs: Generator[Any, None, None], folder: Path, total: in
 
     Raises:
         Busy: Another process runs this comparison.
+        KeyboardInterrupt: After Ctrl-C or SIGTERM, once the running trainings are saved; at once after a second one.
     """
-    from metalora.experiments.runner import JOBS
+    from metalora.experiments.runner import JOBS, request_stop
+
+    def stop() -> None:
+        try:
+            request_stop(folder)
+        except OSError as error:  # the disk is full, or the folder was deleted
+            raise KeyboardInterrupt from error
 
     busy = f"The comparison in {folder.name} is running already: wait for its end, or choose another folder."
     with (
         locked(folder / JOBS, busy),
-        _terminate_like_interrupt(),
+        asking_first(stop),
         Bar(title) as bar,
         contextlib.closing(jobs),
         _Watcher(bar, folder, total) as watcher,
@@ -51,20 +58,6 @@ def follow(title: str, jobs: Generator[Any, None, None], folder: Path, total: in
         for job in jobs:
             yield job  # before it is printed, so that the caller has counted it if printing is interrupted
             watcher.finish(job)
-
-
-@contextlib.contextmanager
-def _terminate_like_interrupt() -> Iterator[None]:
-    """Let SIGTERM, as batch systems and containers send it, act as Ctrl-C, which ends the trainings' processes too."""
-
-    def interrupt(*_: object) -> None:
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGTERM, interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 class _Watcher(threading.Thread):

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from metalora.cli.messages import leave, print_table
-from metalora.cli.options import verb
+from metalora.cli.options import LogTo, verb
 from metalora.cli.progress import check, follow
 
 
@@ -32,6 +32,7 @@ def study(
         Path | None, typer.Option(help="Folder of the results. Left out: assets/results, or results/development.")
     ] = None,
     work: Annotated[Path, typer.Option(help="Folder of the trainings, which are kept.")] = Path("results/studies"),
+    log_to: LogTo = None,
 ) -> None:
     """Run a study, a named list of comparisons, or resume an unfinished one.
 
@@ -61,7 +62,8 @@ def study(
         for key, config in all_parts.items()
         if part is None or key in part
     }
-    _run_parts(name, parts, folder / name, work / ("final" if final else "development") / name, jobs, final)
+    work = work / ("final" if final else "development") / name
+    _run_parts(name, parts, folder / name, work, jobs, final, log_to)
 
 
 def _print_studies() -> None:
@@ -88,7 +90,9 @@ def _draw_map(name: str, folder: Path, figure: Path, final: bool) -> None:
     typer.echo(f"The map is in {figure}.")
 
 
-def _run_parts(name: str, parts: dict[str, Any], folder: Path, work: Path, n_jobs: int | None, final: bool) -> None:
+def _run_parts(
+    name: str, parts: dict[str, Any], folder: Path, work: Path, n_jobs: int | None, final: bool, log_to: str | None
+) -> None:
     from rich.console import Console
 
     from metalora.experiments.comparison import RESULTS
@@ -107,11 +111,12 @@ def _run_parts(name: str, parts: dict[str, Any], folder: Path, work: Path, n_job
         log_final(name, parts, folder.parent)
     try:
         for key, config in parts.items():
-            jobs = run_part(config, folder / key, work / key, suites[key], n_jobs, notes[key])
+            jobs = run_part(config, folder / key, work / key, suites[key], n_jobs, notes[key], log_to)
             for _ in follow(f"{name}, {key}", jobs, work / key, count_jobs(config)):
                 pass
     except KeyboardInterrupt as error:
-        raise leave("Stopped: finished trainings are kept, the same command resumes.", 1) from error
+        how = "those that ran are saved, and the same command resumes"
+        raise leave(f"Stopped: finished trainings are kept, {how}.", 1) from error
     for key in parts:
         typer.echo(f"\n{name}, {key}")
         to_terminal(load_comparison(folder / key / RESULTS).table(), Console())

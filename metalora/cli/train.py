@@ -1,15 +1,14 @@
 """`train`: one configuration on a suite, in a folder that it can be resumed from."""
 
 import contextlib
-import signal
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from metalora.cli.messages import Bar, leave, print_skipped, print_table, time_left, write_json
-from metalora.cli.options import ADAPTER, SUITE, TRAINING, Json, Options, verb
+from metalora.cli.options import ADAPTER, SUITE, TRAINING, Json, LogTo, Options, verb
+from metalora.cli.signals import holding
 from metalora.runs.run_config import RunConfig
 from metalora.util.errors import InputError
 
@@ -25,9 +24,7 @@ def register(app: typer.Typer) -> None:
 def train(
     folder: Annotated[Path | None, typer.Argument(help="Folder of the run. Left out: a new one under runs.")] = None,
     run: Annotated[Path | None, typer.Option(help="Same as FOLDER.")] = None,
-    log_to: Annotated[
-        str | None, typer.Option(help="Also log to a tracker that is installed: tensorboard, trackio or wandb.")
-    ] = None,
+    log_to: LogTo = None,
     json: Json = None,
     **given: Any,
 ) -> None:
@@ -98,15 +95,16 @@ def train_here(run: Any, log_to: str | None = None) -> None:
     try:
         with bar, contextlib.closing(execute(run, bar.reading)) as steps, contextlib.closing(tracked(steps)) as events:
             event = next(events, None)
-            with _interrupt_between_steps() as interrupted:
+            with holding() as signals:
                 while event is not None:
                     step = event
                     validated = "validation" in event.metrics
                     bar.update(event.step, event.steps, _progress_text(event), line=validated)
-                    if interrupted():
+                    if signals.noted:
                         events.close()
-                        steps.close()  # saves, while a second signal is held back
+                        steps.close()  # saves
                         raise KeyboardInterrupt
+                    signals.stepping = event.step < event.steps  # then all is saved, and it is measured
                     event = next(events, None)
     except KeyboardInterrupt:
         if step is None:
@@ -123,24 +121,6 @@ def _progress_text(event: Any) -> str:
         return f"before training  {metrics}"
     lrs = "  ".join(f"{name} {lr:.1e}" for name, lr in event.lrs.items() if name != "head")
     return f"{time_left(event.seconds_left)}  {metrics}  lr {lrs}  {event.images_per_second:.0f} images/s"
-
-
-@contextlib.contextmanager
-def _interrupt_between_steps() -> Iterator[Any]:
-    """Hold a first Ctrl-C or SIGTERM back to the end of the step, so that whole steps are saved; a second one acts."""
-    pressed: list[bool] = []
-
-    def note(*_: Any) -> None:
-        if pressed:
-            raise KeyboardInterrupt
-        pressed.append(True)
-
-    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield lambda: bool(pressed)
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def print_result(run: Any, json: Path | None) -> None:

@@ -3,8 +3,9 @@
 The reader that predicts a set's factors is the mapping net of Meta-LoRA, trained alone with as many steps.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -17,9 +18,9 @@ from metalora.evaluation.feature_cache import FeatureCache
 from metalora.models.adapt import adapt
 from metalora.models.adapted_model import AdaptedModel
 from metalora.suites.suite import Examples, Suite
-from metalora.training.config import TrainingConfig
+from metalora.training.config import TrainingConfig, identity_of
 from metalora.training.fit import standardise
-from metalora.training.loop import warmup_cosine
+from metalora.training.loop import IMAGES, Progress, run_loop, warmup_cosine
 from metalora.util.device import autocast, pick_device
 from metalora.util.errors import InputError
 from metalora.util.seeding import seeded_generator
@@ -53,9 +54,14 @@ def make_reader(
 
 
 def train_reader(
-    backbone: torch.nn.Module, suite: Suite, adapter: AdapterConfig, config: TrainingConfig, features: FeatureCache
-) -> AdaptedModel:
-    """Return a model whose codes predict the suite's factors.
+    backbone: torch.nn.Module,
+    suite: Suite,
+    adapter: AdapterConfig,
+    config: TrainingConfig,
+    features: FeatureCache,
+    checkpoint: Path | None = None,
+) -> Generator[Progress, None, AdaptedModel]:
+    """Train a model whose codes predict the suite's factors, yielding progress; return it.
 
     Args:
         backbone: as in `make_reader`.
@@ -63,9 +69,10 @@ def train_reader(
         adapter: as in `make_reader`.
         config: of the comparison's trainings.
         features: cache of what the extractor reads of the suite's images.
+        checkpoint: file to resume from when it exists, and to write while training.
 
     Raises:
-        InputError: as `make_reader`.
+        InputError: as `make_reader` and `run_loop`.
     """
     reader = make_reader(backbone, suite, adapter).to(pick_device(config.device))
     device = next(reader.trained.parameters()).device
@@ -73,17 +80,25 @@ def train_reader(
     trained = [*reader.mapping.hidden.parameters(), *reader.mapping.code.parameters()]
     optimizer = torch.optim.AdamW(trained, lr=config.lr * config.mapping_lr_scale, weight_decay=0.0)
     schedule = warmup_cosine(optimizer, config.steps)
-    for step in range(config.steps):
-        batch = suite.batch(config.batch_size, seeded_generator(config.seed, step), config.set_size)
+
+    def step(i: int) -> dict[str, float]:
+        batch = suite.batch(config.batch_size, seeded_generator(config.seed, i), config.set_size)
         images = batch.images.to(device)
         with autocast(device, config.precision):
             codes = reader.codes(images, features=features(reader, batch.examples, images))
         optimizer.zero_grad(set_to_none=True)
         assert suite.factor_indices is not None and suite.combinations is not None
         factor_indices = suite.factor_indices[batch.tasks].to(device)
-        reader.mapping.factor_loss(codes, factor_indices, suite.combinations.to(device)).backward()
+        loss = reader.mapping.factor_loss(codes, factor_indices, suite.combinations.to(device))
+        loss.backward()
         optimizer.step()
         schedule.step()
+        return {"loss": loss.item()}
+
+    parts: dict[str, Any] = {"reader": reader.trained, "optimizer": optimizer, "schedule": schedule}
+    of_suite = {"suite": suite.name, "suite_seed": suite.seed, IMAGES: suite.fingerprint}
+    identity = {"reader": reader.backbone.name, **of_suite, **identity_of(config, reader.config, predicts=True)}
+    yield from run_loop(step, config.steps, config.batch_size, optimizer, parts, identity, checkpoint=checkpoint)
     return reader.eval()
 
 

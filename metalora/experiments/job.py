@@ -4,13 +4,14 @@ Jobs are pure functions of their settings, so they can run in any order, in othe
 interrupted comparison resumes with the missing ones.
 """
 
+import contextlib
 import functools
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -33,9 +34,11 @@ from metalora.suites.load import load_suite
 from metalora.suites.suite import Suite
 from metalora.training.config import TrainingConfig
 from metalora.training.fit import fit
-from metalora.training.loop import Progress
+from metalora.training.loop import Progress, part_of
 from metalora.training.plan import LEARNING_RATES, STEPS, best_lr, seconds_per_step, try_learning_rates
 from metalora.util.device import device_name, pick_device
+
+Result = TypeVar("Result")
 
 
 @functools.lru_cache(maxsize=2)
@@ -86,25 +89,32 @@ def run_job(
 
     Raises:
         InputError: the settings cannot be used, see `check_comparison`; the checkpoint is of other settings; or the
-            loss is not finite.
+            loss or its gradient is not finite.
     """
     training = config.training
+    torch.manual_seed(training.seed)  # whichever job this process did before
     suite = _suite(config.suite, training.seed)
     backbone, model = _model(config, suite)
     extractor = config.adapter.extractor, config.backbone, training.precision, training.device
     features = _features(config.suite, training.seed, *extractor)
-    tried = 0
-    if config.trial_steps is not None and model.layers:
-        training = _with_best_lr(model, suite, training, features, config.trial_steps, progress)
-        tried = len(LEARNING_RATES) * config.trial_steps
+    tries = config.trial_steps is not None and bool(model.layers)
+    tried = len(LEARNING_RATES) * (config.trial_steps or 0) if tries else 0
+    trained = training.steps if model.layers else 0
+    steps = tried + trained + (training.steps if config.has_reader else 0)
 
-    def progress_of_both(event: Progress) -> None:
-        if progress is not None:
-            progress(replace(event, step=tried + event.step, steps=tried + event.steps))
+    def progress_from(first: int) -> Callable[[Progress], None]:
+        return lambda event: progress and progress(replace(event, step=first + event.step, steps=steps))
 
-    milliseconds, best_step = _train(model, suite, training, features, checkpoint, progress_of_both)
-    # LoRA of equal budget has no mapping net whose settings the reader could have, hence the comparison's.
-    reader = train_reader(backbone, suite, config.adapter, training, features) if config.has_reader else None
+    if tries:
+        trials = try_learning_rates(model, suite, training, config.trial_steps or 0, features, checkpoint)
+        training = replace(training, lr=best_lr(_finish(trials, progress_from(0))))
+    milliseconds, best_step = _train(model, suite, training, features, checkpoint, progress_from(tried))
+    reader = None
+    if config.has_reader:
+        # LoRA of equal budget has no mapping net whose settings the reader could have, hence the comparison's.
+        file = None if checkpoint is None else part_of(checkpoint, "reader")
+        reading = train_reader(backbone, suite, config.adapter, training, features, file)
+        reader = _finish(reading, progress_from(tried + trained))
     budget = model.budget().loc["total"]
     shared = {
         "backbone": config.backbone,
@@ -169,23 +179,15 @@ def _embed_config(variant: Variant, training: TrainingConfig) -> EmbedConfig:
     )
 
 
-def _with_best_lr(
-    model: AdaptedModel,
-    suite: Suite,
-    training: TrainingConfig,
-    features: FeatureCache,
-    steps: int,
-    progress: Callable[[Progress], None] | None,
-) -> TrainingConfig:
-    """Return the settings with the learning rate that short trials choose."""
-    trials = try_learning_rates(model, suite, training, steps, features)
-    while True:
-        try:
-            event = next(trials)
-        except StopIteration as end:
-            return replace(training, lr=best_lr(end.value))
-        if progress is not None:
-            progress(replace(event, steps=event.steps + training.steps))
+def _finish(events: Generator[Progress, None, Result], progress: Callable[[Progress], None]) -> Result:
+    """Report what a training yields, and return what it returns; an error in between leaves it saved."""
+    with contextlib.closing(events):
+        while True:
+            try:
+                event = next(events)
+            except StopIteration as end:
+                return end.value
+            progress(event)
 
 
 def _train(
@@ -199,22 +201,24 @@ def _train(
     """Train to the end.
 
     Returns:
-        Milliseconds of a step (median, as if no features were cached), and the step whose state is kept, if that is the
-        best one; None without steps.
+        Milliseconds of a step (median, as if no features were cached), None where there were no two steps here; and the
+        step whose state is kept, if that is the best one.
     """
     if not model.layers:
         return None, None
-    best_step = None
-    times, before = [], time.perf_counter() + features.seconds_saved
+    best_step = before = None
+    times = []
     # `_measure` validates.
-    for event in fit(model, suite, config, checkpoint=checkpoint, validate_last=False, features=features):
-        progress(event)
-        now = time.perf_counter() + features.seconds_saved
-        if "validation" not in event.metrics:
-            times.append(now - before)
-        if "best_step" in event.metrics:
-            best_step = int(event.metrics["best_step"])
-        before = now
+    events = fit(model, suite, config, checkpoint=checkpoint, validate_last=False, features=features)
+    with contextlib.closing(events):
+        for event in events:
+            progress(event)
+            now = time.perf_counter() + features.seconds_saved
+            if before is not None and "validation" not in event.metrics:  # the first one includes the start
+                times.append(now - before)
+            if "best_step" in event.metrics:
+                best_step = int(event.metrics["best_step"])
+            before = now
     return (1000 * statistics.median(times) if times else None), best_step
 
 

@@ -19,6 +19,7 @@ from metalora.suites.suite import Suite
 from metalora.training.config import VALIDATIONS
 from metalora.training.plan import LEARNING_RATES, planned_steps, trial_steps
 from metalora.util.files import write_text
+from metalora.util.processes import signals_blocked
 
 PLAN = "plan.json"
 OVERHEAD = 3.0  # seconds of a job beside training and measuring
@@ -99,8 +100,10 @@ def _affordable_steps(config: ComparisonConfig, suite: Suite, seconds: float, n_
 def measure_paces(jobs: list[JobConfig], n_processes: int) -> dict[str, float]:
     """Return backbone → seconds of a step of its slowest method, while as many are trained at a time as will be."""
     slowest = {job.backbone: job for job in sorted(jobs, key=lambda job: job.trained.has_mapping_net)}
-    parallel = joblib.Parallel(n_jobs=n_processes)
+    parallel = joblib.Parallel(n_jobs=n_processes, return_as="generator")
     paces = {}
     for backbone, job in slowest.items():
-        paces[backbone] = max(parallel(joblib.delayed(measure_pace)(job) for _ in range(n_processes)))
+        with signals_blocked():  # in these processes, which run the trainings as well
+            measured = parallel(joblib.delayed(measure_pace)(job) for _ in range(n_processes))
+        paces[backbone] = max(measured)
     return paces

@@ -18,17 +18,22 @@ from metalora.experiments.config import ComparisonConfig, JobConfig
 from metalora.experiments.job import run_job
 from metalora.suites.load import load_suite
 from metalora.suites.suite import Suite
-from metalora.training.loop import Progress
+from metalora.training.loop import Progress, remove_checkpoint
 from metalora.training.plan import LEARNING_RATES
+from metalora.training.tracking import Tracker, check_tracker
 from metalora.util.device import pick_device
 from metalora.util.errors import InputError, LayersLeftOut
-from metalora.util.files import check_writable, write_text
+from metalora.util.files import check_writable, remove_temporaries, write_text
+from metalora.util.processes import end_with_parent, signals_blocked
+from metalora.util.provenance import provenance
 from metalora.util.renamed import upgrade_row
 
 JOBS, OLD_JOBS = "jobs", "cells"  # folders of results, of this version and of the one before
+PROVENANCE = "provenance.json"
 IMAGES = "images.txt"  # fingerprint of the images that the first job was trained on
 PARTS = ("rows", "tasks", "confusion")  # of a job's result
 CHECKPOINT, STEPS = ".safetensors", ".steps"  # of a running job: what it resumes from; its name and progress
+STOP = "stop"  # beside them: asks all jobs to end after the current step
 SECONDS_BETWEEN_UPDATES = 1.0  # of the progress of a running job
 
 
@@ -69,34 +74,53 @@ class RunningJob:
 
 
 def run_comparison(
-    config: ComparisonConfig, folder: Path, *, n_jobs: int | None = None, suite: Suite | None = None
+    config: ComparisonConfig,
+    folder: Path,
+    *,
+    n_jobs: int | None = None,
+    suite: Suite | None = None,
+    log_to: str | None = None,
 ) -> Generator[JobDone, None, None]:
     """Run the jobs whose results `folder` lacks, yielding after each; then `read_comparison` has the results.
 
     A job that was interrupted resumes from its last checkpoint. `running_jobs` has the progress in between. Warnings of
     jobs are issued here, each once, whichever process they ran in; those on layers that are left out are not, since
-    `check_comparison` reports them.
+    `check_comparison` reports them. Another comparison must not run in the folder.
 
     Args:
         config: settings.
         folder: of the results.
         n_jobs: processes at a time; None: one per core for small networks on a CPU, one on an accelerator.
         suite: the suite of the settings, where it is loaded already.
+        log_to: tracker that gets a run for each job, see `track`; TensorBoard's files are in the folder.
 
     Raises:
-        InputError: the folder cannot be written; a result or a checkpoint in it is damaged, or is of other images
-            than are there now; or a job's settings cannot be used, see `run_job`.
+        InputError: the tracker cannot be used; the folder cannot be written; a result or a checkpoint in it is damaged,
+            or is of other images than are there now; or a job's settings cannot be used, see `run_job`.
+        KeyboardInterrupt: `request_stop` was called; what was trained is saved.
     """
+    if log_to is not None:
+        check_tracker(log_to)
     check_writable(folder / JOBS)
     check_images(suite or load_suite(config.suite), folder)
     remove_stale_progress(folder)
+    remove_temporaries(folder / JOBS)
+    write_provenance(config, folder)
+    (folder / JOBS / STOP).unlink(missing_ok=True)
     done, ran, total, started = 0, 0.0, count_jobs(config), time.monotonic()
     issued: set[str] = set()
-    for job, result, ran_here in _run_all(config, folder, n_jobs):
+    for job, result, ran_here in _run_all(config, folder, n_jobs, log_to):
         _warn(result, issued)
         done, ran = done + 1, ran + ran_here
         left = seconds_left(time.monotonic() - started, ran, total - done)
         yield JobDone(done, total, _title(job), result, ran_here, left or 0.0)
+
+
+def write_provenance(config: ComparisonConfig, folder: Path) -> None:
+    """Write what makes the results in a folder, as a run's folder says it: settings, seeds, machine, command."""
+    seeds = {"seeds": list(range(config.seeds))}
+    content = {**seeds, **provenance(config.training.device), "settings": config.to_dict()}
+    write_text(folder / PROVENANCE, json.dumps(content, indent=1) + "\n")
 
 
 def check_images(suite: Suite, folder: Path) -> None:
@@ -154,6 +178,11 @@ def seconds_left(elapsed: float, ran: float, missing: int, running: Sequence[Run
     """
     ran += sum(job.fraction - job.resumed_at for job in running)
     return elapsed / ran * (missing - sum(job.fraction for job in running)) if ran else None
+
+
+def request_stop(folder: Path) -> None:
+    """Ask the comparison that runs in `folder` to save what is trained and end."""
+    (folder / JOBS / STOP).touch()
 
 
 def remove_stale_progress(folder: Path) -> None:
@@ -283,13 +312,13 @@ def _old_results(folder: Path) -> dict[str, Path]:
 
 
 def _run_all(
-    config: ComparisonConfig, folder: Path, n_jobs: int | None
+    config: ComparisonConfig, folder: Path, n_jobs: int | None, log_to: str | None
 ) -> Iterator[tuple[JobConfig, dict[str, Any], float]]:
     """Run the trials of learning rates, then the jobs at the best ones."""
     trials = _trials(config)
-    yield from _execute(trials, folder, n_jobs)
+    yield from _execute(trials, folder, n_jobs, log_to)
     lrs = best_lrs([read_result(folder, job) for job in trials])
-    yield from _execute([with_lr(job, lrs) for job in jobs_of(config)], folder, n_jobs)
+    yield from _execute([with_lr(job, lrs) for job in jobs_of(config)], folder, n_jobs, log_to)
 
 
 def processes(jobs: Sequence[JobConfig], n_jobs: int | None) -> int:
@@ -305,51 +334,82 @@ def processes(jobs: Sequence[JobConfig], n_jobs: int | None) -> int:
 
 
 def _execute(
-    jobs: list[JobConfig], folder: Path, n_jobs: int | None
+    jobs: list[JobConfig], folder: Path, n_jobs: int | None, log_to: str | None
 ) -> Iterator[tuple[JobConfig, dict[str, Any], float]]:
     """Yield every job with its result and the fraction of it that had to run, those with a result first."""
     missing = []
     for job in jobs:
         if has_result(folder, job):
+            remove_checkpoint(job_file(folder, job).with_suffix(CHECKPOINT))  # of a process that was killed
             yield job, read_result(folder, job), 0.0
         else:
             missing.append(job)
     if not missing:
         return
     missing.sort(key=lambda job: job.trained.is_trained, reverse=True)  # short ones last, where they fill a gap
-    parallel = joblib.Parallel(n_jobs=processes(missing, n_jobs), return_as="generator_unordered")
-    by_key = {job.key: job for job in missing}
-    for key, result, ran in parallel(joblib.delayed(_run_and_write)(job, folder) for job in missing):
-        yield by_key[key], result, ran
+    # As many processes as for all jobs: sums are rounded differently with other numbers of threads.
+    parallel = joblib.Parallel(n_jobs=processes(jobs, n_jobs), return_as="generator_unordered")
+    by_key, stopped = {job.key: job for job in missing}, False
+    with signals_blocked():
+        results = parallel(joblib.delayed(_run_and_write)(job, folder, log_to) for job in missing)
+    with contextlib.closing(results):
+        for key, result, ran in results:
+            if result is None:
+                stopped = True
+            else:
+                yield by_key[key], result, ran
+    if stopped:
+        (folder / JOBS / STOP).unlink(missing_ok=True)
+        raise KeyboardInterrupt
 
 
-def _run_and_write(job: JobConfig, folder: Path) -> tuple[str, dict[str, Any], float]:
+class _Stopped(Exception):
+    """A job was asked to stop."""
+
+
+def _run_and_write(job: JobConfig, folder: Path, log_to: str | None = None) -> tuple[str, dict[str, Any] | None, float]:
     """Run one job in this process, writing its progress and then its result.
 
     Returns:
-        Its key, its result, and the fraction of it that was run here.
+        Its key, its result, and the fraction of it that was run here; no result where it was asked to stop.
     """
-    file = job_file(folder, job)
+    end_with_parent()
+    file, stop = job_file(folder, job), folder / JOBS / STOP
+    if stop.exists():
+        return job.key, None, 0.0
     steps, checkpoint, written, resumed_at = file.with_suffix(STEPS), file.with_suffix(CHECKPOINT), 0.0, None
+
+    @functools.cache  # opened at the first step
+    def tracker(to: str) -> Tracker:
+        settings = {"folder": str(folder), **job.to_dict()}
+        return opened.enter_context(
+            contextlib.closing(Tracker(to, name=job.key, settings=settings, folder=folder / "tensorboard"))
+        )
 
     def progress(event: Progress) -> None:
         nonlocal written, resumed_at
+        if log_to is not None:
+            tracker(log_to).log(event)
         if resumed_at is None:
             resumed_at = (event.step - 1) / event.steps
         if time.monotonic() - written > SECONDS_BETWEEN_UPDATES:
             running = RunningJob(_title(job), event.step / event.steps, resumed_at)
             write_text(steps, json.dumps(asdict(running)))
             written = time.monotonic()
+        if stop.exists():
+            raise _Stopped
 
     try:
-        with warnings.catch_warnings(record=True) as caught:
+        with contextlib.ExitStack() as opened, warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("ignore", LayersLeftOut)  # reported by check_comparison, once for all seeds
             result = run_job(job, checkpoint, progress)
+    except _Stopped:
+        return job.key, None, 0.0
     finally:
         with contextlib.suppress(OSError):  # a folder that refuses this refuses the result too, which is raised
             steps.unlink(missing_ok=True)
     if caught:  # kept with the result, the one thing that a process hands on
         result["warnings"] = list(dict.fromkeys(str(warning.message) for warning in caught))
     write_text(file, json.dumps(result) + "\n")
-    checkpoint.unlink(missing_ok=True)
+    remove_checkpoint(checkpoint)
     return job.key, result, 1 - (resumed_at or 0)

@@ -6,6 +6,7 @@ images that no choice has seen; every such run is logged beside its results:
 assets/studies/STUDY.yaml                   the question, and the settings of every part
 assets/results/STUDY/PART/comparison.json   rows over seeds with their settings, written after every training
 assets/results/STUDY/PART/comparison.md     the same as a table to read
+assets/results/STUDY/PART/provenance.json   versions, revision, machine and command of the last training
 assets/results/STUDY/final.jsonl            when the final run was started, with which version and settings
 """
 
@@ -22,7 +23,7 @@ import yaml
 from metalora.experiments.comparison import RESULTS, Comparison
 from metalora.experiments.config import ComparisonConfig
 from metalora.experiments.results import FOLDER, adopt_results, as_jobs, load_comparison
-from metalora.experiments.runner import JobDone, has_result, jobs_of, read_comparison, run_comparison
+from metalora.experiments.runner import JobDone, has_result, jobs_of, read_comparison, run_comparison, write_provenance
 from metalora.experiments.table_writers import to_markdown
 from metalora.suites.suite import Suite
 from metalora.util.errors import InputError, choices
@@ -93,7 +94,13 @@ def run_settings(
 
 
 def run_part(
-    config: ComparisonConfig, out: Path, work: Path, suite: Suite, n_jobs: int | None, notes: Sequence[str] = ()
+    config: ComparisonConfig,
+    out: Path,
+    work: Path,
+    suite: Suite,
+    n_jobs: int | None,
+    notes: Sequence[str] = (),
+    log_to: str | None = None,
 ) -> Generator[JobDone, None, None]:
     """Run the unfinished jobs of a part; write `out`/comparison.json from existing rows, and after every training.
 
@@ -105,6 +112,7 @@ def run_part(
         suite: the suite of the settings.
         n_jobs: processes at a time, see `run_comparison`.
         notes: sentences for below the table.
+        log_to: tracker, see `run_comparison`.
 
     Raises:
         InputError: see `stored_results` and `run_comparison`.
@@ -119,8 +127,9 @@ def run_part(
 
     if any(has_result(work, job) for job in jobs_of(kept)):
         write()
-    for job in run_comparison(config, work, n_jobs=n_jobs, suite=suite):
+    for job in run_comparison(config, work, n_jobs=n_jobs, suite=suite, log_to=log_to):
         if job.ran:
+            write_provenance(config, out)
             write()
         yield job
 

@@ -17,16 +17,16 @@ from metalora.models.loading import restore
 from metalora.runs.failures import reason_of
 from metalora.runs.planning import plan_run
 from metalora.runs.run_config import RunConfig
-from metalora.runs.run_folder import RESULT, RunFolder, RunState
+from metalora.runs.run_folder import NAME, PLAN, RESULT, RunFolder, RunState
 from metalora.runs.run_log import logged
 from metalora.suites.load import load_suite
 from metalora.suites.suite import Suite
 from metalora.training.fit import fit
-from metalora.training.loop import Progress
+from metalora.training.loop import Progress, remove_checkpoint
 from metalora.training.plan import LATE
 from metalora.util.device import pick_device
 from metalora.util.errors import InputError
-from metalora.util.files import write_text
+from metalora.util.files import remove_temporaries, write_text
 
 
 def execute(
@@ -45,13 +45,15 @@ def execute(
         Progress after every step.
 
     Raises:
-        InputError: another process trains it; the suite, the backbone or the settings cannot be used; or the loss is
-            not finite any more.
+        InputError: another process trains it; the suite, the backbone or the settings cannot be used; the folder is
+            gone; or the loss or its gradient is not finite any more.
     """
     if run.state is RunState.FINISHED:
         return
     config = run.config if device is None else replace(run.config, training=replace(run.config.training, device=device))
     with run.locked():
+        remove_temporaries(run.path, spare=NAME)  # the app may be renaming it
+        remove_temporaries(run.adapter)
         if run.state is RunState.QUEUED:  # errors from here on are recorded for its visitor
             run.record(RunState.RUNNING)
         try:
@@ -95,10 +97,11 @@ def _build(config: RunConfig, reading: Callable | None) -> tuple[Suite, AdaptedM
 def _plan(
     run: RunFolder, model: AdaptedModel, suite: Suite, config: RunConfig
 ) -> Generator[Progress, None, tuple[RunConfig, list[str]]]:
-    """Decide what the settings leave open and record it; a run with a checkpoint is decided."""
-    if run.checkpoint.exists() or not (config.minutes or config.tune):
+    """Decide what the settings leave open and record it; a run of an earlier version has a checkpoint, but no plan."""
+    file = run.path / PLAN
+    if not (config.minutes or config.tune) or (run.checkpoint.exists() and not file.exists()):
         return config, []
-    training, notes = yield from plan_run(config, model, suite)
+    training, notes = yield from plan_run(config, model, suite, file, run.checkpoint)
     run.config = replace(run.config, training=replace(training, device=run.config.training.device))
     run.record(RunState.RUNNING)
     return replace(config, training=training), notes
@@ -143,7 +146,7 @@ def _finish(run: RunFolder, model: AdaptedModel, suite: Suite, config: RunConfig
     result = {**evaluate(model, suite, config.embed_config, config.ks), "notes": notes}
     write_text(run.path / RESULT, json.dumps(result, indent=1) + "\n")
     run.record(RunState.FINISHED)
-    run.checkpoint.unlink(missing_ok=True)
+    remove_checkpoint(run.checkpoint)
 
 
 def evaluate(model: AdaptedModel, suite: Suite, embed_config: EmbedConfig, ks: tuple[int, ...]) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """Why a run failed, in one sentence that says what to change."""
 
 import errno
+import os
 import shutil
 import signal
 from pathlib import Path
@@ -11,6 +12,7 @@ KILLED = f"The worker was killed, by the system for lack of memory or by a perso
 SILENT = f"The worker ended without an error: it was killed, memory ran out or the machine was restarted. {AGAIN}"
 FULL_DISK = "The disk is full: free some space, then resume the run."
 FULL = 2**20  # a disk with less free space, in bytes, is full
+OUT_OF_MEMORY = ("can't allocate memory", os.strerror(errno.ENOMEM), "bad_alloc")  # in messages
 ERROR = "Error: "  # how the command line begins its last message
 
 
@@ -18,9 +20,14 @@ def reason_of(error: BaseException) -> str:
     """Return the message for an error that ended a training."""
     if out_of_memory(error):
         return NO_MEMORY
-    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+    if disk_is_full(error):
         return FULL_DISK
     return str(error) or type(error).__name__
+
+
+def disk_is_full(error: BaseException) -> bool:
+    """Return whether an error means that a disk or a quota is full."""
+    return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
 
 
 def out_of_memory(error: BaseException) -> bool:
@@ -28,7 +35,7 @@ def out_of_memory(error: BaseException) -> bool:
     # torch.OutOfMemoryError on accelerators; on a CPU torch raises a plain RuntimeError.
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
         return True
-    return isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
+    return isinstance(error, RuntimeError | OSError) and any(words in str(error) for words in OUT_OF_MEMORY)
 
 
 def reason_of_exit(code: int | None, log: str, folder: Path) -> str:

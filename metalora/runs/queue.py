@@ -294,7 +294,10 @@ class RunQueue:
                 self._stop(worker)
                 if not self._ends(worker, GRACE_SECONDS):
                     kill(worker.process.pid)
-            return worker.process.wait()
+            code = worker.process.wait()
+            if open_run(worker.folder).state is not RunState.RUNNING:
+                return code
+            # Another process trains it, such as the worker that an app started before it was killed.
         while (run := open_run(worker.folder)).state is RunState.RUNNING:
             time.sleep(POLL_SECONDS)
             over = time.monotonic() - worker.began - self.max_seconds

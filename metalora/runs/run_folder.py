@@ -1,9 +1,10 @@
 """A run's folder: its files, its state, and how it is created and opened.
 
-run.json                 settings, versions, machine, command, state, and the process that trains it
+run.json                 settings, versions, revision, machine, command, state, and the process that trains it
 events.jsonl             a line for every step: losses, learning rates, images per second, time left
 log.txt                  output of a worker process
-checkpoint.safetensors   until the run is finished
+plan.json                steps and learning rate, where they were not given
+checkpoint.safetensors   until the run is finished; checkpoint.lr-….safetensors are those of trials of learning rates
 adapter/                 what `metalora.load` reads; a stopped run has one too
 result.json              k-NN accuracies, budget
 name.txt                 what its owner calls it, where they named it
@@ -15,33 +16,28 @@ A run that was not queued leaves nothing if its suite cannot be read or its mode
 
 import contextlib
 import json
-import os
-import platform
-import shlex
 import shutil
-import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import datetime
 from enum import StrEnum
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from metalora.models.saving import check_folder
 from metalora.runs.failures import SILENT
 from metalora.runs.run_config import RunConfig
-from metalora.util.device import pick_device
+from metalora.training.loop import remove_checkpoint
 from metalora.util.errors import InputError
 from metalora.util.files import write_text
 from metalora.util.locks import LOCK, Busy, locked
 from metalora.util.paths import expand
 from metalora.util.processes import is_alive, kill, process
+from metalora.util.provenance import provenance
 from metalora.util.renamed import upgrade_row
-from metalora.version import __version__
 
 SETTINGS, EVENTS, LOG, RESULT = "run.json", "events.jsonl", "log.txt", "result.json"
-CHECKPOINT, ADAPTER, STOP, NAME = "checkpoint.safetensors", "adapter", "stop", "name.txt"
+CHECKPOINT, ADAPTER, STOP, NAME, PLAN = "checkpoint.safetensors", "adapter", "stop", "name.txt", "plan.json"
 FORMAT_VERSION = 2
 MAX_NAME = 60  # characters
 
@@ -148,7 +144,8 @@ class RunFolder:
             (self.path / name).unlink(missing_ok=True)
         if self.state is RunState.NEW:
             shutil.rmtree(self.adapter, ignore_errors=True)
-            for name in (EVENTS, CHECKPOINT, RESULT):
+            remove_checkpoint(self.checkpoint)
+            for name in (EVENTS, PLAN, RESULT):
                 (self.path / name).unlink(missing_ok=True)
 
     @contextlib.contextmanager
@@ -179,15 +176,7 @@ class RunFolder:
             **({"reason": reason} if reason else {}),
             **({"worker": process()} if state is RunState.RUNNING else {}),
             "seed": self.config.training.seed,
-            "versions": {
-                "metalora": __version__,
-                "torch": version("torch"),
-                "timm": version("timm"),
-                "python": platform.python_version(),
-            },
-            "machine": {"system": platform.platform(), "processor": platform.machine(), "cores": os.cpu_count()},
-            "device": str(pick_device()) if self.config.training.device == "auto" else self.config.training.device,
-            "command": shlex.join(sys.argv),
+            **provenance(self.config.training.device),
             "settings": self.config.to_dict(),
         }
         self._settings = json.dumps(content, indent=1) + "\n"
@@ -197,8 +186,8 @@ class RunFolder:
             (self.path / STOP).unlink(missing_ok=True)
 
     def record_end(self, state: RunState, reason: str | None = None) -> None:
-        """Write how a training ended, where it began and the disk allows it."""
-        if self.state is RunState.RUNNING:
+        """Write how a training ended, where it began and the disk allows it; a folder that was deleted stays away."""
+        if self.state is RunState.RUNNING and holds_run(self.path):
             with contextlib.suppress(InputError):  # the log of a worker has the message
                 self.record(state, reason)
 

@@ -32,12 +32,11 @@ def logged(events: Iterator[Progress], folder: Path) -> Generator[Progress, None
     if first is None:
         return
     write_text(file, "".join(line for line in _lines(file) if json.loads(line)["step"] < first.step))
-    with _open_log(file) as log:
-        event: Progress | None = first
-        while event is not None:
-            _append(log, json.dumps(asdict(event)), file)
-            yield event
-            event = next(events, None)
+    event: Progress | None = first
+    while event is not None:
+        _append(file, json.dumps(asdict(event)))
+        yield event
+        event = next(events, None)
 
 
 def _lines(file: Path) -> list[str]:
@@ -47,17 +46,10 @@ def _lines(file: Path) -> list[str]:
     return [line for line in file.read_text(encoding="utf-8").splitlines(keepends=True) if line.endswith("}\n")]
 
 
-def _open_log(file: Path) -> Any:
+def _append(file: Path, line: str) -> None:
     try:
-        return file.open("a", encoding="utf-8")
-    except OSError as error:
-        raise InputError(f"Cannot write {file}: {error}; choose another folder.") from error
-
-
-def _append(log: Any, line: str, file: Path) -> None:
-    try:
-        log.write(line + "\n")
-        log.flush()
+        with file.open("a", encoding="utf-8") as log:
+            log.write(line + "\n")
     except OSError as error:
         raise InputError(f"Cannot write {file}: {error}; free some space and run it again.") from error
 

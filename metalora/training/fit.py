@@ -63,7 +63,7 @@ def fit(
 
     Raises:
         InputError: nothing to train, a factor code for factors that the suite does not have, a checkpoint of another
-            training, or a loss that is not finite.
+            training, or a loss or gradient that is not finite.
     """
     trainer = Trainer(model, suite, config or TrainingConfig(), features or FeatureCache(suite), validate_last, loss)
     steps, size = trainer.config.steps, trainer.config.batch_size
@@ -217,7 +217,9 @@ class Trainer:
         loss, accuracy = self._loss(i, batch, self.network)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
-        nn.utils.clip_grad_norm_(self.trained, self.config.max_grad_norm)
+        norm = nn.utils.clip_grad_norm_(self.trained, self.config.max_grad_norm)
+        if not norm.isfinite():  # the loop ends here, before such a gradient is in the weights and in a checkpoint
+            return {"loss": math.nan}
         self.optimizer.step()
         self.schedule.step()
         metrics = {"loss": loss.item()} | ({} if accuracy is None else {"accuracy": accuracy.item()})

@@ -10,13 +10,14 @@ import itertools
 import time
 from collections.abc import Generator
 from dataclasses import replace
+from pathlib import Path
 
 from metalora.evaluation.feature_cache import FeatureCache
 from metalora.models.adapted_model import AdaptedModel
 from metalora.suites.suite import Suite
 from metalora.training.config import TrainingConfig
 from metalora.training.fit import fit
-from metalora.training.loop import Progress
+from metalora.training.loop import Progress, part_of
 
 LEARNING_RATES = (1e-3, 3e-3, 6e-3)  # that are tried
 PASSES = 12  # over the training images, the most
@@ -70,7 +71,12 @@ def trial_steps(steps: int) -> int:
 
 
 def try_learning_rates(
-    model: AdaptedModel, suite: Suite, config: TrainingConfig, steps: int, features: FeatureCache | None = None
+    model: AdaptedModel,
+    suite: Suite,
+    config: TrainingConfig,
+    steps: int,
+    features: FeatureCache | None = None,
+    checkpoint: Path | None = None,
 ) -> Generator[Progress, None, dict[float, float]]:
     """Train copies of a model a few steps at every learning rate, yielding the progress of all together.
 
@@ -80,6 +86,7 @@ def try_learning_rates(
         config: of the training, but for its learning rate and steps.
         steps: of each trial.
         features: as in `fit`.
+        checkpoint: of the training; each trial resumes from a file beside it, and writes that.
 
     Returns:
         Learning rate → validation accuracy.
@@ -87,9 +94,11 @@ def try_learning_rates(
     accuracies = {}
     for i, lr in enumerate(LEARNING_RATES):
         trial = replace(config, steps=steps, lr=lr, keep_best=False, validate_every=0)
-        for event in fit(copy.deepcopy(model), suite, trial, features=features):
-            yield replace(event, step=i * steps + event.step, steps=len(LEARNING_RATES) * steps)
-            accuracies[lr] = event.metrics.get("validation", 0.0)
+        file = None if checkpoint is None else part_of(checkpoint, f"lr-{lr:g}")
+        with contextlib.closing(fit(copy.deepcopy(model), suite, trial, checkpoint=file, features=features)) as events:
+            for event in events:
+                yield replace(event, step=i * steps + event.step, steps=len(LEARNING_RATES) * steps)
+                accuracies[lr] = event.metrics.get("validation", 0.0)
     return accuracies
 
 

@@ -1,5 +1,6 @@
 """Training events in an experiment tracker: TensorBoard, Trackio or Weights & Biases, where it is installed."""
 
+import contextlib
 import importlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -33,26 +34,57 @@ def track(
     Raises:
         InputError: there is no such tracker, or it is not installed.
     """
-    if to not in PACKAGES:
-        raise InputError(f"Unknown tracker {to!r}: use {', '.join(PACKAGES)}.")
-    try:
-        tracker = (
+    return _passed(events, Tracker(to, name=name, project=project, settings=settings, folder=folder))
+
+
+def _passed(events: Iterator[Progress], tracker: "Tracker") -> Iterator[Progress]:
+    with contextlib.closing(tracker):
+        for event in events:
+            tracker.log(event)
+            yield event
+
+
+class Tracker:
+    """A run in a tracker, for events that come one by one; see `track` for the arguments.
+
+    Raises:
+        InputError: there is no such tracker, or it is not installed.
+    """
+
+    def __init__(
+        self,
+        to: str,
+        *,
+        name: str,
+        project: str = "metalora",
+        settings: Mapping[str, Any] | None = None,
+        folder: str | Path = "runs/tensorboard",
+    ):
+        check_tracker(to)
+        opened = (
             _tensorboard(Path(folder) / name, settings)
             if to == "tensorboard"
             else _service(to, project, name, settings)
         )
+        self._log, self.close = opened
+
+    def log(self, event: Progress) -> None:
+        """Log the metrics and learning rates of a step."""
+        self._log({**event.metrics, **{f"lr/{group}": lr for group, lr in event.lrs.items()}}, event.step)
+
+
+def check_tracker(to: str) -> None:
+    """Check, before a training begins, that a tracker can be used.
+
+    Raises:
+        InputError: there is no such tracker, or it is not installed.
+    """
+    if to not in PACKAGES:
+        raise InputError(f"Unknown tracker {to!r}: use {', '.join(PACKAGES)}.")
+    try:
+        importlib.import_module(PACKAGES[to])
     except ModuleNotFoundError as error:
         raise InputError(f"The tracker {to} is not installed: pip install {PACKAGES[to]}.") from error
-    return _passed(events, *tracker)
-
-
-def _passed(events: Iterator[Progress], log: Any, close: Any) -> Iterator[Progress]:
-    try:
-        for event in events:
-            log({**event.metrics, **{f"lr/{group}": lr for group, lr in event.lrs.items()}}, event.step)
-            yield event
-    finally:
-        close()
 
 
 def _tensorboard(folder: Path, settings: Mapping[str, Any] | None) -> tuple[Any, Any]:

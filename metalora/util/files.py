@@ -21,6 +21,8 @@ from torch import Tensor
 from metalora.util.errors import InputError
 from metalora.util.paths import expand
 
+TEMPORARY = ".tmp"  # suffix of a file that is not whole yet
+
 
 def write_whole(*files: tuple[Path, Callable[[Path], Any]]) -> None:
     """Write several files, all or none: each function fills a temporary file, which is then renamed to its path.
@@ -38,7 +40,7 @@ def write_whole(*files: tuple[Path, Callable[[Path], Any]]) -> None:
             if path.is_dir():
                 raise InputError(f"{path} is a folder: name a file.")
             path.parent.mkdir(parents=True, exist_ok=True)
-            handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+            handle, name = tempfile.mkstemp(TEMPORARY, f".{path.name}.", path.parent)
             os.close(handle)
             temporaries.append(Path(name))
             write(temporaries[-1])
@@ -63,6 +65,13 @@ def _sync(path: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def remove_temporaries(folder: Path, spare: str = "") -> None:
+    """Remove what writers that were killed left in a folder in which nobody else writes, but for the file `spare`."""
+    for file in folder.glob(f".*{TEMPORARY}"):
+        if not (spare and file.name.startswith(f".{spare}.")):
+            file.unlink(missing_ok=True)
 
 
 def check_writable(folder: str | Path) -> None:

@@ -1,14 +1,48 @@
 """Processes: started, and identified by number and start time, since systems reuse the numbers of dead ones."""
 
 import contextlib
+import functools
+import multiprocessing
 import os
 import signal
 import subprocess
-from collections.abc import Mapping, Sequence
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import psutil
+
+SECONDS_BETWEEN_LOOKS = 0.5  # at whether the parent is alive
+
+
+@contextlib.contextmanager
+def signals_blocked() -> Iterator[None]:
+    """Block Ctrl-C and SIGTERM; processes that are started meanwhile never get them, and leave them to this one."""
+    if not hasattr(signal, "pthread_sigmask"):  # on Windows
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGTERM))
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+@functools.cache  # once in a process
+def end_with_parent() -> None:
+    """Let this process, where it belongs to a pool, end soon after the process that started the pool was killed."""
+    if multiprocessing.parent_process() is None:
+        return
+    parent = os.getppid()
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(SECONDS_BETWEEN_LOOKS)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def launch(command: Sequence[str], log: Path, **defaults: str) -> subprocess.Popen:

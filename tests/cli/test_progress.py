@@ -3,13 +3,14 @@
 import json
 import os
 import signal
+import time
 import warnings
 
 import pytest
 
 from metalora.cli import progress
 from metalora.cli.messages import show_errors
-from metalora.experiments.runner import JOBS, JobDone
+from metalora.experiments.runner import JOBS, STOP, JobDone
 from metalora.util.errors import InputError
 from metalora.util.files import write_text
 from metalora.util.locks import locked
@@ -60,16 +61,36 @@ def test_the_watcher_ends_when_a_training_fails(tmp_path):
     assert not any(isinstance(thread, progress._Watcher) for thread in progress.threading.enumerate())
 
 
-def test_sigterm_acts_as_ctrl_c_while_trainings_run_only(tmp_path):
-    before = signal.getsignal(signal.SIGTERM)
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_first_signal_asks_the_trainings_to_stop_and_a_second_one_interrupts(tmp_path, number):
+    before = signal.getsignal(number)
+    asked = tmp_path / JOBS / STOP
+
+    def jobs():
+        os.kill(os.getpid(), number)
+        assert asked.exists()  # what the trainings look for
+        yield JobDone(1, 2, "lora", {}, 1.0, 0.0)
+        os.kill(os.getpid(), number)
+        pytest.fail("It was not interrupted.")
+
+    finished = []
+    with pytest.raises(KeyboardInterrupt):
+        finished.extend(job.done for job in progress.follow("Training", jobs(), tmp_path, 2))
+    assert signal.getsignal(number) is before
+
+
+def test_a_training_that_does_not_stop_in_time_is_interrupted(tmp_path, monkeypatch):
+    monkeypatch.setattr("metalora.cli.signals.STOP_SECONDS", 0.2)
 
     def jobs():
         os.kill(os.getpid(), signal.SIGTERM)
-        yield JobDone(1, 2, "lora", {}, 1.0, 0.0)
+        for _ in range(2000):
+            time.sleep(0.01)
+        pytest.fail("It was not interrupted.")
+        yield
 
     with pytest.raises(KeyboardInterrupt):
         list(progress.follow("Training", jobs(), tmp_path, 2))
-    assert signal.getsignal(signal.SIGTERM) is before
 
 
 def test_warnings_of_joblib_about_workers_are_not_printed(capsys):

@@ -11,6 +11,7 @@ from metalora.evaluation.config import EmbedConfig
 from metalora.evaluation.embedding import embed
 from metalora.evaluation.feature_cache import FeatureCache
 from metalora.experiments.inversion import embed_inverted, invert_examples, make_reader, train_reader
+from metalora.experiments.job import _finish
 from metalora.suites.task_lists import COMPOSITIONS, CORRUPTIONS, DIGITS, TEN_TRANSFORMS
 from metalora.training.config import TrainingConfig
 from metalora.util.errors import InputError
@@ -27,7 +28,8 @@ def reading(digits):
     backbone = metalora.load_backbone("resnet20", image_size=8)
     features = FeatureCache(digits)
     config = TrainingConfig(steps=150, batch_size=64, lr=1e-2, device="cpu")
-    return train_reader(backbone, digits, AdapterConfig("original"), config, features), features
+    training = train_reader(backbone, digits, AdapterConfig("original"), config, features)
+    return _finish(training, lambda event: None), features
 
 
 @pytest.mark.parametrize("transform", [*COMPOSITIONS.transforms[::5], *DIGITS.transforms])
@@ -65,8 +67,9 @@ def test_embeddings_are_those_of_the_inverted_images(digits, reading):
 def test_a_suite_without_named_factors_has_no_reader(digits):
     nameless = replace(digits, factors=(), factor_indices=None)
     backbone = metalora.load_backbone("resnet20", image_size=8)
+    config, features = TrainingConfig(device="cpu"), FeatureCache(nameless)
     with pytest.raises(InputError, match="no named factors"):
-        train_reader(backbone, nameless, AdapterConfig("lora"), TrainingConfig(device="cpu"), FeatureCache(nameless))
+        next(train_reader(backbone, nameless, AdapterConfig("lora"), config, features))
 
 
 def test_a_suite_whose_transforms_lose_pixels_has_no_reader(digits):

@@ -243,6 +243,32 @@ def test_a_rate_that_blows_up_is_told(digits):
         list(fit(model, digits, replace(QUICK, steps=30, lr=0.9)))
 
 
+class InfiniteGradient(torch.autograd.Function):
+    """The identity, whose gradient is infinite from the third call on."""
+
+    calls = 0
+
+    @staticmethod
+    def forward(ctx, x):
+        return x.clone()
+
+    @staticmethod
+    def backward(ctx, gradient):
+        InfiniteGradient.calls += 1
+        return gradient / (0.0 if InfiniteGradient.calls > 2 else 1.0)
+
+
+def test_a_gradient_that_is_not_finite_does_not_reach_the_weights(digits):
+    model = metalora.adapt(small_net(), metalora.AdapterConfig("lora", rank=2))
+
+    def loss(embeddings, batch):
+        return InfiniteGradient.apply(embeddings).square().mean()
+
+    with pytest.raises(InputError, match="The loss or its gradient is not finite at step 3: lower the learning rate"):
+        list(fit(model, digits, replace(QUICK, steps=9), loss=loss))
+    assert all(parameter.isfinite().all() for parameter in model.trained.parameters())
+
+
 def test_sets_keep_to_their_task_and_cover_it():
     tasks = torch.tensor([0, 1, 0, 1, 1, 0, 0, 1, 1])
     sets = draw_sets(tasks, 2, seeded_generator(0))

@@ -1,11 +1,16 @@
 """The loop that every training shares."""
 
+import itertools
+import shutil
+
 import pytest
 import torch
 from torch import nn
 
+from metalora.training import loop
 from metalora.training.loop import run_loop, warmup_cosine
 from metalora.util.errors import InputError
+from metalora.util.files import read_state
 from metalora.util.seeding import seeded_generator
 
 
@@ -75,9 +80,9 @@ def test_a_resumed_run_ends_where_an_unbroken_one_does(tmp_path, stop_at):
     unbroken = make()
     list(run(unbroken))
     broken = make()
-    for event in (loop := run(broken, tmp_path / "state")):
+    for event in (events := run(broken, tmp_path / "state")):
         if event.step == stop_at:
-            loop.close()
+            events.close()
             break
     resumed = make()
     resumed[1]["net"].weight.data.zero_()  # whatever it starts from does not matter
@@ -88,11 +93,11 @@ def test_a_resumed_run_ends_where_an_unbroken_one_does(tmp_path, stop_at):
 
 
 def test_an_interrupt_between_steps_saves_and_leaves(tmp_path):
-    loop = run(make(), tmp_path / "state")
+    events = run(make(), tmp_path / "state")
     for _ in range(5):
-        next(loop)
+        next(events)
     with pytest.raises(KeyboardInterrupt):
-        loop.throw(KeyboardInterrupt)
+        events.throw(KeyboardInterrupt)
     assert next(event.step for event in run(make(), tmp_path / "state")) == 6
 
 
@@ -118,7 +123,7 @@ def test_the_checkpoint_of_another_run_is_refused(tmp_path):
 
 def test_a_checkpoint_that_records_further_settings_is_resumed(tmp_path):
     list(run(make(), tmp_path / "state", identity={"training": {"rate": 1, "device": "cpu"}, "more": 3}))
-    assert list(run(make(), tmp_path / "state", identity={"training": {"lr": 1}})) == []
+    assert [event.step for event in run(make(), tmp_path / "state", identity={"training": {"lr": 1}})] == [20]
     for other in ({"training": {"lr": 2}}, {"training": {"lr": 1, "seed": 0}}):
         with pytest.raises(InputError, match="other settings"):
             list(run(make(), tmp_path / "state", identity=other))
@@ -148,9 +153,9 @@ def test_dropout_on_a_gpu_resumes_with_its_own_draws(tmp_path):
     torch.cuda.manual_seed(0)
     list(run(drawing(unbroken)))
     torch.cuda.manual_seed(0)
-    loop = run(drawing(resumed), tmp_path / "state")
-    next(loop)
-    loop.close()
+    events = run(drawing(resumed), tmp_path / "state")
+    next(events)
+    events.close()
     torch.cuda.manual_seed(9)
     list(run(drawing(resumed), tmp_path / "state"))
     assert resumed == unbroken
@@ -175,21 +180,91 @@ def test_what_is_measured_before_the_first_step_is_step_0_and_is_not_measured_ag
     events.close()
 
 
-def test_a_short_training_is_saved_at_2_percent_of_its_time(monkeypatch, tmp_path):
-    from metalora.training import loop
-
+@pytest.fixture
+def saves(monkeypatch, tmp_path):
+    """saves(steps, cost): when a training of steps of half a second is saved, each time for so many seconds."""
     now, saved = [0.0], []
-    monkeypatch.setattr(loop.time, "monotonic", lambda: now[0])
-    monkeypatch.setattr(loop, "write_state", lambda path, state: saved.append(now[0]))
-    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=0.1)
 
-    def step(i):
-        now[0] += 0.5
-        return {"loss": 0.0}
+    def timed(steps, cost=0.0):
+        def write(path, state):
+            saved.append(now[0])
+            now[0] += cost
 
-    for steps, longest in ((40, 1.5), (400, 4.5), (10_000, 30.5)):  # 20 s, 200 s, 5000 s
+        def step(i):
+            now[0] += 0.5
+            return {"loss": 0.0}
+
         saved.clear()
         now[0] = 0.0
+        monkeypatch.setattr(loop.time, "monotonic", lambda: now[0])
+        monkeypatch.setattr(loop, "write_state", write)
+        optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=0.1)
         list(run_loop(step, steps, 8, optimizer, {}, {}, checkpoint=tmp_path / "none"))
-        gaps = [later - earlier for earlier, later in zip([0.0, *saved], saved, strict=False)]
-        assert max(gaps) == longest
+        return list(saved)
+
+    return timed
+
+
+def test_a_short_training_is_saved_at_2_percent_of_its_time(saves):
+    for steps, longest in ((40, 1.5), (400, 4.5), (10_000, 30.5)):  # 20 s, 200 s, 5000 s
+        assert max(later - earlier for earlier, later in itertools.pairwise([0.0, *saves(steps)])) == longest
+
+
+def test_saving_takes_at_most_2_percent_of_the_time_unless_30_seconds_would_be_lost(saves):
+    for steps, cost in ((400, 0.1), (4000, 0.4), (40_000, 0.6), (40_000, 5.0)):
+        saved = saves(steps, cost)
+        assert len(saved) > 10 and cost * (len(saved) - 1) <= 0.02 * steps * 0.5
+    saved = saves(400, 5.0)  # 200 s
+    assert max(later - earlier - 5.0 for earlier, later in itertools.pairwise(saved)) == 30.5
+
+
+def test_a_loop_that_is_resumed_after_its_last_step_yields_it_again(tmp_path):
+    last = list(run(make(), tmp_path / "state"))[-1]
+    again = make()
+    assert list(run(again, tmp_path / "state")) == [last]
+    assert again[2].param_groups[0]["lr"] == pytest.approx(0.0, abs=1e-12)  # of a schedule that is over
+
+
+def test_the_last_step_is_saved_before_it_is_yielded(tmp_path):
+    events = run(make(), tmp_path / "state")
+    while next(events).step < 20:
+        pass
+    assert read_state(tmp_path / "state")["step"] == 20
+    before = (tmp_path / "state").stat().st_ino
+    events.close()
+    assert (tmp_path / "state").stat().st_ino == before
+
+
+def test_an_interrupt_before_a_step_is_counted_saves_nothing(tmp_path, monkeypatch):
+    def interrupt():
+        raise KeyboardInterrupt
+
+    made = make()
+
+    def step(i):
+        monkeypatch.setattr(loop.time, "monotonic", interrupt)
+        return made[0](i)
+
+    with pytest.raises(KeyboardInterrupt):
+        list(run((step, *made[1:]), tmp_path / "state"))
+    assert not (tmp_path / "state").exists()
+
+
+def test_a_folder_that_was_deleted_is_not_made_again(tmp_path):
+    (tmp_path / "run").mkdir()
+    events = run(make(), tmp_path / "run" / "state")
+    next(events)
+    shutil.rmtree(tmp_path / "run")
+    with pytest.raises(InputError, match="was deleted meanwhile"):
+        list(events)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_loss_that_is_not_finite_leaves_the_last_checkpoint(tmp_path):
+    events = run(make(), tmp_path / "state")
+    next(events)
+    events.close()
+    made = make()
+    with pytest.raises(InputError, match="step 2"):
+        list(run((lambda i: {"loss": float("inf")}, *made[1:]), tmp_path / "state"))
+    assert read_state(tmp_path / "state")["step"] == 1

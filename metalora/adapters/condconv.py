@@ -34,4 +34,5 @@ class CondConv(MoLoRA):
     def factors(self, parameters: Factors, scale: float) -> Factors:
         """Return A, scaled, an identity for each expert, and the router."""
         A = parameters["A"] * scale
-        return {"A": A, "B": torch.eye(A.shape[-1]).to(A).expand(len(A), -1, -1), "router": parameters["router"]}
+        identity = torch.eye(A.shape[-1], dtype=A.dtype, device=A.device)
+        return {"A": A, "B": identity.expand(len(A), -1, -1), "router": parameters["router"]}

@@ -22,4 +22,4 @@ class Full(LoRA):
     def factors(self, parameters: Factors, scale: float) -> Factors:
         """Return A, scaled, and the identity."""
         A = parameters["A"] * scale
-        return {"A": A, "B": torch.eye(A.shape[-1]).to(A)}
+        return {"A": A, "B": torch.eye(A.shape[-1], dtype=A.dtype, device=A.device)}

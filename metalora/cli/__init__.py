@@ -6,6 +6,7 @@ Every verb imports torch, and whatever needs it, when it runs, so that `--help` 
 import typer
 
 from metalora.cli import bench, bundle, compare, embed, info, inspect_fold, launch_app, pretrain, study, train
+from metalora.util.distributed import first_speaks
 from metalora.util.logs import set_up_logs
 from metalora.version import __version__
 
@@ -32,4 +33,5 @@ for _module in (launch_app, compare, train, embed, inspect_fold, bench, pretrain
 
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line and exit: code 0 when done, 2 for wrong input, 1 for everything else."""
-    app(arguments, prog_name="metalora")
+    with first_speaks():
+        app(arguments, prog_name="metalora")

@@ -8,6 +8,7 @@ import typer
 from metalora.cli.inputs import Images, Pool, checked_file, load_adapter, load_original, read_images
 from metalora.cli.messages import write_json
 from metalora.cli.options import EMBEDDING, SUITE, Json, verb
+from metalora.util.distributed import current_processes
 
 OUT = "File to write: .npz (a .csv is written beside it), .parquet, or .tsv (with a second one of metadata)."
 KINDS = (".npz", ".parquet", ".tsv")
@@ -16,7 +17,7 @@ OPTIONS = EMBEDDING.only("set_size", "batch_size", "device", "precision")
 
 def register(app: typer.Typer) -> None:
     """Add the verbs of this module."""
-    verb(app, "embed", embed, SUITE, OPTIONS)
+    verb(app, "embed", embed, SUITE, OPTIONS, several=True)
 
 
 def embed(
@@ -41,10 +42,14 @@ def embed(
         raise InputError(f"--set-size is {given['set_size']}: use 1 or more.")
     out = checked_file(out, *KINDS)
     embed_config = OPTIONS.read(given, **({"set_size": None} if pool else {}))
-    model = load_adapter(adapter, given) if adapter is not None else load_original(str(backbone), given)
-    user_images = read_images(model, images, given)
+    processes = current_processes()
+    with processes.together(in_turn=True):
+        model = load_adapter(adapter, given) if adapter is not None else load_original(str(backbone), given)
+        user_images = read_images(model, images, given)
     features = embed_images(model, user_images, embed_config)
     codes = code_images(model, user_images, embed_config)
+    if not processes.is_first:
+        return
     files = write_embeddings(out, user_images.table, features.numpy(), None if codes is None else codes.numpy())
     written = [str(file) for file in files]
     skipped = [list(pair) for pair in user_images.skipped]

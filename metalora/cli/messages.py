@@ -21,6 +21,7 @@ from rich.text import Text
 
 from metalora.cli.signals import handled, interrupt
 from metalora.runs.failures import disk_is_full, out_of_memory
+from metalora.util.distributed import OtherProcessFailed
 from metalora.util.errors import InputError
 
 SECONDS_BETWEEN_LINES = 10  # where progress goes to a file
@@ -51,8 +52,8 @@ def show_errors() -> Iterator[None]:
             raise leave(str(error), 2) from error
         except KeyboardInterrupt as error:
             raise leave("Stopped.", 1) from error
-        except BrokenExecutor as error:
-            raise leave(KILLED, 1) from error
+        except (OtherProcessFailed, BrokenExecutor) as error:
+            raise leave(KILLED if isinstance(error, BrokenExecutor) else str(error), 1) from error
         except (MemoryError, OSError, RuntimeError) as error:
             if not out_of_memory(error) and not disk_is_full(error):
                 raise

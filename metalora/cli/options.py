@@ -21,6 +21,7 @@ from metalora.evaluation.config import EmbedConfig
 from metalora.suites.config import SuiteConfig
 from metalora.training.config import TrainingConfig
 from metalora.util.config import Config, field_help
+from metalora.util.distributed import joined_processes, launched
 from metalora.util.errors import InputError
 from metalora.util.paths import expand
 from metalora.util.renamed import upgrade_options
@@ -160,10 +161,19 @@ class _Command(TyperCommand):
         return super().parse_args(ctx, new)
 
 
-def verb(app: typer.Typer, name: str, function: Callable[..., None], *groups: Options[Any]) -> None:
+def verb(
+    app: typer.Typer, name: str, function: Callable[..., None], *groups: Options[Any], several: bool = False
+) -> None:
     """Add `function` to `app`, with the options of `groups` after its own arguments.
 
     Those that are given reach it as keyword arguments; where two groups share an option, the later one documents it.
+
+    Args:
+        app: gets the verb.
+        name: of the verb.
+        function: called by it.
+        groups: of options.
+        several: whether processes that were launched together compute it together; else they are refused.
     """
     signature = inspect.signature(function, eval_str=True)
     shared: dict[str, inspect.Parameter] = {}
@@ -178,8 +188,12 @@ def verb(app: typer.Typer, name: str, function: Callable[..., None], *groups: Op
         given = {key: value for key, value in values.items() if key not in shared or value not in (None, [])}
         with show_errors():
             given = {key: _expanded(value) for key, value in given.items()}
-            _check_json(given.get("json"))
-            function(**given)
+            count = launched().count
+            if count > 1 and not several:
+                raise InputError(f"{count} processes were launched, but `{name}` is for one: leave the launcher out.")
+            with joined_processes(given.get("device", "auto")) as processes:
+                processes.from_first(lambda: _check_json(given.get("json")))
+                function(**given)
 
     run.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
     run.__annotations__ = {p.name: p.annotation for p in parameters}

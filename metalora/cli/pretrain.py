@@ -7,11 +7,12 @@ import typer
 
 from metalora.cli.messages import Bar, print_table, time_left, write_json
 from metalora.cli.options import TRAINING, Json, verb
+from metalora.util.distributed import current_processes
 
 
 def register(app: typer.Typer) -> None:
     """Add the verbs of this module."""
-    verb(app, "pretrain", pretrain, TRAINING.only("precision", "device", "seed"))
+    verb(app, "pretrain", pretrain, TRAINING.only("precision", "device", "seed"), several=True)
 
 
 def pretrain(
@@ -28,7 +29,8 @@ def pretrain(
     """Train a bundled backbone from scratch and write its weights and card."""
     from metalora.training.pretraining import Pretraining
 
-    run = Pretraining(backbone, data, epochs=epochs, **given)
+    with current_processes().together(in_turn=True):
+        run = Pretraining(backbone, data, epochs=epochs, **given)
     with Bar(f"Training {backbone}") as bar:
         for event in run.fit(checkpoint):
             text = "  ".join(f"{name} {value:.3f}" for name, value in event.metrics.items())
@@ -41,6 +43,8 @@ def pretrain(
         + f"--seed {run.seed} --precision {run.precision}"
     )
     card = run.save(out, command)
+    if not current_processes().is_first:
+        return
     write_json(json, card)
     shown = ("test_accuracy", "validation_accuracy", "parameters", "epochs", "seed", "command")
     print_table(f"{backbone}, in {out}", ("", ""), [(name, str(card[name])) for name in shown])

@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from types import FrameType
 
+from metalora.util.distributed import current_processes
+
 NUMBERS = (signal.SIGINT, signal.SIGTERM)
 STOP_SECONDS = 8.0  # from a signal to the end in any case; containers are killed after 10
 
@@ -46,11 +48,14 @@ class Held:
 
 @contextlib.contextmanager
 def holding() -> Iterator[Held]:
-    """Hold a first signal back to the end of a step; a second one interrupts at once."""
+    """Hold a first signal back to the end of a step; a second one interrupts at once.
+
+    It does not where there are several processes: a launcher may send two, and ends what does not end within seconds.
+    """
     held = Held()
 
     def note(number: int, frame: FrameType | None) -> None:
-        if held.noted or not held.stepping:
+        if (held.noted or not held.stepping) and current_processes().count == 1:
             raise KeyboardInterrupt
         held.noted = True
 

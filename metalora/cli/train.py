@@ -10,6 +10,7 @@ from metalora.cli.messages import Bar, leave, print_skipped, print_table, time_l
 from metalora.cli.options import ADAPTER, SUITE, TRAINING, Json, LogTo, Options, verb
 from metalora.cli.signals import holding
 from metalora.runs.run_config import RunConfig
+from metalora.util.distributed import current_processes
 from metalora.util.errors import InputError
 
 RUN = Options(RunConfig, renamed={"ks": "k"})
@@ -18,7 +19,7 @@ MINUTES = 10.0  # of a training whose steps were not chosen
 
 def register(app: typer.Typer) -> None:
     """Add the verbs of this module."""
-    verb(app, "train", train, RUN, ADAPTER, SUITE, TRAINING)
+    verb(app, "train", train, RUN, ADAPTER, SUITE, TRAINING, several=True)
 
 
 def train(
@@ -34,21 +35,30 @@ def train(
     that another process trains is refused. Without --steps, these follow from the images and --minutes (10), the
     learning rate from short trials on validation, and the state of the best validation is kept.
     """
-    from metalora.runs.run_folder import RunState, create_run, default_folder, holds_run, open_run
+    from metalora.runs.run_folder import RunState
 
     if folder and run and folder != run:
         raise InputError(f"Two folders are named, {folder} and {run}: name one.")
-    folder = folder or run
-    if folder and not given and holds_run(folder):
-        opened = open_run(folder)
-    else:
-        config = run_settings(given)
-        opened = create_run(folder or default_folder(config), config)
+    processes = current_processes()
+    opened = processes.from_first(lambda: _opened(folder or run, given))
+    if not processes.is_first:
+        opened = opened.followed()
     if opened.state is RunState.FINISHED:
         typer.echo(f"This run is finished; its adapter is {opened.adapter}.")
     else:
         train_here(opened, log_to)
-    print_result(opened, json)
+    if processes.is_first:
+        print_result(opened, json)
+
+
+def _opened(folder: Path | None, given: dict[str, Any]) -> Any:
+    """Return the run in a folder, or one of the options that were given."""
+    from metalora.runs.run_folder import create_run, default_folder, holds_run, open_run
+
+    if folder and not given and holds_run(folder):
+        return open_run(folder)
+    config = run_settings(given)
+    return create_run(folder or default_folder(config), config)
 
 
 def run_settings(given: dict[str, Any]) -> RunConfig:
@@ -85,8 +95,10 @@ def train_here(run: Any, log_to: str | None = None) -> None:
     from metalora.runs.run_folder import RunState
     from metalora.training.tracking import track
 
+    processes = current_processes()
+
     def tracked(steps: Any) -> Any:
-        if log_to is None:
+        if log_to is None or not processes.is_first:
             return steps
         settings = {**run.config.to_dict(), "folder": str(run.path)}
         return track(steps, log_to, name=run.path.name, settings=settings, folder=run.path.parent / "tensorboard")
@@ -100,7 +112,7 @@ def train_here(run: Any, log_to: str | None = None) -> None:
                     step = event
                     validated = "validation" in event.metrics
                     bar.update(event.step, event.steps, _progress_text(event), line=validated)
-                    if signals.noted:
+                    if processes.any(signals.noted):
                         events.close()
                         steps.close()  # saves
                         raise KeyboardInterrupt

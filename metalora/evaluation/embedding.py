@@ -17,6 +17,7 @@ from metalora.models.backbones import check_embeddings
 from metalora.models.mapping_net import mean_by_group
 from metalora.suites.suite import Examples
 from metalora.util.device import autocast, pick_device
+from metalora.util.distributed import current_processes
 from metalora.util.errors import InputError
 from metalora.util.seeding import seeded_generator
 
@@ -59,7 +60,7 @@ def embed(
     features: FeatureCache | None = None,
     factor_indices: Tensor | None = None,
 ) -> Tensor:
-    """Embed all examples: (N, D), float32 on the CPU.
+    """Embed all examples: (N, D), float32 on the CPU. Of several processes each embeds a part; all return all rows.
 
     Args:
         model: moved to the device of `config`.
@@ -91,7 +92,8 @@ def embed(
         else:
             codes = _shared_codes(model, chunks, sets, config, features, device)
         parts = codes.split(config.batch_size) if codes is not None else [None] * len(chunks)
-        embeddings = torch.cat([_embed(model, *pair, features, device) for pair in zip(chunks, parts, strict=True)])
+        pairs = list(zip(chunks, parts, strict=True))
+        embeddings = torch.cat(current_processes().map(lambda pair: _embed(model, *pair, features, device), pairs))
     return standardise_sets(embeddings, sets) if config.set_use == "standardised" else embeddings
 
 
@@ -106,11 +108,12 @@ def _shared_codes(
     """Return codes (N, code) that are pooled or shuffled over all chunks; None: each image has its own."""
     if not model.config.generates or (config.set_size == 1 and not config.shuffled):
         return None
-    codes = []
-    for chunk in chunks:
+
+    def codes_of(chunk: Rows) -> Tensor:
         images, known = _read(model, chunk, features, device)
-        codes.append(model.codes(images, features=known))
-    pooled = model.mapping.pool(torch.cat(codes), sets)
+        return model.codes(images, features=known)
+
+    pooled = model.mapping.pool(torch.cat(current_processes().map(codes_of, chunks)).to(device), sets)
     if config.shuffled:
         order = torch.randperm(len(pooled), generator=seeded_generator(config.seed, 1))
         pooled = pooled[order.to(pooled.device)]

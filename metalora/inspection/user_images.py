@@ -18,6 +18,7 @@ from metalora.suites.names import readable
 from metalora.suites.suite import Examples, Suite
 from metalora.suites.transforms import Identity
 from metalora.util.device import autocast, pick_device
+from metalora.util.distributed import current_processes
 from metalora.util.errors import InputError
 from metalora.util.paths import expand
 
@@ -128,6 +129,10 @@ def code_images(model: AdaptedModel, images: UserImages, embed_config: EmbedConf
         return None
     device = pick_device(embed_config.device)
     model.to(device).eval()
+
+    def codes_of(chunk: Examples) -> Tensor:
+        return model.codes(chunk.images().to(device)).float().cpu()
+
     with autocast(device, embed_config.precision):
         chunks = [chunk for split in images.splits.values() for chunk in split.chunks(embed_config.batch_size)]
-        return torch.cat([model.codes(chunk.images().to(device)).float().cpu() for chunk in chunks])
+        return torch.cat(current_processes().map(codes_of, chunks))

@@ -27,11 +27,12 @@ from timm.models.resnet import BasicBlock, ResNet
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torchvision.transforms import InterpolationMode
-from torchvision.transforms.v2 import Normalize, Resize  # v2 compiles without a graph break
+from torchvision.transforms.v2 import Resize  # v2 compiles without a graph break
 
 from metalora.adapters.forward_context import current
 from metalora.adapters.recomputation import call_recorded
 from metalora.models.folding import Fold, Pair, fold_pairs
+from metalora.models.normalise import Normalise
 from metalora.util.checks import check_int
 from metalora.util.compiling import transformed
 from metalora.util.errors import InputError
@@ -202,7 +203,7 @@ BUNDLED = {
 
 
 def _preprocess(size: int, mean: tuple, std: tuple, mode: str = "bilinear") -> nn.Module:
-    return nn.Sequential(Resize((size, size), InterpolationMode(mode), antialias=True), Normalize(mean, std))
+    return nn.Sequential(Resize((size, size), InterpolationMode(mode), antialias=True), Normalise(mean, std))
 
 
 def load_backbone(

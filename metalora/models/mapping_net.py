@@ -17,7 +17,7 @@ from torch.nn import functional as F
 
 from metalora.adapters.cores import Cores
 from metalora.adapters.formats import Format
-from metalora.util.device import without_autocast
+from metalora.util.device import to_device, without_autocast
 from metalora.util.errors import InputError
 
 MIN_STD = 1e-3  # of a feature
@@ -40,10 +40,18 @@ def mean_by_group(codes: Tensor, groups: Tensor) -> Tensor:
     """
     if len(groups) != len(codes):
         raise InputError(f"There are {len(groups)} group numbers for {len(codes)} images: give one for each.")
-    _, member = groups.to(codes.device).unique(return_inverse=True)
-    count = torch.bincount(member).clamp(min=1)
+    member, count = _members(groups, codes.device)
     total = codes.new_zeros(len(count), codes.shape[1]).index_add(0, member, codes)
     return (total / count[:, None].to(codes))[member]
+
+
+def _members(groups: Tensor, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Return which group, by position, each image is in (N), and how many images each group has.
+
+    They are computed where the numbers of the groups are: those on the CPU make no GPU wait.
+    """
+    _, member, count = groups.unique(return_inverse=True, return_counts=True)
+    return to_device(member, device), to_device(count, device)
 
 
 def factor_loss(scores: Tensor, factor_indices: Tensor, combinations: Tensor, factors: Sequence[int]) -> Tensor:
@@ -59,7 +67,7 @@ def factor_loss(scores: Tensor, factor_indices: Tensor, combinations: Tensor, fa
         combinations: (T, factors), those of the seen tasks, each once.
         factors: number of values of each factor.
     """
-    first = torch.tensor((0, *itertools.accumulate(factors[:-1])), device=factor_indices.device)
+    first = to_device(torch.tensor((0, *itertools.accumulate(factors[:-1]))), factor_indices.device)
     joint = scores[:, combinations + first].sum(2)
     return F.cross_entropy(joint, (factor_indices[:, None] == combinations).all(2).int().argmax(1))
 
@@ -231,8 +239,8 @@ class MappingNet(CoreHead):
         if not self.factors:
             return mean_by_group(codes, groups)
         evidence = mean_by_group(codes.clamp(min=MIN_PROB).log(), groups)
-        _, member, counts = groups.unique(return_inverse=True, return_counts=True)
-        return self._softmax(evidence * counts[member].to(evidence)[:, None])
+        member, count = _members(groups, codes.device)
+        return self._softmax(evidence * count[member].to(evidence)[:, None])
 
     def factor_codes(self, factor_indices: Tensor) -> Tensor:
         """Return codes (N, code) of images whose factors are known, by the index of each one's value, (N, factors)."""
@@ -292,8 +300,8 @@ class MappingNet(CoreHead):
             InputError: as `distribution`.
         """
         normal = self.distribution(codes)
-        prior = Normal(torch.zeros_like(normal.loc), PRIOR_STD, validate_args=False)
-        return kl_divergence(normal, prior).sum(1)
+        mean, std = torch.zeros_like(normal.loc), torch.full_like(normal.loc, PRIOR_STD)
+        return kl_divergence(normal, Normal(mean, std, validate_args=False)).sum(1)
 
     def _with_pairs(self, codes: Tensor) -> Tensor:
         """Return codes (N, code), and behind them the products of any two factors' probabilities."""

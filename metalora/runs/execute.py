@@ -25,6 +25,7 @@ from metalora.training.fit import fit
 from metalora.training.loop import Progress, remove_checkpoint
 from metalora.training.plan import LATE
 from metalora.util.device import pick_device
+from metalora.util.distributed import current_processes
 from metalora.util.errors import InputError
 from metalora.util.files import remove_temporaries, write_text
 
@@ -37,7 +38,7 @@ def execute(
     Leaving early (closing the generator, Ctrl-C) saves a checkpoint, and between two steps the adapter as well.
 
     Args:
-        run: the state of which is kept up to date.
+        run: the state of which is kept up to date; of several processes, all but the first have its `followed()`.
         reading: called while the suite is read, see `load_suite`.
         device: in place of that of the settings.
 
@@ -51,13 +52,17 @@ def execute(
     if run.state is RunState.FINISHED:
         return
     config = run.config if device is None else replace(run.config, training=replace(run.config.training, device=device))
-    with run.locked():
-        remove_temporaries(run.path, spare=NAME)  # the app may be renaming it
-        remove_temporaries(run.adapter)
+    processes = current_processes()
+    with contextlib.ExitStack() as lock:
+        processes.from_first(lambda: lock.enter_context(run.locked()))
+        if processes.is_first:
+            remove_temporaries(run.path, spare=NAME)  # the app may be renaming it
+            remove_temporaries(run.adapter)
         if run.state is RunState.QUEUED:  # errors from here on are recorded for its visitor
             run.record(RunState.RUNNING)
         try:
-            suite, model, notes = _build(config, reading)
+            with processes.together(in_turn=True):
+                suite, model, notes = _build(config, reading)
             run.skipped = suite.skipped
             if run.state is not RunState.RUNNING:
                 run.clear()
@@ -99,7 +104,8 @@ def _plan(
 ) -> Generator[Progress, None, tuple[RunConfig, list[str]]]:
     """Decide what the settings leave open and record it; a run of an earlier version has a checkpoint, but no plan."""
     file = run.path / PLAN
-    if not (config.minutes or config.tune) or (run.checkpoint.exists() and not file.exists()):
+    decided = current_processes().from_first(lambda: run.checkpoint.exists() and not file.exists())
+    if decided or not (config.minutes or config.tune):
         return config, []
     training, notes = yield from plan_run(config, model, suite, file, run.checkpoint)
     run.config = replace(run.config, training=replace(training, device=run.config.training.device))
@@ -111,9 +117,10 @@ def _train(
     run: RunFolder, model: AdaptedModel, suite: Suite, config: RunConfig, notes: list[str]
 ) -> Generator[Progress, None, bool]:
     """Train, yielding progress; return whether all steps are done. Notes get what the validations say."""
+    processes = current_processes()
     with (
         contextlib.closing(fit(model, suite, config.training, checkpoint=run.checkpoint)) as steps,
-        contextlib.closing(logged(steps, run.path)) as events,
+        contextlib.closing(logged(steps, run.path) if processes.is_first else steps) as events,
     ):
         for event in events:
             if "best_step" in event.metrics and event.step == event.steps:
@@ -121,9 +128,9 @@ def _train(
             leaving = True
             try:
                 yield event
-                leaving = run.stop_requested and event.step < event.steps
+                leaving = processes.any(run.stop_requested) and event.step < event.steps
             finally:
-                if leaving:
+                if leaving and processes.is_first:
                     model.save(run.adapter)
             if leaving:
                 return False
@@ -142,11 +149,15 @@ def _on_best_step(best: int, steps: int) -> str:
 
 
 def _finish(run: RunFolder, model: AdaptedModel, suite: Suite, config: RunConfig, notes: list[str]) -> None:
-    model.save(run.adapter)
+    first = current_processes().is_first
+    if first:
+        model.save(run.adapter)
     result = {**evaluate(model, suite, config.embed_config, config.ks), "notes": notes}
-    write_text(run.path / RESULT, json.dumps(result, indent=1) + "\n")
+    if first:
+        write_text(run.path / RESULT, json.dumps(result, indent=1) + "\n")
     run.record(RunState.FINISHED)
-    remove_checkpoint(run.checkpoint)
+    if first:
+        remove_checkpoint(run.checkpoint)
 
 
 def evaluate(model: AdaptedModel, suite: Suite, embed_config: EmbedConfig, ks: tuple[int, ...]) -> dict[str, Any]:

@@ -21,6 +21,7 @@ from metalora.training.plan import (
     trial_steps,
     try_learning_rates,
 )
+from metalora.util.distributed import current_processes
 from metalora.util.errors import InputError
 from metalora.util.files import write_text
 
@@ -43,18 +44,19 @@ def plan_run(
     Raises:
         InputError: the file is damaged, or as `fit`.
     """
-    training, plan = config.training, _read(file)
+    training, processes = config.training, current_processes()
+    plan = processes.from_first(lambda: _read(file))
     if config.minutes is not None:
         if "steps" not in plan:
             plan |= _plan_steps(config, model, suite)
-            write_text(file, json.dumps(plan) + "\n")
+            processes.from_first(lambda: write_text(file, json.dumps(plan) + "\n"))
         training = replace(training, steps=plan["steps"], keep_best=True)
     if config.tune:
         if "lr" not in plan:
             steps = trial_steps(training.steps)
             accuracies = yield from try_learning_rates(model, suite, training, steps, checkpoint=checkpoint)
             plan |= _choose_lr(accuracies, steps, plan)
-            write_text(file, json.dumps(plan) + "\n")
+            processes.from_first(lambda: write_text(file, json.dumps(plan) + "\n"))
         training = replace(training, lr=plan["lr"])
     return training, plan["notes"]
 

@@ -185,11 +185,29 @@ class RunFolder:
         if state in (RunState.STOPPED, RunState.FAILED, RunState.FINISHED):
             (self.path / STOP).unlink(missing_ok=True)
 
+    def followed(self) -> "FollowedRun":
+        """Return the run as processes see it that train it along with this one."""
+        return FollowedRun(self.path, self.config, self.state, self.reason)
+
     def record_end(self, state: RunState, reason: str | None = None) -> None:
         """Write how a training ended, where it began and the disk allows it; a folder that was deleted stays away."""
         if self.state is RunState.RUNNING and holds_run(self.path):
             with contextlib.suppress(InputError):  # the log of a worker has the message
                 self.record(state, reason)
+
+
+class FollowedRun(RunFolder):
+    """A run in another process than the first of several, which alone reads and writes its folder."""
+
+    def _read_settings(self) -> None:
+        return None
+
+    def clear(self) -> None:
+        """Leave the files to the first process."""
+
+    def record(self, state: RunState, reason: str | None = None) -> None:
+        """Note the state, which the first process writes."""
+        self.state, self.reason = state, reason
 
 
 def default_folder(config: RunConfig, parent: Path = Path("runs")) -> Path:

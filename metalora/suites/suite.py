@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from metalora.suites.decoding import AS_DECLARED, Decoding
+from metalora.util.device import to_device
 from metalora.util.errors import InputError
 from metalora.util.files import hash_words
 
@@ -58,11 +59,17 @@ class Batch:
     tasks: Tensor  # int64 (N,)
     groups: Tensor  # int64 (N,): the images of one set share a number
     examples: Examples  # of which the images are rendered
+    sets: int  # of the whole batch, of which this may be a part
 
     def to(self, device: torch.device | str) -> "Batch":
         """Return the batch on a device; its examples stay where they are."""
-        moved = {name: getattr(self, name).to(device) for name in ("images", "labels", "tasks", "groups")}
+        device = torch.device(device)
+        moved = {name: to_device(getattr(self, name), device) for name in ("images", "labels", "tasks", "groups")}
         return replace(self, **moved)
+
+    def pin_memory(self) -> "Batch":
+        """Return the batch with its images where a CUDA device fetches them while the CPU works on."""
+        return replace(self, images=self.images.pin_memory())
 
 
 @dataclass(frozen=True, eq=False)
@@ -141,11 +148,17 @@ class Suite:
         tasks = self.splits["train"].tasks
         return {task: (tasks == task).nonzero().flatten() for task in self.seen}
 
-    def batch(self, size: int, rng: torch.Generator, set_size: int = 1) -> Batch:
+    def batch(self, size: int, rng: torch.Generator, set_size: int = 1, part: slice = slice(None)) -> Batch:
         """Draw `size // set_size` sets of `set_size` training images, each set of one task.
 
         Tasks differ by at most one set; within its task an image is drawn with replacement and blind
         to its label. All randomness comes from `rng`.
+
+        Args:
+            size: images of the batch.
+            rng: draws them.
+            set_size: images of a set.
+            part: which of the sets are returned; all are drawn.
 
         Raises:
             InputError: a batch is smaller than one set.
@@ -158,9 +171,9 @@ class Suite:
         for position in order.tolist():
             pool = self._train_rows[self.seen[position]]
             rows.append(pool[torch.randint(len(pool), (set_size,), generator=rng)])
-        chosen = self.splits["train"][torch.cat(rows)]
-        groups = torch.arange(sets).repeat_interleave(set_size)
-        return Batch(chosen.images(), chosen.labels, chosen.tasks, groups, chosen)
+        chosen = self.splits["train"][torch.cat(rows[part])]
+        groups = torch.arange(sets)[part].repeat_interleave(set_size)
+        return Batch(chosen.images(), chosen.labels, chosen.tasks, groups, chosen, sets)
 
     def describe(self) -> pd.DataFrame:
         """Return a row per split and task: count of images, of classes, and of the smallest and largest class."""

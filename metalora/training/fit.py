@@ -3,7 +3,7 @@
 import functools
 import math
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +18,12 @@ from metalora.suites.suite import Batch, Suite
 from metalora.training.config import TrainingConfig, identity_of
 from metalora.training.loop import IMAGES, Progress, run_loop, warmup_cosine
 from metalora.training.objective import Loss, Objective
+from metalora.training.parts import begin_together
 from metalora.training.prefetch import Prefetch
+from metalora.training.readings import Readings
 from metalora.util.compiling import compiled
 from metalora.util.device import autocast, pick_device
+from metalora.util.distributed import current_processes
 from metalora.util.errors import InputError
 from metalora.util.seeding import seeded_generator
 
@@ -52,14 +55,16 @@ def fit(
         loss: of your own: a function of what the model gives for a batch's images, and of the `Batch` (images, labels,
             tasks, groups), that returns a scalar. None: cross-entropy of a linear head over the seen classes. A
             module's parameters, such as those of a head or of proxies, are trained along, and are yours afterwards.
+            Several processes give it a part of the batch each and take the mean over images; a loss that compares
+            images, such as a contrastive one, then compares fewer.
 
     Yields:
         Progress after every step. Its metrics are "loss", "accuracy" (of the head, on the batch; not with a loss of
-        your own), "waiting" (the
-        fraction of the step's time spent waiting for the batch) and, in steps that validate, "validation" (k-NN
-        accuracy at K = 5 on validation images of seen tasks) and, where the best state is kept, "best_step". Where
-        there are validations in between, step 0 comes first, with "validation" before training and "original", the
-        same accuracy of the original backbone.
+        your own), "waiting" (the fraction of the step's time spent waiting for the batch) and, in steps that validate,
+        "validation" (k-NN accuracy at K = 5 on validation images of seen tasks) and, where the best state is kept,
+        "best_step". Where there are validations in between, step 0 comes first, with "validation" before training and
+        "original", the same accuracy of the original backbone. On a CUDA device loss and accuracy are those of the
+        step before, except in the first, the last and those that validate.
 
     Raises:
         InputError: nothing to train, a factor code for factors that the suite does not have, a checkpoint of another
@@ -71,8 +76,9 @@ def fit(
         step = functools.partial(trainer.step, batches)
         parts, identity = trainer.parts, trainer.identity
         file = None if checkpoint is None else Path(checkpoint)
+        start, last = trainer.validate_start, trainer.readings.last
         yield from run_loop(
-            step, steps, size, trainer.optimizer, parts, identity, checkpoint=file, start=trainer.validate_start
+            step, steps, size, trainer.optimizer, parts, identity, checkpoint=file, start=start, last=last
         )
     trainer.best.restore(model)
     model.eval()
@@ -152,7 +158,7 @@ class Trainer:
         if not any(parameter.requires_grad for parameter in model.trained.parameters()):
             raise InputError("The original backbone has nothing to train: choose another method.")
         self.model, self.suite, self.config, self.features = model, suite, config, features
-        self.validate_last, self.device = validate_last, pick_device(config.device)
+        self.validate_last, self.device, self.processes = validate_last, pick_device(config.device), current_processes()
         model.to(self.device)
         if not _trained_before(model):
             model.config.check_factors(suite.name, tuple(map(len, suite.factors)))
@@ -173,6 +179,8 @@ class Trainer:
         self.trained = [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
         self.network = compiled(model, self._try) if config.compile else model
         self.best = Best(len(suite.splits["validation"]))
+        self.part = begin_together(self.processes, model, self.objective, config, self.identity)
+        self.readings = Readings(self.device)
 
     @property
     def parts(self) -> dict[str, Any]:
@@ -193,8 +201,10 @@ class Trainer:
         return {**of_suite, "backbone": model.backbone.name, **settings, **of_loss}
 
     def draw(self, i: int) -> Batch:
-        """Draw the batch of step `i`."""
-        return self.suite.batch(self.config.batch_size, seeded_generator(self.config.seed, i), self.config.set_size)
+        """Draw this process's part of the batch of step `i`."""
+        config = self.config
+        batch = self.suite.batch(config.batch_size, seeded_generator(config.seed, i), config.set_size, self.part)
+        return batch.pin_memory() if self.device.type == "cuda" else batch
 
     def validate_start(self) -> dict[str, float]:
         """Return the validation before training, and that of the original backbone; {} without validations."""
@@ -214,22 +224,34 @@ class Trainer:
         started = time.perf_counter()
         batch = batches(i)
         waited = time.perf_counter() - started
-        loss, accuracy = self._loss(i, batch, self.network)
-        self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+        sums = self._backward(i, batch)
         norm = nn.utils.clip_grad_norm_(self.trained, self.config.max_grad_norm)
-        if not norm.isfinite():  # the loop ends here, before such a gradient is in the weights and in a checkpoint
+        validates = self._validates(i + 1)
+        values = self.readings(*sums, norm, now=validates or i + 1 == self.config.steps)
+        if not math.isfinite(values[-1]):  # the loop ends here, before such weights are in a checkpoint
             return {"loss": math.nan}
         self.optimizer.step()
         self.schedule.step()
-        metrics = {"loss": loss.item()} | ({} if accuracy is None else {"accuracy": accuracy.item()})
+        metrics = dict(zip(("loss", "accuracy"), values[:-1], strict=False))
         metrics["waiting"] = waited / (time.perf_counter() - started)
-        if self._validates(i + 1):
+        if validates:
             metrics["validation"] = validate(self.model, self.suite, self.config.embed_config, self.features)
             if self.config.keep_best:
                 self.best.consider(metrics["validation"], i + 1, self.model)
                 metrics["best_step"] = self.best.step
         return metrics
+
+    def _backward(self, i: int, batch: Batch) -> Sequence[Tensor]:
+        """Leave the gradients of the whole batch; return its loss and, of a head, its accuracy."""
+        share = len(batch.labels) / self.config.batch_size
+        if self.processes.count > 1:  # each has dropout of its own, the same after a resume
+            torch.manual_seed(seeded_generator(self.config.seed, i, 2, self.processes.rank).initial_seed())
+        with self.processes.together():
+            loss, accuracy = self._loss(i, batch, self.network)
+            self.optimizer.zero_grad(set_to_none=True)
+            (share * loss).backward()
+        values = [share * value for value in (loss, accuracy) if value is not None]
+        return self.processes.add_up(self.trained, values)
 
     def _validates(self, done: int) -> bool:
         every, last = self.config.validation_interval, done == self.config.steps
@@ -250,7 +272,8 @@ def validate(
     model: AdaptedModel, suite: Suite, embed_config: EmbedConfig, features: FeatureCache | None = None
 ) -> float:
     """Return the k-NN accuracy at K = 5 on validation images of seen tasks, see `validation_accuracy`."""
-    return validation_accuracy(suite, embed_splits(model, suite, embed_config, features))
+    accuracy = validation_accuracy(suite, embed_splits(model, suite, embed_config, features))
+    return current_processes().from_first(lambda: accuracy)  # hosts may round differently
 
 
 def standardise(model: AdaptedModel, suite: Suite, config: TrainingConfig) -> None:

@@ -17,6 +17,7 @@ import torch
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
+from metalora.util.distributed import current_processes
 from metalora.util.errors import InputError
 from metalora.util.files import read_state, write_state
 from metalora.util.paths import expand
@@ -100,6 +101,7 @@ def run_loop(
     checkpoint: str | Path | None = None,
     every: float = 30.0,
     start: Callable[[], dict[str, float]] | None = None,
+    last: Callable[[], list[float]] | None = None,
 ) -> Generator[Progress, None, None]:
     """Call `step` until `steps` are done, yielding progress after each.
 
@@ -119,6 +121,8 @@ def run_loop(
             under `LEAST`. It is 50 times what writing one takes, up to this or 2 % of the training.
         start: called before the first step of a training that is not resumed; if it returns metrics, they are yielded
             as step 0.
+        last: returns numbers of the last step, where the metrics may be of the step before; nothing is saved unless
+            they are finite.
 
     Raises:
         InputError: the checkpoint belongs to another training, its folder is gone, or the loss or its gradient is not
@@ -132,13 +136,14 @@ def run_loop(
 
     def save() -> None:
         nonlocal written
-        if checkpoint is not None:
+        finite = all(map(math.isfinite, last() if last is not None else ()))
+        if checkpoint is not None and current_processes().is_first and finite:
             if has_folder and not checkpoint.parent.is_dir():
                 raise InputError(f"The folder {checkpoint.parent} was deleted meanwhile: start again in another one.")
             state = {name: part.state_dict() for name, part in parts.items()}
             rng = {"rng": torch.get_rng_state(), "cuda_rng": torch.cuda.get_rng_state_all() if _on_cuda() else []}
-            last = {"progress": asdict(progress)} if progress is not None else {}
-            write_state(checkpoint, {"identity": identity, "step": done, **rng, **last, **state})
+            shown = {"progress": asdict(progress)} if progress is not None else {}
+            write_state(checkpoint, {"identity": identity, "step": done, **rng, **shown, **state})
         written = done
 
     try:
@@ -197,9 +202,9 @@ def remove_checkpoint(checkpoint: Path) -> None:
 
 def _resume(checkpoint: Path, parts: dict[str, Stateful], identity: dict[str, Any]) -> tuple[int, Progress | None]:
     """Restore the state of a checkpoint; return its step, and the progress of that step where it is known."""
-    if not checkpoint.exists():
+    state = current_processes().from_first(lambda: read_state(checkpoint) if checkpoint.exists() else None)
+    if state is None:
         return 0, None
-    state = read_state(checkpoint)
     saved = upgrade_settings(state.get("identity")) or {}
     # Checkpoints of version 0.1 do not know their images.
     same_loss = saved.get("loss") == identity.get("loss")  # the default one is not named
@@ -219,8 +224,8 @@ def _resume(checkpoint: Path, parts: dict[str, Stateful], identity: dict[str, An
 
 
 def _on_cuda() -> bool:
-    """Return whether this process uses a GPU, where dropout draws from a generator of the GPU's own."""
-    return torch.cuda.is_available() and torch.cuda.is_initialized()
+    """Return whether dropout draws from the generators of GPUs here; several processes seed theirs at every step."""
+    return torch.cuda.is_available() and torch.cuda.is_initialized() and current_processes().count == 1
 
 
 def _agrees(saved: Any, identity: Any) -> bool:

@@ -25,6 +25,7 @@ from metalora.models.adapted_model import AdaptedModel
 from metalora.models.backbones import check_embeddings
 from metalora.models.mapping_net import factor_loss
 from metalora.suites.suite import Batch, Suite
+from metalora.util.device import to_device
 from metalora.util.seeding import seeded_generator
 
 Loss = Callable[[Any, Batch], Tensor]
@@ -96,8 +97,8 @@ class Objective(nn.Module):
             sets: whether the batch's groups share a core.
         """
         device = next(model.trained.parameters()).device
-        images, labels = batch.images.to(device), self.column[batch.labels].to(device)
-        groups = batch.groups.to(device) if self.generates and sets else None
+        images, labels = to_device(batch.images, device), to_device(self.column[batch.labels], device)
+        groups = batch.groups if self.generates and sets else None
         known = features(model, batch.examples, images)
         if self.generates and (self.factors or self.identity_core_prob or self.kl_weight):
             cores, further = self._cores(model, images, known, groups, batch, step)
@@ -106,10 +107,8 @@ class Objective(nn.Module):
             embeddings, further = network(images, groups=groups, features=known), 0.0
         else:
             embeddings = network(images)
-            targets = self.factor_indices[batch.tasks].to(device)
-            further = self.weight * factor_loss(
-                self.names(embeddings.to(self.names.weight.dtype)), targets, self.combinations.to(device), self.factors
-            )
+            scores = self.names(embeddings.to(self.names.weight.dtype))
+            further = self.weight * factor_loss(scores, *self._targets(batch, device), self.factors)
         if self.loss is not None:
             return self.loss(embeddings, batch.to(device)) + further, None
         assert self.classes is not None
@@ -130,20 +129,25 @@ class Objective(nn.Module):
         pooled = codes if groups is None else model.mapping.pool(codes, groups)
         further: Tensor | float = 0.0
         if self.factors:
-            targets = self.factor_indices[batch.tasks].to(images.device)
-            forced = self._drawn(self.teacher_forcing_ratio, batch, step).to(images.device)
+            targets, combinations = self._targets(batch, images.device)
+            forced = to_device(self._drawn(self.teacher_forcing_ratio, batch, step), images.device)
             used = torch.where(forced, model.mapping.factor_codes(targets), pooled)
-            further = self.weight * model.mapping.factor_loss(codes, targets, self.combinations.to(images.device))
+            further = self.weight * model.mapping.factor_loss(codes, targets, combinations)
         else:
-            used = pooled.masked_fill(self._drawn(self.identity_core_prob, batch, step).to(images.device), 0)
+            neutral = to_device(self._drawn(self.identity_core_prob, batch, step), images.device)
+            used = pooled.masked_fill(neutral, 0)
         if self.kl_weight:
             further = further + self.kl_weight * model.mapping.kl_divergence(used).mean()
         return model.cores(used), further
 
+    def _targets(self, batch: Batch, device: torch.device) -> tuple[Tensor, Tensor]:
+        """Return the factors of a batch's images, and the combinations of the seen tasks."""
+        return to_device(self.factor_indices[batch.tasks], device), to_device(self.combinations, device)
+
     def _drawn(self, fraction: float, batch: Batch, step: int) -> Tensor:
         """Draw a fraction of the sets; return which images they hold, (N, 1)."""
-        sets, member = batch.groups.unique(return_inverse=True)
-        return (torch.rand(len(sets), generator=seeded_generator(self.seed, step, 1)) < fraction)[member, None]
+        drawn = torch.rand(batch.sets, generator=seeded_generator(self.seed, step, 1)) < fraction
+        return drawn[batch.groups, None]
 
 
 def _linear(width: int, outputs: int, like: Tensor, rng: torch.Generator) -> nn.Linear:

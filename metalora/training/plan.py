@@ -18,6 +18,7 @@ from metalora.suites.suite import Suite
 from metalora.training.config import TrainingConfig
 from metalora.training.fit import fit
 from metalora.training.loop import Progress, part_of
+from metalora.util.distributed import current_processes
 
 LEARNING_RATES = (1e-3, 3e-3, 6e-3)  # that are tried
 PASSES = 12  # over the training images, the most
@@ -39,14 +40,19 @@ def seconds_per_step(model: AdaptedModel, suite: Suite, config: TrainingConfig) 
         InputError: see `fit`.
     """
     no_cache = FeatureCache(suite, limit=0)  # in a real training most images are new for long
-    times = [time.monotonic()]
+    times, processes = [time.monotonic()], current_processes()
+
+    def enough() -> int:
+        return STEPS if times[-1] - times[0] < MAX_SECONDS else FEWEST_STEPS
+
     # The step after the measured ones is never taken: it would validate as well.
     with contextlib.closing(fit(model, suite, config, features=no_cache)) as events:
-        while len(times) <= (STEPS if times[-1] - times[0] < MAX_SECONDS else FEWEST_STEPS):
+        while len(times) <= processes.from_first(enough):  # of all, or some would wait for a step of the others
             next(events)
             times.append(time.monotonic())
     seconds = [after - before for before, after in itertools.pairwise(times)]
-    return min(seconds[1:])  # the first one warms up; whatever else is at work here only adds
+    # The first one warms up; whatever else is at work here only adds.
+    return processes.from_first(lambda: min(seconds[1:]))
 
 
 def planned_steps(images: int, batch_size: int, affordable: float, *, tries_lr: bool = True) -> int:

@@ -4,6 +4,9 @@ Recipes after He et al. 1512.03385 (SGD, crops, flips) for the ResNet, with Adam
 warm restart between (1608.03983), with CutMix (1905.04899) and Cutout (1708.04552), without which they overfit.
 Rotations and changes of colour would help too, but suites use them as domain transforms, so no backbone is trained on
 them.
+
+Several processes compute each batch together: all draw and mix it, each trains on its part, and BatchNorms normalise by
+the whole of it. So the result is that of one process, to float tolerance.
 """
 
 import json
@@ -20,7 +23,9 @@ from torchvision.transforms.v2 import CutMix
 from metalora.models.backbones import BUNDLED
 from metalora.suites.class_folders import HELD_OUT_PER_CLASS, held_out, read_split
 from metalora.training.loop import Progress, run_loop, warmup_cosine
+from metalora.training.shared_batchnorm import share_batchnorm
 from metalora.util.device import autocast, pick_device
+from metalora.util.distributed import current_processes
 from metalora.util.errors import InputError
 from metalora.util.files import write_tensors, write_text
 from metalora.util.paths import expand
@@ -133,6 +138,9 @@ class Pretraining:
         net: Any = self.entry.build(len(self.classes))
         net = net.to(self.device, memory_format=torch.channels_last)
         self.net, self.preprocess = net, self.entry.preprocess(self.entry.image_size)
+        self.processes = current_processes()
+        if self.processes.count > 1:
+            share_batchnorm(net)
 
     def fit(self, checkpoint: Path | None = None) -> Iterator[Progress]:
         """Train, yielding progress; resume from `checkpoint` when it exists."""
@@ -145,6 +153,9 @@ class Pretraining:
         schedule = warmup_cosine(optimizer, *(cycle.epochs * per_epoch for cycle in recipe.cycles))
         criterion = nn.CrossEntropyLoss(label_smoothing=recipe.label_smoothing)
         cutmix = CutMix(num_classes=len(self.classes))
+        part = self.processes.part(recipe.batch_size)
+        share = len(range(recipe.batch_size)[part]) / recipe.batch_size
+        trained = list(self.net.parameters())
 
         def step(i: int) -> dict[str, float]:
             self.net.train()
@@ -160,10 +171,11 @@ class Pretraining:
             if mixed:
                 x, y = cutmix(x, y)
             with autocast(self.device, self.precision):
-                loss = criterion(self.net(x), y)
+                loss = share * criterion(self.net(x[part]), y[part])
             optimizer.zero_grad()
             loss.backward()
-            nn.utils.clip_grad_norm_(self.net.parameters(), 5.0)
+            (loss,) = self.processes.add_up(trained, [loss])
+            nn.utils.clip_grad_norm_(trained, 5.0)
             optimizer.step()
             schedule.step()
             metrics = {"loss": loss.item()}
@@ -197,13 +209,18 @@ class Pretraining:
             self.splits["test"] = (test.images.images, test.labels)
         self.net.eval()
         images, labels = self.splits[split]
-        hits = 0
-        for x, y in zip(images.split(500), labels.split(500), strict=True):
-            hits += (self.net(self._prepare(x)).argmax(1).cpu() == y).sum().item()
-        return hits / len(labels)
+
+        def hits(pair: tuple[Tensor, Tensor]) -> float:
+            return (self.net(self._prepare(pair[0])).argmax(1).cpu() == pair[1]).sum().item()
+
+        pairs = list(zip(images.split(500), labels.split(500), strict=True))
+        return sum(self.processes.map(hits, pairs)) / len(labels)
 
     def save(self, folder: Path, command: str) -> dict:
-        """Round to float16, measure on the test images, write weights (no head) and card; return the card."""
+        """Round to float16, measure on the test images, write weights (no head) and card; return the card.
+
+        The first of several processes writes.
+        """
         self.net.half().float()
         card = {
             "name": self.name,
@@ -221,6 +238,8 @@ class Pretraining:
             "licence": "Apache-2.0",
             "validation_images": self.validation_names,
         }
+        if not self.processes.is_first:
+            return card
         headless = self.entry.build(0).state_dict()
         weights = {key: value for key, value in self.net.state_dict().items() if key in headless}
         half = {key: value.half() if value.is_floating_point() else value for key, value in weights.items()}

@@ -2,10 +2,12 @@
 
 import contextlib
 import os
+import time
 from collections.abc import Iterator
 from contextvars import ContextVar
 
 import torch
+from torch import Tensor
 
 from metalora.util.checks import check_precision
 from metalora.util.errors import InputError
@@ -61,6 +63,44 @@ def pick_device(name: str = "auto") -> torch.device:
 def device_name(device: torch.device) -> str:
     """Return the name of a device for results: the model of a CUDA card, else "cpu" or "mps"."""
     return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+
+
+def to_device(tensor: Tensor, device: torch.device) -> Tensor:
+    """Move a tensor, to a CUDA device without waiting for what that has to do before."""
+    return tensor.to(device, non_blocking=tensor.device.type == "cpu" and device.type == "cuda")
+
+
+class Stopwatch:
+    """Adds up how long computations take, those of a CUDA device too, without waiting for them."""
+
+    def __init__(self) -> None:
+        self._seconds = 0.0
+        self._running: list[tuple[torch.cuda.Event, torch.cuda.Event]] = []
+
+    @contextlib.contextmanager
+    def over(self, device: torch.device) -> Iterator[None]:
+        """Time what is computed in this context."""
+        if device.type != "cuda":
+            started = time.perf_counter()
+            yield
+            self._seconds += time.perf_counter() - started
+            return
+        begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+        begin.record(torch.cuda.current_stream(device))
+        yield
+        end.record(torch.cuda.current_stream(device))
+        self._running.append((begin, end))
+
+    @property
+    def seconds(self) -> float:
+        """Of all that has ended."""
+        running, self._running = self._running, []
+        for begin, end in running:
+            if end.query():
+                self._seconds += begin.elapsed_time(end) / 1000
+            else:
+                self._running.append((begin, end))
+        return self._seconds
 
 
 def autocast(device: torch.device, precision: str) -> contextlib.AbstractContextManager:

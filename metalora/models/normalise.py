@@ -1,0 +1,37 @@
+"""Normalisation of images that no GPU has to be waited for."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+
+class Normalise(nn.Module):
+    """Subtract a mean from every channel, and divide by a standard deviation, in the precision of the images.
+
+    The transform of torchvision copies both to the device in every pass.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, mean: tuple[float, ...], std: tuple[float, ...]):
+        super().__init__()
+        self._values = mean, std
+        self._place(torch.device("cpu"))
+
+    def _place(self, device: torch.device) -> None:
+        for name, values in zip(("mean", "std"), self._values, strict=True):
+            tensor = torch.tensor(values, dtype=torch.float32)[:, None, None]
+            self.register_buffer(name, tensor.to(device), persistent=False)
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "Normalise":
+        self._place(fn(self.mean).device)  # a network of another precision keeps the values
+        return self
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return images (N, C, H, W), normalised."""
+        return images.sub(self.mean.to(images.dtype)).div_(self.std.to(images.dtype))
+
+    def extra_repr(self) -> str:
+        return "mean={}, std={}".format(*self._values)

@@ -1,0 +1,45 @@
+"""Two gloo processes compute what one does with the same batches."""
+
+import pytest
+import torch
+from computed_together import EMBEDDINGS, TRAININGS, compute
+from launching import launch
+from safetensors.torch import load_file
+
+pytest.importorskip("accelerate")
+
+
+@pytest.fixture(scope="module")
+def computed(tmp_path_factory):
+    """What one process computes, and what each of two."""
+    folder = tmp_path_factory.mktemp("together")
+    for code, _, errors in launch(folder, module="computed_together"):
+        assert code == 0, errors
+    return compute(), *(load_file(folder / f"{rank}.safetensors") for rank in range(2))
+
+
+@pytest.mark.parametrize("name", TRAININGS)
+def test_a_training_of_two_processes_ends_where_that_of_one_does(computed, name):
+    alone, *each = ({key: value for key, value in all.items() if key.startswith(f"{name}: ")} for all in computed)
+    assert len(alone) >= 5
+    for found in each:
+        torch.testing.assert_close(found, alone, rtol=1e-4, atol=2e-6)
+
+
+def test_both_processes_have_the_same_bits(computed):
+    _, first, second = computed
+    assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+@pytest.mark.parametrize("name", EMBEDDINGS)
+def test_rows_of_two_processes_are_those_of_one(computed, name):
+    alone, first, _ = computed
+    torch.testing.assert_close(first[name], alone[name], rtol=1e-4, atol=1e-5)
+
+
+def test_a_shared_batchnorm_is_that_of_the_whole_batch(computed):
+    alone, first, _ = computed
+    names = [name for name in alone if name.split()[0] in ("gradient", "buffer", "loss", "output")]
+    assert len(names) == 9
+    for name in names:
+        torch.testing.assert_close(first[name], alone[name], rtol=1e-5, atol=5e-6)

@@ -10,7 +10,7 @@ from metalora.cli.options import Json, Options, verb
 from metalora.experiments.bench_config import QUICK, BenchConfig, ExportBenchConfig
 from metalora.util.errors import InputError
 
-OPTIONS = Options(BenchConfig, renamed={"models": "model", "batches": "batch_size"})
+OPTIONS = Options(BenchConfig, renamed={"models": "model", "batches": "batch_size", "variants": "variant"})
 EXPORTS = Options(ExportBenchConfig, "Exports", renamed={"adapters": "adapter", "batches": "batch_size"})
 
 
@@ -51,8 +51,8 @@ def bench(
         bar.update(0, total, config.models[0])
         for done, measured in enumerate(run_bench(config), 1):
             rows += measured.rows
+            write_json(json, {**machine(config, pick_device(config.device), "peft"), "rows": rows})
             bar.update(done, total, f"{measured.model}, batch {measured.batch_size}", line=True)
-    write_json(json, {**machine(config, pick_device(config.device), "peft"), "rows": rows})
     _print_rows(rows)
 
 

@@ -12,7 +12,7 @@ import re
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from typing import Any
 
@@ -29,11 +29,12 @@ from metalora.models.adapted_model import AdaptedModel
 from metalora.models.backbones import Backbone, load_backbone
 from metalora.util.compiling import compiled
 from metalora.util.device import autocast, device_name, pick_device
-from metalora.util.errors import InputError
+from metalora.util.errors import InputError, choices
 from metalora.version import __version__
 
 CLASSES, RATE = 10, 1e-3
 SELF = "-self"  # suffix of a network whose cores are generated from the whole frozen backbone
+REFERENCES = "plain", "peft-lora"  # networks that ratios are of
 
 Case = tuple[str, str]  # network and pass
 Parts = tuple[Callable, Callable[[Callable], Any]]  # a network, and what is done with it
@@ -59,13 +60,13 @@ class Measured:
 def run_bench(config: BenchConfig) -> Iterator[Measured]:
     """Measure model by model, batch by batch, yielding after each.
 
-    Rows have "model", "image_size", "batch_size", "device", "precision", "variant", "pass" ("forward", "generate",
-    "pipeline", "train"), "ms" (median), "ms_iqr", "ratio_to_plain" and "ratio_to_peft" (of the same pass, or of their
-    forward pass where they have none such), "compiled" (whether it was) and "peak_mb" (what the pass adds to the
-    memory in use: CUDA's own counter, otherwise the process's resident memory).
+    Rows have "model", "image_size", "batch_size", "device", "precision", "channels_last", "variant", "pass" ("forward",
+    "generate", "pipeline", "train"), "ms" (median), "ms_iqr", "ratio_to_plain" and "ratio_to_peft" (of the same pass,
+    or of their forward pass where they have none such), "compiled" (whether it was) and "peak_mb" (what the pass adds
+    to the memory in use: CUDA's own counter, otherwise the process's resident memory).
 
     Raises:
-        InputError: no such device, model or precision, or PEFT is not installed.
+        InputError: no such device, model, variant or precision, or PEFT is not installed.
     """
     if importlib.util.find_spec("peft") is None:
         raise InputError("The package peft, which is compared with, is not installed: pip install .[bench]")
@@ -74,10 +75,18 @@ def run_bench(config: BenchConfig) -> Iterator[Measured]:
         torch.set_num_threads(config.threads)
     for name in config.models:
         torch.manual_seed(config.seed)
-        backbone = load_backbone(name, pretrained=False).to(device)
+        layout = torch.channels_last if config.channels_last else torch.contiguous_format
+        backbone = load_backbone(name, pretrained=False).to(device, memory_format=layout)
+        networks = _chosen(_networks(backbone), config.variants)
         for batch in config.batches:
+            images = torch.rand(batch, 3, backbone.image_size, backbone.image_size, device=device).to(
+                memory_format=layout
+            )
+            labels = torch.randint(CLASSES, (batch,), device=device)
             with autocast(device, config.precision):
-                cases = _cases(backbone, batch, device, config.compile)
+                cases = {
+                    case: _timed(*parts, config.compile) for case, parts in _cases(networks, images, labels).items()
+                }
                 rows = tuple(_rows(cases, backbone, batch, device, config))
             yield Measured(name, batch, rows)
 
@@ -99,54 +108,62 @@ def machine(config: BenchConfig | ExportBenchConfig, device: torch.device, *pack
     }
 
 
-def _cases(backbone: Backbone, batch: int, device: torch.device, compile: bool) -> dict[Case, Timed]:
-    """Return what is timed, by network and pass."""
-    assert backbone.image_size is not None
-    images = torch.rand(batch, 3, backbone.image_size, backbone.image_size, device=device)
-    labels = torch.randint(CLASSES, (batch,), device=device)
-    best = adapt(backbone, AdapterConfig("original"), example=images[:2])
-    stem = {
-        name: adapt(backbone, AdapterConfig(name, rank=entry.bench_rank, extractor="stem"))
-        for name, entry in PAPER.items()
-        if entry.generated
-    }
+def _chosen(networks: dict[str, nn.Module], variants: tuple[str, ...]) -> dict[str, nn.Module]:
+    for name in variants:
+        if name not in networks:
+            raise InputError(f"Unknown variant {name!r}: use {choices(name, networks)}.")
+    wanted = {*(variants or networks), *REFERENCES}
+    return {name: network for name, network in networks.items() if name in wanted}
+
+
+def _networks(backbone: Backbone) -> dict[str, nn.Module]:
+    """Return what is compared, by variant: networks whose adapters are in the same layers."""
+    generated = {name: entry.bench_rank for name, entry in PAPER.items() if entry.generated}
+    rank = PAPER["lora"].bench_rank
+    stem = {name: adapt(backbone, AdapterConfig(name, rank=r, extractor="stem")) for name, r in generated.items()}
     names = tuple(next(iter(stem.values())).layers)
     targets = tuple(f"^{re.escape(name)}$" for name in names)
-    generating = stem | {
-        f"{method}{SELF}": adapt(backbone, replace(model.config, extractor="self", targets=targets))
-        for method, model in stem.items()
+    return {
+        "plain": backbone.requires_grad_(False),
+        "best-frozen": adapt(backbone, AdapterConfig("original"), example=backbone.example()),
+        "peft-lora": _peft(backbone, names, rank),
+        "lora": adapt(backbone, AdapterConfig("lora", rank=rank, targets=targets)),
+        **stem,
+        **{
+            f"{name}{SELF}": adapt(backbone, AdapterConfig(name, rank=r, targets=targets))
+            for name, r in generated.items()
+        },
     }
-    static = adapt(backbone, AdapterConfig("lora", rank=PAPER["lora"].bench_rank, targets=targets))
-    peft = _peft(backbone, names)
-    width = best(images[:1]).shape[1]
-    cases = {
-        ("plain", "forward"): _forward(backbone, images),
-        ("best-frozen", "forward"): _forward(best, images),
-        ("peft-lora", "forward"): _forward(peft, images),
-        ("lora", "forward"): _forward(static, images),
-        ("plain", "train"): _plain_step(backbone, images, labels, width),
-        ("peft-lora", "train"): _step(peft, images, labels, width),
-        ("lora", "train"): _step(static, images, labels, width),
-    }
-    for name, model in generating.items():
-        cores = torch.no_grad()(model.generate)(images)
-        if not name.endswith(SELF):
-            cases[name, "forward"] = _forward(model, images, cores=cores)
-        cases[name, "generate"] = _forward(model, images, method="generate")
-        cases[name, "pipeline"] = _forward(model, images)
-        cases[name, "train"] = _step(model, images, labels, width)
-    return {case: _timed(*parts, compile=compile) for case, parts in cases.items()}
 
 
-def _timed(network: Callable, call: Callable[[Callable], Any], *, compile: bool) -> Timed:
+def _cases(networks: dict[str, nn.Module], images: Tensor, labels: Tensor) -> dict[Case, Parts]:
+    """Return what is timed, by network and pass."""
+    with torch.no_grad():
+        width = networks["plain"](images[:1]).shape[1]
+    cases: dict[Case, Parts] = {}
+    for name, model in networks.items():
+        generates = isinstance(model, AdaptedModel) and model.config.generates
+        if not generates:
+            cases[name, "forward"] = _forward(model, images)
+        elif not name.endswith(SELF):
+            cases[name, "forward"] = _forward(model, images, cores=torch.no_grad()(model.generate)(images))
+        if generates:
+            cases[name, "generate"] = _forward(model, images, method="generate")
+            cases[name, "pipeline"] = _forward(model, images)
+        if name != "best-frozen":
+            step = _plain_step if name == "plain" else _step
+            cases[name, "train"] = step(model, images, labels, width)
+    return cases
+
+
+def _timed(network: Callable, call: Callable[[Callable], Any], compile: bool) -> Timed:
     fast = compiled(network, call) if compile else network
     return Timed(lambda: call(fast), fast is not network)
 
 
-def _peft(backbone: Backbone, names: tuple[str, ...]) -> nn.Module:
+def _peft(backbone: Backbone, names: tuple[str, ...], rank: int) -> nn.Module:
     from peft import LoraConfig, inject_adapter_in_model
 
-    rank = PAPER["lora"].bench_rank
     settings = LoraConfig(r=rank, lora_alpha=rank, target_modules=[f"net.{name}" for name in names])
     model = inject_adapter_in_model(settings, copy.deepcopy(backbone))
     return model.to(next(backbone.parameters()).device)
@@ -189,7 +206,7 @@ def _plain_step(backbone: Backbone, images: Tensor, labels: Tensor, width: int) 
         loss.backward()
         return loss.item()
 
-    return backbone.requires_grad_(False), call
+    return backbone, call
 
 
 def _rows(
@@ -211,13 +228,14 @@ def _rows(
             "batch_size": batch,
             "device": device.type,
             "precision": config.precision,
+            "channels_last": config.channels_last,
             "variant": name,
             "pass": kind,
             "ms": median,
             "ms_iqr": values.quantile(0.75) - values.quantile(0.25),
             **{
                 f"ratio_to_{short}": median / found.get((other, kind), found[other, "forward"]).median()
-                for short, other in (("plain", "plain"), ("peft", "peft-lora"))
+                for short, other in zip(("plain", "peft"), REFERENCES, strict=True)
             },
             "compiled": cases[name, kind].compiled,
             "peak_mb": peaks[name, kind],

@@ -16,7 +16,9 @@ class BenchConfig:
         device: auto, cuda, mps or cpu.
         precision: float32 or bfloat16.
         threads: Threads of the processor. Left out: as many as torch takes.
-        compile: Compile all networks; one that cannot be compiled runs uncompiled.
+        compile: Compile all networks, with CUDA graphs on a GPU; one that cannot be compiled runs uncompiled.
+        channels_last: Plain and PEFT's networks in this memory format too; the others of convolutions always have it.
+        variants: Networks to measure beside plain and peft-lora, which ratios are of; left out: all.
         seed: Seed of weights and images.
     """
 
@@ -36,6 +38,8 @@ class BenchConfig:
     precision: str = "float32"
     threads: int | None = None
     compile: bool = False
+    channels_last: bool = False
+    variants: tuple[str, ...] = ()
     seed: int = 0
 
     def __post_init__(self) -> None:

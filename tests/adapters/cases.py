@@ -35,11 +35,21 @@ GEOMETRIES = {
 }
 
 
-# Methods with an equation of their own; those of the others are built on them, see test_field.py.
+# Methods with an equation of their own; those of the others are built on them.
 EQUATIONS = (
     *("lora", "multi-lora", "metalora-cp", "metalora-tr", "metalora-tucker"),
     *("lora-mixture", "molora", "condconv", "bottleneck"),
 )
+# What the others are with their tensors contracted.
+BUILT_ON = {
+    "full": "lora",
+    "fact-tt": "lora",
+    "fact-tucker": "lora",
+    "metalora-tt": "metalora-tucker",
+    "moelora": "lora-mixture",
+    "mtlora": "lora-mixture",
+    "lora-per-task": "lora-mixture",
+}
 
 
 def config_of(method, rank=RANK, **settings):

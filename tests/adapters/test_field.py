@@ -12,18 +12,8 @@ from metalora.adapters.methods import METHODS
 from metalora.adapters.tensor_train import split_width
 
 sys.path.insert(0, str(Path(__file__).parent))
-from cases import EQUATIONS, make_core, make_layer, relative_error
+from cases import BUILT_ON, EQUATIONS, make_core, make_layer, relative_error
 
-# What each is with its tensors contracted: the equation that layers of it compute is tested in test_layers.py.
-BUILT_ON = {
-    "full": "lora",
-    "fact-tt": "lora",
-    "fact-tucker": "lora",
-    "metalora-tt": "metalora-tucker",
-    "moelora": "lora-mixture",
-    "mtlora": "lora-mixture",
-    "lora-per-task": "lora-mixture",
-}
 ELSEWHERE = {"film", "linear-probe", "vpt-deep", "llama-adapter"}  # test_rivals.py, test_places.py
 LAYERS = {"linear": lambda: nn.Linear(6, 8).double(), "conv": lambda: nn.Conv2d(6, 8, (3, 2)).double()}
 

@@ -1,7 +1,9 @@
 """The benchmark: its rows, the agreement of its networks, and what it says without PEFT."""
 
+import functools
 import importlib.util
 import json
+from dataclasses import replace
 
 import pytest
 import torch
@@ -44,20 +46,25 @@ def test_ratios_are_of_the_same_pass_or_of_the_forward_pass(measured):
         assert row["ratio_to_peft"] == pytest.approx(row["ms"] / times["peft-lora", kind])
 
 
+def calls(backbone):
+    """What is timed of a backbone, by network and pass."""
+    images, labels = torch.rand(2, 3, 32, 32), torch.tensor([0, 1])
+    cases = bench._cases(bench._networks(backbone), images, labels)
+    return {case: functools.partial(call, network) for case, (network, call) in cases.items()}
+
+
 def test_all_forward_passes_compute_the_plain_features_at_the_start():
-    backbone = bench.load_backbone("resnet20")
-    cases = bench._cases(backbone, 2, torch.device("cpu"), compile=False)
-    plain = cases["plain", "forward"].call()
+    cases = calls(bench.load_backbone("resnet20"))
+    plain = cases["plain", "forward"]()
     for name, kind in cases:
         if kind in ("forward", "pipeline"):
-            torch.testing.assert_close(cases[name, kind].call(), plain, rtol=1e-4, atol=1e-5)
+            torch.testing.assert_close(cases[name, kind](), plain, rtol=1e-4, atol=1e-5)
 
 
 def test_training_moves_no_batch_norm_and_no_frozen_weight():
     backbone = bench.load_backbone("resnet20")
     before = {name: value.clone() for name, value in backbone.state_dict().items()}
-    cases = bench._cases(backbone, 2, torch.device("cpu"), compile=False)
-    losses = {name: [timed.call() for _ in range(3)] for (name, kind), timed in cases.items() if kind == "train"}
+    losses = {name: [call() for _ in range(3)] for (name, kind), call in calls(backbone).items() if kind == "train"}
     assert all(values[0] != values[2] for name, values in losses.items() if name != "plain")
     assert all(torch.equal(value, before[name]) for name, value in backbone.state_dict().items())
 
@@ -70,10 +77,31 @@ def test_networks_are_compiled_where_that_is_asked_for(monkeypatch):
         return lambda *images, **given: network(*images, **given)
 
     monkeypatch.setattr(torch, "compile", stands_for_a_compiler)
-    config = BenchConfig(models=("resnet20",), batches=(2,), rounds=1, compile=True)
+    config = BenchConfig(models=("resnet20",), batches=(2,), rounds=1, compile=True, variants=("metalora-tr",))
     rows = next(run_bench(config)).rows
     assert all(row["compiled"] for row in rows)
     assert len(taken) == len(rows)
+
+
+def test_chosen_variants_are_measured_beside_those_that_ratios_are_of(monkeypatch):
+    seen = []
+    monkeypatch.setattr(bench, "_milliseconds", lambda call, device: (call(), 1.0)[1])
+    monkeypatch.setattr(bench.Backbone, "forward", spied(bench.Backbone.forward, seen))
+    config = BenchConfig(models=("resnet20",), batches=(5,), rounds=1, channels_last=True, variants=("metalora-cp",))
+    rows = next(run_bench(config)).rows
+    assert {row["variant"] for row in rows} == {"plain", "peft-lora", "metalora-cp"}
+    assert all(row["channels_last"] for row in rows)
+    assert all(images.is_contiguous(memory_format=torch.channels_last) for images in seen if len(images) == 5)
+    with pytest.raises(InputError, match=r"'metalora-cq'.*metalora-cp"):
+        next(run_bench(replace(config, variants=("metalora-cq",))))
+
+
+def spied(forward, seen):
+    def spy(self, images):
+        seen.append(images)
+        return forward(self, images)
+
+    return spy
 
 
 def test_without_peft_it_says_what_to_install(monkeypatch):
@@ -103,6 +131,6 @@ def test_wrong_input_is_one_sentence(wrong, capsys):
 def test_peft_trains_as_many_parameters_as_ours():
     backbone = bench.load_backbone("resnet20")
     ours = bench.adapt(backbone, bench.AdapterConfig("metalora-cp", rank=8, extractor="stem"))
-    theirs = bench._peft(backbone, tuple(ours.layers))
+    theirs = bench._peft(backbone, tuple(ours.layers), rank=8)
     trained = sum(p.numel() for p in theirs.parameters() if p.requires_grad)
     assert trained == sum(p.numel() for p in ours.trained.adapters.parameters())

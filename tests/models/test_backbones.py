@@ -10,11 +10,13 @@ from safetensors.torch import save_file
 from timm.models import build_model_with_cfg, generate_default_cfgs, register_model
 from timm.models.resnet import BasicBlock, ResNet
 from torch import nn
+from torchvision.transforms.v2 import Normalize
 
 import metalora
 from metalora.adapters.config import AdapterConfig
 from metalora.models.adapt import build_model
 from metalora.models.backbones import BUNDLED, Backbone, check_embeddings, image_size_for, load_backbone
+from metalora.models.normalise import Normalise
 from metalora.util.errors import InputError, LayersLeftOut
 
 
@@ -207,3 +209,16 @@ def test_a_wide_network_is_read_by_means_and_deviations_at_half_the_size(adapt):
     model.backbone.net.conv1.base.register_forward_pre_hook(lambda _conv, args: seen.append(args[0].shape[-1]))
     model(torch.rand(1, 3, 40, 40))
     assert (model.backbone.image_size, seen) == (224, [128, 224])  # half, rounded up to a multiple of 32
+
+
+def test_images_are_normalised_as_by_torchvision_on_every_device_and_in_every_precision():
+    mean, std = (0.491, 0.482, 0.447), (0.247, 0.243, 0.262)
+    images = torch.rand(2, 3, 4, 4, generator=torch.Generator().manual_seed(0))
+    module = Normalise(mean, std)
+    assert torch.equal(module(images), Normalize(mean, std)(images))
+    assert not module.state_dict()
+    halved = module.half()  # which keeps the values: images decide the precision
+    assert torch.equal(halved(images), Normalize(mean, std)(images))
+    assert torch.equal(halved(images.bfloat16()), Normalize(mean, std)(images.bfloat16()))
+    torch.testing.assert_close(halved(images.double()), Normalize(mean, std)(images.double()), rtol=1e-7, atol=1e-7)
+    assert module.to("meta")(images.to("meta")).shape == images.shape

@@ -29,6 +29,7 @@ from metalora.views.uploads import add_archive, archive_contents, fit_ks, list_u
 
 from .components import show_errors
 from .context import COMPUTE, Context
+from .request_checks import OF_MCP
 
 STATUS, HEALTH = "/runs/{run}", "/health"
 LOOK_UPS = ("run_status", "uploads", "compare")  # which read a file, and so wait for no turn
@@ -76,7 +77,7 @@ class Endpoints:
         """
         training = TrainingConfig(steps=steps, batch_size=batch_size, lr=lr, seed=seed)
         training = replace(training, validate_every=max(1, steps // VALIDATIONS))
-        owner, adapter = _owner(visitor, request), AdapterConfig(method, rank=rank, seed=seed)
+        owner, adapter = _new_owner(self.app_state, visitor, request), AdapterConfig(method, rank=rank, seed=seed)
         if start:
             backbone, adapter = self.app_state.start_settings(owner, start)
         suite_config = SuiteConfig(suite, max_queries=max_queries)
@@ -99,7 +100,7 @@ class Endpoints:
         A run takes it as the suite upload:ID, with ID the value of "upload"; in another session also with the visitor's
         id. At the limit of archives or bytes it is refused: delete one first.
         """
-        owner = _owner(visitor, request)
+        owner = _new_owner(self.app_state, visitor, request)
         upload = add_archive(self.app_state, owner, file)
         contents = archive_contents(self.app_state, owner, upload)
         return {"upload": upload, "visitor": owner, "images": contents.images, "tasks": contents.tasks}
@@ -212,5 +213,22 @@ def _number(value: float, label: str, precision: int | None = 0) -> gr.Number:
 
 
 def _owner(visitor: str, request: gr.Request) -> str:
-    """Return the visitor's token: the given one, or one that only the caller's session leads to."""
-    return visitor or hashlib.sha256(f"session {request.session_hash}".encode()).hexdigest()[:32]
+    """Return the visitor's token: the given one, or one that only the caller's session leads to.
+
+    Raises:
+        InputError: none is given, and the caller has no session, or one that all clients of MCP share.
+    """
+    if visitor:
+        return visitor
+    session = getattr(request, "session_hash", None)
+    if session is None or OF_MCP in request.headers:
+        raise InputError("This call has no session of its own: give your visitor's id as `visitor`.")
+    return hashlib.sha256(f"session {session}".encode()).hexdigest()[:32]
+
+
+def _new_owner(app_state: AppState, visitor: str, request: gr.Request) -> str:
+    """Return the same, a new visitor's token where there is neither token nor session."""
+    try:
+        return _owner(visitor, request)
+    except InputError:
+        return app_state.workspace.new_visitor()

@@ -68,7 +68,7 @@ def launch(root: Path, waiting: WaitingPage | None = None, **settings: Any) -> g
                 Route(STATUS, status_route(app_state)),
                 Route(HEALTH, health_route(app_state)),
             ],
-            "middleware": [Middleware(Gate)],
+            "middleware": [Middleware(Gate, demo.fns)],
         },
         state_session_capacity=server_limits().sessions,
         **{"auth": credentials()} | settings,
@@ -90,7 +90,7 @@ def build(app_state: AppState) -> gr.Blocks:
         frame.start(wire_links(context, demo, fields, frame.copy, frame.said))
         endpoints(context)
         resources(context)
-    demo.queue(max_size=MAX_QUEUED)
+    demo.queue(max_size=MAX_QUEUED, api_open=False)  # what computes waits for its turn, whoever asks
     rest_queue(demo)
     quieten(demo, context.settled)
     return demo

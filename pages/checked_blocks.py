@@ -6,18 +6,25 @@ caller and no traceback in the log, and so is whatever Gradio refuses, such as a
 
 import html
 import math
-from typing import Any
+from pathlib import Path
+from typing import Any, TypeVar
+from urllib.parse import unquote
 
 import gradio as gr
+from gradio.exceptions import InvalidPathError
+from gradio.utils import get_upload_folder
 
 from metalora.runs.addresses import address_of, coming_from
 from metalora.util.errors import InputError
 
+from .request_checks import UNREADABLE, names_file
+
+T = TypeVar("T")
+
 MAX_TEXT = 10_000  # letters of a text
 MAX_ITEMS = 1_000  # of a list
-UNREADABLE = (
-    "The request cannot be read: send a value of the right kind for each input, and files as they were uploaded."
-)
+MAX_MESSAGE = 300  # letters of a message of Gradio's
+PLEASE_CHECK = "Please check"  # title of a message about what a person did
 FAILED = "The app failed here, which is not your fault: its log says why."
 
 
@@ -30,10 +37,10 @@ class CheckedBlocks(gr.Blocks):
             if len(inputs) == len(block_fn.inputs):  # otherwise Gradio says which are missing
                 inputs = [checked(block, value) for block, value in zip(block_fn.inputs, inputs, strict=True)]
             return await super().preprocess_data(block_fn, inputs, *args, **kwargs)
-        except gr.Error:
-            raise
         except InputError as error:
             raise sentence(error) from error
+        except gr.Error as error:  # Gradio's own, of a choice that is not there and the like
+            raise sentence(f"{_shortened(error.message, MAX_MESSAGE).rstrip('.')}.") from error
         except Exception as error:
             raise sentence(UNREADABLE) from error
 
@@ -54,6 +61,8 @@ class CheckedBlocks(gr.Blocks):
             raise
         except InputError as error:
             raise sentence(error) from error
+        except InvalidPathError as error:  # of a file in what the page says of an event
+            raise sentence(UNREADABLE) from error
         except Exception as error:
             raise gr.Error(FAILED, title="Failed") from error
 
@@ -67,7 +76,19 @@ def _address(requests: Any) -> str:
 
 def sentence(error: InputError | str) -> gr.Error:
     """Return a message on the page, which for programs is the error."""
-    return gr.Error(html.escape(str(error), quote=False), title="Please check", print_exception=False)
+    return gr.Error(html.escape(str(error), quote=False), title=PLEASE_CHECK, print_exception=False)
+
+
+def event_value(event: gr.EventData, name: str, kind: type[T]) -> T:
+    """Return what the page says of an event, such as the row that was clicked.
+
+    Raises:
+        InputError: it does not say that, or a value of another kind.
+    """
+    value = event._data.get(name) if isinstance(event._data, dict) else None
+    if not isinstance(value, kind) or isinstance(value, bool):
+        raise InputError(UNREADABLE)
+    return value
 
 
 def checked(block: Any, value: Any) -> Any:
@@ -87,11 +108,42 @@ def checked(block: Any, value: Any) -> Any:
         value = False if value is None else value
         if not isinstance(value, bool):
             raise InputError(f"{name} is {_shown(value)}: use true or false.")
-    elif isinstance(block, gr.Dropdown | gr.Radio):
+    elif isinstance(block, gr.File):
+        value = _uploaded(value)
+    elif isinstance(block, gr.Dropdown | gr.Radio | gr.CheckboxGroup):
         _check_choice(name, block, value)
         if value is None and isinstance(block, gr.Dropdown) and block.allow_custom_value and not block.multiselect:
             value = ""  # of a menu that was emptied by hand
+    elif names_file(value):  # Gradio would look for it, or fetch it
+        raise InputError(UNREADABLE)
     return value
+
+
+def _uploaded(value: Any) -> Any:
+    """Return the files that a component gets, each as the path of a file that was uploaded and nothing else.
+
+    Raises:
+        InputError: one is no such file.
+    """
+    if isinstance(value, list) and len(value) <= MAX_ITEMS:
+        return [_uploaded_file(file) for file in value]
+    return None if value is None else _uploaded_file(value)
+
+
+def _uploaded_file(file: Any) -> dict[str, Any]:
+    path = file.get("path") if isinstance(file, dict) else None
+    if not isinstance(path, str):
+        raise InputError(UNREADABLE)
+    if path.startswith(("http://", "https://")):  # clients of MCP name an upload by its address, which is not asked
+        path = unquote(path.partition("/gradio_api/file=")[2])
+    folder = Path(get_upload_folder()).resolve()
+    try:
+        found = Path(path).resolve(strict=True)
+    except (OSError, ValueError):
+        raise InputError(UNREADABLE) from None
+    if not (found.is_file() and folder in found.parents and found.parent != folder):
+        raise InputError(UNREADABLE)
+    return {"path": path, "meta": {"_type": "gradio.FileData"}}
 
 
 def _check_number(name: str, value: Any, *, whole: bool, empty: bool) -> None:
@@ -104,7 +156,7 @@ def _check_number(name: str, value: Any, *, whole: bool, empty: bool) -> None:
 
 def _check_choice(name: str, block: Any, value: Any) -> None:
     """Check a choice, or several, of texts and numbers; those of a menu that takes others besides are texts."""
-    several = bool(getattr(block, "multiselect", False))
+    several = isinstance(block, gr.CheckboxGroup) or bool(getattr(block, "multiselect", False))
     values = value if several and isinstance(value, list) else [] if value is None else [value]
     kinds = {type(choice) for _, choice in block.choices} or {str, int}  # of a menu that an event fills: either
     for one in values[:MAX_ITEMS]:
@@ -116,5 +168,8 @@ def _check_choice(name: str, block: Any, value: Any) -> None:
 
 
 def _shown(value: Any) -> str:
-    text = "empty" if value is None else repr(value)
-    return text if len(text) <= 60 else f"{text[:60]}…"
+    return _shortened("empty" if value is None else repr(value), 60)
+
+
+def _shortened(text: str, length: int) -> str:
+    return text if len(text) <= length else f"{text[:length]}…"

@@ -16,6 +16,7 @@ from metalora.views.inspect import MAX_IMAGES
 from metalora.views.inspect_view import InspectView
 from metalora.views.look import OPENING, look, other_images, sweep, trained_knobs
 
+from .checked_blocks import event_value
 from .components import Message, caption
 from .context import COMPUTE, PRIVATE, QUIET, Context
 from .core_swap import FORGOTTEN
@@ -198,8 +199,8 @@ def _control(knob: Knob, value: Any) -> Any:
     return gr.Dropdown(list(knob.values), value=value, label=knob.title, min_width=110)
 
 
-def _position(event: gr.SelectData) -> int:
-    return int(event.index)
+def _position(event: gr.EventData) -> int:
+    return event_value(event, "index", int)
 
 
 def _neutral() -> list[Any]:

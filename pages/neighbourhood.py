@@ -1,15 +1,18 @@
 """What is chosen on an embedding: one image with its neighbours, or a lasso with its counts."""
 
+import re
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 import gradio as gr
 
+from metalora.util.errors import InputError
 from metalora.views.app_state import AppState
 from metalora.views.embedding import EmbeddingView
 from metalora.views.embedding_selection import describe_selection, neighbour_tiles
 
+from .checked_blocks import event_value
 from .components import Message, show_errors
 from .context import PRIVATE, QUIET, Context
 from .image_tiles import ImageTiles
@@ -56,7 +59,7 @@ def _show_neighbours(app_state: AppState, token: str, chart: EmbeddingView | Non
         # A new chart comes without rings. Nothing else may be sent: a tab that was not looked at yet keeps the
         # last message only, and that has to be the chart.
         return [*tiles, gr.skip(), gr.skip()]
-    adapter, row = map(int, chosen.split(":"))
+    adapter, row = _named(chart, chosen)
     nearest: dict[int, list[int]] = {}
     for i in (0, 1) if chart.same_images else (adapter,):
         nearest[i], tiles[i] = neighbour_tiles(app_state.open(token, chart.names[i]), chart, i, row)
@@ -66,22 +69,33 @@ def _show_neighbours(app_state: AppState, token: str, chart: EmbeddingView | Non
     return [*tiles, *rings]
 
 
+def _named(chart: EmbeddingView, chosen: Any) -> tuple[int, int]:
+    """Return the numbers of the adapter and of the image that the menu names."""
+    found = re.fullmatch(r"(\d):(\d{1,9})", str(chosen), re.ASCII)
+    adapter, row = (int(found[1]), int(found[2])) if found else (-1, -1)
+    if not (0 <= adapter < len(chart.frames) and 0 <= row < len(chart.frames[adapter])):
+        raise InputError("There is no such image on the map: choose one of the list.")
+    return adapter, row
+
+
 @dataclass(frozen=True)
 class Scatter:
     """The scatter of the chart's adapter number `adapter`."""
 
     adapter: int
 
-    def choose(self, chart: EmbeddingView, event: gr.EventData) -> str:
+    def choose(self, chart: EmbeddingView | None, event: gr.EventData) -> Any:
         """Return the clicked point as the menu of images names it."""
-        return f"{0 if chart.same_images else self.adapter}:{event.row}"
+        row = event_value(event, "row", int)
+        return gr.skip() if chart is None else f"{0 if chart.same_images else self.adapter}:{row}"
 
     def count(self, chart: EmbeddingView | None, event: gr.EventData) -> list[Any]:
         """Return counts and accuracies of a lasso; the other adapter's too, where images are the same."""
-        if chart is None or not event.rows:
+        rows = event_value(event, "rows", list)
+        if chart is None or not rows:
             return [EMPTY, gr.update(visible=False)]
         adapters = [self.adapter, *([1 - self.adapter] if chart.same_images else [])]
-        selections = [describe_selection(chart.frames[i], event.rows, chart.classes[i]) for i in adapters]
+        selections = [describe_selection(chart.frames[i], rows, chart.classes[i]) for i in adapters]
         texts = [f"{chart.titles[i]}: {text}" for i, (text, _) in zip(adapters, selections, strict=True)]
         return [" ".join(texts), gr.update(value=selections[0][1], visible=True)]
 

@@ -7,10 +7,10 @@ from typing import Any
 
 import gradio as gr
 
-from metalora.util.errors import InputError
 from metalora.views.app_state import AppState
 from metalora.views.runs import COLUMNS, GAIN, compare_curves, list_runs
 
+from .checked_blocks import event_value
 from .components import caption, show_errors
 from .context import PRIVATE, QUIET, Context
 from .plot import Plot
@@ -82,19 +82,16 @@ class Runs:
 
     def choose(self, token: str, event: gr.EventData) -> Any:
         """Make a run the active one."""
-        return menu(self.app_state, token, event.run)
+        return menu(self.app_state, token, event_value(event, "run", str))
 
     def tick(self, token: str, event: gr.EventData) -> list[Any]:
         """Return the ticked runs that are the visitor's, their validation curves, and whether they can be deleted."""
         known = self.app_state.runs(token)
-        ticked = [run for run in event.runs if run in known]
+        ticked = [run for run in event_value(event, "runs", list) if isinstance(run, str) and run in known]
         shown = gr.update(visible=bool(ticked))
         if not ticked:
             return [[], shown, shown]
-        try:
-            figure = compare_curves(self.app_state, token, ticked)
-        except InputError as problem:  # deleted on another page meanwhile, or damaged
-            raise gr.Error(str(problem), title="Please check", print_exception=False) from problem
+        figure = compare_curves(self.app_state, token, ticked)  # of runs that another page may have deleted meanwhile
         return [ticked, gr.update(value=figure, visible=True), shown]
 
     def delete(self, token: str, ticked: list[str], run: str | None, sure: bool) -> Any:

@@ -10,6 +10,8 @@ from metalora.util.checks import MAX_SEED, check_float, check_int
 from metalora.util.config import from_plain, to_plain
 from metalora.util.errors import InputError
 
+MAX_WIDTH, MAX_TASKS = 65_536, 1_000_000
+
 
 def _patterns(name: str, value: object) -> tuple[str, ...]:
     """Return one regular expression, or several, as a tuple."""
@@ -124,14 +126,15 @@ class AdapterConfig:
 
     def _check_integers(self) -> None:
         check_int("seed", self.seed, 0, MAX_SEED)
-        check_int("condition", self.condition, 0)
-        for name in ("rank", "branches", "hidden", "code"):
-            check_int(name, getattr(self, name))
+        check_int("condition", self.condition, 0, MAX_TASKS)
+        check_int("rank", self.rank)
+        for name in ("branches", "hidden", "code"):
+            check_int(name, getattr(self, name), 1, MAX_WIDTH)
         for pattern, rank in self.rank_pattern.items():
             check_int(f"rank_pattern[{pattern!r}]", rank)
         object.__setattr__(self, "factors", tuple(self.factors))
         for count in self.factors:
-            check_int("factors", count, 2)
+            check_int("factors", count, 2, MAX_WIDTH)
 
     @property
     def told(self) -> bool:

@@ -18,7 +18,7 @@ from metalora.experiments.runner import jobs_of, processes
 from metalora.suites.suite import Suite
 from metalora.training.config import VALIDATIONS
 from metalora.training.plan import LEARNING_RATES, planned_steps, trial_steps
-from metalora.util.files import write_text
+from metalora.util.files import parse_json, write_text
 from metalora.util.processes import signals_blocked
 
 PLAN = "plan.json"
@@ -72,7 +72,7 @@ def plan_comparison(
 
 def _stored(file: Path) -> dict | None:
     try:
-        return json.loads(file.read_text(encoding="utf-8"))
+        return parse_json(file.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
 

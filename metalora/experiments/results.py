@@ -24,7 +24,7 @@ from metalora.suites.config import SuiteConfig
 from metalora.training.config import TrainingConfig
 from metalora.util.checks import check_int
 from metalora.util.errors import InputError, choices
-from metalora.util.files import write_text
+from metalora.util.files import parse_json, write_text
 from metalora.util.paths import ASSETS
 from metalora.util.renamed import upgrade_row
 
@@ -83,7 +83,7 @@ def load_comparison(file: Path) -> Comparison:
         InputError: the file is missing, or does not have a comparison.
     """
     try:
-        values = json.loads(file.read_text(encoding="utf-8"))
+        values = parse_json(file.read_text(encoding="utf-8"))
         version = values.get("format_version", 1)
         if version not in (1, FORMAT_VERSION):
             raise ValueError(f"it has format version {version}, this metalora reads {FORMAT_VERSION}")
@@ -155,7 +155,7 @@ def own_configs(folder: Path) -> dict[str, ComparisonConfig]:
     configs = {}
     for file in sorted((folder / SETTINGS).glob("[!.]*.json"), key=lambda file: file.stat().st_mtime, reverse=True):
         try:
-            configs[file.stem] = ComparisonConfig.from_dict(json.loads(file.read_text(encoding="utf-8")))
+            configs[file.stem] = ComparisonConfig.from_dict(parse_json(file.read_text(encoding="utf-8")))
         except (OSError, ValueError) as error:
             raise InputError(
                 f"{file} has no settings of a comparison: delete it and run the comparison again."

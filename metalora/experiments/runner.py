@@ -23,7 +23,7 @@ from metalora.training.plan import LEARNING_RATES
 from metalora.training.tracking import Tracker, check_tracker
 from metalora.util.device import pick_device
 from metalora.util.errors import InputError, LayersLeftOut
-from metalora.util.files import check_writable, remove_temporaries, write_text
+from metalora.util.files import check_writable, parse_json, remove_temporaries, write_text
 from metalora.util.processes import end_with_parent, signals_blocked
 from metalora.util.provenance import provenance
 from metalora.util.renamed import upgrade_row
@@ -163,7 +163,7 @@ def running_jobs(folder: Path) -> list[RunningJob]:
     running = []
     for file in sorted((folder / JOBS).glob(f"[!.]*{STEPS}")):
         with contextlib.suppress(FileNotFoundError):  # it has ended since
-            running.append(RunningJob(**json.loads(file.read_text(encoding="utf-8"))))
+            running.append(RunningJob(**parse_json(file.read_text(encoding="utf-8"))))
     return running
 
 
@@ -284,7 +284,7 @@ def read_result(folder: Path, job: JobConfig) -> dict[str, Any]:
     if not file.exists():
         file = _old_results(folder.resolve()).get(job.key, file)
     try:
-        result = json.loads(file.read_text(encoding="utf-8"))
+        result = parse_json(file.read_text(encoding="utf-8"))
         is_whole = isinstance(result, dict) and all(isinstance(result.get(name), list) for name in PARTS)
     except FileNotFoundError as error:
         raise InputError(f"{folder} lacks the job {job.key}: run the comparison again to complete it.") from error
@@ -306,7 +306,7 @@ def _old_results(folder: Path) -> dict[str, Path]:
     files: dict[str, Path] = {}
     for file in sorted((folder / OLD_JOBS).glob("*.json")):
         with contextlib.suppress(ValueError, KeyError, TypeError, AttributeError):  # damaged ones are trained again
-            settings = json.loads(file.read_text(encoding="utf-8"))["cell"]
+            settings = parse_json(file.read_text(encoding="utf-8"))["cell"]
             files.setdefault(JobConfig.from_dict(settings).key, file)
     return files
 

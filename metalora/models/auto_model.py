@@ -30,10 +30,13 @@ def load_auto_model(name: str, *, download: bool = False) -> nn.Module:
     if importlib.util.find_spec("transformers") is None:
         raise InputError(f"{name} needs transformers: pip install transformers.")
     from transformers import AutoModel
+    from transformers.utils import find_adapter_config_file
 
     source = name.removeprefix(PREFIX)
     local = not download or Path(source).is_dir()
     try:
+        if find_adapter_config_file(source, local_files_only=local) is not None:  # whose weights may be a pickle
+            raise InputError(f"{name} is an adapter of PEFT: load it by metalora.load, with its backbone.")
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
             model = AutoModel.from_pretrained(
@@ -41,7 +44,10 @@ def load_auto_model(name: str, *, download: bool = False) -> nn.Module:
                 local_files_only=local,
                 use_safetensors=True,  # never a pickle
                 trust_remote_code=False,
+                adapter_kwargs={"local_files_only": local},
             )
+    except InputError:
+        raise
     except (OSError, ValueError, ImportError, RuntimeError, SafetensorError) as error:
         if local and isinstance(error, OSError) and not Path(source).is_dir():
             raise InputError(

@@ -20,7 +20,6 @@ from typing import Any
 
 import timm
 import torch
-from huggingface_hub import try_to_load_from_cache
 from timm.data import resolve_model_data_config
 from timm.models.mlp_mixer import MlpMixer
 from timm.models.resnet import BasicBlock, ResNet
@@ -33,6 +32,7 @@ from metalora.adapters.forward_context import current
 from metalora.adapters.recomputation import call_recorded
 from metalora.models.folding import Fold, Pair, fold_pairs
 from metalora.models.normalise import Normalise
+from metalora.models.timm_weights import cached_weights, fetched_weights
 from metalora.util.checks import check_int
 from metalora.util.compiling import transformed
 from metalora.util.errors import InputError
@@ -40,6 +40,7 @@ from metalora.util.files import read_tensors
 from metalora.util.paths import ASSETS
 
 MAX_STAGES = 4
+MAX_IMAGE_SIZE = 2048  # pixels a side of the images that a backbone takes
 LARGE = 128  # pixels a side
 
 
@@ -222,7 +223,7 @@ def load_backbone(
         InputError: unknown name, a size that the network does not take, or its weights are not on this machine.
     """
     if image_size is not None:
-        check_int("image_size", image_size)
+        check_int("image_size", image_size, 1, MAX_IMAGE_SIZE)
     architecture, _, file = name.partition("@")
     pretrained = pretrained and not file
     if architecture in BUNDLED:
@@ -300,16 +301,19 @@ def _stages(net: nn.Module) -> dict[str, int]:
 
 def _load_timm(name: str, image_size: int | None, pretrained: bool, download: bool) -> Backbone:
     _check_name(name)
-    if pretrained and not _is_cached(name) and not download:
-        raise InputError(
-            f"The weights of {name!r} are not on this machine: add --download (download=True) to fetch them."
-        )
-    net = _create(name, pretrained)
+    weights = None
+    if pretrained:
+        weights = fetched_weights(name) if download else cached_weights(name)
+        if weights is None:
+            raise InputError(
+                f"The weights of {name!r} are not on this machine: add --download (download=True) to fetch them."
+            )
+    net = _create(name, weights)
     data = resolve_model_data_config(net)
     own = data["input_size"][-1]
     size = image_size or own
     if size != own and net.pretrained_cfg.get("fixed_input_size"):
-        net = _create(name, pretrained, img_size=size)
+        net = _create(name, weights, img_size=size)
     return Backbone(
         net,
         name=name,
@@ -319,10 +323,13 @@ def _load_timm(name: str, image_size: int | None, pretrained: bool, download: bo
     ).eval()
 
 
-def _create(name: str, pretrained: bool, **size: Any) -> Any:
-    """Make a network of timm without its head, for images of its own size or of another."""
+def _create(name: str, weights: str | None, **size: Any) -> Any:
+    """Make a network of timm without its head, with the weights of a file, for images of its own size or of another."""
+    loaded: dict[str, Any] = {}
+    if weights:
+        loaded = {"pretrained": True, "pretrained_cfg_overlay": {"file": weights, "custom_load": False}}
     try:
-        return timm.create_model(name, pretrained=pretrained, num_classes=0, **size)
+        return timm.create_model(name, num_classes=0, **loaded, **size)
     except (RuntimeError, TypeError, ValueError, AssertionError) as error:
         reason = (str(error) or type(error).__name__).splitlines()[0]
         if size:
@@ -340,7 +347,7 @@ def has_weights(name: str) -> bool:
     if file or architecture in BUNDLED:
         return True
     _check_name(architecture)
-    return _is_cached(name)
+    return cached_weights(name) is not None
 
 
 def _check_name(name: str) -> None:
@@ -349,16 +356,6 @@ def _check_name(name: str) -> None:
         near = difflib.get_close_matches(architecture, timm.list_models(), n=3)
         hint = f" Did you mean {', '.join(near)}?" if near else ""
         raise InputError(f"Unknown backbone {name!r}: use {', '.join(BUNDLED)} or a name of timm.{hint}")
-
-
-def _is_cached(name: str) -> bool:
-    config = timm.get_pretrained_cfg(name, allow_unregistered=False) if timm.is_model_pretrained(name) else None
-    if config is None or not config.has_weights:
-        raise InputError(f"timm has no trained weights for {name!r}: use a name with a tag, such as resnet18.a1_in1k.")
-    return config.file is not None or any(
-        isinstance(try_to_load_from_cache(config.hf_hub_id or "", file), str)
-        for file in ("model.safetensors", "pytorch_model.bin")
-    )
 
 
 def card(name: str) -> dict:

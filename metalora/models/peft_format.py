@@ -6,6 +6,7 @@ One sample's core makes any low-rank format a LoRA: of rank R for CP, R² for TR
 import json
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +17,15 @@ from metalora.adapters.config import AdapterConfig
 from metalora.adapters.cores import Cores
 from metalora.adapters.formats import Factorised
 from metalora.adapters.layers import AdaptedLayer
+from metalora.adapters.patterns import check_pattern, matches
 from metalora.adapters.places import EMBEDDING
 from metalora.models.adapt import adapt
 from metalora.models.adapted_model import AdaptedModel
 from metalora.models.saving import check_folder
+from metalora.util.checks import check_float
+from metalora.util.config import from_plain
 from metalora.util.errors import InputError
-from metalora.util.files import read_tensors, tensor_file, text_file, write_whole
+from metalora.util.files import check_finite, parse_json, read_tensors, tensor_file, text_file, write_whole
 from metalora.util.paths import expand
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
@@ -29,6 +33,30 @@ A_NAME, B_NAME = ".lora_A.weight", ".lora_B.weight"
 PREFIX = "base_model.model."  # what PEFT's wrappers add to the names of a network's modules
 # Settings of PEFT under which a layer computes something else than W x + (alpha / r) B A x.
 CHANGES = ("use_dora", "use_qalora", "lora_bias", "fan_in_fan_out", "alora_invocation_tokens", "layer_replication")
+
+
+@dataclass(frozen=True)
+class _Settings:
+    """Settings of PEFT that decide what a LoRA computes, under their names there.
+
+    Attributes:
+        lora_alpha: the update is scaled by lora_alpha / r.
+        alpha_pattern: expression over names of layers → lora_alpha of these.
+        base_model_name_or_path: the backbone.
+        modules_to_save: names of modules that are saved as a whole.
+        use_rslora: the update is scaled by lora_alpha / √r.
+    """
+
+    lora_alpha: float
+    alpha_pattern: Mapping[str, float] | None = None
+    base_model_name_or_path: str | None = None
+    modules_to_save: tuple[str, ...] | None = None
+    use_rslora: bool = False
+
+    def __post_init__(self) -> None:
+        for name, alpha in {"lora_alpha": self.lora_alpha, **(self.alpha_pattern or {})}.items():
+            check_pattern(name)
+            check_float(f"lora_alpha of {name}", alpha, lambda value: True, "a number")
 
 
 def save_peft(model: AdaptedModel, path: str | Path, cores: Cores | None = None) -> None:
@@ -119,12 +147,12 @@ def load_peft(path: Path, backbone: nn.Module | None, *, download: bool = False)
         InputError: the folder is damaged, not a LoRA, of a kind with other equations, or of another network.
     """
     config, tensors = _read(path)
-    backbone = backbone if backbone is not None else config.get("base_model_name_or_path")
+    backbone = backbone if backbone is not None else config.base_model_name_or_path
     if backbone is None:
         raise InputError(f"{path} does not name its backbone: pass it, load(path, backbone=…).")
     pairs = _pairs(config, tensors, path)
     exact = {name: f"^{re.escape(name)}$" for name in pairs}
-    saved = tuple(f"^{re.escape(name)}$" for name in config.get("modules_to_save") or ())
+    saved = tuple(f"^{re.escape(name)}$" for name in config.modules_to_save or ())
     settings = AdapterConfig(
         "lora",
         rank=max(len(A) for A, _ in pairs.values()),
@@ -137,19 +165,34 @@ def load_peft(path: Path, backbone: nn.Module | None, *, download: bool = False)
         for name, layer in model.layers.items():
             _fill(layer, *pairs[name], path)
         for name, wrapper in model.saved_modules.items():
-            wrapper.copy.load_state_dict(_below(tensors, f"{PREFIX}{name}."))
+            _fill_copy(wrapper.copy, _below(tensors, f"{PREFIX}{name}."), name, path)
     return model
 
 
-def _pairs(config: Mapping[str, Any], tensors: dict[str, Tensor], path: Path) -> dict[str, tuple[Tensor, Tensor]]:
+def _fill_copy(module: nn.Module, tensors: dict[str, Tensor], name: str, path: Path) -> None:
+    """Give a module that is saved as a whole its values."""
+    try:
+        module.load_state_dict(tensors)
+    except RuntimeError as error:
+        raise InputError(f"The module {name!r} in {path} does not fit the backbone: pass its own.") from error
+
+
+def _pairs(config: _Settings, tensors: dict[str, Tensor], path: Path) -> dict[str, tuple[Tensor, Tensor]]:
     """Return layer → A (M, I, *kernel), scaled, and B (O, M), of a rank that its smaller side allows."""
-    pairs = {}
+    pairs: dict[str, tuple[Tensor, Tensor]] = {}
+    saved = tuple(f"{PREFIX}{name}." for name in config.modules_to_save or ())
+    for key, tensor in tensors.items():
+        partner = key.removesuffix(B_NAME) + A_NAME
+        if not key.startswith(saved) and not key.endswith(A_NAME) and not (key.endswith(B_NAME) and partner in tensors):
+            raise InputError(f"{path / WEIGHTS} has a tensor {key!r} that no LoRA has: load it in PEFT.")
+        if not tensor.is_floating_point():
+            raise InputError(f"In {path / WEIGHTS} the tensor {key!r} is {tensor.dtype}: save floating points.")
     for key in tensors:
         if not key.endswith(A_NAME):
             continue
         name = key.removeprefix(PREFIX).removesuffix(A_NAME)
         A, B = tensors[key], tensors.get(key.removesuffix(A_NAME) + B_NAME)
-        if B is None or B.ndim < 2 or B.shape[1] != len(A):
+        if B is None or min(A.ndim, B.ndim) < 2 or B.shape[1] != len(A) or 0 in (A.numel(), B.numel()):
             raise InputError(f"{path / WEIGHTS} is damaged at layer {name!r}: save the adapter again.")
         A, B = A * _scale(config, name, len(A)), B.flatten(1)
         inputs, outputs = A[0].numel(), len(B)
@@ -172,20 +215,20 @@ def _fill(layer: AdaptedLayer, A: Tensor, B: Tensor, path: Path) -> None:
     trained.B.copy_(B.T)
 
 
-def _scale(config: Mapping[str, Any], name: str, rank: int) -> float:
+def _scale(config: _Settings, name: str, rank: int) -> float:
     """Return PEFT's factor on the update of a layer."""
-    patterns = config.get("alpha_pattern") or {}
-    alpha = next((a for key, a in patterns.items() if re.match(rf"(.*\.)?({key})$", name)), config["lora_alpha"])
-    return alpha / (rank**0.5 if config.get("use_rslora") else rank)
+    patterns = config.alpha_pattern or {}
+    alpha = next((a for key, a in patterns.items() if matches(rf"^(.*\.)?({key})$", name)), config.lora_alpha)
+    return alpha / (rank**0.5 if config.use_rslora else rank)
 
 
 def _below(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
     return {key.removeprefix(prefix): tensor for key, tensor in tensors.items() if key.startswith(prefix)}
 
 
-def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
+def _read(path: Path) -> tuple[_Settings, dict[str, Tensor]]:
     try:
-        config = json.loads((path / CONFIG).read_text(encoding="utf-8"))
+        config = parse_json((path / CONFIG).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise InputError(f"{path / CONFIG} cannot be read ({error}): save the adapter again.") from error
     if not isinstance(config, dict) or config.get("peft_type") != "LORA" or "lora_alpha" not in config:
@@ -198,4 +241,11 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
         )
     if not (path / WEIGHTS).is_file():
         raise InputError(f"{path} has no {WEIGHTS}: save it with PEFT's safe_serialization.")
-    return config, read_tensors(path / WEIGHTS)[0]
+    known = {field.name for field in fields(_Settings)}
+    try:
+        settings = from_plain(_Settings, {name: value for name, value in config.items() if name in known})
+    except InputError as error:
+        raise InputError(f"{path / CONFIG} is damaged. {error}") from error
+    tensors, _ = read_tensors(path / WEIGHTS)
+    check_finite(tensors, path / WEIGHTS)
+    return settings, tensors

@@ -1,8 +1,11 @@
 """Adapters on disk: a folder with config.json and adapter.safetensors."""
 
 import json
-from dataclasses import asdict
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -11,8 +14,9 @@ from metalora.adapters.config import AdapterConfig
 from metalora.adapters.layers import AdaptedLayer
 from metalora.adapters.linear_probe import Probed
 from metalora.adapters.trained_copy import TrainedCopy
-from metalora.models.backbones import Backbone
-from metalora.suites.decoding import Decoding
+from metalora.models.backbones import MAX_IMAGE_SIZE, Backbone
+from metalora.suites.decoding import AS_DECLARED, Decoding
+from metalora.util.checks import check_int
 from metalora.util.errors import InputError
 from metalora.util.files import hash_tensors, tensor_file, text_file, write_whole
 from metalora.util.paths import expand, is_stray
@@ -20,6 +24,73 @@ from metalora.version import __version__
 
 FORMAT_VERSION = 2
 CONFIG, WEIGHTS = "config.json", "adapter.safetensors"
+DTYPES = {
+    name: getattr(torch, name)
+    for name in ("float32", "float64", "float16", "bfloat16", "int64", "int32", "int16", "uint8", "bool")
+}
+MAX_EXAMPLE = 2**24  # numbers of an example: an image of 2,048 pixels has fewer
+
+
+@dataclass(frozen=True)
+class SavedBackbone:
+    """What config.json says of the backbone.
+
+    Attributes:
+        name: None for a module.
+        image_size: side of its images in pixels; None where that is open.
+        sha256: of its weights.
+        dtype: of its weights.
+        stages: names of those that report features; None: by version 0.1, which had none.
+    """
+
+    name: str | None
+    image_size: int | None
+    sha256: str
+    dtype: str
+    stages: tuple[str, ...] | None = None
+
+    def __post_init__(self) -> None:
+        if self.dtype not in DTYPES or not DTYPES[self.dtype].is_floating_point:
+            raise InputError(f"The backbone's dtype {self.dtype!r} is no floating point of torch: save it again.")
+        if self.image_size is not None:
+            check_int("image_size", self.image_size, 1, MAX_IMAGE_SIZE)
+
+
+@dataclass(frozen=True)
+class SavedAdapter:
+    """What config.json says, all of it of the right kind.
+
+    Attributes:
+        format_version: of the file.
+        backbone: what is adapted.
+        adapter: settings of the adapter.
+        tensors: name → dtype and shape.
+        example_shape: of one example.
+        extractor_sha256: of the extractor's weights; None without one.
+        example_dtype: of the example.
+        decoding: how deep images became eight bits in training.
+    """
+
+    format_version: int
+    backbone: SavedBackbone
+    adapter: Mapping[str, Any]
+    tensors: Mapping[str, Any]
+    example_shape: tuple[int, ...]
+    extractor_sha256: str | None
+    example_dtype: str = "float32"
+    decoding: Decoding = AS_DECLARED
+
+    def __post_init__(self) -> None:
+        for side in self.example_shape:
+            check_int("example_shape", side, 1, MAX_EXAMPLE)
+        if not self.example_shape or math.prod(self.example_shape) > MAX_EXAMPLE:
+            raise InputError(f"example_shape is {self.example_shape}: use one of up to {MAX_EXAMPLE:,} numbers.")
+        if self.example_dtype not in DTYPES:
+            raise InputError(f"example_dtype is {self.example_dtype!r}: use one of {', '.join(DTYPES)}.")
+
+    def example(self) -> Tensor:
+        """Return zeros of the example's shape and dtype."""
+        return torch.zeros(self.example_shape, dtype=DTYPES[self.example_dtype])
 
 
 def check_folder(path: str | Path, owned: tuple[str, ...] = (WEIGHTS,)) -> None:

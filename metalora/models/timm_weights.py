@@ -1,18 +1,23 @@
-"""Trained weights of timm's backbones: which are on this machine, how large others are, and fetching them."""
+"""Trained weights of timm's backbones: which are on this machine, how large others are, and fetching them.
 
+Files of safetensors only: timm by itself would also take what torch pickled, and ask the hub for what is here.
+"""
+
+import contextlib
 import threading
 import time
 from collections.abc import Iterator
 from typing import Any
 
 import timm
-from huggingface_hub import hf_hub_download, scan_cache_dir
-from huggingface_hub.errors import CacheNotFound
+from huggingface_hub import hf_hub_download, scan_cache_dir, try_to_load_from_cache
+from huggingface_hub.errors import CacheNotFound, EntryNotFoundError
 from tqdm import tqdm
 
 from metalora.util.errors import InputError
 
 FILE = "model.safetensors"  # never a pickle
+FILES = (FILE, "open_clip_model.safetensors")  # one of which a repository has
 HUB = "timm/"  # the account that holds timm's weights
 PAUSE = 0.1  # seconds between looks at the progress
 
@@ -27,9 +32,31 @@ def cached_backbones() -> tuple[str, ...]:
         repository.repo_id.removeprefix(HUB)
         for repository in repositories
         if repository.repo_id.startswith(HUB)
-        and any(file.file_name == FILE for revision in repository.revisions for file in revision.files)
+        and any(file.file_name in FILES for revision in repository.revisions for file in revision.files)
     }
     return tuple(sorted(name for name in names if timm.is_model(name.split(".")[0])))
+
+
+def cached_weights(name: str) -> str | None:
+    """Return the file with a backbone's weights on this machine; None where there is none.
+
+    Raises:
+        InputError: timm has no trained weights of that name.
+    """
+    config = _config(name)
+    if config.file is not None:  # of a network that another package registered
+        return str(config.file) if str(config.file).endswith(".safetensors") else None
+    found = (try_to_load_from_cache(config.hf_hub_id or "", file) for file in FILES)
+    return next((file for file in found if isinstance(file, str)), None)
+
+
+def fetched_weights(name: str) -> str:
+    """Return the file with a backbone's weights, fetched from the hub if it is not on this machine.
+
+    Raises:
+        InputError: as `weights_size`.
+    """
+    return cached_weights(name) or _ask(name)
 
 
 def weights_size(name: str) -> int:
@@ -75,13 +102,26 @@ def fetch_weights(name: str) -> Iterator[tuple[int, int]]:
     yield total, total
 
 
+def _config(name: str) -> Any:
+    """Return what timm knows of a backbone's weights."""
+    config = timm.get_pretrained_cfg(name, allow_unregistered=False) if timm.is_model_pretrained(name) else None
+    if config is None or not config.has_weights:
+        raise InputError(f"timm has no trained weights for {name!r}: use a name with a tag, such as resnet18.a1_in1k.")
+    return config
+
+
 def _ask(name: str, **settings: Any) -> Any:
     """Call the hub for a backbone's weights."""
-    config = timm.get_pretrained_cfg(name, allow_unregistered=False) if timm.is_model_pretrained(name) else None
-    if config is None or not config.hf_hub_id:
-        raise InputError(f"timm has no trained weights for {name!r}: use a name with a tag, such as resnet18.a1_in1k.")
+    repository = _config(name).hf_hub_id
+    if not repository:
+        raise InputError(f"The weights of {name!r} are not on the hub as safetensors: choose another name or tag.")
     try:
-        return hf_hub_download(config.hf_hub_id, FILE, **settings)
+        for file in FILES[:-1]:
+            with contextlib.suppress(EntryNotFoundError):
+                return hf_hub_download(repository, file, **settings)
+        return hf_hub_download(repository, FILES[-1], **settings)
+    except EntryNotFoundError as error:
+        raise InputError(f"The weights of {name!r} are not on the hub as safetensors: choose another.") from error
     except OSError as error:  # the hub's own errors are of this kind too
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise InputError(

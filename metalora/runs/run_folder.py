@@ -29,7 +29,7 @@ from metalora.runs.failures import SILENT
 from metalora.runs.run_config import RunConfig
 from metalora.training.loop import remove_checkpoint
 from metalora.util.errors import InputError
-from metalora.util.files import write_text
+from metalora.util.files import parse_json, write_text
 from metalora.util.locks import LOCK, Busy, locked
 from metalora.util.paths import expand
 from metalora.util.processes import is_alive, kill, process
@@ -89,7 +89,7 @@ class RunFolder:
     @property
     def result(self) -> dict[str, Any]:
         """What a finished run measured: "validation", "rows" of k-NN accuracies, parameters, notes."""
-        result = json.loads((self.path / RESULT).read_text(encoding="utf-8"))
+        result = parse_json((self.path / RESULT).read_text(encoding="utf-8"))
         return {**result, "rows": [upgrade_row(row) for row in result["rows"]]}
 
     @property
@@ -122,7 +122,7 @@ class RunFolder:
 
     def kill(self) -> None:
         """End the worker that trains the run at once; what it has done since its last checkpoint is lost."""
-        worker = json.loads(self._settings or "{}").get("worker")
+        worker = parse_json(self._settings or "{}").get("worker")
         if is_alive(worker):
             kill(worker["pid"])
 
@@ -257,7 +257,7 @@ def open_run(path: str | Path) -> RunFolder:
     file = path / SETTINGS
     name = path.absolute().name  # a server's paths are not shown to visitors
     try:
-        content = json.loads(file.read_text(encoding="utf-8"))
+        content = parse_json(file.read_text(encoding="utf-8"))
         found = content.get("format_version")
     except (FileNotFoundError, NotADirectoryError) as error:
         raise InputError(f"{name} holds no run: there is no {SETTINGS} in it.") from error

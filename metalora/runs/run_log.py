@@ -2,6 +2,7 @@
 
 import functools
 import json
+import math
 import os
 import threading
 from collections.abc import Generator, Iterator
@@ -14,7 +15,7 @@ import pandas as pd
 from metalora.runs.run_folder import EVENTS, LOG
 from metalora.training.loop import Progress
 from metalora.util.errors import InputError
-from metalora.util.files import write_text
+from metalora.util.files import parse_json, write_text
 
 COLUMNS = ("step", "loss", "accuracy", "validation", "original", "images_per_second", "seconds_left")
 MAX_OPEN = 32  # runs whose steps are kept in memory
@@ -31,7 +32,7 @@ def logged(events: Iterator[Progress], folder: Path) -> Generator[Progress, None
     first = next(events, None)
     if first is None:
         return
-    write_text(file, "".join(line for line in _lines(file) if json.loads(line)["step"] < first.step))
+    write_text(file, "".join(line for line in _lines(file) if _step(line) < first.step))
     event: Progress | None = first
     while event is not None:
         _append(file, json.dumps(asdict(event)))
@@ -43,7 +44,7 @@ def _lines(file: Path) -> list[str]:
     """Return the whole lines of a log; a crash may have torn the last one."""
     if not file.exists():
         return []
-    return [line for line in file.read_text(encoding="utf-8").splitlines(keepends=True) if line.endswith("}\n")]
+    return [line for line in file.read_text("utf-8", "replace").splitlines(keepends=True) if line.endswith("}\n")]
 
 
 def _append(file: Path, line: str) -> None:
@@ -100,6 +101,14 @@ class EventLog:
             self.offset += len(whole) + 1
             new = _frame([json.loads(line) for line in whole.splitlines()])
             self.frame = pd.concat([self.frame, new], ignore_index=True) if len(self.frame) else new
+
+
+def _step(line: str) -> float:
+    """Return the step that a line is of; infinity where it is damaged."""
+    try:
+        return float(parse_json(line)["step"])
+    except (ValueError, TypeError, LookupError):
+        return math.inf
 
 
 def _frame(events: list[dict[str, Any]]) -> pd.DataFrame:

@@ -2,7 +2,7 @@
 
 Archives are read without unpacking: a member's name is a label, never a path that is opened. A member that is
 no harmless file (a link, a name that leaves the archive, a lock, a giant) is named with its reason. What strangers send
-is held to `Limits` by `check_archive` before anything in it is read.
+is checked besides by archive_limits.py, before anything in it is read.
 """
 
 import io
@@ -22,7 +22,7 @@ from pathlib import Path, PurePosixPath
 
 from PIL import Image
 
-from metalora.suites.names import is_system, readable, zip_name
+from metalora.suites.names import MAX_DEPTH, is_system, is_too_long, readable, zip_name
 from metalora.util.errors import InputError
 
 # Formats that Pillow reads with a package of their own: its module, what registers it, and its name on PyPI.
@@ -51,9 +51,11 @@ ARCHIVES = (".zip", ".tar", ".gz", ".tgz", ".xz", ".bz2", ".7z", ".rar")
 
 MAX_MEMBER = 256 * 2**20  # bytes of an image in any archive: 16 megapixels of 16-bit RGBA take half
 MAX_NAMED = 5  # folders of a note
+MAX_HEADER = 2**20  # bytes of what a tar archive says of one member
 METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)  # others unpack without a bound on memory
 LINK = "It is a link: put the image itself there."
 OUTSIDE = "Its name leads out of the archive: pack it again from inside its folder."
+LONG = f"Its name is too long, or lies in over {MAX_DEPTH} folders: pack it again with fewer."
 LOCKED = "It is locked with a password: pack it again without one."
 METHOD = "It is packed by an unusual method: pack it again as an ordinary zip."
 DAMAGED = "It is damaged: pack it again."
@@ -85,6 +87,8 @@ class Listing:
         """Take note of a file or folder; return whether it is an image file by its suffix."""
         if is_system(name):
             return False
+        if is_too_long(name):  # an entry with a reason, or nothing: its folders would take more than the archive
+            return not is_folder and name.lower().endswith(tuple(SUFFIXES))
         path = PurePosixPath(name)
         is_image = not is_folder and path.suffix.lower() in SUFFIXES
         for folder in map(str, (path, *path.parents) if is_folder else path.parents):
@@ -120,82 +124,6 @@ class Listing:
 
 def _files(count: int, suffix: str) -> str:
     return f"{count:,} {suffix} files are" if count > 1 else f"1 {suffix} file is"
-
-
-@dataclass(frozen=True)
-class Limits:
-    """What a zip archive from strangers may hold."""
-
-    entries: int = 20_000  # files and folders of any kind
-    member: int = 32 * 2**20  # bytes of one image, unpacked
-    total: int = 2**30  # bytes of all images, unpacked
-    ratio: int = 100  # unpacked to packed, where it unpacks to over RATIO_FROM
-
-
-RATIO_FROM = 10 * 2**20  # bytes: small plain bitmaps shrink a lot and do no harm
-
-
-def check_archive(source: Path, limits: Limits | None = None) -> list[str]:
-    """Refuse a zip archive that is not fit to be read, from its directory alone; the names of its images.
-
-    The sizes that it declares bound what is read later: a member never gives more, whatever it holds.
-
-    Raises:
-        InputError: it is no zip archive, is locked, holds no image, or goes beyond `limits`.
-    """
-    limits = limits or Limits()
-    try:
-        with zipfile.ZipFile(source) as archive:
-            entries = archive.infolist()
-    except (zipfile.BadZipFile, OSError, ValueError) as error:
-        raise InputError(
-            "This is not a whole zip archive: pack the folder of images as zip and send it again."
-        ) from error
-    if len(entries) > limits.entries:
-        raise InputError(f"The archive has {len(entries):,} entries: send {limits.entries:,} at most.")
-    listing = Listing()
-    images = [info for info in entries if listing.count(zip_name(info), is_folder=info.is_dir())]
-    if not images:
-        inner = next((info.filename for info in entries if info.filename.lower().endswith(ARCHIVES)), None)
-        advice = f"unpack {inner} and pack its folders" if inner else "pack class folders of PNG or JPEG files"
-        raise InputError(" ".join([f"The archive holds no images: {advice}.", *listing.notes]))
-    if any(info.flag_bits & 1 for info in images):
-        raise InputError("The archive is locked with a password: pack it again without one.")
-    largest = max(images, key=lambda info: info.file_size)
-    if largest.file_size > limits.member:
-        raise InputError(
-            f"{largest.filename} has {_megabytes(largest.file_size)}: {_megabytes(limits.member)} is the most."
-        )
-    total = sum(info.file_size for info in images)
-    if total > limits.total:
-        raise InputError(f"The images have {_megabytes(total)} unpacked: send {_megabytes(limits.total)} at most.")
-    if total > max(RATIO_FROM, limits.ratio * Path(source).stat().st_size):
-        raise InputError(f"The archive unpacks to over {limits.ratio} times its size: pack PNG or JPEG files.")
-    return [zip_name(info) for info in images]
-
-
-def check_members(source: Path) -> None:
-    """Refuse a zip archive with an image that cannot be read as it is declared, after reading every one.
-
-    Args:
-        source: what `check_archive` let pass, which bounds the time.
-
-    Raises:
-        InputError: an image leads out of the archive, is a link, is packed by an unusual method, or has another size
-            or content than the archive's directory says.
-    """
-    with zipfile.ZipFile(source) as archive:
-        listing = Listing()
-        for info in archive.infolist():
-            name = zip_name(info)
-            if listing.count(name, is_folder=info.is_dir()):
-                member = _zip_member(archive, info)
-                if isinstance(member, InputError):
-                    raise InputError(f"{name} cannot be used. {member}")
-
-
-def _megabytes(count: int) -> str:
-    return f"{count / 2**20:,.0f} MB"
 
 
 def _leads_out(name: str) -> bool:
@@ -264,27 +192,33 @@ def _in_folder(source: Path, keep: Callable[[str], bool]) -> Listing:
 
 def _in_zip(source: Path, keep: Callable[[str], bool], encoding: str | None) -> Listing:
     listing, members = Listing(), {}
-    with zipfile.ZipFile(source) as archive:
-        for info in archive.infolist():
-            name = zip_name(info, encoding)
-            if listing.count(name, is_folder=info.is_dir()) and keep(name):
-                members[info.filename] = (str(PurePosixPath(name)), info)
+    try:
+        with zipfile.ZipFile(source) as archive:
+            infos = archive.infolist()
+    except (zipfile.BadZipFile, NotImplementedError, UnicodeError, OSError) as error:
+        raise InputError(f"The archive {source} is damaged ({error}): get it again.") from error
+    for info in infos:
+        name = zip_name(info, encoding)
+        if listing.count(name, is_folder=info.is_dir()) and keep(name):
+            members[info.filename] = (name if is_too_long(name) else str(PurePosixPath(name)), info)
     chosen = sorted(members.values(), key=lambda pair: pair[0])
 
     def entries() -> Iterator[tuple[str, File]]:
         with zipfile.ZipFile(source) as archive:
             for name, info in chosen:
-                yield name, _zip_member(archive, info)
+                yield name, zip_member(archive, info)
 
     listing.entries, listing.total = entries(), len(chosen)
     return listing
 
 
-def _zip_member(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> File:
+def zip_member(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> File:
+    """Return the content of a member; an error where it is no harmless file, or not what the archive says."""
     wrong = {
         OUTSIDE: _leads_out(zip_name(info)),
         LINK: stat.S_ISLNK(info.external_attr >> 16),
         LOCKED: bool(info.flag_bits & 1),
+        LONG: is_too_long(zip_name(info)),
         METHOD: info.compress_type not in METHODS,
         GIANT: info.file_size > MAX_MEMBER,
     }
@@ -302,16 +236,29 @@ def _zip_member(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> File:
 
 def _in_tar(source: Path, keep: Callable[[str], bool], listing: Listing) -> Iterator[tuple[str, File]]:
     try:
-        with tarfile.open(source) as archive:
+        with tarfile.open(source, tarinfo=_TarInfo) as archive:
             for member in archive:
-                name = readable(str(PurePosixPath(member.name)))
+                name = readable(member.name if is_too_long(member.name) else str(PurePosixPath(member.name)))
                 if listing.count(name, is_folder=member.isdir()) and keep(name):
                     yield name, _tar_member(archive, member)
     except (tarfile.TarError, lzma.LZMAError, zlib.error, EOFError, OSError) as error:
         raise InputError(f"The archive {source} is damaged ({error}): get it again.") from error
 
 
+class _TarInfo(tarfile.TarInfo):
+    """A header whose further names and remarks, which tarfile reads as a whole, have a bounded size."""
+
+    @classmethod
+    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> "_TarInfo":
+        info = super().frombuf(buf, encoding, errors)
+        if info.type not in tarfile.REGULAR_TYPES and info.size > MAX_HEADER:
+            raise tarfile.ReadError("a header is too large")
+        return info
+
+
 def _tar_member(archive: tarfile.TarFile, member: tarfile.TarInfo) -> File:
+    if is_too_long(member.name):
+        return InputError(LONG)
     if _leads_out(member.name):
         return InputError(OUTSIDE)
     if not member.isfile():

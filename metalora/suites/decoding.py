@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from metalora.util.checks import check_int
 from metalora.util.errors import InputError
 
+MAX_BYTES = 256 * 2**20  # of the values of an image of more than eight bits or many channels
+
 
 @dataclass(frozen=True)
 class Decoding:
@@ -40,6 +42,20 @@ def check_bands(bands: Sequence[int]) -> tuple[int, ...]:
     if len(bands) not in (0, 1, 3):
         raise InputError(f"bands names {len(bands)} channels: name one, or three for red, green and blue.")
     return tuple(bands)
+
+
+def check_size(values: int, bits: int) -> None:
+    """Check, before they are decoded, that the values of a deep image take a bounded memory.
+
+    Args:
+        values: their number, of all channels.
+        bits: of each.
+
+    Raises:
+        InputError: they take over `MAX_BYTES`.
+    """
+    if values * -(-bits // 8) > MAX_BYTES:
+        raise InputError(f"Its values take over {MAX_BYTES // 2**20} MB: make it smaller, or save it with eight bits.")
 
 
 AS_DECLARED = Decoding()

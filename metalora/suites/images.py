@@ -9,6 +9,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from io import BytesIO
 from pathlib import Path
 from typing import IO
 
@@ -37,6 +38,7 @@ from metalora.util.quiet import ignore_warnings
 MAX_PIXELS = 120_000_000
 LARGE = 16_000_000  # pixels from which images are decoded one at a time, so that memory is bounded
 READ_AHEAD = 64  # files that are in memory at once, waiting to be decoded
+BYTES_AHEAD = 512 * 2**20  # of these together, from which on no more are read
 
 Progress = Callable[[int, int | None], None]  # images read so far, and the total if known
 _one_large = threading.Lock()
@@ -205,12 +207,17 @@ def decode_files(
     return ImageSet(images, tuple(name for name, _ in good), bad, decoding=settings)
 
 
-def _map_ahead(pool: ThreadPoolExecutor, function: Callable, items: Iterable) -> Iterator:
+def _map_ahead(pool: ThreadPoolExecutor, function: Callable, items: Iterable[tuple[str, File]]) -> Iterator:
     # Executor.map would read every file of an archive into memory before the first is decoded.
-    waiting: deque[Future] = deque()
+    waiting: deque[tuple[Future, int]] = deque()
     for item in items:
-        waiting.append(pool.submit(function, item))
-        if len(waiting) >= READ_AHEAD:
-            yield waiting.popleft().result()
+        waiting.append((pool.submit(function, item), _size(item)))
+        while len(waiting) >= READ_AHEAD or (waiting and sum(size for _, size in waiting) > BYTES_AHEAD):
+            yield waiting.popleft()[0].result()
     while waiting:
-        yield waiting.popleft().result()
+        yield waiting.popleft()[0].result()
+
+
+def _size(entry: tuple[str, File]) -> int:
+    """Return the bytes in memory of a file that waits."""
+    return entry[1].getbuffer().nbytes if isinstance(entry[1], BytesIO) else 0

@@ -14,14 +14,26 @@ SYSTEM_NAMES = frozenset(
 )
 
 
+MAX_DEPTH, MAX_NAME = 16, 1_000  # folders around a file in an archive, and letters of its whole name
+# What moves a terminal's cursor, ends a line, or turns the direction of the letters after it.
+CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069]")
+
+
 def readable(name: str) -> str:
-    r"""Return a name in Unicode's composed form (NFC); bytes that are not UTF-8 are written as \xNN."""
+    r"""Return a name in Unicode's composed form (NFC); control characters and bytes that are not UTF-8 as \xNN."""
     whole = name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
-    return unicodedata.normalize("NFC", whole)
+    return unicodedata.normalize("NFC", CONTROL.sub(lambda found: found[0].encode("unicode_escape").decode(), whole))
+
+
+def is_too_long(name: str) -> bool:
+    """Whether a name in an archive is longer, or lies deeper, than any that a person gives."""
+    return len(name) > MAX_NAME or name.count("/") > MAX_DEPTH
 
 
 def is_system(name: str) -> bool:
     """Whether a part of a path is hidden or of a system's own; ".." is neither."""
+    if is_too_long(name):
+        return False
     parts = PurePosixPath(name).parts
     return any((part.startswith(".") and part != "..") or part.lower() in SYSTEM_NAMES for part in parts)
 
@@ -47,4 +59,4 @@ def zip_name(info: zipfile.ZipInfo, encoding: str | None = None) -> str:
         except UnicodeError as error:
             if encoding:
                 raise InputError(f"The names in the archive are not in {encoding}: give another encoding.") from error
-    return re.sub(r"/{2,}", "/", readable(name).replace("\\", "/"))  # some programs of Windows pack so
+    return readable(re.sub(r"/{2,}", "/", name.replace("\\", "/")))  # some programs of Windows pack so

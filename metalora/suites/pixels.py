@@ -18,6 +18,7 @@ import torch
 from PIL import Image, ImageOps
 from torch import Tensor
 
+from metalora.suites.decoding import check_size
 from metalora.util.errors import InputError
 
 TAILS = 0.1, 99.9  # percentiles between which values are stretched
@@ -69,14 +70,17 @@ def read_deep(file: Path | IO[bytes], opened: Image.Image, size: int, bands: tup
         if bands or samples > 4 or (samples > 2 and is_grey) or (samples > 1 and max(_all(tags.get(BITS, 8))) > 8):
             return read_tiff(file, size, bands)
         if opened.mode.startswith(("I", "F")):
+            check_size(opened.width * opened.height, max(_all(tags.get(BITS, 8))))
             return _deep(np.asarray(opened), size, orientation(opened), _tiff_maximum(tags), _nodata(tags))
         return None
     if opened.format == "PNG" and opened.mode not in ("1", "P"):
         bits, significant = _png_bits(file)
         if bits == 16:
+            check_size(opened.width * opened.height * len(opened.getbands()), bits)
             values, declared = _read_png(file, opened, significant)
             return _deep(values, size, orientation(opened), declared)
     if opened.mode.startswith(("I", "F")):
+        check_size(opened.width * opened.height, 32)
         declared = 65535.0 if opened.format == "PPM" else None  # Pillow scales by what the file says
         return _deep(np.asarray(opened), size, orientation(opened), declared)
     return None
@@ -120,12 +124,14 @@ def _deep(
     valid = _valid(values, nodata)
     if not valid.any():
         raise InputError("It has no valid values: leave it out.")
-    channels = np.atleast_3d(np.where(valid, values, values[valid].min()).astype(np.float32))
+    if not valid.all():
+        values = np.where(valid, values, values[valid].min())
+    channels = np.atleast_3d(values)
     planes = [
-        np.asarray(fit(Image.fromarray(np.ascontiguousarray(channels[..., c])), size, turned))
+        np.asarray(fit(Image.fromarray(np.ascontiguousarray(channels[..., c], dtype=np.float32)), size, turned))
         for c in range(channels.shape[-1])
     ]
-    container = CONTAINER.get(kind, {}).get(bits, max(1.0, float(values[valid].max())))
+    container = CONTAINER.get(kind, {}).get(bits, max(1.0, float(values.max())))
     return Deep(torch.from_numpy(np.stack(planes)).expand(3, -1, -1).contiguous(), declared, container)
 
 
@@ -137,11 +143,13 @@ def _valid(values: np.ndarray, nodata: float | None) -> np.ndarray:
     if values.dtype.kind not in "fi" or not valid.any():
         return valid
     for extreme in (np.min, np.max):
-        kept = values[valid].astype(np.float64)
+        kept = values if valid.all() else values[valid]
         value = float(extreme(kept))
-        others = kept[kept != value]
+        if 0 <= value < 1e6:
+            continue
+        others = kept[kept != value].astype(np.float64)
         # A marker is far from all measured values, which differ among themselves.
-        if len(others) and (value < 0 or abs(value) >= 1e6) and others.max() > others.min():
+        if len(others) and others.max() > others.min():
             gap = np.abs(others - value).min()
             if gap > others.max() - others.min():
                 valid &= values != values.dtype.type(value)
@@ -171,9 +179,10 @@ def _read_png(file: Path | IO[bytes], opened: Image.Image, significant: int | No
     else:
         values = 256 * np.asarray(opened).astype(np.uint16) + _low_bytes(file)
     if values.ndim == 3 and values.shape[-1] == 4:
-        alpha, values = values[..., -1:] / 65535, values[..., :-1]
-        if (alpha < 1).any():
-            values = (values * alpha + values.max() * (1 - alpha)).astype(np.uint16)
+        alpha, values = values[..., -1:], values[..., :-1]
+        if (alpha < 65535).any():
+            share, white = alpha / np.float32(65535), np.float32(values.max())
+            values = np.rint(white + (values - white) * share).astype(np.uint16)
     declared = None
     if significant is not None:  # the samples are scaled to 16 bits, or are left as they were measured
         declared = float(2**significant - 1) if values.max() < 2**significant else 65535.0
@@ -202,7 +211,10 @@ def read_tiff(file: Path | IO[bytes], size: int, bands: tuple[int, ...]) -> Deep
     try:
         with tifffile.TiffFile(io.BytesIO(_bytes(file))) as tiff:
             page = tiff.pages[0]
+            check_size(page.size, 8 * page.dtype.itemsize)  # type: ignore[union-attr]
             values, axes, tags = page.asarray(), page.axes, {tag.code: tag.value for tag in page.tags}  # type: ignore[union-attr]
+    except InputError:
+        raise
     except Exception as error:  # of the many decoders behind it
         raise InputError(f"It is a TIFF that cannot be read ({error}): save it again as PNG.") from error
     if axes == "SYX":
@@ -248,18 +260,20 @@ def read_dicom(file: Path | IO[bytes], size: int) -> Deep:
     if find_spec("pydicom") is None:
         raise InputError("It is a DICOM file: pip install pydicom.")
     import pydicom
-    from pydicom.pixels import apply_modality_lut, apply_voi_lut
+    from pydicom.pixels import apply_modality_lut, apply_voi_lut, pixel_array
 
     try:
         data = pydicom.dcmread(io.BytesIO(_bytes(file)))
-        frames = data.pixel_array
-        values = frames if int(data.get("NumberOfFrames", 1)) == 1 else frames[0]
+        check_size(int(data.Rows) * int(data.Columns) * int(data.SamplesPerPixel), int(data.BitsAllocated))
+        values = pixel_array(data, index=0)
         if int(data.get("SamplesPerPixel", 1)) == 1:
             values = apply_modality_lut(values, data)
             if "WindowCenter" in data or "VOILUTSequence" in data:
                 values = apply_voi_lut(values, data)
         if data.get("PhotometricInterpretation") == "MONOCHROME1":  # its lowest value is white
             values = values.max() - values
+    except InputError:
+        raise
     except Exception as error:  # of the many decoders behind it
         raise InputError(f"It is a DICOM file that cannot be read ({error}): save it as PNG.") from error
     return _deep(np.asarray(values), size)

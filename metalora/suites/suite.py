@@ -4,7 +4,7 @@ import hashlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Literal
+from typing import Any, Literal
 
 import pandas as pd
 import torch
@@ -64,7 +64,8 @@ class Batch:
     def to(self, device: torch.device | str) -> "Batch":
         """Return the batch on a device; its examples stay where they are."""
         device = torch.device(device)
-        moved = {name: to_device(getattr(self, name), device) for name in ("images", "labels", "tasks", "groups")}
+        names = ("images", "labels", "tasks", "groups")
+        moved: dict[str, Any] = {name: to_device(getattr(self, name), device) for name in names}
         return replace(self, **moved)
 
     def pin_memory(self) -> "Batch":

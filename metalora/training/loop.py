@@ -17,6 +17,7 @@ import torch
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
+from metalora.util.checks import check_int
 from metalora.util.distributed import current_processes
 from metalora.util.errors import InputError
 from metalora.util.files import read_state, write_state
@@ -215,12 +216,31 @@ def _resume(checkpoint: Path, parts: dict[str, Stateful], identity: dict[str, An
                 "began: start a new one in another place."
             )
         raise InputError(f"{checkpoint} is the checkpoint of a run with other settings: choose another place.")
-    for name, part in parts.items():
-        part.load_state_dict(state[name])
-    torch.set_rng_state(state["rng"])
-    if _on_cuda() and len(state.get("cuda_rng", [])) == torch.cuda.device_count():
-        torch.cuda.set_rng_state_all(state["cuda_rng"])
-    return state["step"], Progress(**state["progress"]) if "progress" in state else None
+    try:
+        for name, part in parts.items():
+            part.load_state_dict(state[name])
+            _check_moments(part)
+        torch.set_rng_state(state["rng"])
+        if _on_cuda() and len(state.get("cuda_rng", [])) == torch.cuda.device_count():
+            torch.cuda.set_rng_state_all(state["cuda_rng"])
+        check_int("step", state["step"], 0)
+        progress = Progress(**state["progress"]) if "progress" in state else None
+    except (LookupError, TypeError, ValueError, RuntimeError, AttributeError) as error:
+        reason = str(error).strip().partition("\n")[0].rstrip(":.")
+        raise InputError(f"{checkpoint} is damaged ({reason}): delete it to train from the beginning.") from error
+    return int(state["step"]), progress
+
+
+def _check_moments(part: Stateful) -> None:
+    """Check that what an optimiser remembers of each parameter has that one's shape, which torch takes as it is.
+
+    Raises:
+        ValueError: something has another one.
+    """
+    if isinstance(part, Optimizer):
+        for parameter, moments in part.state.items():
+            if any(isinstance(m, torch.Tensor) and m.shape not in ((), parameter.shape) for m in moments.values()):
+                raise ValueError("a moment has another shape than its parameter")
 
 
 def _on_cuda() -> bool:

@@ -1,8 +1,8 @@
 """Checks of numbers that users give."""
 
-import math
 import os
 import re
+import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -42,7 +42,7 @@ def check_float(name: str, value: Any, fits: Callable[[float], bool], use: str) 
     Raises:
         InputError: The value is empty, no finite number, or not of that kind.
     """
-    if not (_is_number(value) and math.isfinite(value) and fits(value)):
+    if not (_is_number(value) and abs(value) <= sys.float_info.max and fits(value)):
         raise InputError(f"{name} is {'empty' if value is None else repr(value)}: use {use}.")
 
 

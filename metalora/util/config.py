@@ -5,7 +5,8 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import asdict, fields, is_dataclass
-from typing import TYPE_CHECKING, Any, TypeVar, get_type_hints
+from types import UnionType
+from typing import TYPE_CHECKING, Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from metalora.util.errors import InputError, choices
 from metalora.util.renamed import upgrade_settings
@@ -39,9 +40,30 @@ def from_plain(kind: type[Config], values: Mapping[str, Any]) -> Config:
             value = from_plain(types[name], value)
         kwargs[name] = tuple(value) if isinstance(value, list) else value
     try:
-        return kind(**kwargs)
-    except TypeError as error:  # a field without a default is missing, or a value is of another kind
+        config = kind(**kwargs)
+    except InputError:
+        raise
+    except (TypeError, ValueError, AttributeError, LookupError) as error:  # a field is missing, or of another kind
         raise InputError(f"These settings cannot be read ({error}): write them again.") from error
+    for name, hint in types.items():
+        if name in names and not _fits(getattr(config, name), hint):
+            raise InputError(f"{name} is {getattr(config, name)!r}: give a value of another kind.")
+    return config
+
+
+def _fits(value: Any, hint: Any) -> bool:
+    """Return whether a value is of the kind that a field's annotation says."""
+    origin, parts = get_origin(hint), get_args(hint)
+    if origin in (Union, UnionType):
+        return any(_fits(value, part) for part in parts)
+    if origin is tuple:
+        kinds = parts[:1] * len(value) if isinstance(value, tuple) and parts[-1] is ... else parts
+        return isinstance(value, tuple) and len(value) == len(kinds) and all(map(_fits, value, kinds))
+    if origin is Mapping:
+        return isinstance(value, Mapping) and all(_fits(k, parts[0]) and _fits(v, parts[1]) for k, v in value.items())
+    if hint in (int, float):
+        return isinstance(value, (int, hint)) and not isinstance(value, bool)
+    return hint is Any or not isinstance(hint, type) or isinstance(value, hint)
 
 
 def field_help(kind: type) -> dict[str, str]:

@@ -9,9 +9,9 @@ import hashlib
 import json
 import os
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -21,7 +21,11 @@ from torch import Tensor
 from metalora.util.errors import InputError
 from metalora.util.paths import expand
 
+T = TypeVar("T")
+
 TEMPORARY = ".tmp"  # suffix of a file that is not whole yet
+MAX_SIDES, MAX_NAME = 32, 100  # of a tensor, and letters of its name in a message
+DTYPES = {"F64", "F32", "F16", "BF16", "I64", "I32", "I16", "I8", "U64", "U32", "U16", "U8", "BOOL"}  # of safetensors
 
 
 def write_whole(*files: tuple[Path, Callable[[Path], Any]]) -> None:
@@ -117,6 +121,18 @@ def tensor_file(
     return Path(path), lambda temporary: save_file(copies, temporary, metadata)
 
 
+def parse_json(text: str | bytes) -> Any:
+    """Return what a text of JSON says.
+
+    Raises:
+        ValueError: it is none, or so deeply nested that nobody wrote it.
+    """
+    try:
+        return json.loads(text)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+
+
 def read_tensors(path: str | Path, advice: str = "write it again") -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Read named tensors and the JSON header of a file that `write_tensors` wrote.
 
@@ -127,16 +143,49 @@ def read_tensors(path: str | Path, advice: str = "write it again") -> tuple[dict
     Raises:
         InputError: The file is missing, truncated or not safetensors.
     """
+    return _open(path, advice, lambda file, names: {name: file.get_tensor(name) for name in names})
+
+
+def read_shapes(path: str | Path, advice: str = "write it again") -> dict[str, list[int]]:
+    """Read the shapes of the tensors in a file and nothing else: no larger than the file is, whatever it says.
+
+    Raises:
+        InputError: As `read_tensors`.
+    """
+    return _open(path, advice, lambda file, names: {name: file.get_slice(name).get_shape() for name in names})[0]
+
+
+def _open(path: str | Path, advice: str, read: Callable[[Any, list[str]], T]) -> tuple[T, dict[str, Any]]:
+    """Return what a function reads of a safetensors file, given the names in it; and the file's JSON header."""
     path = expand(path)
+    if path.exists() and not path.is_file():
+        raise InputError(f"{path} is not a whole safetensors file (it is no file at all): {advice}.")
     try:
         with safe_open(path, framework="pt") as file:
-            header = json.loads((file.metadata() or {}).get("header", "{}"))
+            header = parse_json((file.metadata() or {}).get("header", "{}"))
+            if not isinstance(header, dict):
+                raise ValueError("its header is no object")
             names = file.keys()
-            return {name: file.get_tensor(name) for name in names}, header
+            for name in names:
+                part = file.get_slice(name)
+                if len(part.get_shape()) > MAX_SIDES or part.get_dtype() not in DTYPES:
+                    raise ValueError(f"{name[:MAX_NAME]!r} is no tensor that is written here")
+            return read(file, names), header
     except FileNotFoundError as error:
         raise InputError(f"There is no file {path}.") from error
-    except (SafetensorError, OSError, json.JSONDecodeError) as error:
+    except (SafetensorError, OSError, ValueError) as error:
         raise InputError(f"{path} is not a whole safetensors file ({error}): {advice}.") from error
+
+
+def check_finite(tensors: Mapping[str, Tensor], path: Path) -> None:
+    """Check that the values of a file are numbers.
+
+    Raises:
+        InputError: One is infinite or not a number.
+    """
+    for name, tensor in tensors.items():
+        if tensor.is_floating_point() and not tensor.isfinite().all():
+            raise InputError(f"In {path} the tensor {name!r} has values that are not finite: save it again.")
 
 
 def hash_words(words: Any) -> str:
@@ -189,4 +238,10 @@ def read_state(path: Path) -> dict[str, Any]:
             return {name: rebuild(child) for name, child in value}
         return [rebuild(child) for child in value]
 
-    return rebuild(skeleton)
+    try:
+        state = rebuild(skeleton)
+        if not isinstance(state, dict):
+            raise ValueError("it is no state")
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise InputError(f"{path} holds no state ({error}): delete it to train from the beginning.") from error
+    return state

@@ -9,7 +9,8 @@ from typing import Any
 from metalora.evaluation.accuracy import fitting_ks, usable_ks
 from metalora.runs.run_config import RunConfig
 from metalora.runs.uploads import MB, Upload
-from metalora.suites.archives import check_archive, check_members, list_images
+from metalora.suites.archive_limits import check_archive, check_members
+from metalora.suites.archives import list_images
 from metalora.suites.config import SuiteConfig
 from metalora.suites.labelled import judge_names, outline
 from metalora.suites.suite import Suite

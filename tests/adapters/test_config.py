@@ -30,7 +30,7 @@ from metalora.util.errors import InputError
         ({"rank": "4"}, "rank is '4'"),
         ({"branches": 0}, "branches is 0"),
         ({"hidden": 0}, "hidden is 0"),
-        ({"code": None}, "code is empty: use a whole number of 1 or more"),
+        ({"code": None}, "code is empty: use a whole number from 1 to 65,536"),
         ({"alpha": 0}, "alpha is 0: use a positive number"),
         ({"alpha": -1.0}, r"alpha is -1\.0"),
         ({"alpha": float("nan")}, "alpha is nan"),

@@ -9,7 +9,8 @@ import pytest
 from PIL import Image
 
 from metalora.suites import archives
-from metalora.suites.archives import Limits, check_archive, check_members, list_images
+from metalora.suites.archive_limits import Limits, check_archive, check_members
+from metalora.suites.archives import list_images
 from metalora.suites.images import read_images
 from metalora.suites.load import load_suite
 from metalora.util.errors import InputError

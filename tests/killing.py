@@ -161,7 +161,8 @@ class Compare(Train):
         unfinished = [
             file
             for file in self.jobs.glob("[!.]*.safetensors")
-            if not any((self.jobs / f"{key}.json").exists() for key in (file.stem, file.stem.rpartition(".")[0]))
+            if file.suffixes[:-1] in ([], [".reader"])  # not embeddings
+            and not any((self.jobs / f"{key}.json").exists() for key in (file.stem, file.stem.rpartition(".")[0]))
         ]
         return self.finished() + sum(map(step_of, unfinished))
 

@@ -2,6 +2,7 @@
 
 import functools
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 from torch import Tensor
@@ -14,6 +15,7 @@ from metalora.models.adapted_model import AdaptedModel
 from metalora.suites.suite import Examples, Suite
 from metalora.util.checks import check_ks
 from metalora.util.errors import InputError
+from metalora.util.files import part_of, read_tensors, write_tensors
 
 GALLERIES = ("pooled", "within")
 KS = (1, 3, 5, 10)  # from which those of small galleries are chosen
@@ -62,6 +64,28 @@ def embed_splits(
     return functools.cache(
         lambda split: embed(model, suite.splits[split], embed_config, features, suite.factor_indices)
     )
+
+
+def keep_splits(splits: SplitFeatures, file: Path | None) -> SplitFeatures:
+    """Return the same function, whose results are kept beside a file for a process that repeats the work of this one.
+
+    Args:
+        splits: as `embed_splits` returns.
+        file: none needs to exist; None: nothing is kept.
+    """
+    if file is None:
+        return splits
+
+    @functools.cache
+    def kept(split: str) -> Tensor:
+        path = part_of(file, split.replace(" ", "-"))
+        if path.exists():
+            return read_tensors(path)[0]["embeddings"]
+        embeddings = splits(split)
+        write_tensors(path, {"embeddings": embeddings})
+        return embeddings
+
+    return kept
 
 
 def validation_accuracy(

@@ -18,7 +18,14 @@ from torch import Tensor
 
 from metalora.adapters.config import AdapterConfig
 from metalora.adapters.targets import layer_sides
-from metalora.evaluation.accuracy import SplitFeatures, accuracy, embed_splits, measure, validation_accuracy
+from metalora.evaluation.accuracy import (
+    SplitFeatures,
+    accuracy,
+    embed_splits,
+    keep_splits,
+    measure,
+    validation_accuracy,
+)
 from metalora.evaluation.config import EmbedConfig
 from metalora.evaluation.embedding import assign_sets, standardise_sets
 from metalora.evaluation.feature_cache import FeatureCache
@@ -34,9 +41,10 @@ from metalora.suites.load import load_suite
 from metalora.suites.suite import Suite
 from metalora.training.config import TrainingConfig
 from metalora.training.fit import fit
-from metalora.training.loop import Progress, part_of
+from metalora.training.loop import Progress
 from metalora.training.plan import LEARNING_RATES, STEPS, best_lr, seconds_per_step, try_learning_rates
 from metalora.util.device import device_name, pick_device
+from metalora.util.files import part_of
 
 Result = TypeVar("Result")
 
@@ -102,6 +110,9 @@ def run_job(
     trained = training.steps if model.layers else 0
     steps = tried + trained + (training.steps if config.has_reader else 0)
 
+    def part(name: str) -> Path | None:
+        return None if checkpoint is None else part_of(checkpoint, name)
+
     def progress_from(first: int) -> Callable[[Progress], None]:
         return lambda event: progress and progress(replace(event, step=first + event.step, steps=steps))
 
@@ -112,7 +123,7 @@ def run_job(
     reader = None
     if config.has_reader:
         # LoRA of equal budget has no mapping net whose settings the reader could have, hence the comparison's.
-        file = None if checkpoint is None else part_of(checkpoint, "reader")
+        file = part("reader")
         reading = train_reader(backbone, suite, config.adapter, training, features, file)
         reader = _finish(reading, progress_from(tried + trained))
     budget = model.budget().loc["total"]
@@ -137,19 +148,22 @@ def run_job(
         "confusion": [],
     }
     single = embed_splits(model, suite, _embed_config(Variant(config.trained.method), training), features)
-    for variant in config.variants:
+    single = keep_splits(single, part("single"))
+    for number, variant in enumerate(config.variants):
         embed_config = _embed_config(variant, training)
         splits: Callable[[str], Tensor]
         if variant.set_use == "inverted":
             assert reader is not None
             shared_here = shared | {"generator_parameters": _reading_parameters(reader)}
-            splits = functools.cache(
+            inverted = functools.cache(
                 lambda split, c=embed_config: embed_inverted(model, reader, suite, split, c, features)
             )
+            splits = keep_splits(inverted, part(f"row-{number}"))
         elif variant.static and variant.set_use != "bn-adapted":  # sets are used after the embedding
             shared_here, splits = shared, functools.partial(_with_sets, suite, single, embed_config)
         else:
-            shared_here, splits = shared, embed_splits(model, suite, embed_config, features)
+            own = embed_splits(model, suite, embed_config, features)
+            shared_here, splits = shared, keep_splits(own, part(f"row-{number}"))
         _measure(suite, variant, config, embed_config, splits, shared_here, result)
     return result
 

@@ -12,18 +12,19 @@ from typing import Any
 
 import joblib
 import pandas as pd
+import torch
 
 from metalora.experiments.comparison import Comparison
 from metalora.experiments.config import ComparisonConfig, JobConfig
 from metalora.experiments.job import run_job
 from metalora.suites.load import load_suite
 from metalora.suites.suite import Suite
-from metalora.training.loop import Progress, remove_checkpoint
+from metalora.training.loop import Progress
 from metalora.training.plan import LEARNING_RATES
 from metalora.training.tracking import Tracker, check_tracker
 from metalora.util.device import pick_device
 from metalora.util.errors import InputError, LayersLeftOut
-from metalora.util.files import check_writable, parse_json, remove_temporaries, write_text
+from metalora.util.files import check_writable, parse_json, remove_temporaries, remove_with_parts, write_text
 from metalora.util.processes import end_with_parent, signals_blocked
 from metalora.util.provenance import provenance
 from metalora.util.renamed import upgrade_row
@@ -340,18 +341,19 @@ def _execute(
     missing = []
     for job in jobs:
         if has_result(folder, job):
-            remove_checkpoint(job_file(folder, job).with_suffix(CHECKPOINT))  # of a process that was killed
+            remove_with_parts(job_file(folder, job).with_suffix(CHECKPOINT))  # of a process that was killed
             yield job, read_result(folder, job), 0.0
         else:
             missing.append(job)
     if not missing:
         return
     missing.sort(key=lambda job: job.trained.is_trained, reverse=True)  # short ones last, where they fill a gap
-    # As many processes as for all jobs: sums are rounded differently with other numbers of threads.
-    parallel = joblib.Parallel(n_jobs=processes(jobs, n_jobs), return_as="generator_unordered")
+    # As many threads as where no job has its result: sums are rounded differently with other numbers.
+    threads = max(1, min(torch.get_num_threads(), joblib.cpu_count() // processes(jobs, n_jobs)))
+    parallel = joblib.Parallel(n_jobs=processes(missing, n_jobs), return_as="generator_unordered")
     by_key, stopped = {job.key: job for job in missing}, False
     with signals_blocked():
-        results = parallel(joblib.delayed(_run_and_write)(job, folder, log_to) for job in missing)
+        results = parallel(joblib.delayed(_run_and_write)(job, folder, log_to, threads) for job in missing)
     with contextlib.closing(results):
         for key, result, ran in results:
             if result is None:
@@ -367,7 +369,9 @@ class _Stopped(Exception):
     """A job was asked to stop."""
 
 
-def _run_and_write(job: JobConfig, folder: Path, log_to: str | None = None) -> tuple[str, dict[str, Any] | None, float]:
+def _run_and_write(
+    job: JobConfig, folder: Path, log_to: str | None, threads: int
+) -> tuple[str, dict[str, Any] | None, float]:
     """Run one job in this process, writing its progress and then its result.
 
     Returns:
@@ -402,6 +406,8 @@ def _run_and_write(job: JobConfig, folder: Path, log_to: str | None = None) -> t
     try:
         with contextlib.ExitStack() as opened, warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("ignore", LayersLeftOut)  # reported by check_comparison, once for all seeds
+            opened.callback(torch.set_num_threads, torch.get_num_threads())
+            torch.set_num_threads(threads)
             result = run_job(job, checkpoint, progress)
     except _Stopped:
         return job.key, None, 0.0
@@ -411,5 +417,5 @@ def _run_and_write(job: JobConfig, folder: Path, log_to: str | None = None) -> t
     if caught:  # kept with the result, the one thing that a process hands on
         result["warnings"] = list(dict.fromkeys(str(warning.message) for warning in caught))
     write_text(file, json.dumps(result) + "\n")
-    remove_checkpoint(checkpoint)
+    remove_with_parts(checkpoint)
     return job.key, result, 1 - (resumed_at or 0)

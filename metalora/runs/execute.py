@@ -4,11 +4,20 @@ import contextlib
 import json
 from collections.abc import Callable, Generator
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import torch
 
-from metalora.evaluation.accuracy import accuracy, embed_splits, measure, usable_ks, validation_accuracy
+from metalora.evaluation.accuracy import (
+    SplitFeatures,
+    accuracy,
+    embed_splits,
+    keep_splits,
+    measure,
+    usable_ks,
+    validation_accuracy,
+)
 from metalora.evaluation.config import EmbedConfig
 from metalora.models.adapt import build_model
 from metalora.models.adapted_model import AdaptedModel
@@ -22,12 +31,12 @@ from metalora.runs.run_log import logged
 from metalora.suites.load import load_suite
 from metalora.suites.suite import Suite
 from metalora.training.fit import fit
-from metalora.training.loop import Progress, remove_checkpoint
+from metalora.training.loop import Progress
 from metalora.training.plan import LATE
 from metalora.util.device import pick_device
 from metalora.util.distributed import current_processes
 from metalora.util.errors import InputError
-from metalora.util.files import remove_temporaries, write_text
+from metalora.util.files import part_of, remove_temporaries, remove_with_parts, write_text
 
 
 def execute(
@@ -152,22 +161,31 @@ def _finish(run: RunFolder, model: AdaptedModel, suite: Suite, config: RunConfig
     first = current_processes().is_first
     if first:
         model.save(run.adapter)
-    result = {**evaluate(model, suite, config.embed_config, config.ks), "notes": notes}
+    result = {**evaluate(model, suite, config.embed_config, config.ks, run.checkpoint), "notes": notes}
     if first:
         write_text(run.path / RESULT, json.dumps(result, indent=1) + "\n")
     run.record(RunState.FINISHED)
     if first:
-        remove_checkpoint(run.checkpoint)
+        remove_with_parts(run.checkpoint)
 
 
-def evaluate(model: AdaptedModel, suite: Suite, embed_config: EmbedConfig, ks: tuple[int, ...]) -> dict[str, Any]:
+def evaluate(
+    model: AdaptedModel, suite: Suite, embed_config: EmbedConfig, ks: tuple[int, ...], checkpoint: Path | None = None
+) -> dict[str, Any]:
     """Measure validation and k-NN accuracies on seen and unseen tasks, both galleries, and the budget; plain values.
 
-    Every row has the accuracy of the original backbone on the same queries and gallery too, as "original".
+    Every row has the accuracy of the original backbone on the same queries and gallery too, as "original". Embeddings
+    are kept beside the checkpoint, for a process that measures the same after this one was killed.
     """
-    features = embed_splits(model, suite, embed_config)
+
+    def kept(name: str, embed_config: EmbedConfig) -> SplitFeatures:
+        alone = current_processes().count == 1  # several have the folder on one host only
+        file = part_of(checkpoint, name) if checkpoint is not None and alone else None
+        return keep_splits(embed_splits(model, suite, embed_config), file)
+
+    features = kept("adapted", embed_config)
     with model.disabled():
-        originals = list(measure(suite, embed_splits(model, suite, replace(embed_config, set_size=1)), ks))
+        originals = list(measure(suite, kept("original", replace(embed_config, set_size=1)), ks))
     rows = [
         {**setting, "accuracy": accuracy(predicted, queries), "original": accuracy(baseline, queries)}
         for (setting, queries, predicted), (_, _, baseline) in zip(measure(suite, features, ks), originals, strict=True)

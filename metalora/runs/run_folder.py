@@ -4,7 +4,7 @@ run.json                 settings, versions, revision, machine, command, state, 
 events.jsonl             a line for every step: losses, learning rates, images per second, time left
 log.txt                  output of a worker process
 plan.json                steps and learning rate, where they were not given
-checkpoint.safetensors   until the run is finished; checkpoint.lr-….safetensors are those of trials of learning rates
+checkpoint.safetensors   until the run is finished; beside it checkpoint.….safetensors of trials and embeddings
 adapter/                 what `metalora.load` reads; a stopped run has one too
 result.json              k-NN accuracies, budget
 name.txt                 what its owner calls it, where they named it
@@ -27,9 +27,8 @@ from typing import Any
 from metalora.models.saving import check_folder
 from metalora.runs.failures import SILENT
 from metalora.runs.run_config import RunConfig
-from metalora.training.loop import remove_checkpoint
 from metalora.util.errors import InputError
-from metalora.util.files import parse_json, write_text
+from metalora.util.files import parse_json, remove_with_parts, write_text
 from metalora.util.locks import LOCK, Busy, locked
 from metalora.util.paths import expand
 from metalora.util.processes import is_alive, kill, process
@@ -144,7 +143,7 @@ class RunFolder:
             (self.path / name).unlink(missing_ok=True)
         if self.state is RunState.NEW:
             shutil.rmtree(self.adapter, ignore_errors=True)
-            remove_checkpoint(self.checkpoint)
+            remove_with_parts(self.checkpoint)
             for name in (EVENTS, PLAN, RESULT):
                 (self.path / name).unlink(missing_ok=True)
 

@@ -4,7 +4,6 @@ A loop is a function `step(i)` that trains on batch i and returns its metrics. A
 generator seeded by the training's seed and i, so that a resumed training sees the batches that it would have seen.
 """
 
-import glob
 import json
 import math
 import time
@@ -170,11 +169,15 @@ def run_loop(
             left = (now - started) / (done - first) * (steps - done)
             progress = Progress(done, steps, metrics, lrs, batch_size / pace, left)
             stepping = False
-            if done == steps or now - saved > _interval(every, now - started + left, cost):
+            if done == steps:
+                save()
+            yield progress
+            # Later, since a log may lack no step before a checkpoint; the last one is yielded again.
+            if done < steps and now - saved > _interval(every, now - started + left, cost):
+                now = time.monotonic()
                 save()
                 saved = time.monotonic()
                 cost = saved - now
-            yield progress
     except (KeyboardInterrupt, GeneratorExit):
         if done != written and not stepping:
             save()
@@ -188,17 +191,6 @@ def _interval(every: float, total: float, cost: float) -> float:
 
 def _lrs(optimizer: Optimizer) -> dict[str, float]:
     return {group.get("name", "all"): group["lr"] for group in optimizer.param_groups}
-
-
-def part_of(checkpoint: Path, name: str) -> Path:
-    """Return the file for a part of a training that is resumed by itself, beside the checkpoint of the whole."""
-    return checkpoint.with_suffix(f".{name}{checkpoint.suffix}")
-
-
-def remove_checkpoint(checkpoint: Path) -> None:
-    """Remove a checkpoint and those of its parts, once they are not needed any more."""
-    for file in (checkpoint, *checkpoint.parent.glob(f"{glob.escape(checkpoint.stem)}.*{checkpoint.suffix}")):
-        file.unlink(missing_ok=True)
 
 
 def _resume(checkpoint: Path, parts: dict[str, Stateful], identity: dict[str, Any]) -> tuple[int, Progress | None]:

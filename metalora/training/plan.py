@@ -17,8 +17,9 @@ from metalora.models.adapted_model import AdaptedModel
 from metalora.suites.suite import Suite
 from metalora.training.config import TrainingConfig
 from metalora.training.fit import fit
-from metalora.training.loop import Progress, part_of
+from metalora.training.loop import Progress
 from metalora.util.distributed import current_processes
+from metalora.util.files import part_of
 
 LEARNING_RATES = (1e-3, 3e-3, 6e-3)  # that are tried
 PASSES = 12  # over the training images, the most

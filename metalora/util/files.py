@@ -5,6 +5,7 @@ header.
 """
 
 import contextlib
+import glob
 import hashlib
 import json
 import os
@@ -76,6 +77,17 @@ def remove_temporaries(folder: Path, spare: str = "") -> None:
     for file in folder.glob(f".*{TEMPORARY}"):
         if not (spare and file.name.startswith(f".{spare}.")):
             file.unlink(missing_ok=True)
+
+
+def part_of(file: Path, name: str) -> Path:
+    """Return the file for a part of what `file` is for, beside it."""
+    return file.with_suffix(f".{name}{file.suffix}")
+
+
+def remove_with_parts(file: Path) -> None:
+    """Remove a file, if it exists, and those of its parts."""
+    for path in (file, *file.parent.glob(f"{glob.escape(file.stem)}.*{file.suffix}")):
+        path.unlink(missing_ok=True)
 
 
 def check_writable(folder: str | Path) -> None:

@@ -1,7 +1,9 @@
 """`compare`: table, rows, and what an interruption keeps."""
 
 import json
+import os
 import shutil
+import signal
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,12 +14,14 @@ from PIL import Image
 
 from metalora import cli
 from metalora.cli.compare import comparison_settings
+from metalora.experiments import runner
 from metalora.experiments.comparison import RESULTS
 from metalora.experiments.findings import answer
 from metalora.experiments.first_look import FIRST_LOOK, QUESTION
 from metalora.experiments.results import load_comparison
 from metalora.experiments.variants import DEFAULT
 from metalora.util.errors import InputError
+from metalora.util.files import read_state
 
 ROW = {"method", "backbone", "suite", "task_split", "gallery", "set_size", "k", "accuracy", "std", "n_seeds"}
 OUT = Path("results/digits-first-look")
@@ -97,6 +101,24 @@ def test_an_interrupted_comparison_says_what_it_keeps(tmp_path, monkeypatch):
     said = run(*COMPARE, *variants, "--out", tmp_path / "c", code=1).stderr
     assert "1 finished trainings are kept" in said
     assert len(list((tmp_path / "c/jobs").iterdir())) >= 1
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_saves_the_training_that_runs_and_leaves(tmp_path, monkeypatch, number):
+    write = runner.write_text
+
+    def write_and_kill(path, text):
+        write(path, text)
+        if path.suffix == runner.STEPS:
+            os.kill(os.getpid(), number)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(runner, "write_text", write_and_kill)
+        said = run(*COMPARE, "--method", "lora", "--out", tmp_path / "c", code=1).stderr.splitlines()[-1]
+    assert said == "Stopped: 0 finished trainings are kept, those that ran are saved, and the same command resumes."
+    (checkpoint,) = (tmp_path / "c/jobs").glob("[!.]*")
+    assert read_state(checkpoint)["step"] == 1
+    run(*COMPARE, "--method", "lora", "--out", tmp_path / "c")
 
 
 @pytest.mark.parametrize("place", ["file/out", "file/a/out", "/proc/none"])

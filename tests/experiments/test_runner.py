@@ -311,7 +311,7 @@ def test_every_training_takes_the_best_of_short_trials_of_learning_rates(tmp_pat
     tried = []
     accuracies = iter((0.2, 0.5, 0.3))
 
-    def scripted(model, suite, config, steps, features=None):
+    def scripted(model, suite, config, steps, features=None, checkpoint=None):
         tried.append(steps)
         return dict(zip(LEARNING_RATES, accuracies, strict=True))
         yield

@@ -60,6 +60,7 @@ def test_a_signal_saves_and_leaves(kind, number, to, tmp_path):
     subject.start()
     wait_for(lambda: subject.done() > done)  # it goes on from there
     subject.kill()
+    subject.end()
 
 
 @pytest.mark.slow

@@ -1,15 +1,34 @@
 """Processes: what a started one can import, and how one is identified."""
 
 import os
+import signal
+import subprocess
 import sys
+import time
 
 import pytest
 
-from metalora.util.processes import is_alive, launch, process
+from metalora.util.processes import is_alive, launch, process, signals_blocked
 
 SAYS = """
 import importlib.util, os
 print(os.environ["A_SETTING"], os.getsid(0) == os.getpid(), importlib.util.find_spec("metalora").name)
+"""
+
+
+POOL = """
+import multiprocessing, os, time
+from metalora.util.processes import end_with_parent
+
+def work():
+    end_with_parent()
+    print(os.getpid(), flush=True)
+    time.sleep(600)
+
+if __name__ == "__main__":
+    end_with_parent()  # it belongs to no pool, and outlives whoever started it
+    multiprocessing.get_context("spawn").Process(target=work).start()
+    time.sleep(600)
 """
 
 
@@ -36,3 +55,34 @@ def test_a_process_is_known_until_it_ends(tmp_path):
     started.kill()
     started.wait(60)
     assert not is_alive(known)
+
+
+def test_a_process_of_a_pool_ends_with_the_one_that_started_it(tmp_path):
+    (tmp_path / "pool.py").write_text(POOL)
+    log = tmp_path / "log.txt"
+    started = launch([sys.executable, str(tmp_path / "pool.py")], log)
+    wait_for(log.read_text)
+    worker = process(int(log.read_text()))
+    assert is_alive(worker)
+    started.kill()
+    started.wait(60)
+    wait_for(lambda: not is_alive(worker))
+
+
+def test_processes_that_are_started_while_signals_are_blocked_never_get_them():
+    with signals_blocked():
+        deaf = subprocess.Popen(["sleep", "60"])
+    hearing = subprocess.Popen(["sleep", "60"])
+    for started in (deaf, hearing):
+        started.terminate()
+    assert hearing.wait(60) == -signal.SIGTERM
+    assert deaf.poll() is None
+    deaf.kill()
+    assert deaf.wait(60) == -signal.SIGKILL
+
+
+def wait_for(condition, seconds=60):
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.05)

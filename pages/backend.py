@@ -3,6 +3,7 @@
 import os
 from pathlib import Path
 
+from metalora.runs.cluster_run import runs_at_a_time
 from metalora.runs.estimates import estimate
 from metalora.runs.queue import RunQueue
 from metalora.runs.run_folder import open_run
@@ -22,6 +23,7 @@ def backend(workspace: Workspace) -> Backend:
         limits = server_limits()
         return RunQueue(
             workspace,
+            workers=runs_at_a_time(workspace.root),
             per_visitor=limits.per_visitor,
             per_address=limits.per_address,
             max_waiting=limits.waiting,

@@ -1,5 +1,6 @@
 """Dense references, written from the equations of arXiv 2504.00460 with plain loops, small networks, a running app."""
 
+import contextlib
 import logging
 import os
 import socket
@@ -219,3 +220,25 @@ def app(tmp_path_factory):
     yield address
     process.terminate()
     process.wait(30)
+
+
+@pytest.fixture(scope="session", name="local_cluster")
+def clusters_here(tmp_path_factory):
+    """local_cluster(n_workers=…, threads_per_worker=…) is a context: the address of a cluster of processes here."""
+    distributed = pytest.importorskip("distributed")
+
+    @contextlib.contextmanager
+    def started(**settings):
+        folder = tmp_path_factory.mktemp("cluster")  # workers work elsewhere than tests do
+        options = {"dashboard_address": ":0", "local_directory": str(folder), "silence_logs": logging.CRITICAL}
+        with distributed.LocalCluster(host="127.0.0.1", processes=True, **options, **settings) as cluster:
+            yield cluster.scheduler_address
+
+    return started
+
+
+@pytest.fixture(scope="session")
+def scheduler(local_cluster):
+    """Address of a cluster of two workers with a thread each."""
+    with local_cluster(n_workers=2, threads_per_worker=1) as address:
+        yield address

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from metalora.cli.messages import leave, write_json
-from metalora.cli.options import SUITE, TRAINING, Json, LogTo, Options, verb
+from metalora.cli.options import SUITE, TRAINING, Json, LogTo, Options, Scheduler, verb
 from metalora.cli.progress import check, follow
 from metalora.experiments.config import ComparisonConfig
 from metalora.experiments.first_look import FIRST_LOOK, QUESTION
@@ -25,7 +25,9 @@ def register(app: typer.Typer) -> None:
 
 def compare(
     out: Annotated[Path | None, typer.Option(help="Folder of the results. Left out: one in results/.")] = None,
-    jobs: Annotated[int | None, typer.Option(help="Processes at a time. Left out: one per core on a CPU.")] = None,
+    jobs: Annotated[
+        int | None, typer.Option(help="Trainings at a time. Left out: one per core on a CPU, or per worker.")
+    ] = None,
     minutes: Annotated[
         float | None,
         typer.Option(
@@ -39,6 +41,7 @@ def compare(
         bool, typer.Option("--paper", help="Also print the paper's own numbers, in a table apart.")
     ] = False,
     log_to: LogTo = None,
+    scheduler: Scheduler = None,
     json: Json = None,
     **given: Any,
 ) -> None:
@@ -57,6 +60,7 @@ def compare(
     from metalora.experiments.plan import plan_comparison
     from metalora.experiments.runner import JOBS, OLD_JOBS, count_jobs, read_comparison, run_comparison
     from metalora.models.saving import check_folder
+    from metalora.util.cluster import connect
     from metalora.util.errors import InputError
 
     if jobs is not None and jobs < 1:
@@ -65,22 +69,25 @@ def compare(
     name = f"{config.suite.name}-first-look" if first else config.suite.name
     folder = out or Path("results") / re.sub(r"[^\w.-]+", "-", name).strip("-")
     check_folder(folder, owned=(JOBS, OLD_JOBS))
-    config, suite, notes = check("Reading images", config)
-    if ALL in given.get("method", ()):
-        notes += [f"{entry.title} is left out: it needs {entry.needs}." for entry in METHODS.values() if entry.needs]
-    if "steps" not in given:
-        choose_lr = not first and "lr" not in given
-        config, note = plan_comparison(config, suite, folder, minutes=minutes, n_jobs=jobs, choose_lr=choose_lr)
-        notes.append(note)
-    elif minutes is not None:
-        raise InputError("--minutes decides the number of steps, which --steps gives: leave one of them out.")
-    done, trainings = 0, run_comparison(config, folder, n_jobs=jobs, suite=suite, log_to=log_to)
-    try:
-        for job in follow("Training", trainings, folder, count_jobs(config)):
-            done = job.done
-    except KeyboardInterrupt as error:
-        how = "those that ran are saved, and the same command resumes"
-        raise leave(f"Stopped: {done} finished trainings are kept, {how}.", 1) from error
+    with connect(scheduler) as cluster:
+        config, suite, notes = check("Reading images", config)
+        if ALL in given.get("method", ()):
+            left_out = [entry for entry in METHODS.values() if entry.needs]
+            notes += [f"{entry.title} is left out: it needs {entry.needs}." for entry in left_out]
+        where: dict[str, Any] = {"n_jobs": jobs, "cluster": cluster}
+        if "steps" not in given:
+            choose_lr = not first and "lr" not in given
+            config, note = plan_comparison(config, suite, folder, minutes=minutes, choose_lr=choose_lr, **where)
+            notes.append(note)
+        elif minutes is not None:
+            raise InputError("--minutes decides the number of steps, which --steps gives: leave one of them out.")
+        done, trainings = 0, run_comparison(config, folder, suite=suite, log_to=log_to, **where)
+        try:
+            for job in follow("Training", trainings, folder, count_jobs(config)):
+                done = job.done
+        except KeyboardInterrupt as error:
+            how = "those that ran are saved, and the same command resumes"
+            raise leave(f"Stopped: {done} finished trainings are kept, {how}.", 1) from error
     _report(read_comparison(config, folder, suite.primary, notes), folder, json, first=first, paper=paper)
 
 

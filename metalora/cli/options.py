@@ -20,6 +20,7 @@ from metalora.cli.messages import show_errors
 from metalora.evaluation.config import EmbedConfig
 from metalora.suites.config import SuiteConfig
 from metalora.training.config import TrainingConfig
+from metalora.util.cluster import SCHEDULER
 from metalora.util.config import Config, field_help
 from metalora.util.distributed import joined_processes, launched
 from metalora.util.errors import InputError
@@ -30,6 +31,13 @@ LogTo = Annotated[
     str | None, typer.Option(help="Also log to a tracker that is installed: tensorboard, trackio or wandb.")
 ]
 Json = Annotated[Path | None, typer.Option(help="Also write what is printed as JSON to this file.")]
+Scheduler = Annotated[
+    str | None,
+    typer.Option(
+        envvar=SCHEDULER,
+        help="Dask cluster to train on: tcp://HOST:PORT or the scheduler's file. Left out: this machine.",
+    ),
+]
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from metalora.cli.messages import leave, print_table
-from metalora.cli.options import LogTo, verb
+from metalora.cli.options import LogTo, Scheduler, verb
 from metalora.cli.progress import check, follow
 
 
@@ -27,12 +27,15 @@ def study(
     figure: Annotated[
         Path | None, typer.Option(help="Of the study map: plot the available gains to this file and exit.")
     ] = None,
-    jobs: Annotated[int | None, typer.Option(help="Processes at a time. Left out: one per core on a CPU.")] = None,
+    jobs: Annotated[
+        int | None, typer.Option(help="Trainings at a time. Left out: one per core on a CPU, or per worker.")
+    ] = None,
     out: Annotated[
         Path | None, typer.Option(help="Folder of the results. Left out: assets/results, or results/development.")
     ] = None,
     work: Annotated[Path, typer.Option(help="Folder of the trainings, which are kept.")] = Path("results/studies"),
     log_to: LogTo = None,
+    scheduler: Scheduler = None,
 ) -> None:
     """Run a study, a named list of comparisons, or resume an unfinished one.
 
@@ -41,6 +44,7 @@ def study(
     from metalora.experiments.results import FOLDER
     from metalora.experiments.studies import find_study, run_settings
     from metalora.util.checks import check_int
+    from metalora.util.cluster import connect
     from metalora.util.errors import InputError, choices
 
     if name is None:
@@ -63,7 +67,9 @@ def study(
         if part is None or key in part
     }
     work = work / ("final" if final else "development") / name
-    _run_parts(name, parts, folder / name, work, jobs, final, log_to)
+    with connect(scheduler) as cluster:
+        where = {"n_jobs": jobs, "log_to": log_to, "cluster": cluster}
+        _run_parts(name, parts, folder / name, work, final, where)
 
 
 def _print_studies() -> None:
@@ -90,9 +96,7 @@ def _draw_map(name: str, folder: Path, figure: Path, final: bool) -> None:
     typer.echo(f"The map is in {figure}.")
 
 
-def _run_parts(
-    name: str, parts: dict[str, Any], folder: Path, work: Path, n_jobs: int | None, final: bool, log_to: str | None
-) -> None:
+def _run_parts(name: str, parts: dict[str, Any], folder: Path, work: Path, final: bool, where: dict[str, Any]) -> None:
     from rich.console import Console
 
     from metalora.experiments.comparison import RESULTS
@@ -111,7 +115,7 @@ def _run_parts(
         log_final(name, parts, folder.parent)
     try:
         for key, config in parts.items():
-            jobs = run_part(config, folder / key, work / key, suites[key], n_jobs, notes[key], log_to)
+            jobs = run_part(config, folder / key, work / key, suites[key], notes[key], **where)
             for _ in follow(f"{name}, {key}", jobs, work / key, count_jobs(config)):
                 pass
     except KeyboardInterrupt as error:

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from metalora.cli.messages import Bar, leave, print_skipped, print_table, time_left, write_json
-from metalora.cli.options import ADAPTER, SUITE, TRAINING, Json, LogTo, Options, verb
+from metalora.cli.options import ADAPTER, SUITE, TRAINING, Json, LogTo, Options, Scheduler, verb
 from metalora.cli.signals import holding
 from metalora.runs.run_config import RunConfig
 from metalora.util.distributed import current_processes
@@ -26,6 +26,7 @@ def train(
     folder: Annotated[Path | None, typer.Argument(help="Folder of the run. Left out: a new one under runs.")] = None,
     run: Annotated[Path | None, typer.Option(help="Same as FOLDER.")] = None,
     log_to: LogTo = None,
+    scheduler: Scheduler = None,
     json: Json = None,
     **given: Any,
 ) -> None:
@@ -37,16 +38,20 @@ def train(
     """
     from metalora.runs.run_folder import RunState
 
+    if scheduler and log_to:
+        raise InputError("--log-to needs the steps, which a cluster does not send: leave it or --scheduler out.")
     if folder and run and folder != run:
         raise InputError(f"Two folders are named, {folder} and {run}: name one.")
     processes = current_processes()
+    if scheduler and processes.count > 1:
+        raise InputError("A cluster trains a run in one process: leave --scheduler or accelerate launch out.")
     opened = processes.from_first(lambda: _opened(folder or run, given))
     if not processes.is_first:
         opened = opened.followed()
     if opened.state is RunState.FINISHED:
         typer.echo(f"This run is finished; its adapter is {opened.adapter}.")
     else:
-        train_here(opened, log_to)
+        train_here(opened, log_to, scheduler)
     if processes.is_first:
         print_result(opened, json)
 
@@ -84,16 +89,19 @@ def _resumed_settings(name: str) -> RunConfig:
     return RunConfig(backbone or RunConfig.backbone, adapter=adapter, start=start)
 
 
-def train_here(run: Any, log_to: str | None = None) -> None:
+def train_here(run: Any, log_to: str | None = None, scheduler: str | None = None) -> None:
     """Execute a run, showing its progress; Ctrl-C, SIGTERM or a request to stop saves it and exits.
 
     Args:
         run: the folder.
         log_to: a tracker, see `track`; its files are in the folder's parent.
+        scheduler: of a cluster that trains the run in place of this process.
     """
+    from metalora.runs.cluster_run import execute_on_cluster
     from metalora.runs.execute import execute
     from metalora.runs.run_folder import RunState
     from metalora.training.tracking import track
+    from metalora.util.cluster import connect
 
     processes = current_processes()
 
@@ -105,7 +113,12 @@ def train_here(run: Any, log_to: str | None = None) -> None:
 
     step, bar = None, Bar("Training")
     try:
-        with bar, contextlib.closing(execute(run, bar.reading)) as steps, contextlib.closing(tracked(steps)) as events:
+        with contextlib.ExitStack() as stack:
+            cluster = stack.enter_context(connect(scheduler))
+            stack.enter_context(bar)
+            executed = execute(run, bar.reading) if cluster is None else execute_on_cluster(run, cluster)
+            steps = stack.enter_context(contextlib.closing(executed))
+            events = stack.enter_context(contextlib.closing(tracked(steps)))
             event = next(events, None)
             with holding() as signals:
                 while event is not None:

@@ -44,6 +44,7 @@ from metalora.training.fit import fit
 from metalora.training.loop import Progress
 from metalora.training.plan import LEARNING_RATES, STEPS, best_lr, seconds_per_step, try_learning_rates
 from metalora.util.device import device_name, pick_device
+from metalora.util.errors import InputError
 from metalora.util.files import part_of
 
 Result = TypeVar("Result")
@@ -52,6 +53,20 @@ Result = TypeVar("Result")
 @functools.lru_cache(maxsize=2)
 def _suite(config: SuiteConfig, seed: int) -> Suite:
     return load_suite(config, seed=seed)
+
+
+def check_fingerprint(config: JobConfig, expected: str) -> None:
+    """Check that the images of a job, as this machine reads them, have a fingerprint.
+
+    Raises:
+        InputError: they have another, or cannot be read.
+    """
+    suite = _suite(config.suite, config.training.seed)
+    if suite.fingerprint != expected:
+        raise InputError(
+            f"The images of {suite.name}, or their labels, are others than where the comparison was started: copy "
+            "those to this path here."
+        )
 
 
 @functools.lru_cache(maxsize=2)

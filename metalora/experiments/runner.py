@@ -3,29 +3,30 @@
 import contextlib
 import functools
 import json
+import tempfile
 import time
 import warnings
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import joblib
 import pandas as pd
 import torch
 
 from metalora.experiments.comparison import Comparison
 from metalora.experiments.config import ComparisonConfig, JobConfig
-from metalora.experiments.job import run_job
+from metalora.experiments.executor import run_each, threads_each
+from metalora.experiments.job import check_fingerprint, run_job
 from metalora.suites.load import load_suite
 from metalora.suites.suite import Suite
 from metalora.training.loop import Progress
 from metalora.training.plan import LEARNING_RATES
 from metalora.training.tracking import Tracker, check_tracker
-from metalora.util.device import pick_device
+from metalora.util.cluster import Cluster, is_shared, leave_if_cancelled, probe
 from metalora.util.errors import InputError, LayersLeftOut
 from metalora.util.files import check_writable, parse_json, remove_temporaries, remove_with_parts, write_text
-from metalora.util.processes import end_with_parent, signals_blocked
+from metalora.util.processes import end_with_parent
 from metalora.util.provenance import provenance
 from metalora.util.renamed import upgrade_row
 
@@ -81,6 +82,7 @@ def run_comparison(
     n_jobs: int | None = None,
     suite: Suite | None = None,
     log_to: str | None = None,
+    cluster: Cluster | None = None,
 ) -> Generator[JobDone, None, None]:
     """Run the jobs whose results `folder` lacks, yielding after each; then `read_comparison` has the results.
 
@@ -91,26 +93,35 @@ def run_comparison(
     Args:
         config: settings.
         folder: of the results.
-        n_jobs: processes at a time; None: one per core for small networks on a CPU, one on an accelerator.
+        n_jobs: processes at a time, see `executor.processes`.
         suite: the suite of the settings, where it is loaded already.
         log_to: tracker that gets a run for each job, see `track`; TensorBoard's files are in the folder.
+        cluster: where jobs run in place of this machine, which keeps their results. Workers that share the folder
+            write checkpoints and progress there.
 
     Raises:
         InputError: the tracker cannot be used; the folder cannot be written; a result or a checkpoint in it is damaged,
-            or is of other images than are there now; or a job's settings cannot be used, see `run_job`.
+            or is of other images than are there now; a job's settings cannot be used, see `run_job`; or the cluster
+            fails, see `Cluster.run`, or has other images.
         KeyboardInterrupt: `request_stop` was called; what was trained is saved.
     """
+    if log_to is not None and cluster is not None:
+        raise InputError("--log-to needs the steps, which a cluster does not send: leave it or --scheduler out.")
     if log_to is not None:
         check_tracker(log_to)
     check_writable(folder / JOBS)
-    check_images(suite or load_suite(config.suite), folder)
+    suite = suite or load_suite(config.suite)
+    check_images(suite, folder)
     remove_stale_progress(folder)
     remove_temporaries(folder / JOBS)
     write_provenance(config, folder)
     (folder / JOBS / STOP).unlink(missing_ok=True)
     done, ran, total, started = 0, 0.0, count_jobs(config), time.monotonic()
     issued: set[str] = set()
-    for job, result, ran_here in _run_all(config, folder, n_jobs, log_to):
+    run = functools.partial(
+        _execute, folder=folder, n_jobs=n_jobs, log_to=log_to, cluster=cluster, images=suite.fingerprint
+    )
+    for job, result, ran_here in _run_all(config, folder, run):
         _warn(result, issued)
         done, ran = done + 1, ran + ran_here
         left = seconds_left(time.monotonic() - started, ran, total - done)
@@ -312,31 +323,23 @@ def _old_results(folder: Path) -> dict[str, Path]:
     return files
 
 
+Done = tuple[JobConfig, dict[str, Any], float]  # a job, its result, and the fraction of it that had to run
+Ran = tuple[dict[str, Any] | None, float]  # the result of a job, None where it was stopped, and that fraction
+
+
 def _run_all(
-    config: ComparisonConfig, folder: Path, n_jobs: int | None, log_to: str | None
-) -> Iterator[tuple[JobConfig, dict[str, Any], float]]:
+    config: ComparisonConfig, folder: Path, run: Callable[[list[JobConfig]], Iterator[Done]]
+) -> Iterator[Done]:
     """Run the trials of learning rates, then the jobs at the best ones."""
     trials = _trials(config)
-    yield from _execute(trials, folder, n_jobs, log_to)
+    yield from run(trials)
     lrs = best_lrs([read_result(folder, job) for job in trials])
-    yield from _execute([with_lr(job, lrs) for job in jobs_of(config)], folder, n_jobs, log_to)
-
-
-def processes(jobs: Sequence[JobConfig], n_jobs: int | None) -> int:
-    """Return how many jobs run at a time; joblib gives each of its processes its part of the cores as threads.
-
-    Args:
-        jobs: one or more.
-        n_jobs: see `run_comparison`.
-    """
-    if n_jobs is None:
-        n_jobs = joblib.cpu_count() if pick_device(jobs[0].training.device).type == "cpu" else 1
-    return max(1, min(n_jobs, len(jobs)))
+    yield from run([with_lr(job, lrs) for job in jobs_of(config)])
 
 
 def _execute(
-    jobs: list[JobConfig], folder: Path, n_jobs: int | None, log_to: str | None
-) -> Iterator[tuple[JobConfig, dict[str, Any], float]]:
+    jobs: list[JobConfig], folder: Path, n_jobs: int | None, log_to: str | None, cluster: Cluster | None, images: str
+) -> Iterator[Done]:
     """Yield every job with its result and the fraction of it that had to run, those with a result first."""
     missing = []
     for job in jobs:
@@ -348,39 +351,91 @@ def _execute(
     if not missing:
         return
     missing.sort(key=lambda job: job.trained.is_trained, reverse=True)  # short ones last, where they fill a gap
-    # As many threads as where no job has its result: sums are rounded differently with other numbers.
-    threads = max(1, min(torch.get_num_threads(), joblib.cpu_count() // processes(jobs, n_jobs)))
-    parallel = joblib.Parallel(n_jobs=processes(missing, n_jobs), return_as="generator_unordered")
-    by_key, stopped = {job.key: job for job in missing}, False
-    with signals_blocked():
-        results = parallel(joblib.delayed(_run_and_write)(job, folder, log_to, threads) for job in missing)
-    with contextlib.closing(results):
-        for key, result, ran in results:
+    stopped = False
+    if cluster is not None:
+        ended = _execute_on_workers(missing, folder, n_jobs, cluster, images)
+    else:
+        threads = threads_each(jobs, n_jobs)  # those with a result included, so that a resumed run ends alike
+        ended = run_each(_run_and_write, missing, folder, log_to, threads, n_jobs=n_jobs)
+    with contextlib.closing(ended):
+        for job, (result, ran) in ended:
             if result is None:
                 stopped = True
             else:
-                yield by_key[key], result, ran
+                yield job, result, ran
     if stopped:
         (folder / JOBS / STOP).unlink(missing_ok=True)
         raise KeyboardInterrupt
+
+
+def _execute_on_workers(
+    jobs: list[JobConfig], folder: Path, n_jobs: int | None, cluster: Cluster, images: str
+) -> Generator[tuple[JobConfig, Ran], None, None]:
+    """Yield every job with its result, which is written here, and the fraction of it that had to run."""
+    with probe(folder.absolute() / JOBS) as file:
+        for job, (result, ran, alone) in run_each(_run_on_worker, jobs, file, images, n_jobs=n_jobs, cluster=cluster):
+            if result is not None:
+                result["job"] = job.to_dict()  # with paths as they are here
+                _write(job, folder, result)
+            if alone:
+                warnings.warn(
+                    f"Workers cannot write in {folder.absolute()}: the training of one that dies begins anew, and "
+                    "progress counts whole trainings.",
+                    stacklevel=4,
+                )
+            yield job, (result, ran)
+
+
+def _run_on_worker(job: JobConfig, file: Path, images: str) -> tuple[dict[str, Any] | None, float, bool]:
+    """Run one job on a worker, with checkpoints beside the file of `probe` where that is shared.
+
+    Returns:
+        Its result, the fraction of it that was run here, and whether the folder is not shared.
+
+    Raises:
+        InputError: the images that the worker reads are not those of the fingerprint.
+    """
+    check_fingerprint(job, images)
+    with contextlib.ExitStack() as stack:
+        shared = is_shared(file)
+        folder = file.parents[1] if shared else Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        return *_run(job, folder), not shared
+
+
+def _run_and_write(job: JobConfig, folder: Path, log_to: str | None, threads: int) -> Ran:
+    """Run one job in a process of `run_each`, on so many threads."""
+    end_with_parent()
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        result, ran = _run(job, folder, log_to)
+    finally:
+        torch.set_num_threads(before)
+    if result is not None:
+        _write(job, folder, result)
+    return result, ran
+
+
+def _write(job: JobConfig, folder: Path, result: dict[str, Any]) -> None:
+    """Write the result of a job in place of its checkpoint."""
+    file = job_file(folder, job)
+    write_text(file, json.dumps(result) + "\n")
+    remove_with_parts(file.with_suffix(CHECKPOINT))
 
 
 class _Stopped(Exception):
     """A job was asked to stop."""
 
 
-def _run_and_write(
-    job: JobConfig, folder: Path, log_to: str | None, threads: int
-) -> tuple[str, dict[str, Any] | None, float]:
-    """Run one job in this process, writing its progress and then its result.
+def _run(job: JobConfig, folder: Path, log_to: str | None = None) -> Ran:
+    """Run one job in this process, writing its progress and checkpoints.
 
     Returns:
-        Its key, its result, and the fraction of it that was run here; no result where it was asked to stop.
+        Its result, and the fraction of it that was run here; no result where it was asked to stop.
     """
-    end_with_parent()
     file, stop = job_file(folder, job), folder / JOBS / STOP
     if stop.exists():
-        return job.key, None, 0.0
+        return None, 0.0
     steps, checkpoint, written, resumed_at = file.with_suffix(STEPS), file.with_suffix(CHECKPOINT), 0.0, None
 
     @functools.cache  # opened at the first step
@@ -392,6 +447,7 @@ def _run_and_write(
 
     def progress(event: Progress) -> None:
         nonlocal written, resumed_at
+        leave_if_cancelled()
         if log_to is not None:
             tracker(log_to).log(event)
         if resumed_at is None:
@@ -406,16 +462,12 @@ def _run_and_write(
     try:
         with contextlib.ExitStack() as opened, warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("ignore", LayersLeftOut)  # reported by check_comparison, once for all seeds
-            opened.callback(torch.set_num_threads, torch.get_num_threads())
-            torch.set_num_threads(threads)
             result = run_job(job, checkpoint, progress)
     except _Stopped:
-        return job.key, None, 0.0
+        return None, 0.0
     finally:
         with contextlib.suppress(OSError):  # a folder that refuses this refuses the result too, which is raised
             steps.unlink(missing_ok=True)
     if caught:  # kept with the result, the one thing that a process hands on
         result["warnings"] = list(dict.fromkeys(str(warning.message) for warning in caught))
-    write_text(file, json.dumps(result) + "\n")
-    remove_with_parts(checkpoint)
-    return job.key, result, 1 - (resumed_at or 0)
+    return result, 1 - (resumed_at or 0)

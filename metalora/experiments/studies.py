@@ -26,6 +26,7 @@ from metalora.experiments.results import FOLDER, adopt_results, as_jobs, load_co
 from metalora.experiments.runner import JobDone, has_result, jobs_of, read_comparison, run_comparison, write_provenance
 from metalora.experiments.table_writers import to_markdown
 from metalora.suites.suite import Suite
+from metalora.util.cluster import Cluster
 from metalora.util.errors import InputError, choices
 from metalora.util.files import write_text
 from metalora.util.paths import ASSETS
@@ -98,9 +99,11 @@ def run_part(
     out: Path,
     work: Path,
     suite: Suite,
-    n_jobs: int | None,
     notes: Sequence[str] = (),
+    *,
+    n_jobs: int | None = None,
     log_to: str | None = None,
+    cluster: Cluster | None = None,
 ) -> Generator[JobDone, None, None]:
     """Run the unfinished jobs of a part; write `out`/comparison.json from existing rows, and after every training.
 
@@ -110,9 +113,10 @@ def run_part(
             more seeds included.
         work: folder of the single jobs.
         suite: the suite of the settings.
-        n_jobs: processes at a time, see `run_comparison`.
         notes: sentences for below the table.
+        n_jobs: processes at a time, see `run_comparison`.
         log_to: tracker, see `run_comparison`.
+        cluster: where jobs run in place of this machine.
 
     Raises:
         InputError: see `stored_results` and `run_comparison`.
@@ -127,7 +131,7 @@ def run_part(
 
     if any(has_result(work, job) for job in jobs_of(kept)):
         write()
-    for job in run_comparison(config, work, n_jobs=n_jobs, suite=suite, log_to=log_to):
+    for job in run_comparison(config, work, n_jobs=n_jobs, suite=suite, log_to=log_to, cluster=cluster):
         if job.ran:
             write_provenance(config, out)
             write()

@@ -17,7 +17,7 @@ A run that was not queued leaves nothing if its suite cannot be read or its mode
 import contextlib
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from datetime import datetime
 from enum import StrEnum
@@ -71,12 +71,14 @@ class RunFolder:
         state: when the folder was opened, or as recorded since.
         reason: why it failed, or was stopped by the app, one sentence.
         skipped: (name, reason) of images that could not be used, known once the suite is read.
+        holder: the process that holds the run's lock for this one, see `open_held`; None: this one takes it.
     """
 
     def __init__(self, path: Path, config: RunConfig, state: RunState = RunState.NEW, reason: str | None = None):
         self.path, self.config, self.state, self.reason = path, config, state, reason
         self.adapter, self.checkpoint = path / ADAPTER, path / CHECKPOINT
         self.skipped: tuple[tuple[str, str], ...] = ()
+        self.holder: Mapping[str, Any] | None = None
         self._settings = self._read_settings()
 
     def _read_settings(self) -> str | None:
@@ -155,6 +157,9 @@ class RunFolder:
             Busy: another process trains it, or has trained it since the folder was opened.
             InputError: the disk refuses.
         """
+        if self.holder is not None:
+            yield
+            return
         busy = f"The run {self.path.absolute().name} is being trained already: wait for its end, or stop it."
         if self.state is RunState.RUNNING:
             raise Busy(busy)
@@ -173,7 +178,7 @@ class RunFolder:
             "format_version": FORMAT_VERSION,
             "status": state,
             **({"reason": reason} if reason else {}),
-            **({"worker": process()} if state is RunState.RUNNING else {}),
+            **({"worker": self.holder or process()} if state is RunState.RUNNING else {}),
             "seed": self.config.training.seed,
             **provenance(self.config.training.device),
             "settings": self.config.to_dict(),
@@ -188,9 +193,17 @@ class RunFolder:
         """Return the run as processes see it that train it along with this one."""
         return FollowedRun(self.path, self.config, self.state, self.reason)
 
+    def reload(self) -> None:
+        """Read again what another process has recorded."""
+        now = open_run(self.path)
+        self.config, self.state, self.reason, self._settings = now.config, now.state, now.reason, now._settings
+
     def record_end(self, state: RunState, reason: str | None = None) -> None:
-        """Write how a training ended, where it began and the disk allows it; a folder that was deleted stays away."""
-        if self.state is RunState.RUNNING and holds_run(self.path):
+        """Write how a training ended, where it began, nobody has written that meanwhile and the disk allows it.
+
+        A folder that was deleted stays away.
+        """
+        if self.state is RunState.RUNNING and holds_run(self.path) and self._read_settings() == self._settings:
             with contextlib.suppress(InputError):  # the log of a worker has the message
                 self.record(state, reason)
 
@@ -275,3 +288,18 @@ def open_run(path: str | Path) -> RunFolder:
     if state is RunState.FINISHED and not (path / RESULT).is_file():
         state = RunState.STOPPED
     return RunFolder(path, config, state, content.get("reason"))
+
+
+def open_held(path: Path, holder: Mapping[str, Any]) -> RunFolder:
+    """Return the run in a folder for a process that trains it in place of the one that holds it.
+
+    Args:
+        path: the folder.
+        holder: that process, as `processes.process` identifies it, possibly of another machine.
+
+    Raises:
+        InputError: as `open_run`.
+    """
+    run = open_run(path)
+    run.state, run.holder = RunState.RUNNING, holder
+    return run

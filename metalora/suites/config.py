@@ -1,6 +1,6 @@
 """Settings of a suite: which one, where its data is, what is held out."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from metalora.suites.decoding import check_bands
@@ -108,6 +108,12 @@ class SuiteConfig:
     def source(self) -> Path:
         """Return where the data is: the path behind the colon of `name`, otherwise `data`."""
         return expand(split_name(self.name)[1] or self.data)
+
+    def absolute(self) -> "SuiteConfig":
+        """Return the same settings with absolute paths, for a process that works in another folder."""
+        key, path = split_name(self.name)
+        name = f"{key}{expand(path).absolute()}" if path else self.name
+        return replace(self, name=name, data=str(expand(self.data).absolute()))
 
     @property
     def factors(self) -> tuple[int, ...]:

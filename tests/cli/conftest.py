@@ -12,7 +12,7 @@ import metalora
 @pytest.fixture(autouse=True)
 def one_core(monkeypatch):
     """Processes of their own take seconds to start: run jobs in this one."""
-    monkeypatch.setattr("metalora.experiments.runner.joblib.cpu_count", lambda: 1)
+    monkeypatch.setattr("metalora.experiments.executor.joblib.cpu_count", lambda: 1)
 
 
 @pytest.fixture(scope="session")

@@ -30,7 +30,7 @@ def pace(monkeypatch):
     """Let a step take so many seconds on every network."""
 
     def set_pace(seconds):
-        monkeypatch.setattr(plan, "measure_paces", lambda jobs, _: {job.backbone: seconds for job in jobs})
+        monkeypatch.setattr(plan, "measure_paces", lambda jobs, *_: {job.backbone: seconds for job in jobs})
 
     return set_pace
 

@@ -22,6 +22,11 @@ def main(root: str | Path | None = None, **settings: Any) -> None:
         InputError: the disk refuses.
     """
     os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
+    # After each event Gradio summarises the last 10,000 events, for a page of its own that is switched off here.
+    os.environ.setdefault("GRADIO_ANALYTICS_MAX_EVENTS", "1")
+    os.environ.setdefault("GRADIO_ANALYTICS_CACHE_FREQUENCY", str(10**9))
+    # Threads of torch that wait sleep, here and in workers: while they spin, visitors and a run wait for each other.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     os.environ.setdefault("METALORA_CACHE", "")  # what visitors send is kept in their own folders only
     gc.disable()  # imports create a million long-lived objects: collecting meanwhile is a quarter of the start
     root = workspace_root(root)

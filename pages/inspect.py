@@ -1,6 +1,6 @@
 """Look, folded away: all images side by side, one layer closely, cores swapped and blended, downloads."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -11,6 +11,7 @@ from metalora.util.errors import InputError
 from metalora.views.inspect import (
     constant_update,
     inspect_view,
+    keep_of_examples,
     save_inspection,
 )
 from metalora.views.inspect_view import InspectView
@@ -18,7 +19,7 @@ from metalora.views.look import choices
 from metalora.views.neighbours import neighbours_html
 from metalora.views.uncertainty_table import uncertainty_table
 
-from .components import Message, caption, served, show_errors
+from .components import Message, caption, served
 from .context import COMPUTE, PRIVATE, QUIET, Context
 from .core_swap import FORGOTTEN, CoreSwap, core_swap
 from .plot import Plot
@@ -48,6 +49,7 @@ READ_UNCERTAINTY = (
     "over all layers, and the layer where it is largest. Spread: the mean cosine distance of the embeddings from that "
     "of the mean core. Same class: the share of cores with which the neighbours vote as they do with the mean core."
 )
+SIDE_BY_SIDE, CLOSELY, DOWNLOAD = "All images side by side", "One layer closely", "Download"  # drawn when unfolded
 NO_CORES = "This method generates nothing, so there is no fingerprint, no core and no code to draw."
 
 
@@ -60,7 +62,8 @@ def details(context: Context, parts: dict[str, Any], adapter: gr.Dropdown, files
         adapter: menu of the adapter.
         files: the visitor's images.
     """
-    with gr.Accordion("All images side by side", open=False, elem_id="look-all"):
+    folded = {}
+    with gr.Accordion(SIDE_BY_SIDE, open=False, elem_id="look-all") as folded[SIDE_BY_SIDE]:
         parts["no_cores"] = Message(NO_CORES, visible=False)
         parts["pool"] = gr.Checkbox(label="Pool: one core for all images", info=_pool_info(False))
         with gr.Column(min_width=320) as parts["emblem"]:
@@ -76,15 +79,17 @@ def details(context: Context, parts: dict[str, Any], adapter: gr.Dropdown, files
         parts["strengths"] = Plot(label="Strength of each layer's update", height=246, follows=True)
         caption(READ_STRENGTHS)
         _similar(parts)
-    with gr.Accordion("One layer closely", open=False):
+    with gr.Accordion(CLOSELY, open=False) as folded[CLOSELY]:
         _one_layer(parts)
     with gr.Accordion("Swap and blend cores", open=False):
         swap = core_swap(context, parts["view"])
-    with gr.Accordion("Download", open=False):
-        downloads = _downloads()
+    with gr.Accordion(DOWNLOAD, open=False) as folded[DOWNLOAD]:
+        _downloads(parts)
+    parts["unfolded"] = gr.State(())
     inspect_on_gpu = context.app_state.wrap_for_gpu(inspect_view)
     inspector = Inspector(context, inspect_on_gpu, parts, swap)
-    inspected = _wire(inspector, adapter, files, downloads)
+    inspected = _wire(inspector, adapter, files)
+    _wire_folded(inspector, folded)
     return replace(inspector, inspected=inspected)
 
 
@@ -114,14 +119,16 @@ class Inspector:
         layer: str | None,
         before: InspectView | None,
         position: int,
+        unfolded: Sequence[str],
     ) -> dict[Any, Any]:
-        """Inspect the images under an adapter and show everything; after an error the earlier images stay."""
+        """Inspect the images under an adapter and show what is unfolded; after an error the earlier images stay."""
         try:
             if files:
                 view = self.inspect_on_gpu(token, adapter, files, pool)
             else:  # examples spend nobody's minutes of a lent GPU
                 view = inspect_view(self.context.app_state, token, adapter, None, pool)
-            table = neighbours_html(self.context.app_state, token, view)
+            chosen = layer if layer in view.layers else view.strongest_layer
+            shown = [self._draw(name, token, view, chosen) for name in unfolded]
         except InputError as problem:
             return {self.parts["error"]: str(problem)}
         stays = before is None or before.names == view.names
@@ -131,28 +138,50 @@ class Inspector:
             problems.append(f"There is no image {position + 1}: this is the first one.")
         if before is None and layer and layer not in view.layers:
             problems.append(f"There is no layer {layer!r}: this is the one with the strongest update.")
-        layer = layer if layer in view.layers else view.strongest_layer
         values = {
             "view": view,
             "status": view.headline,
             "error": " ".join(problems),
             "skipped": view.skipped_message,
             "pool": gr.update(interactive=not view.constant, info=_pool_info(view.constant)),
-            "places": table,
             "uncertain": gr.update(visible=view.uncertainty is not None),
-            "uncertainty": uncertainty_table(view),
             "position": gr.skip() if stays and there else 0,  # another may have been chosen meanwhile
             "pictures": choices(view),
             "no_cores": gr.update(visible=not view.has_cores),
             "emblem": gr.update(visible=view.has_cores),
             "generated": gr.update(visible=view.comparable),
-            "layer": gr.update(choices=view.layers, value=layer),
-            "closer": self._layer(token, view, layer),
+            "layer": gr.update(choices=view.layers, value=chosen),
             "caption": READ_CORES if view.has_cores else READ_UPDATE,
-            **_figures(view),
         }
+        for drawn in shown:
+            values |= drawn
         controls = zip(self.swap.controls, self.swap.reset(view), strict=True)
         return {self.parts[name]: value for name, value in values.items()} | dict(controls)
+
+    def unfold(
+        self, name: str, token: str, view: InspectView | None, layer: str | None, unfolded: Sequence[str]
+    ) -> dict[Any, Any]:
+        """Show what is unfolded now, and from now on."""
+        values: dict[str, Any] = {"unfolded": (*unfolded, name)}
+        try:
+            if view is not None and (layer in view.layers or name != CLOSELY):
+                values |= self._draw(name, token, view, layer or "")
+        except InputError as problem:
+            values["error"] = str(problem)
+        return {self.parts[name]: value for name, value in values.items()}
+
+    def _draw(self, name: str, token: str, view: InspectView, layer: str) -> dict[str, Any]:
+        """Return what a part shows that can be folded away, by component."""
+        if name == CLOSELY:
+            return {"closer": self._layer(token, view, layer)}
+        if name == DOWNLOAD:
+            files = save_inspection(self.context.app_state, token, view)
+            return {path.suffix: gr.update(value=served(path), interactive=True) for path in files}
+        return {
+            "places": neighbours_html(self.context.app_state, token, view),
+            "uncertainty": uncertainty_table(view),
+            **keep_of_examples(self.context.app_state, token, view, SIDE_BY_SIDE, lambda: _figures(view)),
+        }
 
     def show_layer(self, token: str, view: InspectView | None, layer: str) -> list[Any]:
         """Return the figure of one layer, or an error."""
@@ -165,27 +194,22 @@ class Inspector:
 
     def _layer(self, token: str, view: InspectView, layer: str) -> Any:
         """Draw the images' cores of one layer, or the update that is the same for all."""
-        if view.has_cores:
-            return core_values(view.numbered, layer)
-        return update_weights(constant_update(self.context.app_state, token, view, layer))
 
-    def write_files(self, token: str, view: InspectView | None) -> list[Any]:
-        """Return what the download buttons give."""
-        if view is None:
-            return [gr.skip(), gr.skip()]
-        files = save_inspection(self.context.app_state, token, view)
-        return [gr.update(value=served(path), interactive=True) for path in files]
+        def draw() -> Any:
+            if view.has_cores:
+                return core_values(view.numbered, layer)
+            return update_weights(constant_update(self.context.app_state, token, view, layer))
+
+        return keep_of_examples(self.context.app_state, token, view, ("layer", layer), draw)
 
 
-def _downloads() -> list[gr.DownloadButton]:
+def _downloads(parts: dict[str, Any]) -> None:
     """Lay out the buttons of downloads."""
     with gr.Row():
-        buttons = [
-            gr.DownloadButton(f"Download {kind}", size="sm", interactive=False, min_width=120)
-            for kind in ("CSV", "npz")
-        ]
+        for kind in ("CSV", "npz"):
+            button = gr.DownloadButton(f"Download {kind}", size="sm", interactive=False, min_width=120)
+            parts[f".{kind.lower()}"] = button
     caption("Cores and strengths of the images shown.")
-    return buttons
 
 
 def _one_layer(parts: dict[str, Any]) -> None:
@@ -209,24 +233,43 @@ def _similar(parts: dict[str, Any]) -> None:
             caption(READ_CODES)
 
 
-def _wire(tab: Inspector, adapter: gr.Dropdown, files: gr.File, downloads: list[gr.DownloadButton]) -> Any:
+def _wire(tab: Inspector, adapter: gr.Dropdown, files: gr.File) -> Any:
     """Wire the events; return the one after which images are inspected."""
     context, parts, swap = tab.context, tab.parts, tab.swap
     layer, visitor, in_turn = parts["layer"], context.visitor, {**COMPUTE, **PRIVATE}
     inspected = gr.on(
         [context.load, adapter.change, files.change, parts["pool"].input],
         tab.inspect,
-        [visitor, adapter, files, parts["pool"], layer, parts["view"], parts["position"]],
+        [visitor, adapter, files, parts["pool"], layer, parts["view"], parts["position"], parts["unfolded"]],
         [*parts.values(), *swap.controls],
         trigger_mode="always_last",
         show_progress_on=[parts["status"]],
         **in_turn,
     )
-    swapped = inspected.then(swap.swap_core, swap.inputs, swap.outputs, show_progress="hidden", **in_turn)
-    written = [visitor, parts["view"]]
-    swapped.then(show_errors(tab.write_files), written, downloads, show_progress="hidden", **in_turn)
+    inspected.then(swap.swap_core, swap.inputs, swap.outputs, show_progress="hidden", **in_turn)
     layer.input(tab.show_layer, [visitor, parts["view"], layer], [parts["closer"], parts["error"]], **QUIET)
     return inspected
+
+
+def _wire_folded(tab: Inspector, folded: dict[str, gr.Accordion]) -> None:
+    """Draw what is folded away once it is unfolded: on the first screen of most visitors it never is."""
+    parts, hidden = tab.parts, {"show_progress": "hidden"}
+    inputs = [tab.context.visitor, parts["view"], parts["layer"], parts["unfolded"]]
+    for name, accordion in folded.items():
+        accordion.expand(
+            lambda *given, name=name: tab.unfold(name, *given),
+            inputs,
+            [*parts.values()],
+            **hidden,
+            **COMPUTE,
+            **PRIVATE,
+        )
+        accordion.collapse(
+            lambda unfolded, name=name: tuple(other for other in unfolded if other != name),
+            parts["unfolded"],
+            parts["unfolded"],
+            **QUIET,
+        )
 
 
 def _figures(view: InspectView) -> dict[str, Any]:

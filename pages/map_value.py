@@ -1,6 +1,7 @@
 """What the plots of the map get: figures, hover cards, names of clusters, the way from one plane to the other."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from metalora.plots import embedding_scatter
@@ -22,7 +23,10 @@ def values(
     view: EmbeddingView, shown: Sequence[Side], guests: Sequence[list[dict[str, Any]]], colour: str
 ) -> list[dict[str, Any]]:
     """Return the value of each plot, one for two galleries that turn into each other."""
-    plots = recoloured(view, colour)
+    assert view.request is not None
+    request = replace(view.request, files=())
+    kept = shown[-1].opened.cached(("plots", request, colour), lambda: recoloured(view, colour))
+    plots = [dict(plot) for plot in kept]
     for i, plot in enumerate(plots):
         frame, side = (view.frames[-1], shown[-1]) if view.morphs else (view.frames[i], shown[i])
         before = view.frames[0] if view.morphs else None

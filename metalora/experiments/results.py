@@ -164,7 +164,13 @@ def own_configs(folder: Path) -> dict[str, ComparisonConfig]:
 
 
 def bundled_jobs(config: ComparisonConfig) -> dict[str, dict[str, Any]]:
-    """Return the bundled results of jobs of `config`, by their keys."""
+    """Return the bundled results of jobs of `config`, by their keys. They are shared, so leave them as they are."""
+    return _bundled_jobs(json.dumps(config.to_dict(), sort_keys=True))
+
+
+@functools.lru_cache(16)
+def _bundled_jobs(settings: str) -> dict[str, dict[str, Any]]:
+    config = ComparisonConfig.from_dict(json.loads(settings))
     keys = {job.key for job in jobs_of(config)}
     comparisons = map(load_bundled, bundled_results())
     same_suite = [comparison for comparison in comparisons if comparison.config.suite.name == config.suite.name]

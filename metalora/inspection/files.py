@@ -48,19 +48,34 @@ def value_table(inspection: Inspection) -> pd.DataFrame:
 
     The quantity is "strength", ‖ΔW‖ / ‖W‖, which has no row and column, or "core": c[r] has a row, C[r2, r0] both.
     """
-    frames = []
+    parts: dict[tuple[str, str], np.ndarray] = {}
     for layer, strength in inspection.strength.items():
-        frames.append(_numbered(strength.to_numpy()).assign(layer=layer, quantity="strength"))
+        parts[str(layer), "strength"] = strength.to_numpy()
         if inspection.cores is not None and inspection.similarity is not None:
-            frames.append(_numbered(inspection.cores[layer].numpy()).assign(layer=layer, quantity="core"))
-    table = pd.concat(frames, ignore_index=True)
-    table["name"] = [inspection.names[i - 1] for i in table["image"]]
-    return table[["image", "name", "layer", "quantity", "row", "column", "value"]]
+            parts[str(layer), "core"] = inspection.cores[layer].numpy()
+    # One frame of all: a frame for each layer would take twenty times as long.
+    sizes = [values.size for values in parts.values()]
+    indices = np.concatenate([_indices(values.shape) for values in parts.values()], axis=1)
+    row, column = (pd.array(index, dtype="Int64") for index in indices[1:])
+    row[indices[1] == 0], column[indices[2] == 0] = pd.NA, pd.NA
+    return pd.DataFrame(
+        {
+            "image": indices[0],
+            "name": np.array(inspection.names, dtype=object)[indices[0] - 1],
+            "layer": np.repeat([layer for layer, _ in parts], sizes),
+            "quantity": np.repeat([quantity for _, quantity in parts], sizes),
+            "row": row,
+            "column": column,
+            "value": np.concatenate([values.astype(float).ravel() for values in parts.values()]),
+        }
+    )
 
 
-def _numbered(values: np.ndarray) -> pd.DataFrame:
-    """Return values (N), (N, R) or (N, R, R), each with its indices, counted from 1."""
-    indices = np.indices(values.shape).reshape(values.ndim, -1) + 1
-    frame = pd.DataFrame(dict(zip(("image", "row", "column"), indices, strict=False)))
-    frame = frame.assign(value=values.astype(float).ravel()).reindex(columns=["image", "row", "column", "value"])
-    return frame.astype({"row": "Int64", "column": "Int64"})
+def _indices(shape: tuple[int, ...]) -> np.ndarray:
+    """Return image, row and column of values of shape (N), (N, R) or (N, R, R), counted from 1; 0 where there is none.
+
+    Of shape (3, values).
+    """
+    found = np.zeros((3, np.prod(shape)), dtype=np.int64)
+    found[: len(shape)] = np.indices(shape).reshape(len(shape), -1) + 1
+    return found

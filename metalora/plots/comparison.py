@@ -61,7 +61,7 @@ def budget_scatter(
     figure.update_yaxes(title_text=title, col=1)
     # However many lines the legend has, it neither squeezes the panels nor covers their axis.
     legend_height = LINE * _count_lines([trace.name for trace in figure.data if trace.showlegend])
-    figure.update_layout(**layout(theme), height=PANEL + AXIS + legend_height)
+    figure.update_layout(layout(theme), overwrite=True, height=PANEL + AXIS + legend_height)
     plot_height = PANEL - figure.layout.margin.t  # the unit of a legend's position
     legend = {"orientation": "h", "y": -AXIS / plot_height, "yanchor": "top", "maxheight": legend_height}
     return figure.update_layout(margin_b=AXIS + legend_height, legend=legend)
@@ -149,7 +149,7 @@ def task_heatmap(
     names = {"x": [label(task, 40) for task in table.columns], "y": [variant_style(name).title for name in methods]}
     figure = go.Figure([_measured(percent, cells["k"].iloc[0]), _absent(percent, theme)])
     figure.update_traces(**names, texttemplate="%{text}", xgap=1, ygap=1, hoverongaps=False)
-    figure.update_layout(**layout(theme), height=210 + 38 * len(methods))
+    figure.update_layout(layout(theme), overwrite=True, height=210 + 38 * len(methods))
     figure.update_layout(legend={"orientation": "h", "x": 0, "y": 1.02, "yanchor": "bottom"})
     figure.update_xaxes(title_text=f"{task_split} tasks", showgrid=False)
     return figure.update_yaxes(autorange="reversed", showgrid=False)

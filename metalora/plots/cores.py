@@ -52,7 +52,7 @@ def _panels(names: list[str], x: str, y: str, theme: Theme) -> go.Figure:
     shared = {"shared_xaxes": "all", "shared_yaxes": "all", "x_title": x, "y_title": y}
     figure = make_subplots(rows, columns, subplot_titles=names, **shared, **gaps)
     figure.update_annotations(font_size=11)
-    figure.update_layout(**layout(theme), showlegend=False, height=plot_height + TOP + BOTTOM)
+    figure.update_layout(layout(theme), overwrite=True, showlegend=False, height=plot_height + TOP + BOTTOM)
     return figure.update_layout(margin={"l": 60, "t": TOP, "b": BOTTOM})
 
 
@@ -85,7 +85,9 @@ def strengths(inspection: Inspection, *, theme: Theme = "light") -> go.Figure:
             ygap=1,
         )
     )
-    figure.update_layout(**layout(theme), height=150 + 24 * len(names) + (90 if len(layers) <= MAX_LAYERS else 0))
+    figure.update_layout(
+        layout(theme), overwrite=True, height=150 + 24 * len(names) + (90 if len(layers) <= MAX_LAYERS else 0)
+    )
     figure.update_xaxes(title_text="layers, shallow to deep", showticklabels=len(layers) <= MAX_LAYERS)
     return figure.update_yaxes(**_by_name(names), autorange="reversed")
 
@@ -114,7 +116,7 @@ def similarities(inspection: Inspection, *, theme: Theme = "light") -> go.Figure
             ygap=1,
         )
     )
-    figure.update_layout(**layout(theme), height=180 + 34 * len(cosine))
+    figure.update_layout(layout(theme), overwrite=True, height=180 + 34 * len(cosine))
     figure.update_xaxes(**_by_name(inspection.names), tickangle=-45)
     return figure.update_yaxes(**_by_name(inspection.names), autorange="reversed")
 
@@ -153,7 +155,7 @@ def code_scatter(codes: Tensor, names: list[str] | tuple[str, ...], *, theme: Th
             hovertemplate="%{text}<extra></extra>",
         )
     )
-    figure.update_layout(**layout(theme), showlegend=False, height=320)
+    figure.update_layout(layout(theme), overwrite=True, showlegend=False, height=320)
     axes = [
         f"PC {i + 1} ({100 * fraction:.0f} % of variance)" for i, fraction in enumerate(pca.explained_variance_ratio_)
     ]

@@ -70,7 +70,9 @@ def fingerprint(
         showticklabels=False, ticks="", showgrid=False, domain=[0 if compact else IMAGE_WIDTH + 0.02, 1]
     )
     figure.update_xaxes(title_text="layers, shallow to deep", row=2 * count, col=1)
-    figure.update_layout(**layout(theme), title=None if title is None else label(title, 80), height=height)
+    figure.update_layout(
+        layout(theme), overwrite=True, title=None if title is None else label(title, 80), height=height
+    )
     figure.update_layout(margin={"l": 20, "r": 20, "t": 50 if title else 15, "b": 25 if compact else 45})
     if compact:
         figure.update_layout(font_size=11)

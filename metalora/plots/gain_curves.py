@@ -47,7 +47,7 @@ def gain_figure(rows: pd.DataFrame, *, theme: Theme = "light") -> go.Figure:
                 texts = [f"{tick:.0f}" if tick < 10_000 else f"{tick / 1000:.0f} k" for tick in ticks]
                 figure.update_xaxes(tickvals=ticks, ticktext=texts, tickangle=0, row=row, col=col)
     legend = {"orientation": "h", "x": 0, "y": 1.02, "yanchor": "bottom"}
-    return figure.update_layout(**layout(theme), height=220 * len(splits) + 140, legend=legend)
+    return figure.update_layout(layout(theme), overwrite=True, height=220 * len(splits) + 140, legend=legend)
 
 
 def _line(rows: pd.DataFrame, colour: str, dash: str, name: str, *, in_legend: bool) -> go.Scatter:

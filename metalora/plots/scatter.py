@@ -70,7 +70,8 @@ def embedding_scatter(
         "uirevision": f"{colour} {revision}",  # what is hidden of one colour says nothing of another
     }
     figure.update_layout(
-        **layout(theme),
+        layout(theme),
+        overwrite=True,
         title=None if title is None else label(title, 60),
         showlegend=True,
         legend=legend,

@@ -69,7 +69,7 @@ def core_plane(
         text=["as it was", "shifted"],
         hovertemplate="this image, %{text}<extra></extra>",
     )
-    figure.update_layout(**layout(theme), showlegend=False, height=200)
+    figure.update_layout(layout(theme), overwrite=True, showlegend=False, height=200)
     figure.update_layout(margin={"l": 10, "r": 10, "t": 10, "b": 30}, font_size=11)
     figure.update_xaxes(showticklabels=False, title_text="principal components of the cores", title_standoff=6)
     return figure.update_yaxes(showticklabels=False)
@@ -133,7 +133,9 @@ def movement_curves(
     figure.update_annotations(font_size=12)
     legend = {"orientation": "h", "x": 0, "y": -0.12, "yanchor": "top"}
     margin = {"l": 50, "r": 10, "t": 40, "b": 90}
-    return figure.update_layout(**layout(theme), height=height + 130, legend=legend).update_layout(margin=margin)
+    return figure.update_layout(layout(theme), overwrite=True, height=height + 130, legend=legend).update_layout(
+        margin=margin
+    )
 
 
 def _values(values: Any) -> list[Any]:

@@ -1,6 +1,7 @@
 """Images as data URLs, for pages and figures that are one file; and cards in place of images that are not here."""
 
 import base64
+import functools
 import io
 from typing import Any
 
@@ -43,8 +44,9 @@ def _unit(colour: str) -> list[float]:
     return [channel / 255 for channel in ImageColor.getrgb(colour)[:3]]
 
 
+@functools.lru_cache(1024)
 def card(label: str, task: str, colour: str) -> Image.Image:
-    """Draw a square that stands for an image: its class on the class's colour, its task below."""
+    """Draw a square that stands for an image: its class on the class's colour, its task below. Do not draw on it."""
     image = Image.new("RGB", (SIDE, SIDE), colour)
     draw, middle = ImageDraw.Draw(image), SIDE / 2
     for text, y in ((label, 0.36), (task, 0.68)):

@@ -42,7 +42,7 @@ def training_curves(events: pd.DataFrame, method: str, *, theme: Theme = "light"
     if waiting and events.empty:
         figure.add_annotation(text=label(waiting, 80), xref="paper", yref="paper", x=0.5, y=0.7, showarrow=False)
     return figure.update_layout(
-        **layout(theme), legend=_legend(), height=HEIGHT, uirevision="run", hovermode="x unified"
+        layout(theme), overwrite=True, legend=_legend(), height=HEIGHT, uirevision="run", hovermode="x unified"
     )
 
 
@@ -65,7 +65,7 @@ def validation_curves(runs: Iterable[tuple[str, str, pd.DataFrame]], *, theme: T
         figure.add_hline(y=level, line={"color": NEUTRAL, "dash": "dot", "width": 1})
     figure.update_yaxes(title_text="validation accuracy in %")
     figure.update_xaxes(title_text="step", rangemode="tozero")
-    return figure.update_layout(**layout(theme), legend=_legend(), height=OVERLAY_HEIGHT, showlegend=True)
+    return figure.update_layout(layout(theme), overwrite=True, legend=_legend(), height=OVERLAY_HEIGHT, showlegend=True)
 
 
 def _legend() -> dict:

@@ -33,7 +33,7 @@ def update_weights(delta: Tensor, *, theme: Theme = "light") -> go.Figure:
             hovertemplate=f"output %{{y}}, column %{{x}}{sampled}<br>ΔW = %{{z:.3g}}<extra></extra>",
         )
     )
-    figure.update_layout(**layout(theme), height=320)
+    figure.update_layout(layout(theme), overwrite=True, height=320)
     figure.update_xaxes(title_text=columns, showgrid=False, zeroline=False)
     return figure.update_yaxes(title_text="output channel", showgrid=False, zeroline=False, autorange="reversed")
 

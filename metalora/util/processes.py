@@ -15,6 +15,7 @@ from typing import Any
 import psutil
 
 SECONDS_BETWEEN_LOOKS = 0.5  # at whether the parent is alive
+LOW_PRIORITY = psutil.BELOW_NORMAL_PRIORITY_CLASS if psutil.WINDOWS else 15
 
 
 @contextlib.contextmanager
@@ -48,6 +49,8 @@ def end_with_parent() -> None:
 def launch(command: Sequence[str], log: Path, **defaults: str) -> subprocess.Popen:
     """Start a process that can import this package, adds to `log` and outlives this one, in a session of its own.
 
+    It gets the processors that nobody else wants: visitors wait for an app, not for a training.
+
     Args:
         command: words of the command.
         log: file for its output.
@@ -58,7 +61,7 @@ def launch(command: Sequence[str], log: Path, **defaults: str) -> subprocess.Pop
     """
     paths = [str(Path(__file__).parents[2]), *filter(None, [os.environ.get("PYTHONPATH")])]
     with log.open("ab") as file:
-        return subprocess.Popen(
+        started = subprocess.Popen(
             command,
             stdin=subprocess.DEVNULL,
             stdout=file,
@@ -66,6 +69,16 @@ def launch(command: Sequence[str], log: Path, **defaults: str) -> subprocess.Pop
             env={**defaults, **os.environ, "PYTHONPATH": os.pathsep.join(paths)},
             start_new_session=True,
         )
+    _lower_priority(started.pid)
+    return started
+
+
+def _lower_priority(pid: int) -> None:
+    """Let a session's leader, and what it starts, have only the time that others leave."""
+    psutil.Process(pid).nice(LOW_PRIORITY)
+    # Many a Linux shares time between sessions before it looks at processes; others, and containers, may refuse this.
+    with contextlib.suppress(OSError):
+        Path(f"/proc/{pid}/autogroup").write_text(str(LOW_PRIORITY))
 
 
 def kill(leader: int) -> None:

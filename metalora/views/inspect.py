@@ -1,8 +1,9 @@
 """A person's images under one adapter: what the app's Look tab and its endpoints show."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -28,6 +29,8 @@ from metalora.views.open_adapter import OpenAdapter
 MAX_IMAGES = 16  # at once
 K = 5  # neighbours
 ROUNDING = 1e-6  # cosine distance below which two embeddings are the same
+
+T = TypeVar("T")
 
 
 def read_files(files: Sequence[str | Path], size: int, decoding: Decoding = AS_DECLARED) -> UserImages:
@@ -66,11 +69,33 @@ def inspect_view(
     Raises:
         InputError: no such adapter, or as `read_files`.
     """
-    opened = app_state.open(visitor, adapter)
+    opened, adapter = app_state.open(visitor, adapter), adapter or DEFAULT
+    if files is not None:
+        return _inspect(opened, adapter, files, pool)
+
+    def inspect_examples() -> InspectView:
+        return replace(_inspect(opened, adapter, example_files(opened.config.suite.name), pool), examples=True)
+
+    return opened.cached(("examples", pool), inspect_examples)
+
+
+def keep_of_examples(
+    app_state: AppState, visitor: str, view: InspectView, key: Hashable, compute: Callable[[], T]
+) -> T:
+    """Return what `compute` returns; where the images are the examples, it is kept under `key` for other visitors.
+
+    Raises:
+        InputError: as `reopen`, or as `compute`.
+    """
+    if not view.examples:
+        return compute()
+    opened = reopen(app_state, visitor, view)
+    return opened.cached((view, key, opened.gallery.examples is None), compute)  # images may come later
+
+
+def _inspect(opened: OpenAdapter, adapter: str, files: Sequence[str | Path], pool: bool) -> InspectView:
     model, gallery = opened.model.to(pick_device()), opened.gallery
     assert model.backbone.image_size is not None
-    if files is None:
-        files = example_files(opened.config.suite.name)
     user_images = read_files(files, model.backbone.image_size, model.decoding)
     images, names = user_images.images(), user_images.table["name"]
     pool = pool and model.config.generates
@@ -78,7 +103,7 @@ def inspect_view(
     report = report_neighbours(model, gallery, images, names, pool=pool, k=k)
     uncertain = core_uncertainty(model, images, names, gallery, pool=pool, k=k) if model.config.gaussian else None
     return InspectView(
-        adapter=adapter or DEFAULT,
+        adapter=adapter,
         adapter_hash=gallery.adapter,
         title=opened.title,
         method=method(model.config.method).title,
@@ -132,9 +157,13 @@ def swap_view(
         raise InputError(view.swap_obstacle)
     opened = reopen(app_state, visitor, view)
     gallery, k = opened.gallery, gallery_k(opened.gallery)
-    result = swap_core(opened.model, gallery, view.images, receiver, donor, fraction, k=k)
-    table = swap_table(view.report, view.images, receiver, result, gallery)
-    return _describe_swap(view, receiver, donor, fraction, result), table
+
+    def swap() -> tuple[str, str]:
+        result = swap_core(opened.model, gallery, view.images, receiver, donor, fraction, k=k)
+        table = swap_table(view.report, view.images, receiver, result, gallery)
+        return _describe_swap(view, receiver, donor, fraction, result), table
+
+    return keep_of_examples(app_state, visitor, view, ("swap", repr((receiver, donor, fraction))), swap)
 
 
 def _describe_swap(view: InspectView, receiver: int, donor: int, fraction: float, result: SwapResult) -> str:

@@ -27,6 +27,7 @@ class InspectView:
         disagree: the images were pooled, though they show different values of some factor.
         report: cores, strengths and neighbours.
         uncertainty: of Gaussian cores; None where cores have no distribution.
+        examples: the images are the examples, which every visitor sees first.
     """
 
     adapter: str
@@ -41,6 +42,7 @@ class InspectView:
     disagree: bool
     report: NeighbourReport
     uncertainty: Uncertainty | None = None
+    examples: bool = False
 
     @property
     def names(self) -> tuple[str, ...]:

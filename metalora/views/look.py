@@ -22,7 +22,7 @@ from metalora.util.errors import InputError
 from metalora.util.files import hash_tensors
 from metalora.views.app_state import DEFAULT, AppState
 from metalora.views.examples import example_files
-from metalora.views.inspect import inspect_view, predicted_factors, read_files, reopen
+from metalora.views.inspect import inspect_view, keep_of_examples, predicted_factors, read_files, reopen
 from metalora.views.inspect_view import InspectView
 from metalora.views.look_table import look_table
 from metalora.views.open_adapter import OpenAdapter
@@ -85,10 +85,27 @@ def look(
     Raises:
         InputError: there is no such image, a knob has no such value, or the adapter changed since.
     """
+    static = open_static(app_state, visitor, view)
+    key = ("look", repr((position, donor, dict(knobs))), static)
+
+    def compute() -> Look:
+        return _look(app_state, visitor, view, position, donor, knobs, static)
+
+    return keep_of_examples(app_state, visitor, view, key, compute)
+
+
+def _look(
+    app_state: AppState,
+    visitor: str,
+    view: InspectView,
+    position: int,
+    donor: int,
+    knobs: Mapping[str, Any],
+    static: OpenAdapter | None,
+) -> Look:
     opened, playground = _playground(app_state, visitor, view, position, donor)
     shifted = shift(view.images[position][None], knobs)
     moved = playground.move(shifted)
-    static = open_static(app_state, visitor, view)
     name, named = view.names[position], titles(view, static)
     factors: tuple[str, ...] = ()
     if moved.codes is not None:

@@ -6,7 +6,7 @@ from metalora.inspection.movement import OTHER, OWN, STATIC
 from metalora.inspection.neighbours import report_neighbours
 from metalora.util.device import pick_device
 from metalora.views.app_state import AppState
-from metalora.views.inspect import gallery_k, reopen
+from metalora.views.inspect import gallery_k, keep_of_examples, reopen
 from metalora.views.inspect_view import InspectView
 from metalora.views.look import open_static, other_images, titles
 from metalora.views.neighbour_table import Column, neighbour_table
@@ -22,7 +22,13 @@ def neighbours_html(app_state: AppState, visitor: str, view: InspectView) -> str
     Raises:
         InputError: the adapter changed since.
     """
-    opened, static = reopen(app_state, visitor, view), open_static(app_state, visitor, view)
+    static = open_static(app_state, visitor, view)
+    key = ("neighbours", static)
+    return keep_of_examples(app_state, visitor, view, key, lambda: _table(app_state, visitor, view, static))
+
+
+def _table(app_state: AppState, visitor: str, view: InspectView, static: OpenAdapter | None) -> str:
+    opened = reopen(app_state, visitor, view)
     report, gallery, named = view.report, opened.gallery, titles(view, static)
     own = named[OWN] if view.has_cores and not view.pooled else view.method
     columns = [Column("original network", report.predicted_before, report.nearest_before, gallery)]

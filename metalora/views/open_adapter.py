@@ -1,5 +1,7 @@
 """An adapter in memory, with the gallery that images are compared with."""
 
+import threading
+from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,7 +21,7 @@ from metalora.runs.run_config import RunConfig
 from metalora.runs.run_folder import ADAPTER, open_run
 from metalora.util.errors import InputError
 
-MAX_CACHED = 16  # results of one adapter
+MAX_CACHED = 32  # results of one adapter
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,7 +39,8 @@ class OpenAdapter:
     model: AdaptedModel
     gallery: Gallery
     planes: dict[str, Tensor]
-    _cache: dict[Any, Any] = field(default_factory=dict, init=False, repr=False)
+    _cache: OrderedDict[Any, Any] = field(default_factory=OrderedDict, init=False, repr=False)
+    _lock: threading.Lock = field(default_factory=threading.Lock, init=False, repr=False)
 
     @property
     def title(self) -> str:
@@ -45,13 +48,16 @@ class OpenAdapter:
         return f"{method(self.config.adapter.method).title} on {self.config.backbone}"
 
     def cached(self, key: Any, compute: Callable[[], Any]) -> Any:
-        """Return what `compute` returned for this key, or returns now; it is kept as long as the adapter."""
-        if key in self._cache:
-            return self._cache[key]
+        """Return what `compute` returned for this key, or returns now; results that were used last are kept."""
+        with self._lock:
+            if key in self._cache:
+                self._cache.move_to_end(key)
+                return self._cache[key]
         result = compute()
-        while len(self._cache) >= MAX_CACHED:
-            self._cache.pop(next(iter(self._cache)), None)
-        self._cache[key] = result
+        with self._lock:
+            self._cache[key] = result
+            while len(self._cache) > MAX_CACHED:
+                self._cache.popitem(last=False)
         return result
 
 

@@ -11,12 +11,13 @@ from metalora.runs.presets import PRESETS
 from metalora.runs.status import RunStatus
 from metalora.util.errors import InputError
 from metalora.views.app_state import DEFAULT
+from metalora.views.embedding import MapRequest, Projection
 from metalora.views.inspect import inspect_view
 from pages import map_value
 from pages.app import POLLING, rest_queue
 from pages.configure import texts
 from pages.core_swap import FORGOTTEN
-from pages.inspect import Inspector
+from pages.inspect import SIDE_BY_SIDE, Inspector
 from pages.run_panel import BUTTONS, EMPTY, RunPanel, _state
 from pages.shell import describe_status
 from pages.train import _restore
@@ -91,7 +92,7 @@ def test_look_shows_an_uncertainty_only_where_cores_have_one(build_page, monkeyp
     app_state, visitor = tab.context.app_state, ""
     view = inspect_view(app_state, visitor, DEFAULT)
     monkeypatch.setattr("pages.inspect.inspect_view", lambda *arguments: replace(view, uncertainty=found))
-    shown = tab.inspect(visitor, DEFAULT, None, False, None, None, 0)
+    shown = tab.inspect(visitor, DEFAULT, None, False, None, None, 0, [SIDE_BY_SIDE])
     assert shown[tab.parts["uncertain"]]["visible"] is (found is not None)
     assert shown[tab.parts["uncertainty"]] == "the table"
 
@@ -148,12 +149,19 @@ def test_two_galleries_that_turn_into_each_other_share_one_plot(monkeypatch):
     names = {"name": ["a", "b"], "label": ["1", "2"], "task": ["t", "t"], "predicted": ["1", "1"]}
     frames = [pd.DataFrame({"x": [0.0, 1.0], "y": [2.0, 3.0], **names})]
     frames.append(frames[0].assign(x=[4.0, 5.0], y=[6.0, 7.0]))
+    request = MapRequest("mine", "original", "morph", Projection())
     view = SimpleNamespace(
-        morphs=True, frames=frames, titles=("Original", "LoRA"), same_images=True, accuracy=lambda i: "50.0 %"
+        request=request,
+        morphs=True,
+        frames=frames,
+        titles=("Original", "LoRA"),
+        same_images=True,
+        accuracy=lambda i: "50.0 %",
     )
     guest = {"name": "mine.png", "image": "data:", "lines": ["says 1"], "place": [0, 0]}
     guests = [[guest], [{**guest, "lines": ["says 2"], "place": [1, 1]}]]
-    (plot,) = map_value.values(view, [SimpleNamespace(opened=None)] * 2, guests, "class")
+    opened = SimpleNamespace(cached=lambda key, compute: compute())
+    (plot,) = map_value.values(view, [SimpleNamespace(opened=opened)] * 2, guests, "class")
     assert list(plot["figure"].data[0].x) == [0, 1]
     ends = {"from": "Original, 50.0 %", "to": "LoRA, 50.0 %", "play": True}
     assert plot["morph"] == {"towards": [[4.0, 6.0], [5.0, 7.0]], **ends}

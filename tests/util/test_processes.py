@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 
+import psutil
 import pytest
 
 from metalora.util.processes import is_alive, launch, process, signals_blocked
@@ -13,6 +14,13 @@ from metalora.util.processes import is_alive, launch, process, signals_blocked
 SAYS = """
 import importlib.util, os
 print(os.environ["A_SETTING"], os.getsid(0) == os.getpid(), importlib.util.find_spec("metalora").name)
+"""
+WORKS = """
+import os, time
+os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+time.sleep(1)  # until the other is there as well
+while True:
+    pass
 """
 
 
@@ -86,3 +94,17 @@ def wait_for(condition, seconds=60):
     while not condition():
         assert time.monotonic() < end
         time.sleep(0.05)
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="two processes on one core, which Linux can arrange")
+def test_a_process_takes_only_the_time_that_others_leave(tmp_path):
+    own = subprocess.Popen([sys.executable, "-c", WORKS], start_new_session=True)
+    started = launch([sys.executable, "-c", WORKS], tmp_path / "log.txt")
+    used = left = 0.0
+    while used < 1:
+        time.sleep(0.1)
+        used, left = (psutil.Process(one.pid).cpu_times().user for one in (own, started))
+    for one in (own, started):
+        one.kill()
+        one.wait(60)
+    assert left < used / 4

@@ -49,7 +49,12 @@ READ_UNCERTAINTY = (
     "over all layers, and the layer where it is largest. Spread: the mean cosine distance of the embeddings from that "
     "of the mean core. Same class: the share of cores with which the neighbours vote as they do with the mean core."
 )
-SIDE_BY_SIDE, CLOSELY, DOWNLOAD = "All images side by side", "One layer closely", "Download"  # drawn when unfolded
+SIDE_BY_SIDE, CLOSELY, DOWNLOAD = "All images side by side", "One layer closely", "Download"
+FOLDED = {  # what is drawn when it is unfolded, by the components that show it
+    SIDE_BY_SIDE: ("places", "uncertainty", "fingerprints", "strengths", "similarities", "codes"),
+    CLOSELY: ("closer",),
+    DOWNLOAD: (".csv", ".npz"),
+}
 NO_CORES = "This method generates nothing, so there is no fingerprint, no core and no code to draw."
 
 
@@ -128,7 +133,7 @@ class Inspector:
             else:  # examples spend nobody's minutes of a lent GPU
                 view = inspect_view(self.context.app_state, token, adapter, None, pool)
             chosen = layer if layer in view.layers else view.strongest_layer
-            shown = [self._draw(name, token, view, chosen) for name in unfolded]
+            drawn = [self._draw(name, token, view, chosen, name in unfolded) for name in FOLDED]
         except InputError as problem:
             return {self.parts["error"]: str(problem)}
         stays = before is None or before.names == view.names
@@ -153,8 +158,8 @@ class Inspector:
             "layer": gr.update(choices=view.layers, value=chosen),
             "caption": READ_CORES if view.has_cores else READ_UPDATE,
         }
-        for drawn in shown:
-            values |= drawn
+        for part in drawn:
+            values |= part
         controls = zip(self.swap.controls, self.swap.reset(view), strict=True)
         return {self.parts[name]: value for name, value in values.items()} | dict(controls)
 
@@ -170,8 +175,11 @@ class Inspector:
             values["error"] = str(problem)
         return {self.parts[name]: value for name, value in values.items()}
 
-    def _draw(self, name: str, token: str, view: InspectView, layer: str) -> dict[str, Any]:
-        """Return what a part shows that can be folded away, by component."""
+    def _draw(self, name: str, token: str, view: InspectView, layer: str, unfolded: bool = True) -> dict[str, Any]:
+        """Return what a part of `FOLDED` shows, by component; nothing while it is folded away."""
+        if not unfolded:
+            # Not gr.skip(): a component that is not on the page yet would forget its settings.
+            return dict.fromkeys(FOLDED[name], gr.update(interactive=False) if name == DOWNLOAD else None)
         if name == CLOSELY:
             return {"closer": self._layer(token, view, layer)}
         if name == DOWNLOAD:
@@ -259,7 +267,7 @@ def _wire_folded(tab: Inspector, folded: dict[str, gr.Accordion]) -> None:
         accordion.expand(
             lambda *given, name=name: tab.unfold(name, *given),
             inputs,
-            [*parts.values()],
+            [parts[part] for part in ("unfolded", "error", *FOLDED[name])],
             **hidden,
             **COMPUTE,
             **PRIVATE,

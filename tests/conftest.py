@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import HealthCheck, settings
 from torch import nn
 from torch.func import functional_call
 
@@ -20,6 +21,12 @@ from metalora.adapters.config import AdapterConfig
 from metalora.suites.image_cache import CACHE
 
 os.environ[CACHE] = ""  # tests leave nothing behind
+
+# Properties are tested on the same few examples each time; METALORA_EXAMPLES=slow draws many others.
+COMMON = {"deadline": None, "database": None, "suppress_health_check": list(HealthCheck)}
+settings.register_profile("few", derandomize=True, max_examples=20, **COMMON)
+settings.register_profile("slow", max_examples=400, print_blob=True, **COMMON)
+settings.load_profile(os.environ.get("METALORA_EXAMPLES", "few"))
 
 
 @pytest.fixture(autouse=True)

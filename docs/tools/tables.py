@@ -27,6 +27,8 @@ TABLES: dict[str, Callable[..., list[list[str]]]] = {
     "paper": result_tables.paper,
     "adapters": result_tables.bundled_adapters,
     "exports": result_tables.exports,
+    "gpu-times": result_tables.gpu_times,
+    "gpu-errors": result_tables.gpu_errors,
 }
 BLOCK = re.compile(r"(<!-- table: (?P<name>[\w-]+)(?P<arguments>[^>]*) -->\n).*?(<!-- end -->)", re.DOTALL)
 

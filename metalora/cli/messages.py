@@ -21,6 +21,7 @@ from rich.text import Text
 
 from metalora.cli.signals import handled, interrupt
 from metalora.runs.failures import disk_is_full, out_of_memory
+from metalora.suites.names import printable
 from metalora.util.distributed import OtherProcessFailed
 from metalora.util.errors import InputError
 
@@ -63,7 +64,7 @@ def show_errors() -> Iterator[None]:
 def leave(message: str, code: int) -> typer.Exit:
     """Print why the verb ends, and return what to raise."""
     failed = code == 2 or message in (NO_MEMORY, FULL_DISK, KILLED)
-    typer.echo(f"Error: {message}" if failed else message, err=True)
+    typer.echo(printable(f"Error: {message}" if failed else message), err=True)
     return typer.Exit(code)
 
 

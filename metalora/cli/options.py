@@ -154,7 +154,7 @@ def _value(name: str, value: Any) -> Any:
 
 def _rank_of_pattern(text: str) -> tuple[str, int]:
     pattern, equals, rank = text.rpartition("=")
-    if not equals or not pattern or not rank.strip().lstrip("-").isdigit():
+    if not equals or not pattern or not rank.strip().removeprefix("-").isdecimal():
         raise InputError(f"--rank-pattern {text!r} is not REGEX=RANK: write it as in layer1=2.")
     return pattern, int(rank)
 

@@ -76,17 +76,18 @@ def run_bench(config: BenchConfig) -> Iterator[Measured]:
     for name in config.models:
         torch.manual_seed(config.seed)
         layout = torch.channels_last if config.channels_last else torch.contiguous_format
-        backbone = load_backbone(name, pretrained=False).to(device, memory_format=layout)
+        backbone = load_backbone(name, pretrained=False).to(device).to(memory_format=layout)
         networks = _chosen(_networks(backbone), config.variants)
         for batch in config.batches:
-            images = torch.rand(batch, 3, backbone.image_size, backbone.image_size, device=device).to(
-                memory_format=layout
-            )
+            if config.compile:
+                torch.compiler.reset()  # code for a second size would be for any size
+            side = backbone.image_size
+            assert side is not None
+            images = torch.rand(batch, 3, side, side, device=device).contiguous(memory_format=layout)
             labels = torch.randint(CLASSES, (batch,), device=device)
             with autocast(device, config.precision):
-                cases = {
-                    case: _timed(*parts, config.compile) for case, parts in _cases(networks, images, labels).items()
-                }
+                parts = _cases(networks, images, labels)
+                cases = {case: _timed(*parts[case], config.compile) for case in parts}
                 rows = tuple(_rows(cases, backbone, batch, device, config))
             yield Measured(name, batch, rows)
 
@@ -108,7 +109,7 @@ def machine(config: BenchConfig | ExportBenchConfig, device: torch.device, *pack
     }
 
 
-def _chosen(networks: dict[str, nn.Module], variants: tuple[str, ...]) -> dict[str, nn.Module]:
+def _chosen(networks: dict[str, Any], variants: tuple[str, ...]) -> dict[str, Any]:
     for name in variants:
         if name not in networks:
             raise InputError(f"Unknown variant {name!r}: use {choices(name, networks)}.")
@@ -116,7 +117,7 @@ def _chosen(networks: dict[str, nn.Module], variants: tuple[str, ...]) -> dict[s
     return {name: network for name, network in networks.items() if name in wanted}
 
 
-def _networks(backbone: Backbone) -> dict[str, nn.Module]:
+def _networks(backbone: Backbone) -> dict[str, Any]:
     """Return what is compared, by variant: networks whose adapters are in the same layers."""
     generated = {name: entry.bench_rank for name, entry in PAPER.items() if entry.generated}
     rank = PAPER["lora"].bench_rank
@@ -136,7 +137,7 @@ def _networks(backbone: Backbone) -> dict[str, nn.Module]:
     }
 
 
-def _cases(networks: dict[str, nn.Module], images: Tensor, labels: Tensor) -> dict[Case, Parts]:
+def _cases(networks: dict[str, Any], images: Tensor, labels: Tensor) -> dict[Case, Parts]:
     """Return what is timed, by network and pass."""
     with torch.no_grad():
         width = networks["plain"](images[:1]).shape[1]

@@ -4,6 +4,8 @@ from dataclasses import dataclass
 
 from metalora.util.checks import check_int
 
+MAX_BATCH, MAX_ROUNDS, MAX_THREADS = 100_000, 10_000, 1_024
+
 
 @dataclass(frozen=True)
 class BenchConfig:
@@ -75,10 +77,10 @@ class ExportBenchConfig:
 
 def _check(config: BenchConfig | ExportBenchConfig) -> None:
     for batch in config.batches:
-        check_int("batch_size", batch)
-    check_int("rounds", config.rounds)
+        check_int("batch_size", batch, 1, MAX_BATCH)
+    check_int("rounds", config.rounds, 1, MAX_ROUNDS)
     if config.threads is not None:
-        check_int("threads", config.threads)
+        check_int("threads", config.threads, 1, MAX_THREADS)
 
 
 QUICK = BenchConfig(models=("resnet18",), batches=(32,), rounds=4)

@@ -17,6 +17,7 @@ from metalora.util.config import from_plain, to_plain
 from metalora.util.errors import InputError
 
 ALL = "all"  # among the methods of a comparison: every one that fits any backbone
+MOST_SEEDS = 1_000
 
 
 @dataclass(frozen=True)
@@ -185,7 +186,7 @@ class ComparisonConfig:
     download: bool = False
 
     def __post_init__(self) -> None:
-        check_int("seeds", self.seeds)
+        check_int("seeds", self.seeds, 1, MOST_SEEDS)
         if self.trial_steps is not None:
             check_int("trial_steps", self.trial_steps)
             if self.tune:

@@ -120,9 +120,8 @@ def run_job(
     backbone, model = _model(config, suite)
     extractor = config.adapter.extractor, config.backbone, training.precision, training.device
     features = _features(config.suite, training.seed, *extractor)
-    tries = config.trial_steps is not None and bool(model.layers)
-    tried = len(LEARNING_RATES) * (config.trial_steps or 0) if tries else 0
-    trained = training.steps if model.layers else 0
+    trial_steps = config.trial_steps if model.layers else None
+    tried, trained = len(LEARNING_RATES) * (trial_steps or 0), training.steps if model.layers else 0
     steps = tried + trained + (training.steps if config.has_reader else 0)
 
     def part(name: str) -> Path | None:
@@ -131,15 +130,14 @@ def run_job(
     def progress_from(first: int) -> Callable[[Progress], None]:
         return lambda event: progress and progress(replace(event, step=first + event.step, steps=steps))
 
-    if tries:
-        trials = try_learning_rates(model, suite, training, config.trial_steps or 0, features, checkpoint)
+    if trial_steps is not None:
+        trials = try_learning_rates(model, suite, training, trial_steps, features, checkpoint)
         training = replace(training, lr=best_lr(_finish(trials, progress_from(0))))
     milliseconds, best_step = _train(model, suite, training, features, checkpoint, progress_from(tried))
     reader = None
     if config.has_reader:
         # LoRA of equal budget has no mapping net whose settings the reader could have, hence the comparison's.
-        file = part("reader")
-        reading = train_reader(backbone, suite, config.adapter, training, features, file)
+        reading = train_reader(backbone, suite, config.adapter, training, features, part("reader"))
         reader = _finish(reading, progress_from(tried + trained))
     budget = model.budget().loc["total"]
     shared = {

@@ -17,6 +17,7 @@ from metalora.experiments.runner import jobs_of
 from metalora.suites.suite import Suite
 from metalora.training.config import VALIDATIONS
 from metalora.training.plan import LEARNING_RATES, planned_steps, trial_steps
+from metalora.util.checks import check_float
 from metalora.util.cluster import Cluster
 from metalora.util.files import parse_json, write_text
 
@@ -53,6 +54,8 @@ def plan_comparison(
     Raises:
         InputError: a training cannot be started.
     """
+    if minutes is not None:
+        check_float("--minutes", minutes, lambda value: value > 0, "a number above 0")
     minutes = minutes or (MINUTES_DIGITS if suite.name == "digits" else MINUTES)
     rows, batch = len(suite.splits["train"]), config.training.batch_size
     stored = _stored(folder / PLAN)

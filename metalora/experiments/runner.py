@@ -356,7 +356,7 @@ def _execute(
         ended = _execute_on_workers(missing, folder, n_jobs, cluster, images)
     else:
         threads = threads_each(jobs, n_jobs)  # those with a result included, so that a resumed run ends alike
-        ended = run_each(_run_and_write, missing, folder, log_to, threads, n_jobs=n_jobs)
+        ended = run_each(run_and_write, missing, folder, log_to, threads, n_jobs=n_jobs)
     with contextlib.closing(ended):
         for job, (result, ran) in ended:
             if result is None:
@@ -402,11 +402,15 @@ def _run_on_worker(job: JobConfig, file: Path, images: str) -> tuple[dict[str, A
         return *_run(job, folder), not shared
 
 
-def _run_and_write(job: JobConfig, folder: Path, log_to: str | None, threads: int) -> Ran:
-    """Run one job in a process of `run_each`, on so many threads."""
+def run_and_write(job: JobConfig, folder: Path, log_to: str | None = None, threads: int | None = None) -> Ran:
+    """Run one job in this process, on so many threads, writing its progress and then its result.
+
+    Returns:
+        Its result, and the fraction of it that was run here; no result where it was asked to stop.
+    """
     end_with_parent()
     before = torch.get_num_threads()
-    torch.set_num_threads(threads)
+    torch.set_num_threads(threads or before)
     try:
         result, ran = _run(job, folder, log_to)
     finally:

@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import scipy  # its parts are imported on use: the app's first page needs no statistics
 
 from metalora.util.errors import InputError
 
@@ -176,11 +175,13 @@ def holm(p: np.ndarray) -> np.ndarray:
 
 def bootstrap_interval(gains: np.ndarray, *, level: float = 0.95, seed: int = 0) -> tuple[float, float]:
     """Return a bootstrap interval of the mean of paired gains (n,), n at least 2, resampling seeds."""
+    from scipy.stats import bootstrap  # here, as others below: what trains or reads results needs no statistics
+
     # BCa divides by the spread of the leave-one-out means, zero where all gains are equal; percentiles of
     # the resampled means are then that one gain.
     method = "BCa" if np.ptp(gains) > 0 else "percentile"
     settings = {"n_resamples": RESAMPLES, "confidence_level": level, "rng": np.random.default_rng(seed)}
-    interval = scipy.stats.bootstrap((gains,), np.mean, method=method, **settings).confidence_interval
+    interval = bootstrap((gains,), np.mean, method=method, **settings).confidence_interval
     return float(interval.low), float(interval.high)
 
 
@@ -215,12 +216,14 @@ def smallest_detectable_gain(std_of_differences: float, n_seeds: int, alpha: flo
     In the unit of `std_of_differences` (ddof 1, over seeds); NaN for fewer than two seeds or an unknown
     deviation. For a family of m tests give alpha / m: Holm's first step.
     """
+    from scipy.optimize import brentq
+
     if n_seeds < 2 or np.isnan(std_of_differences):
         return float("nan")
     largest = 1.0
     while _power(largest, n_seeds, alpha) < power:
         largest *= 2
-    return scipy.optimize.brentq(lambda d: _power(d, n_seeds, alpha) - power, 0.0, largest) * std_of_differences
+    return brentq(lambda d: _power(d, n_seeds, alpha) - power, 0.0, largest) * std_of_differences
 
 
 def _power(effect: float, n: int, alpha: float) -> float:
@@ -229,7 +232,9 @@ def _power(effect: float, n: int, alpha: float) -> float:
     The density of the estimated deviation times the probability of a significant mean, integrated in three panels, of
     which the middle one holds the step; scipy's noncentral t is NaN for few values and a small alpha.
     """
-    df, mean, special = n - 1, effect * np.sqrt(n), scipy.special
+    from scipy import special
+
+    df, mean = n - 1, effect * np.sqrt(n)
     scale = np.sqrt(df) / special.stdtrit(df, 1 - alpha / 2)  # a mean of m is significant below a deviation of m scale
     low, high = max(0.0, np.sqrt(df) - 9), np.sqrt(df) + 9
     edges = np.clip([low, scale * (mean - 9), scale * (mean + 9), high], low, high)
@@ -241,6 +246,8 @@ def _power(effect: float, n: int, alpha: float) -> float:
 
 
 def _measure(gains: np.ndarray, by_task: np.ndarray | None, task_split: str, seed: int) -> dict[str, object]:
+    from scipy.stats import ttest_1samp
+
     n, nan = len(gains), float("nan")
     measured = {"n_seeds": n, "gain": gains.mean(), **dict.fromkeys(("p", "low", "high", "effect", "std"), nan)}
     measured["note"] = ""
@@ -254,7 +261,7 @@ def _measure(gains: np.ndarray, by_task: np.ndarray | None, task_split: str, see
     if np.ptp(gains) == 0:
         return {**measured, "note": "all differences equal: no t-test"}
     # The paired t-test is the one-sample test of the differences.
-    measured["p"] = float(scipy.stats.ttest_1samp(gains, 0.0).pvalue)
+    measured["p"] = float(ttest_1samp(gains, 0.0).pvalue)
     measured["effect"] = gains.mean() / measured["std"]
     if task_split == "unseen" and by_task is None:
         measured["note"] = SEEDS_ONLY

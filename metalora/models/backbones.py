@@ -224,7 +224,9 @@ def load_backbone(
     """
     if image_size is not None:
         check_int("image_size", image_size, 1, MAX_IMAGE_SIZE)
-    architecture, _, file = name.partition("@")
+    architecture, at, file = name.partition("@")
+    if at and not file:
+        raise InputError(f"{name!r} names no file: write {architecture}@FILE, or leave the @ out.")
     pretrained = pretrained and not file
     if architecture in BUNDLED:
         backbone = _load_bundled(architecture, image_size, pretrained)
@@ -326,7 +328,7 @@ def _load_timm(name: str, image_size: int | None, pretrained: bool, download: bo
 def _create(name: str, weights: str | None, **size: Any) -> Any:
     """Make a network of timm without its head, with the weights of a file, for images of its own size or of another."""
     loaded: dict[str, Any] = {}
-    if weights:
+    if weights is not None:
         loaded = {"pretrained": True, "pretrained_cfg_overlay": {"file": weights, "custom_load": False}}
     try:
         return timm.create_model(name, num_classes=0, **loaded, **size)

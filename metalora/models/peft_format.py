@@ -147,8 +147,8 @@ def load_peft(path: Path, backbone: nn.Module | None, *, download: bool = False)
         InputError: the folder is damaged, not a LoRA, of a kind with other equations, or of another network.
     """
     config, tensors = _read(path)
-    backbone = backbone if backbone is not None else config.base_model_name_or_path
-    if backbone is None:
+    network = backbone if backbone is not None else config.base_model_name_or_path
+    if network is None:
         raise InputError(f"{path} does not name its backbone: pass it, load(path, backbone=…).")
     pairs = _pairs(config, tensors, path)
     exact = {name: f"^{re.escape(name)}$" for name in pairs}
@@ -160,7 +160,7 @@ def load_peft(path: Path, backbone: nn.Module | None, *, download: bool = False)
         targets=tuple(exact.values()),
         modules_to_save=saved,
     )
-    model = adapt(backbone, settings, download=download)
+    model = adapt(network, settings, download=download)
     with torch.no_grad():
         for name, layer in model.layers.items():
             _fill(layer, *pairs[name], path)

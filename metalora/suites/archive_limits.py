@@ -6,11 +6,9 @@ import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from metalora.suites.archives import ARCHIVES, LINK, LONG, Listing, zip_member
+from metalora.suites.archives import ARCHIVES, LINK, LONG, MAX_SHOWN, Listing, zip_member
 from metalora.suites.names import is_too_long, zip_name
 from metalora.util.errors import InputError
-
-MAX_SHOWN = 60  # letters of a long name
 
 
 @dataclass(frozen=True)

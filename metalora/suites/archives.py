@@ -6,6 +6,7 @@ is checked besides by archive_limits.py, before anything in it is read.
 """
 
 import io
+import logging
 import lzma
 import os
 import re
@@ -24,6 +25,9 @@ from PIL import Image
 
 from metalora.suites.names import MAX_DEPTH, is_system, is_too_long, readable, zip_name
 from metalora.util.errors import InputError
+
+for _name in ("PIL", "tifffile", "pydicom"):  # their remarks on broken files are not for stderr
+    logging.getLogger(_name).addHandler(logging.NullHandler())
 
 # Formats that Pillow reads with a package of their own: its module, what registers it, and its name on PyPI.
 _PLUGINS = (("pillow_heif", "register_heif_opener", "pillow-heif"), ("pillow_jxl", None, "pillow-jxl-plugin"))
@@ -51,6 +55,7 @@ ARCHIVES = (".zip", ".tar", ".gz", ".tgz", ".xz", ".bz2", ".7z", ".rar")
 
 MAX_MEMBER = 256 * 2**20  # bytes of an image in any archive: 16 megapixels of 16-bit RGBA take half
 MAX_NAMED = 5  # folders of a note
+MAX_SHOWN = 60  # letters of a name that is too long
 MAX_HEADER = 2**20  # bytes of what a tar archive says of one member
 METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)  # others unpack without a bound on memory
 LINK = "It is a link: put the image itself there."
@@ -149,7 +154,7 @@ def list_images(source: Path, keep: Callable[[str], bool] = lambda name: True, e
         return _in_folder(source, keep)
     if source.is_file() and zipfile.is_zipfile(source):
         return _in_zip(source, keep, encoding)
-    if source.is_file() and tarfile.is_tarfile(source):
+    if source.is_file() and _is_tar(source):
         listing = Listing()
         listing.entries = _in_tar(source, keep, listing)
         return listing
@@ -200,7 +205,7 @@ def _in_zip(source: Path, keep: Callable[[str], bool], encoding: str | None) -> 
     for info in infos:
         name = zip_name(info, encoding)
         if listing.count(name, is_folder=info.is_dir()) and keep(name):
-            members[info.filename] = (name if is_too_long(name) else str(PurePosixPath(name)), info)
+            members[info.filename] = (_shown(name), info)
     chosen = sorted(members.values(), key=lambda pair: pair[0])
 
     def entries() -> Iterator[tuple[str, File]]:
@@ -210,6 +215,11 @@ def _in_zip(source: Path, keep: Callable[[str], bool], encoding: str | None) -> 
 
     listing.entries, listing.total = entries(), len(chosen)
     return listing
+
+
+def _shown(name: str) -> str:
+    """Return a name for a list: tidied, and what is too long to be used, cut."""
+    return f"{name[:MAX_SHOWN]}…" if is_too_long(name) else str(PurePosixPath(name))
 
 
 def zip_member(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> File:
@@ -240,9 +250,18 @@ def _in_tar(source: Path, keep: Callable[[str], bool], listing: Listing) -> Iter
             for member in archive:
                 name = readable(member.name if is_too_long(member.name) else str(PurePosixPath(member.name)))
                 if listing.count(name, is_folder=member.isdir()) and keep(name):
-                    yield name, _tar_member(archive, member)
+                    yield _shown(name), _tar_member(archive, member)
     except (tarfile.TarError, lzma.LZMAError, zlib.error, EOFError, OSError) as error:
         raise InputError(f"The archive {source} is damaged ({error}): get it again.") from error
+
+
+def _is_tar(source: Path) -> bool:
+    """Return whether this is a tar archive, as `tarfile.is_tarfile`, which reads headers of any size."""
+    try:
+        tarfile.open(source, tarinfo=_TarInfo).close()
+    except (tarfile.TarError, lzma.LZMAError, zlib.error, EOFError, OSError):
+        return False
+    return True
 
 
 class _TarInfo(tarfile.TarInfo):

@@ -22,7 +22,12 @@ CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069
 def readable(name: str) -> str:
     r"""Return a name in Unicode's composed form (NFC); control characters and bytes that are not UTF-8 as \xNN."""
     whole = name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
-    return unicodedata.normalize("NFC", CONTROL.sub(lambda found: found[0].encode("unicode_escape").decode(), whole))
+    return unicodedata.normalize("NFC", printable(whole))
+
+
+def printable(text: str) -> str:
+    r"""Return a text with control characters as \xNN, so that it changes nothing but its own place on a screen."""
+    return CONTROL.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
 
 
 def is_too_long(name: str) -> bool:

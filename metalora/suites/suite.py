@@ -63,8 +63,7 @@ class Batch:
 
     def to(self, device: torch.device | str) -> "Batch":
         """Return the batch on a device; its examples stay where they are."""
-        device = torch.device(device)
-        names = ("images", "labels", "tasks", "groups")
+        device, names = torch.device(device), ("images", "labels", "tasks", "groups")
         moved: dict[str, Any] = {name: to_device(getattr(self, name), device) for name in names}
         return replace(self, **moved)
 

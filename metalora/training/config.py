@@ -10,6 +10,7 @@ from metalora.util.checks import MAX_SEED, check_device, check_float, check_int,
 from metalora.util.config import to_plain
 from metalora.util.errors import InputError
 
+MAX_STEPS, MAX_BATCH = 10**9, 10**6
 VALIDATIONS = 8  # of a training whose best state is kept
 
 
@@ -60,8 +61,9 @@ class TrainingConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("steps", "batch_size", "set_size"):
-            check_int(name, getattr(self, name))
+        check_int("steps", self.steps, 1, MAX_STEPS)
+        for name in ("batch_size", "set_size"):
+            check_int(name, getattr(self, name), 1, MAX_BATCH)
         check_int("validate_every", self.validate_every, 0)
         check_device(self.device)
         check_precision(self.precision)

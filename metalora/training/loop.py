@@ -77,17 +77,22 @@ def warmup_cosine(optimizer: Optimizer, *cycles: int) -> LambdaLR:
         optimizer: whose learning rates are scheduled.
         cycles: steps of each cycle.
     """
-    factors = [factor for steps in cycles for factor in _one_cycle(steps)]
-    return LambdaLR(optimizer, lambda step: factors[step] if step < len(factors) else 0.0)
+
+    def factor(step: int) -> float:
+        for steps in cycles:
+            if step < steps:
+                return _factor(step, steps)
+            step -= steps
+        return 0.0
+
+    return LambdaLR(optimizer, factor)
 
 
-def _one_cycle(steps: int) -> list[float]:
+def _factor(step: int, steps: int) -> float:
+    """Return the factor on the learning rate in a step of one cycle."""
     rise = max(1, round(WARMUP_FRACTION * steps), min(WARMUP_STEPS, steps // 3))
     fall = max(1, steps - rise)
-    return [
-        (step + 1) / rise if step < rise else 0.5 * (1 + math.cos(math.pi * (step - rise) / fall))
-        for step in range(steps)
-    ]
+    return (step + 1) / rise if step < rise else 0.5 * (1 + math.cos(math.pi * (step - rise) / fall))
 
 
 def run_loop(
@@ -130,7 +135,7 @@ def run_loop(
     """
     identity = json.loads(json.dumps(identity))  # as a checkpoint gives it back: lists in place of tuples
     checkpoint = None if checkpoint is None else expand(checkpoint)
-    done, progress = _resume(checkpoint, parts, identity) if checkpoint is not None else (0, None)
+    done, progress = _resume(checkpoint, parts, identity, steps) if checkpoint is not None else (0, None)
     has_folder = checkpoint is not None and checkpoint.parent.is_dir()
     first, written, pace, cost, stepping = done, done, 0.0, 0.0, False
 
@@ -193,12 +198,15 @@ def _lrs(optimizer: Optimizer) -> dict[str, float]:
     return {group.get("name", "all"): group["lr"] for group in optimizer.param_groups}
 
 
-def _resume(checkpoint: Path, parts: dict[str, Stateful], identity: dict[str, Any]) -> tuple[int, Progress | None]:
+def _resume(
+    checkpoint: Path, parts: dict[str, Stateful], identity: dict[str, Any], steps: int
+) -> tuple[int, Progress | None]:
     """Restore the state of a checkpoint; return its step, and the progress of that step where it is known."""
     state = current_processes().from_first(lambda: read_state(checkpoint) if checkpoint.exists() else None)
     if state is None:
         return 0, None
-    saved = upgrade_settings(state.get("identity")) or {}
+    saved = upgrade_settings(state.get("identity"))
+    saved = saved if isinstance(saved, dict) else {}
     # Checkpoints of version 0.1 do not know their images.
     same_loss = saved.get("loss") == identity.get("loss")  # the default one is not named
     if not same_loss or not _agrees({IMAGES: identity.get(IMAGES)} | saved, identity):
@@ -215,7 +223,7 @@ def _resume(checkpoint: Path, parts: dict[str, Stateful], identity: dict[str, An
         torch.set_rng_state(state["rng"])
         if _on_cuda() and len(state.get("cuda_rng", [])) == torch.cuda.device_count():
             torch.cuda.set_rng_state_all(state["cuda_rng"])
-        check_int("step", state["step"], 0)
+        check_int("step", state["step"], 0, steps)
         progress = Progress(**state["progress"]) if "progress" in state else None
     except (LookupError, TypeError, ValueError, RuntimeError, AttributeError) as error:
         reason = str(error).strip().partition("\n")[0].rstrip(":.")

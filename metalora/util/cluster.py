@@ -58,8 +58,8 @@ class Cluster(contextlib.AbstractContextManager):
     def _check_workers(self) -> None:
         found = self.client.run(_version, on_error="return")
         for worker, version in found.items():
-            if version != __version__:
-                _refuse_version(worker, version if isinstance(version, str) else None)
+            if version != __version__ and not isinstance(version, OSError):  # that one has left meanwhile
+                _refuse_version(worker, version if isinstance(version, str) else None, __version__)
         if not found:
             warnings.warn(f"The cluster of {self.scheduler} has no worker yet: trainings wait for one.", stacklevel=4)
 
@@ -92,7 +92,7 @@ class Cluster(contextlib.AbstractContextManager):
         Args:
             function: of a module that workers can import.
             calls: arguments of each call.
-            at_most: calls at a time; None: as many as there are workers.
+            at_most: calls at a time; None: as many as the workers make.
 
         Raises:
             InputError: a call raised it; workers died again and again in one call; or the scheduler is gone.
@@ -230,9 +230,9 @@ def _version() -> str:
     return __version__
 
 
-def _refuse_version(worker: str, version: str | None) -> None:
+def _refuse_version(worker: str, version: str | None, wanted: str) -> None:
     has = f"has metalora {version}" if version else "cannot import metalora"
-    raise InputError(f"The worker {worker} {has}, this is metalora {__version__}: install the same version there.")
+    raise InputError(f"The worker {worker} {has}, this is metalora {wanted}: install the same version there.")
 
 
 def _call(payload: bytes, key: str, version: str) -> Any:
@@ -241,7 +241,7 @@ def _call(payload: bytes, key: str, version: str) -> Any:
 
     worker = get_worker()
     if version != __version__:
-        _refuse_version(worker.address, __version__)
+        _refuse_version(worker.address, __version__, version)
     if not _turn.acquire(timeout=POLL_SECONDS):
         raise Reschedule
     token = _cancelled.set(functools.partial(_is_over, worker, key))

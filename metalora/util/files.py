@@ -129,7 +129,8 @@ def tensor_file(
 ) -> tuple[Path, Callable[[Path], Any]]:
     """Return what `write_whole` needs to write named tensors and a JSON `header` to `path`."""
     copies = {name: tensor.detach().cpu().clone().contiguous() for name, tensor in tensors.items()}
-    metadata = {"header": json.dumps(header or {})}
+    text = json.dumps(header or {})
+    metadata = {"header": text, "sha256": _digest(copies, text)}
     return Path(path), lambda temporary: save_file(copies, temporary, metadata)
 
 
@@ -153,9 +154,16 @@ def read_tensors(path: str | Path, advice: str = "write it again") -> tuple[dict
         advice: What to do if it is damaged.
 
     Raises:
-        InputError: The file is missing, truncated or not safetensors.
+        InputError: The file is missing, truncated or not safetensors, or was changed since it was written.
     """
-    return _open(path, advice, lambda file, names: {name: file.get_tensor(name) for name in names})
+
+    def read(file: Any, names: list[str]) -> dict[str, Tensor]:
+        tensors, metadata = {name: file.get_tensor(name) for name in names}, file.metadata() or {}
+        if "sha256" in metadata and metadata["sha256"] != _digest(tensors, metadata.get("header", "{}")):
+            raise ValueError("its values are not those that were written")
+        return tensors
+
+    return _open(path, advice, read)
 
 
 def read_shapes(path: str | Path, advice: str = "write it again") -> dict[str, list[int]]:
@@ -189,6 +197,20 @@ def _open(path: str | Path, advice: str, read: Callable[[Any, list[str]], T]) ->
         raise InputError(f"{path} is not a whole safetensors file ({error}): {advice}.") from error
 
 
+def _digest(tensors: Mapping[str, Tensor], header: str) -> str:
+    """Return the SHA-256 of a file's header and its tensors: their names, dtypes, shapes and values."""
+    digest = hashlib.sha256(header.encode())
+    for name, value in sorted(tensors.items()):
+        digest.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
+        digest.update(_bytes(value))
+    return digest.hexdigest()
+
+
+def _bytes(value: Tensor) -> Any:
+    """Return the bytes of a tensor, without a copy where it is in the memory of this process."""
+    return value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy()
+
+
 def check_finite(tensors: Mapping[str, Tensor], path: Path) -> None:
     """Check that the values of a file are numbers.
 
@@ -210,7 +232,7 @@ def hash_tensors(tensors: dict[str, Tensor]) -> str:
     digest = hashlib.sha256()
     for name, value in sorted(tensors.items()):
         digest.update(name.encode())
-        digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+        digest.update(_bytes(value))
     return digest.hexdigest()
 
 

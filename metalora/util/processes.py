@@ -9,10 +9,12 @@ import subprocess
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from multiprocessing import resource_tracker
 from pathlib import Path
 from typing import Any
 
 import psutil
+from joblib.externals.loky.backend import resource_tracker as joblib_tracker
 
 SECONDS_BETWEEN_LOOKS = 0.5  # at whether the parent is alive
 LOW_PRIORITY = psutil.BELOW_NORMAL_PRIORITY_CLASS if psutil.WINDOWS else 15
@@ -24,6 +26,8 @@ def signals_blocked() -> Iterator[None]:
     if not hasattr(signal, "pthread_sigmask"):  # on Windows
         yield
         return
+    for tracker in (resource_tracker, joblib_tracker):  # each unblocks signals when it starts
+        tracker.ensure_running()
     before = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGTERM))
     try:
         yield

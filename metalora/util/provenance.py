@@ -38,7 +38,8 @@ def provenance(device: str) -> dict[str, Any]:
             "processor": platform.machine(),
             "cores": os.cpu_count(),
             "threads": torch.get_num_threads(),
-            **({"accelerator": device_name(used)} if used.type == "cuda" and torch.cuda.is_available() else {}),
+            # Asking for a GPU's name would occupy it, so this is left to processes that use it.
+            **({"accelerator": device_name(used)} if used.type == "cuda" and torch.cuda.is_initialized() else {}),
         },
         "device": str(used),
         "command": command(),

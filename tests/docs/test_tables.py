@@ -66,3 +66,55 @@ def test_exports_have_a_row_for_every_form_of_every_adapter():
     (large,) = (row for row in rows if (row["adapter"], row["form"], row["batch_size"]) == (*EXPORT, 32))
     (shown,) = (row for row in table if (row[0], row[1]) == (f"`{EXPORT[0]}`", EXPORT[1]))
     assert shown[2] == f"{large['file_mb']:.2f}" and shown[4] == f"{large['cpu_ms']:.1f}"
+
+
+@pytest.fixture
+def gpu(monkeypatch, tmp_path):
+    """Rows as tests/gpu/run.sh leaves them: a format in two layers, a training, times of one network."""
+    tests = [
+        {"test": "format", "precision": "bfloat16", "errors": {"output": 0.002, "A": 0.004}},
+        {"test": "format", "precision": "bfloat16", "errors": {"output": 0.003, "A": 0.001}},
+        {"test": "waiting", "way": "images"},
+        {"test": "resuming", "way": "images", "error": 1e-6},
+    ]
+    (tmp_path / "tests.jsonl").write_text("".join(json.dumps(row) + "\n" for row in tests))
+    cases = {("plain", "forward"): 2.0, ("peft-lora", "train"): 8.0, ("metalora-tr", "pipeline"): 3.0}
+    cases |= {("metalora-tr", "train"): 6.0, ("lora", "forward"): 2.5}
+    settings = {"model": "resnet18", "batch_size": 32, "precision": "bfloat16", "compiled": True}
+    rows = [{**settings, "variant": variant, "pass": kind, "ms": ms} for (variant, kind), ms in cases.items()]
+    (tmp_path / "times").mkdir()
+    (tmp_path / "times" / "resnet18-32-bfloat16-compiled.json").write_text(json.dumps({"rows": rows}))
+    monkeypatch.setattr(import_module("result_tables"), "GPU", tmp_path)
+    return tmp_path
+
+
+def test_rows_of_a_gpu_become_tables(gpu):
+    tables = import_module("result_tables")
+    assert tables.gpu_errors()[1:] == [
+        ["format", "bfloat16", "2", "3e-03", "4e-03"],
+        ["resuming", "float32", "1", "1e-06", "–"],
+    ]
+    cells = [
+        "resnet18",
+        "32",
+        "bfloat16, compiled",
+        "2.00",
+        "–",
+        "–",
+        "1.25",
+        "–",
+        "–",
+        "1.50",
+        "8.00",
+        "–",
+        "–",
+        "0.75",
+    ]
+    assert tables.gpu_times()[1:] == [cells]
+
+
+def test_without_rows_of_a_gpu_a_table_says_so(gpu):
+    for file in (gpu / "tests.jsonl", *(gpu / "times").iterdir()):
+        file.unlink()
+    tables = import_module("result_tables")
+    assert [tables.gpu_errors()[1][0], tables.gpu_times()[1][0]] == ["none yet"] * 2

@@ -4,9 +4,10 @@ import pytest
 import torch
 from suite_checks import write_images
 
-from metalora.evaluation.accuracy import measure, usable_ks, validation_accuracy
+from metalora.evaluation.accuracy import keep_splits, measure, usable_ks, validation_accuracy
 from metalora.suites.load import load_suite
 from metalora.util.errors import InputError
+from metalora.util.files import remove_with_parts
 
 
 def test_validation_makes_do_with_the_smallest_gallery_of_a_task(tmp_path):
@@ -40,3 +41,21 @@ def test_only_ks_that_a_gallery_can_serve_are_measured():
     measured = {(s["task_split"], s["gallery"], s["k"]) for s, _, _ in measure(suite, features.get, [5, 300])}
     assert ("seen", "pooled", 300) in measured and ("seen", "within", 300) not in measured
     assert ("seen", "within", 5) in measured
+
+
+def test_embeddings_that_are_kept_are_computed_once_for_all_processes(tmp_path):
+    computed = []
+
+    def embed(split):
+        computed.append(split)
+        return torch.full((2, 3), float(len(computed)))
+
+    file = tmp_path / "checkpoint.safetensors"
+    first = keep_splits(embed, file)
+    assert torch.equal(first("seen query"), first("seen query"))
+    assert torch.equal(keep_splits(embed, file)("seen query"), first("seen query"))
+    assert keep_splits(embed, file)("validation").mean() == 2
+    assert computed == ["seen query", "validation"]
+    remove_with_parts(file)
+    assert not list(tmp_path.iterdir())
+    assert keep_splits(embed, None) is embed

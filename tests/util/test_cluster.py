@@ -147,7 +147,9 @@ def test_a_scheduler_that_is_lost_is_said(tmp_path, local_cluster, monkeypatch):
         calls = cluster.run(work, [(tmp_path, "a", "go"), (tmp_path, "b", "never")])
         (tmp_path / "go").touch()
         next(calls)
+        assert cluster.workers == 1
     assert f"connection to the scheduler {address} was lost" in refusal(lambda: next(calls))
+    assert "was lost" in refusal(lambda: cluster.workers)
     cluster.client.close()
 
 
@@ -179,7 +181,7 @@ def test_workers_of_another_version_are_refused(scheduler, monkeypatch):
     )
     monkeypatch.setattr(Cluster, "_check_workers", lambda self: None)  # as of a worker that comes later
     with Cluster(scheduler) as cluster:
-        assert "has metalora" in refusal(lambda: list(cluster.run(double, [(1,)])))
+        assert "this is metalora 9.9: " in refusal(lambda: list(cluster.run(double, [(1,)])))
 
 
 def test_without_distributed_its_extra_is_named(monkeypatch):
@@ -213,3 +215,19 @@ def test_folders_that_workers_share_are_told_by_a_file(scheduler, tmp_path, monk
 
 def test_outside_a_cluster_no_call_is_cancelled():
     assert leave_if_cancelled() is None
+
+
+@pytest.mark.slow
+def test_a_worker_that_is_retired_gives_its_call_to_another(tmp_path, local_cluster):
+    with local_cluster(n_workers=2, threads_per_worker=1) as address, Cluster(address) as cluster:
+        results = []
+        thread = collect(results, cluster.run(work, [(tmp_path, "a", "go")]))
+        until(lambda: begun(tmp_path))
+        ((_, pid),) = begun(tmp_path)
+        (worker,) = (address for address, other in cluster.client.run(os.getpid).items() if other == pid)
+        cluster.client.retire_workers([worker], close_workers=True)
+        until(lambda: len(begun(tmp_path)) == 2)
+        (tmp_path / "go").touch()
+        thread.join(PATIENCE)
+        ((_, (_, last)),) = results
+        assert last != pid

@@ -74,7 +74,7 @@ def test_development_is_the_default_and_final_is_an_option(tmp_path):
 
 def test_rows_are_written_after_every_training_and_not_repeated(tmp_path, monkeypatch):
     out, counts = tmp_path / "out", []
-    for _ in run_part(TINY, out, tmp_path / "work", SUITE, 1):
+    for _ in run_part(TINY, out, tmp_path / "work", SUITE, n_jobs=1):
         counts.append(len(load_comparison(out / RESULTS).rows["seed"]))
     assert len(counts) == 4
     assert counts == sorted(set(counts))
@@ -84,7 +84,7 @@ def test_rows_are_written_after_every_training_and_not_repeated(tmp_path, monkey
     # On another machine only the results are there; their statistics are computed once, not after each of them.
     written = Mock(wraps=studies.write_results)
     monkeypatch.setattr(studies, "write_results", written)
-    again = list(run_part(TINY, out, tmp_path / "elsewhere", SUITE, 1))
+    again = list(run_part(TINY, out, tmp_path / "elsewhere", SUITE, n_jobs=1))
     assert written.call_count == 1
     assert all(not job.ran for job in again)
     pair = (load_comparison(out / RESULTS), comparison)
@@ -93,11 +93,11 @@ def test_rows_are_written_after_every_training_and_not_repeated(tmp_path, monkey
 
 def test_rows_of_more_seeds_and_of_data_elsewhere_are_kept(tmp_path):
     out = tmp_path / "out"
-    list(run_part(TINY, out, tmp_path / "work", SUITE, 1, ["A word."]))
+    list(run_part(TINY, out, tmp_path / "work", SUITE, ["A word."], n_jobs=1))
     before = load_comparison(out / RESULTS)
     assert before.notes == ("A word.",)
     fewer = run_settings(TINY, data="elsewhere", final=True, seeds=1)
-    assert not any(job.ran for job in run_part(fewer, out, tmp_path / "other", SUITE, 1))
+    assert not any(job.ran for job in run_part(fewer, out, tmp_path / "other", SUITE, n_jobs=1))
     after = load_comparison(out / RESULTS)
     assert (after.config.seeds, after.missing) == (2, 0)
     assert after.rows.equals(before.rows)

@@ -38,7 +38,7 @@ def test_seeds_that_a_study_lacks_are_trained_and_taken_into_its_results(tmp_pat
 
     def run(seeds, work):
         part = run_settings(config, data=str(tmp_path), final=True, seeds=seeds)
-        return list(run_part(part, results / "mine" / "part", work, load_suite(part.suite), 1))
+        return list(run_part(part, results / "mine" / "part", work, load_suite(part.suite), n_jobs=1))
 
     assert len(run(1, old)) == 2
     pairs = list(seeds.missing(new, str(tmp_path), studies, results))

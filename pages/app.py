@@ -9,6 +9,7 @@ from starlette.middleware import Middleware
 from starlette.routing import Route
 
 from metalora.inspection.projection_process import warm_up_apart
+from metalora.runs.app_process import share_cores
 from metalora.runs.visitor_limits import server_limits
 from metalora.util.paths import ASSETS
 from metalora.views.app_state import AppState
@@ -40,6 +41,7 @@ TABS = {
 
 def launch(root: Path, waiting: WaitingPage | None = None, **settings: Any) -> gr.Blocks:
     """Start the app in place of the page that waits for it; `settings` go to gradio's `launch`."""
+    share_cores()
     app_state = AppState(root, backend)
     app_state.prune_regularly()
     demo = build(app_state)

@@ -133,9 +133,9 @@ class Inspector:
             else:  # examples spend nobody's minutes of a lent GPU
                 view = inspect_view(self.context.app_state, token, adapter, None, pool)
             chosen = layer if layer in view.layers else view.strongest_layer
-            drawn = [self._draw(name, token, view, chosen, name in unfolded) for name in FOLDED]
+            drawn = [self._draw(name, token, view, chosen) for name in unfolded]
         except InputError as problem:
-            return {self.parts["error"]: str(problem)}
+            return self._by_component({"error": str(problem), **_empty(unfolded)})
         stays = before is None or before.names == view.names
         there = 0 <= position < len(view.images)
         problems = []
@@ -157,11 +157,12 @@ class Inspector:
             "generated": gr.update(visible=view.comparable),
             "layer": gr.update(choices=view.layers, value=chosen),
             "caption": READ_CORES if view.has_cores else READ_UPDATE,
+            **_empty(unfolded),
         }
         for part in drawn:
             values |= part
         controls = zip(self.swap.controls, self.swap.reset(view), strict=True)
-        return {self.parts[name]: value for name, value in values.items()} | dict(controls)
+        return self._by_component(values) | dict(controls)
 
     def unfold(
         self, name: str, token: str, view: InspectView | None, layer: str | None, unfolded: Sequence[str]
@@ -173,13 +174,13 @@ class Inspector:
                 values |= self._draw(name, token, view, layer or "")
         except InputError as problem:
             values["error"] = str(problem)
+        return self._by_component(values)
+
+    def _by_component(self, values: dict[str, Any]) -> dict[Any, Any]:
         return {self.parts[name]: value for name, value in values.items()}
 
-    def _draw(self, name: str, token: str, view: InspectView, layer: str, unfolded: bool = True) -> dict[str, Any]:
-        """Return what a part of `FOLDED` shows, by component; nothing while it is folded away."""
-        if not unfolded:
-            # Not gr.skip(): a component that is not on the page yet would forget its settings.
-            return dict.fromkeys(FOLDED[name], gr.update(interactive=False) if name == DOWNLOAD else None)
+    def _draw(self, name: str, token: str, view: InspectView, layer: str) -> dict[str, Any]:
+        """Return what a part of `FOLDED` shows, by component."""
         if name == CLOSELY:
             return {"closer": self._layer(token, view, layer)}
         if name == DOWNLOAD:
@@ -209,6 +210,17 @@ class Inspector:
             return update_weights(constant_update(self.context.app_state, token, view, layer))
 
         return keep_of_examples(self.context.app_state, token, view, ("layer", layer), draw)
+
+
+def _empty(unfolded: Sequence[str]) -> dict[str, Any]:
+    """Return what the components of `FOLDED` show while they are folded away: nothing.
+
+    With gr.skip() instead, one that is not on the page yet would forget its settings.
+    """
+    values: dict[str, Any] = {}
+    for name in FOLDED.keys() - set(unfolded):
+        values |= dict.fromkeys(FOLDED[name], gr.update(interactive=False) if name == DOWNLOAD else None)
+    return values
 
 
 def _downloads(parts: dict[str, Any]) -> None:

@@ -14,6 +14,7 @@ import warnings
 from contextlib import suppress
 from pathlib import Path
 
+import joblib
 from filelock import FileLock
 
 from metalora.util.errors import InputError, LayersLeftOut
@@ -52,6 +53,14 @@ def set_filters() -> None:
     warnings.simplefilter("ignore", LayersLeftOut)
     warnings.filterwarnings("ignore", module=UMAP)
     warnings.filterwarnings("ignore", module=r"PIL\.")  # on odd metadata
+
+
+def share_cores() -> None:
+    """Let torch use half of the cores in this process: the others answer pages meanwhile, and train runs."""
+    import torch  # after the page that waits for the app is up
+
+    if "OMP_NUM_THREADS" not in os.environ:
+        torch.set_num_threads(max(1, joblib.cpu_count() // 2))
 
 
 def on_own_machine() -> bool:

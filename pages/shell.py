@@ -138,7 +138,7 @@ def _kept(name: str) -> gr.BrowserState:
 
     The secret protects nothing (it is in the page); a fixed one outlives a restart.
     """
-    return gr.BrowserState(None, storage_key=f"metalora-{name}", secret="metalora")
+    return gr.BrowserState(None, storage_key=f"metalora-{name}", secret="metalora")  # nosec B106
 
 
 def menu(app_state: AppState, token: str, run_id: str | None) -> Any:

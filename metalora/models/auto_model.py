@@ -39,7 +39,7 @@ def load_auto_model(name: str, *, download: bool = False) -> nn.Module:
             raise InputError(f"{name} is an adapter of PEFT: load it by metalora.load, with its backbone.")
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
-            model = AutoModel.from_pretrained(
+            model = AutoModel.from_pretrained(  # nosec B615 # weights without code
                 source,
                 local_files_only=local,
                 use_safetensors=True,  # never a pickle

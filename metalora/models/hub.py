@@ -111,7 +111,7 @@ def load_from_hub(
     """
     wanted: dict[str, Any] = {"allow_patterns": [CONFIG, WEIGHTS], "revision": revision, "token": token}
     try:
-        folder = snapshot_download(repo, library_name="metalora", **wanted)
+        folder = snapshot_download(repo, library_name="metalora", **wanted)  # nosec B615 # the caller's revision
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
         raise InputError(f"{repo} cannot be fetched ({_said(error)}): check name, token and network.") from error
     return load(folder, backbone, extractor=extractor, download=True)

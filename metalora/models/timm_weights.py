@@ -118,8 +118,8 @@ def _ask(name: str, **settings: Any) -> Any:
     try:
         for file in FILES[:-1]:
             with contextlib.suppress(EntryNotFoundError):
-                return hf_hub_download(repository, file, **settings)
-        return hf_hub_download(repository, FILES[-1], **settings)
+                return hf_hub_download(repository, file, **settings)  # nosec B615 # weights without code
+        return hf_hub_download(repository, FILES[-1], **settings)  # nosec B615
     except EntryNotFoundError as error:
         raise InputError(f"The weights of {name!r} are not on the hub as safetensors: choose another.") from error
     except OSError as error:  # the hub's own errors are of this kind too

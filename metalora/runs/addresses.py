@@ -18,7 +18,7 @@ from metalora.util.errors import InputError
 
 PROXIES = "METALORA_PROXIES"
 MAX_LETTERS = 64
-SECRET = ".secret"
+SECRET = ".secret"  # nosec B105 # the name of a file
 
 _current: ContextVar[str] = ContextVar("address", default="")
 

@@ -65,7 +65,7 @@ def launch(command: Sequence[str], log: Path, **defaults: str) -> subprocess.Pop
     """
     paths = [str(Path(__file__).parents[2]), *filter(None, [os.environ.get("PYTHONPATH")])]
     with log.open("ab") as file:
-        started = subprocess.Popen(
+        started = subprocess.Popen(  # nosec B603 # a list of words, without a shell; none of them is a visitor's
             command,
             stdin=subprocess.DEVNULL,
             stdout=file,

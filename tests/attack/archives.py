@@ -67,7 +67,7 @@ def directory_of(count: int) -> bytes:
 def locked() -> bytes:
     """Return an archive whose members claim to be locked."""
     archive = bytearray(classes())
-    for found in re.finditer(rb"PK\1\2", bytes(archive)):
+    for found in re.finditer(b"PK\x01\x02", bytes(archive)):
         archive[found.start() + 8] |= 1
     return bytes(archive)
 

@@ -24,6 +24,7 @@ from metalora.util.paths import expand
 
 T = TypeVar("T")
 
+DIGEST = "tensors_sha256"  # in the header of a file: of its tensors and of the rest of the header
 TEMPORARY = ".tmp"  # suffix of a file that is not whole yet
 MAX_SIDES, MAX_NAME = 32, 100  # of a tensor, and letters of its name in a message
 DTYPES = {"F64", "F32", "F16", "BF16", "I64", "I32", "I16", "I8", "U64", "U32", "U16", "U8", "BOOL"}  # of safetensors
@@ -129,9 +130,10 @@ def tensor_file(
 ) -> tuple[Path, Callable[[Path], Any]]:
     """Return what `write_whole` needs to write named tensors and a JSON `header` to `path`."""
     copies = {name: tensor.detach().cpu().clone().contiguous() for name, tensor in tensors.items()}
-    text = json.dumps(header or {})
-    metadata = {"header": text, "sha256": _digest(copies, text)}
-    return Path(path), lambda temporary: save_file(copies, temporary, metadata)
+    header = dict(header or {})
+    # In the header, since safetensors writes several entries of metadata in any order.
+    text = json.dumps({**header, DIGEST: _digest(copies, json.dumps(header))})
+    return Path(path), lambda temporary: save_file(copies, temporary, {"header": text})
 
 
 def parse_json(text: str | bytes) -> Any:
@@ -157,9 +159,10 @@ def read_tensors(path: str | Path, advice: str = "write it again") -> tuple[dict
         InputError: The file is missing, truncated or not safetensors, or was changed since it was written.
     """
 
-    def read(file: Any, names: list[str]) -> dict[str, Tensor]:
-        tensors, metadata = {name: file.get_tensor(name) for name in names}, file.metadata() or {}
-        if "sha256" in metadata and metadata["sha256"] != _digest(tensors, metadata.get("header", "{}")):
+    def read(file: Any, names: list[str], header: dict[str, Any]) -> dict[str, Tensor]:
+        tensors = {name: file.get_tensor(name) for name in names}
+        digest = header.pop(DIGEST, None)  # files of earlier versions have none
+        if digest is not None and digest != _digest(tensors, json.dumps(header)):
             raise ValueError("its values are not those that were written")
         return tensors
 
@@ -172,11 +175,13 @@ def read_shapes(path: str | Path, advice: str = "write it again") -> dict[str, l
     Raises:
         InputError: As `read_tensors`.
     """
-    return _open(path, advice, lambda file, names: {name: file.get_slice(name).get_shape() for name in names})[0]
+    return _open(path, advice, lambda file, names, _: {name: file.get_slice(name).get_shape() for name in names})[0]
 
 
-def _open(path: str | Path, advice: str, read: Callable[[Any, list[str]], T]) -> tuple[T, dict[str, Any]]:
-    """Return what a function reads of a safetensors file, given the names in it; and the file's JSON header."""
+def _open(
+    path: str | Path, advice: str, read: Callable[[Any, list[str], dict[str, Any]], T]
+) -> tuple[T, dict[str, Any]]:
+    """Return what a function reads of a safetensors file, given the names in it and its JSON header; and the header."""
     path = expand(path)
     if path.exists() and not path.is_file():
         raise InputError(f"{path} is not a whole safetensors file (it is no file at all): {advice}.")
@@ -190,7 +195,7 @@ def _open(path: str | Path, advice: str, read: Callable[[Any, list[str]], T]) ->
                 part = file.get_slice(name)
                 if len(part.get_shape()) > MAX_SIDES or part.get_dtype() not in DTYPES:
                     raise ValueError(f"{name[:MAX_NAME]!r} is no tensor that is written here")
-            return read(file, names), header
+            return read(file, names, header), header
     except FileNotFoundError as error:
         raise InputError(f"There is no file {path}.") from error
     except (SafetensorError, OSError, ValueError) as error:

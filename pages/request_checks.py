@@ -73,10 +73,10 @@ def check_address(method: str, path: str, headers: Headers) -> None:
     asked = headers.get("range")
     if asked is not None and not _is_range(asked):
         raise Refused(416, "The range cannot be read: ask for bytes=FIRST-LAST.")
-    if method != "POST" or EVENT.fullmatch(rest):
-        return
     if rest.startswith("mcp") and credentials() is not None:  # which knows no password
         raise Refused(401, "This app asks for a password, which MCP cannot give: use its API.")
+    if method != "POST" or EVENT.fullmatch(rest):
+        return
     length = headers.get("content-length", "")
     if not (length.isascii() and length.isdigit()) or int(length) > MAX_UPLOAD:
         raise Refused(413, LENGTH)

@@ -5,7 +5,8 @@
 starts the app, records in a browser what one page asks of it, lets visitors repeat that, and prints a JSON row for each
 figure. It needs Chromium; the times mean something on a machine that has nothing else to do.
 
-A visitor comes with an empty cache, so they load every file of the page, which then fills all of its tabs. After that
+They arrive in the course of the first two minutes (of a quarter of the time, where that is less). A visitor comes with
+an empty cache, so they load every file of the page, which then fills all of its tabs. After that
 it asks every two seconds how the run is doing. Every 20 to 30 seconds they do one thing: half of the time they look at
 a photograph that nobody has sent before, else they turn a knob or put another question to Compare. After two to six
 minutes they leave, and another comes. Everyone asks about the one run that trains; the first of them owns it, so their
@@ -40,7 +41,7 @@ from playwright.sync_api import Page, expect, sync_playwright
 from pages.core_swap import FORGOTTEN
 
 EXAMPLES = sorted((Path(__file__).parents[1] / "assets" / "examples").glob("*.png"))
-THINK, STAY, ASK = (20, 30), (120, 360), 2  # seconds
+THINK, STAY, ASK, ARRIVE = (20, 30), (120, 360), 2, 120  # seconds
 PATIENCE = 60  # seconds that a visitor waits for an answer
 RUN = {"method": "metalora-tr", "rank": 3, "suite": "digits", "steps": 100_000, "batch_size": 64}
 ACTIONS = {"photograph": 2, "knob": 1, "compare": 1}  # how often
@@ -252,11 +253,11 @@ class Visitor:
 
 
 async def crowd(address: str, recorded: Recorded, run: str, owner: str, visitors: int, seconds: float) -> Figures:
-    """Let so many visitors come and go; they arrive within the first minute at most."""
+    """Let so many visitors come and go; return what was measured."""
     figures, until = Figures(), time.monotonic() + seconds
 
     async def chair(number: int) -> None:
-        await asyncio.sleep(number * min(60, seconds / 4) / visitors)
+        await asyncio.sleep(number * min(ARRIVE, seconds / 4) / visitors)
         while (left := until - time.monotonic()) > ASK:
             visitor = Visitor(address, recorded, figures, run, owner, follows=number == 0)
             await visitor.stay(min(left, random.uniform(*STAY)))

@@ -14,7 +14,6 @@ import warnings
 from contextlib import suppress
 from pathlib import Path
 
-import joblib
 from filelock import FileLock
 
 from metalora.util.errors import InputError, LayersLeftOut
@@ -57,7 +56,8 @@ def set_filters() -> None:
 
 def share_cores() -> None:
     """Let torch use half of the cores in this process: the others answer pages meanwhile, and train runs."""
-    import torch  # after the page that waits for the app is up
+    import joblib  # slow to import, as is torch; a first page is there before
+    import torch
 
     if "OMP_NUM_THREADS" not in os.environ:
         torch.set_num_threads(max(1, joblib.cpu_count() // 2))

@@ -1,13 +1,16 @@
 """What `bash tests/gpu/run.sh` does beside these tests: tried on the CPU, with small shapes."""
 
+import ast
 import json
 import os
 import subprocess
 import sys
 from dataclasses import replace
+from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import pytest
+from packaging.utils import canonicalize_name
 from suite_checks import write_images
 
 from metalora.experiments.config import ComparisonConfig
@@ -20,6 +23,7 @@ from metalora.training.config import TrainingConfig
 sys.path.insert(0, str(Path(__file__).parent))
 import seeds
 import times
+import wheels
 
 ROOT = Path(__file__).parents[2]
 
@@ -55,6 +59,28 @@ def test_every_way_that_is_timed_has_a_file_of_its_own(tmp_path):
     files = {times.file_of(tmp_path, *pair) for pair in pairs}
     assert len(files) == len(pairs) == 36
     assert {batch for _, batch in pairs} == {1, 32, 256}
+
+
+def test_wheels_have_what_these_tests_import():
+    tests = ROOT / "tests"
+    files = [
+        tests / "conftest.py",
+        tests / "suite_checks.py",
+        tests / "adapters/cases.py",
+        *(tests / "gpu").glob("*.py"),
+    ]
+    imported = {name.partition(".")[0] for file in files for name in imports(ast.parse(file.read_text("utf-8")))}
+    sources = {name: {*map(canonicalize_name, found)} for name, found in packages_distributions().items()}
+    carried = {*wheels.needed("3.12"), *wheels.THERE, "metalora"}
+    assert [name for name in sorted(imported & sources.keys()) if not sources[name] & carried] == []
+
+
+def imports(tree):
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield node.module
 
 
 @pytest.mark.slow

@@ -3,7 +3,7 @@
     python tests/gpu/wheels.py [--python 3.12] [NAME …]
 
 Names choose packages, for a machine that has the others; left out, they are all but torch, torchvision and what these
-bring: some 40 MB.
+bring: some 50 MB.
 """
 
 import argparse
@@ -17,7 +17,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).parents[2]
-FURTHER = "joblib", "psutil", "pyyaml", "rich", "typer", "peft", "pytest"
+FURTHER = "joblib", "psutil", "pyyaml", "rich", "typer", "peft", "hypothesis", "pytest"
 THERE = {"torch", "torchvision", "numpy", "pillow"}
 TAGS = [f"manylinux{tag}_x86_64" for tag in ("_2_28", "_2_27", "_2_24", "_2_17", "2014")]
 

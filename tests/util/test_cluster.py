@@ -16,7 +16,7 @@ from metalora.util import cluster as module
 from metalora.util.cluster import Cluster, connect, is_shared, leave_if_cancelled, probe
 from metalora.util.errors import InputError
 
-PATIENCE = 60  # seconds, on a machine that may be busy
+PATIENCE = 300  # seconds, on a machine that may be busy
 
 
 def until(condition):

@@ -24,7 +24,7 @@ from metalora.util.errors import InputError
 from metalora.version import __version__
 
 SCHEDULER = "METALORA_SCHEDULER"  # environment variable: address of a scheduler, or its file
-CONNECT_SECONDS = 10.0
+CONNECT_SECONDS = 30.0
 POLL_SECONDS = 1.0  # between looks at the number of workers, and of a call for a worker that is free
 CALLS_PER_WORKER = 2  # at the scheduler: one runs and one waits; with more of them, those of others would wait long
 QUIET = {"distributed": "critical", "distributed.client": "critical"}  # what they log is raised as well

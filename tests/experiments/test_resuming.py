@@ -1,8 +1,10 @@
 """`compare` that is stopped or killed: what is saved, what is resumed, what is removed, and what its folder says."""
 
+import itertools
 import json
 from dataclasses import replace
 
+import joblib
 import pytest
 import torch
 
@@ -91,7 +93,7 @@ def test_what_killed_processes_left_is_removed(tmp_path):
 @pytest.mark.parametrize("stop", [4, 6, 8, 12])  # in a trial, at their end, in the training, in the reader
 def test_every_part_of_a_job_is_resumed(stop, tmp_path, monkeypatch):
     (job,) = jobs_of(PARTS)
-    ticks = iter(range(0, 10**6, 60))
+    ticks = itertools.count(0, 60)
     monkeypatch.setattr(loop.time, "monotonic", lambda: next(ticks))  # every step is saved
     seen = []
 
@@ -121,7 +123,7 @@ def test_a_resumed_comparison_takes_as_many_threads_as_before(tmp_path, monkeypa
     before = torch.get_num_threads()
     torch.set_num_threads(8)
     monkeypatch.setattr(runner, "run_job", note)
-    monkeypatch.setattr(runner.joblib, "cpu_count", lambda: 8)
+    monkeypatch.setattr(joblib, "cpu_count", lambda: 8)
     try:
         *first, last = jobs_of(QUICK)
         for job in first:  # and so one process is left, where there were three

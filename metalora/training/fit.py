@@ -177,10 +177,10 @@ class Trainer:
         self.schedule = warmup_cosine(self.optimizer, config.steps)
         model.decoding = suite.decoding
         self.trained = [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
-        self.best = Best(len(suite.splits["validation"]))
         self.part = begin_together(self.processes, model, self.objective, config, self.identity)
+        self.network = compiled(model, self._try) if config.compile else model
+        self.best = Best(len(suite.splits["validation"]))
         self.readings = Readings(self.device)
-        self.network = compiled(model, self._try) if config.compile else model  # with all that a step needs
 
     @property
     def parts(self) -> dict[str, Any]:

@@ -3,6 +3,9 @@
 A worker process makes one call at a time, since warnings and the random numbers of torch belong to a process; torch
 computes with as many threads as the worker has. A call whose worker dies is made again on another one. A call that
 nobody waits for any more ends at its next `leave_if_cancelled`.
+
+A cluster must be trusted, and closed to others: Dask pickles calls and results, so who reaches the scheduler or a
+worker runs code on the workers, and a worker runs code here.
 """
 
 import contextlib

@@ -254,9 +254,9 @@ def _below(part: str, row: str, split: str) -> str:
     return points(gains.mean()) + (f" ({100 * error:.1f})" if len(gains) > 1 else "")
 
 
-def first_version() -> list[list[str]]:
-    """Return the digits after 64 steps, one seed, on both backbones: what version 0.1 printed."""
-    comparison = load_bundled("digits-default")
+def by_backbone(part: str) -> list[list[str]]:
+    """Return the mean accuracies of a result's rows on every backbone."""
+    comparison = load_bundled(part)
     backbones, ks = comparison.config.backbones, comparison.config.ks
     columns = [(backbone, split, k) for backbone in backbones for split in SPLITS for k in ks]
     table = [["row", *(f"{backbone} {split} K={k}" for backbone, split, k in columns)]]

@@ -23,7 +23,7 @@ TABLES: dict[str, Callable[..., list[list[str]]]] = {
     "alphabets": result_tables.alphabets,
     "alphabet-means": result_tables.alphabet_means,
     "below-constant": result_tables.below_constant,
-    "first-version": result_tables.first_version,
+    "by-backbone": result_tables.by_backbone,
     "paper": result_tables.paper,
     "adapters": result_tables.bundled_adapters,
     "exports": result_tables.exports,

@@ -138,7 +138,7 @@ def test_bundled_results_are_complete():
         comparison = load_bundled(name)
         is_complete = not any(cell.text == NOT_RUN for row in comparison.table().rows for cell in row)
         assert is_complete or comparison.missing
-    with pytest.raises(InputError, match="use cifar10, digits-default"):
+    with pytest.raises(InputError, match="use cifar10, digits-all, digits-default"):
         load_bundled("../x")
 
 

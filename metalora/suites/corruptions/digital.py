@@ -32,7 +32,8 @@ def elastic(images: Tensor, draws: Draws, unit: float, strength: float, smoothne
     places = grid.expand(len(images), -1, -1, -1)
     if strength:
         shifts = 2 * draws.uniform(2, size, size) - 1
-        places = places + strength * size * smooth(shifts, smoothness * size, truncate=3)
+        # The fewer pixels a field is smoothed over, the larger it stays: `unit` makes up for it.
+        places = places + unit * strength * size * smooth(shifts, smoothness * size, truncate=3)
     places = torch.cat([places, torch.ones_like(places[:, :1])], 1)
     sources = torch.einsum("nchw,ncd->nhwd", places, back)
     scaled = 2 * sources / (size - 1) - 1

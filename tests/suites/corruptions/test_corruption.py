@@ -54,8 +54,8 @@ def test_corruptions_grow_with_their_severity(kind, size):
     images = photographs(1 if size == 224 else 12, size)
     errors = [(Corruption(kind, severity)(images) - images).square().mean().item() for severity in SEVERITIES]
     assert min(errors) > 0
-    # As published, the affine part of elastic transforms shrinks; fog, frost and snow differ in kind, glass and boxes in
-    # where colours move.
+    # As published, the affine part of elastic transforms shrinks; fog, frost and snow differ in kind, and glass and
+    # boxes in where colours move.
     if kind not in ("fog", "frost", "elastic", "glass-blur", "snow", "pixelate"):
         assert errors == sorted(errors) and errors[-1] > 1.2 * errors[0]
 

@@ -17,9 +17,11 @@ from .weights import known_backbones
 
 TITLES = {  # of suites; others are offered by their names
     "digits": "Digits: 12 tasks, 3 of them unseen",
+    "digits-rotations": "Digits, 14 rotations, some of them rare",
     "cifar10": "CIFAR-10, ten transforms",
     "cifar10-compositions": "CIFAR-10, 48 compositions of transforms",
     "cifar10-corruptions": "CIFAR-10, 16 corruptions",
+    "cifar10-c-rendered": "CIFAR-10, 15 corruptions in five severities, four of them unseen",
     "cifar10-rules": "CIFAR-10, a rule of labels for each task",
 }
 ALL, EXPRESSION = "all layers", "by expression"

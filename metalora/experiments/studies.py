@@ -40,7 +40,7 @@ from metalora.version import __version__
 
 LOG = "final.jsonl"
 TABLE = "comparison.md"
-NAMES = ("primary", "mixer", "map", "breadth")  # the one that decides first
+NAMES = ("primary", "mixer", "map", "breadth", "field")  # the one that decides first
 
 
 @dataclass(frozen=True)

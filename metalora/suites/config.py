@@ -7,7 +7,7 @@ from metalora.suites.decoding import check_bands
 from metalora.suites.folder_meaning import check_layout
 from metalora.suites.names import readable
 from metalora.suites.registry import SUITES, SuiteEntry, split_name
-from metalora.suites.task_lists import held_out_tasks
+from metalora.suites.task_lists import TaskList, held_out_tasks
 from metalora.util.checks import check_int
 from metalora.util.errors import InputError
 from metalora.util.paths import expand
@@ -79,13 +79,17 @@ class SuiteConfig:
             check_int("draw_unseen", self.draw_unseen)
             if self.hold_out:
                 raise InputError("Tasks to hold out are named or drawn, not both: leave hold_out or draw_unseen out.")
-        entry = self._entry
-        if entry is not None and entry.tasks is not None:  # of other suites the images decide
-            held_out_tasks(self.hold_out, entry.tasks.names)
+        if self.tasks is not None:
+            held_out_tasks(self.hold_out, self.tasks.names)
 
     @property
     def _entry(self) -> SuiteEntry | None:
         return SUITES.get(split_name(self.name)[0])
+
+    @property
+    def tasks(self) -> TaskList | None:
+        """Return the tasks, where they are always the same; None where the data decides."""
+        return self._entry.tasks if self._entry is not None else None
 
     @property
     def pixels(self) -> int:
@@ -95,14 +99,13 @@ class SuiteConfig:
     @property
     def unseen(self) -> tuple[str, ...]:
         """Return the names of the tasks to keep unseen, sorted; () where they are drawn or the data decides."""
-        tasks = self._entry.tasks if self._entry is not None and self.draw_unseen is None else None
+        tasks = self.tasks if self.draw_unseen is None else None
         return tuple(sorted(self.hold_out or (tasks.unseen if tasks is not None else ())))
 
     @property
     def seen_tasks(self) -> int | None:
         """Return the number of tasks that are trained on; None where the data decides."""
-        tasks = self._entry.tasks if self._entry is not None else None
-        return None if tasks is None else len(tasks.names) - (self.draw_unseen or len(self.unseen))
+        return None if self.tasks is None else len(self.tasks.names) - (self.draw_unseen or len(self.unseen))
 
     @property
     def source(self) -> Path:
@@ -118,5 +121,4 @@ class SuiteConfig:
     @property
     def factors(self) -> tuple[int, ...]:
         """Return how many values each factor has that the suite's tasks combine; () without factors."""
-        tasks = self._entry.tasks if self._entry is not None else None
-        return tuple(map(len, tasks.factors)) if tasks is not None else ()
+        return tuple(map(len, self.tasks.factors)) if self.tasks is not None else ()

@@ -1,4 +1,4 @@
-"""The 1,797 handwritten digits of scikit-learn (8×8 grey), enlarged, under rotation, inversion and ink."""
+"""The 1,797 handwritten digits of scikit-learn (8×8 grey), enlarged: in rotation, inversion and ink, or turned."""
 
 import torch
 from torch.nn.functional import interpolate
@@ -7,13 +7,12 @@ from metalora.suites.config import SuiteConfig
 from metalora.suites.images import ImageSet, Progress
 from metalora.suites.splits import SHARES, divide, transformed_suite
 from metalora.suites.suite import Suite
-from metalora.suites.task_lists import DIGITS
 from metalora.util.errors import InputError
 from metalora.util.seeding import seeded_generator
 
 
 def digits(config: SuiteConfig, seed: int, progress: Progress | None = None) -> Suite:
-    """Build the suite "digits", which reads no file. White on black, 16 pixels unless another size is given."""
+    """Build a suite of digits, which reads no file. White on black, 16 pixels unless another size is given."""
     try:
         from sklearn.datasets import load_digits  # slow to import, and needed here only
     except ModuleNotFoundError as error:
@@ -27,4 +26,5 @@ def digits(config: SuiteConfig, seed: int, progress: Progress | None = None) -> 
     decoded = ImageSet(images, tuple(f"digits/{number:04d}" for number in range(len(images))))
     labels = torch.from_numpy(data.target).long()
     parts = divide(labels, SHARES, seeded_generator(seed))
-    return transformed_suite(decoded, labels, tuple(map(str, data.target_names)), parts, DIGITS, config, seed)
+    assert config.tasks is not None
+    return transformed_suite(decoded, labels, tuple(map(str, data.target_names)), parts, config.tasks, config, seed)

@@ -23,6 +23,7 @@ from metalora.util.files import hash_words
 from metalora.util.seeding import seeded_generator
 
 UNCAPPED = ("train", "seen gallery", "unseen gallery")
+MOST_NAMED = 8  # of the classes that tasks lack
 APART = "Every task numbers its class folders anew, so a class is named task/class."
 UNION = "Classes of the same name are the same class in every task."
 SHARED_VALIDATION = "There are too few groups for validation: it gets a sixth of the images of training groups."
@@ -130,7 +131,8 @@ def _transformed(layout: Layout, config: SuiteConfig, seed: int, apart: bool) ->
     layout, notes = leave_out_small(layout)
     classes, labels = _number(layout.folders)
     parts = _parts(layout, labels, torch.zeros_like(labels), (), seeded_generator(seed))
-    return transformed_suite(layout.images, labels, classes, parts[:4], TEN_TRANSFORMS, config, seed, notes)
+    tasks = config.tasks or TEN_TRANSFORMS
+    return transformed_suite(layout.images, labels, classes, parts[:4], tasks, config, seed, notes)
 
 
 def _by_task(layout: Layout, config: SuiteConfig, seed: int, apart: bool) -> Suite:
@@ -150,7 +152,10 @@ def _by_task(layout: Layout, config: SuiteConfig, seed: int, apart: bool) -> Sui
         split: Examples(layout.images.images, transforms, index, task_of[index], labels[index])
         for split, index in rows.items()
     }
-    in_task = [set(labels[task_of == task].tolist()) for task in range(len(tasks))]
+    has_class = torch.zeros(len(tasks), len(classes), dtype=torch.bool)
+    has_class[task_of, labels] = True
+    # Where most tasks lack a class, the task gives it away in a pooled gallery.
+    pooled = bool((2 * has_class.sum(0) > len(tasks)).all())
     return Suite(
         name=config.name,
         source_images=layout.images.images,
@@ -160,11 +165,23 @@ def _by_task(layout: Layout, config: SuiteConfig, seed: int, apart: bool) -> Sui
         seen=tuple(task for task in range(len(tasks)) if task not in unseen),
         unseen=unseen,
         splits=splits,
-        primary="pooled" if all(classes_of == in_task[0] for classes_of in in_task) else "within",
+        primary="pooled" if pooled else "within",
         seed=seed,
         skipped=layout.images.skipped,
-        notes=(APART if apart else UNION, *notes, *_unused_note(layout, rows)),
+        notes=(
+            APART if apart else UNION,
+            *notes,
+            *(_lacking_note(has_class, tasks, classes) if pooled else ()),
+            *_unused_note(layout, rows),
+        ),
     )
+
+
+def _lacking_note(has_class: Tensor, tasks: Sequence[str], classes: Sequence[str]) -> tuple[str, ...]:
+    """Say which tasks lack classes that most of the others have."""
+    lacking = [f"{tasks[task]} lacks {classes[label]}" for task, label in (~has_class).nonzero().tolist()]
+    more = f" and {len(lacking) - MOST_NAMED} more" if len(lacking) > MOST_NAMED else ""
+    return (f"Some tasks lack classes: {', '.join(lacking[:MOST_NAMED])}{more}.",) if lacking else ()
 
 
 def _divide(

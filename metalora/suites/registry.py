@@ -11,7 +11,17 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from metalora.suites.task_lists import COMPOSITIONS, CORRUPTIONS, DIGITS, RULES, TEN_TRANSFORMS, TaskList
+from metalora.suites.task_lists import (
+    COMPOSITIONS,
+    CORRUPTIONS,
+    DIGITS,
+    FIFTEEN,
+    ROTATED,
+    ROTATED_DIGITS,
+    RULES,
+    TEN_TRANSFORMS,
+    TaskList,
+)
 from metalora.util.errors import InputError
 from metalora.util.registry import Registry
 
@@ -36,11 +46,15 @@ SUITES: Registry[SuiteEntry] = Registry(
     SuiteEntry,
     {
         "digits": SuiteEntry("metalora.suites.digits:digits", DIGITS, image_size=16),
+        "digits-rotations": SuiteEntry("metalora.suites.digits:digits", ROTATED_DIGITS, image_size=16),
         "cifar10": SuiteEntry("metalora.suites.cifar10:cifar10", TEN_TRANSFORMS),
         "cifar10-compositions": SuiteEntry("metalora.suites.cifar10:cifar10", COMPOSITIONS),
         "cifar10-corruptions": SuiteEntry("metalora.suites.cifar10:cifar10", CORRUPTIONS),
+        "cifar10-c-rendered": SuiteEntry("metalora.suites.cifar10:cifar10", FIFTEEN),
         "cifar10-rules": SuiteEntry("metalora.suites.cifar10:cifar10", RULES),
         "folder:": SuiteEntry("metalora.suites.image_folder:folder"),
+        "corruptions:": SuiteEntry("metalora.suites.image_folder:folder", FIFTEEN),
+        "rotations:": SuiteEntry("metalora.suites.image_folder:folder", ROTATED),
         "table:": SuiteEntry("metalora.suites.table:table"),
     },
 )

@@ -214,6 +214,12 @@ def _rules(classes: Sequence[str], tasks: TaskList) -> Tensor:
     return rules
 
 
+def _share(rows: Tensor, labels: Tensor, share: float, rng: torch.Generator) -> Tensor:
+    """Return a share of the rows, at least one, as even over classes as can be."""
+    count = max(1, round(share * len(rows)))
+    return rows[at_most(count, labels[rows], torch.zeros_like(rows), rng)]
+
+
 def transformed_suite(
     images: ImageSet,
     labels: Tensor,
@@ -226,8 +232,9 @@ def transformed_suite(
 ) -> Suite:
     """One labelled set of images, shown through the transforms of `tasks`.
 
-    Training rows are all training images in every seen task; every other image gets one seen task, and gallery and
-    query images one unseen task besides. Of a class with fewer gallery images than tasks they get several.
+    Training rows are all training images in every seen task, or a share of them where `tasks` says so. Every other
+    image gets one seen task, and gallery and query images one unseen task besides; or all, where `tasks` says so. Of a
+    class with fewer gallery images than tasks they get several.
 
     Args:
         labels: int64 (P,).
@@ -243,14 +250,18 @@ def transformed_suite(
     validation, query = (
         split[at_most(config.max_queries, labels[split], torch.zeros_like(split), rng)] for split in (validation, query)
     )
-    rows = {"train": (train.repeat(len(seen)), torch.tensor(seen).repeat_interleave(len(train)))}
-    for split, index in zip(SEEN_SPLITS[1:], (validation, gallery, query), strict=True):
-        dealt, task_of = deal(labels[index], seen, rng, complete="gallery" in split)
-        rows[split] = (index[dealt], task_of)
+    shown = [_share(train, labels, tasks.shares[task], rng) for task in seen] if tasks.shares else [train] * len(seen)
+    counts = torch.tensor([len(images) for images in shown])
+    rows = {"train": (torch.cat(shown), torch.tensor(seen).repeat_interleave(counts))}
+    dealt = {split: (index, seen) for split, index in zip(SEEN_SPLITS[1:], (validation, gallery, query), strict=True)}
     if unseen:
-        for split, index in zip(UNSEEN_SPLITS, (gallery, query), strict=True):
-            dealt, task_of = deal(labels[index], unseen, rng, complete="gallery" in split)
-            rows[split] = (index[dealt], task_of)
+        dealt |= {split: (index, unseen) for split, index in zip(UNSEEN_SPLITS, (gallery, query), strict=True)}
+    for split, (index, shown_in) in dealt.items():
+        if tasks.everywhere:
+            rows[split] = (index.repeat(len(shown_in)), torch.tensor(shown_in).repeat_interleave(len(index)))
+            continue
+        order, task_of = deal(labels[index], shown_in, rng, complete="gallery" in split)
+        rows[split] = (index[order], task_of)
     rules = _rules(classes, tasks)
     return Suite(
         name=config.name,

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from itertools import permutations, product
 
+from metalora.suites.corruptions.corruption import KINDS, SEVERITIES, Corruption
 from metalora.suites.transforms import (
     Blur,
     DomainTransform,
@@ -17,6 +18,7 @@ from metalora.suites.transforms import (
     ReorderChannels,
     Rotate,
     Transform,
+    Turn,
 )
 from metalora.util.errors import InputError
 
@@ -29,11 +31,15 @@ class TaskList:
         transforms: One for each task.
         unseen: Names of the tasks that are unseen unless others are asked for.
         swaps: For each task the pairs of classes that it exchanges, a label rule that no pixel shows; () for none.
+        shares: For each task the share of the training images that it shows; () where all tasks show all.
+        everywhere: Whether every validation, gallery and query image is shown in every task, not in one alone.
     """
 
     transforms: tuple[DomainTransform, ...]
     unseen: tuple[str, ...]
     swaps: tuple[tuple[tuple[str, str], ...], ...] = ()
+    shares: tuple[float, ...] = ()
+    everywhere: bool = False
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -143,6 +149,35 @@ def _corruptions() -> TaskList:
 
 
 CORRUPTIONS = _corruptions()
+
+
+def _fifteen() -> TaskList:
+    # Whole kinds are unseen, in every severity: the last of each family, in the order of the paper.
+    last = {kind.family: name for name, kind in KINDS.items()}
+    transforms = tuple(
+        DomainTransform(f"{kind}+severity-{level}", (Corruption(kind, level),), (kind, f"severity-{level}"))
+        for kind in KINDS
+        for level in SEVERITIES
+    )
+    return TaskList(transforms, tuple(t.name for t in transforms if t.factors[0] in last.values()))
+
+
+FIFTEEN = _fifteen()
+
+# As the rotated digits of Zhang et al., Adaptive Risk Minimization, 2007.02931: all are seen, some are rare, and each
+# is tested on the same images. Of 54,000 training images they show so many in each rotation.
+COUNTS = {7560: range(0, 30, 10), 2160: range(30, 60, 10), 648: range(60, 90, 10), 324: range(90, 120, 10)} | {
+    108: range(120, 140, 10)
+}
+
+
+def _rotated(corners: float | None) -> TaskList:
+    shares = {degrees: count / max(COUNTS) for count, angles in COUNTS.items() for degrees in angles}
+    transforms = tuple(DomainTransform(f"rotate-{degrees}", (Turn(degrees, corners),)) for degrees in shares)
+    return TaskList(transforms, (), shares=tuple(shares.values()), everywhere=True)
+
+
+ROTATED_DIGITS, ROTATED = _rotated(corners=0.0), _rotated(corners=None)  # digits are white on black
 
 # The negative control: all tasks show the same pixels, and every other one has two pairs of classes exchanged.
 SWAPS = (("cat", "dog"), ("automobile", "truck"))

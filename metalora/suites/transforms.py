@@ -57,9 +57,10 @@ class Rotate(Transform):
 
 @dataclass(frozen=True)
 class Turn(Transform):
-    """A rotation counter-clockwise by any angle; uncovered corners get the image's mean colour."""
+    """A rotation counter-clockwise by any angle; uncovered corners get a grey value, or the image's mean colour."""
 
     degrees: float
+    corners: float | None = None
 
     def __call__(self, images: Tensor) -> Tensor:
         quarters, rest = divmod(self.degrees, 90)
@@ -68,14 +69,14 @@ class Turn(Transform):
         from torchvision.transforms.v2 import InterpolationMode
         from torchvision.transforms.v2.functional import rotate
 
-        mean = images.mean((2, 3), keepdim=True)
-        return (mean + rotate(images - mean, self.degrees, InterpolationMode.BILINEAR)).clamp(0, 1)
+        fill = images.mean((2, 3), keepdim=True) if self.corners is None else self.corners
+        return (fill + rotate(images - fill, self.degrees, InterpolationMode.BILINEAR)).clamp(0, 1)
 
     @property
     def inverse(self) -> Transform:
         if self.degrees % 90:
             return super().inverse
-        return Turn(-self.degrees)
+        return Turn(-self.degrees, self.corners)
 
 
 @dataclass(frozen=True)

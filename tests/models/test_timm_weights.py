@@ -19,6 +19,7 @@ from metalora.util.errors import InputError
 def hub(tmp_path, monkeypatch):
     cache = tmp_path / "hub"
     monkeypatch.setattr(timm_weights, "scan_cache_dir", partial(scan_cache_dir, cache))
+    monkeypatch.setattr(timm_weights, "PACKAGES", {})
     with small_hub() as address:
         fetch = partial(hf_hub_download, endpoint=address, cache_dir=cache)
         monkeypatch.setattr(timm_weights, "hf_hub_download", fetch)

@@ -12,7 +12,7 @@ from torchvision.datasets import CIFAR10
 
 from metalora.suites import cifar10
 from metalora.suites.load import load_suite
-from metalora.suites.task_lists import CORRUPTIONS, TEN_TRANSFORMS
+from metalora.suites.task_lists import CORRUPTIONS, FIFTEEN, TEN_TRANSFORMS
 from metalora.util.errors import InputError
 from metalora.util.seeding import seeded_generator
 
@@ -44,6 +44,17 @@ def test_cifar_compositions(tiny_cifar):
     suite = load_suite("cifar10-compositions", data=tiny_cifar / "cifar10")
     assert len(suite.seen) == 32 and len(suite.unseen) == 16
     assert_disjoint(suite)
+
+
+def test_cifar_under_the_fifteen_corruptions(tiny_cifar):
+    suite = load_suite("cifar10-c-rendered", data=tiny_cifar)
+    assert_disjoint(suite)
+    assert suite.tasks == FIFTEEN.names and (len(suite.seen), len(suite.unseen)) == (55, 20)
+    assert not set(suite.splits["train"].tasks.tolist()) & set(suite.unseen)
+    query = suite.splits["unseen query"]
+    images = query.images()
+    source = suite.source_images[query.index[3]][None].float() / 255
+    assert torch.allclose(images[3], FIFTEEN.transforms[query.tasks[3]](source)[0], atol=1e-6)
 
 
 def test_corruptions_grow_with_their_severity():

@@ -6,7 +6,7 @@ from suite_checks import assert_disjoint, assert_same
 
 from metalora.suites.load import load_suite
 from metalora.suites.registry import SUITES
-from metalora.suites.task_lists import DIGITS
+from metalora.suites.task_lists import DIGITS, ROTATED_DIGITS
 from metalora.util.errors import InputError
 from metalora.util.seeding import seeded_generator
 
@@ -28,6 +28,28 @@ def test_digits_sides(digits):
         assert len(examples.index.unique()) == len(examples)  # one task for each image
     seen, unseen = digits.splits["seen query"], digits.splits["unseen query"]
     assert torch.equal(seen.index, unseen.index)
+
+
+def test_rotated_digits_are_rare_as_those_of_adaptive_risk_minimization():
+    suite = load_suite("digits-rotations", max_queries=50)
+    assert_disjoint(suite)
+    assert suite.tasks == tuple(f"rotate-{10 * i}" for i in range(14)) and not suite.unseen
+    train = suite.splits["train"]
+    counts = train.tasks.bincount()
+    # 7560, 2160, 648, 324 and 108 of 54,000, in units of the first.
+    assert counts.tolist() == [899] * 3 + [257] * 3 + [77] * 3 + [39] * 3 + [13] * 2
+    assert all(len(train.labels[train.tasks == task].unique()) == 10 for task in range(14))
+    assert set(train.index.tolist()) == set(train.index[train.tasks == 0].tolist())
+    for split in ("validation", "seen gallery", "seen query"):  # every rotation has the same images
+        examples = suite.splits[split]
+        images = [examples.index[examples.tasks == task].tolist() for task in range(14)]
+        assert all(found == images[0] for found in images) and len(images[0]) == (361 if "gallery" in split else 50)
+    batch = suite.batch(140, seeded_generator(0))
+    assert batch.tasks.bincount().tolist() == [10] * 14
+    assert_same(suite, load_suite("digits-rotations", max_queries=50))
+    held = load_suite("digits-rotations", hold_out="rotate-130")
+    assert set(held.splits["unseen query"].tasks.tolist()) == {13} and 13 not in held.splits["train"].tasks
+    assert ROTATED_DIGITS.shares[-1] == 1 / 70
 
 
 def test_digits_are_class_balanced(digits):
@@ -109,7 +131,9 @@ def test_suites_with_fixed_tasks_have_them():
 
 def test_unknown_suites_and_wrong_numbers_are_named():
     for name in ("digit", "folder:", "folder", "digits:x"):
-        with pytest.raises(InputError, match=r"use digits, cifar10, .*cifar10-rules, folder:PATH or table:PATH"):
+        with pytest.raises(
+            InputError, match=r"use digits, digits-rotations, .*cifar10-rules, folder:PATH, .*or table:"
+        ):
             load_suite(name)
     for name, value in (("max_queries", 0), ("max_train_images", 0), ("image_size", 2)):
         with pytest.raises(InputError, match=f"{name} is {value}: use"):

@@ -7,7 +7,7 @@ from suite_checks import assert_disjoint, assert_same, write_images
 from metalora.suites.config import SuiteConfig
 from metalora.suites.labelled import judge_names
 from metalora.suites.load import load_suite
-from metalora.suites.task_lists import TEN_TRANSFORMS
+from metalora.suites.task_lists import FIFTEEN, ROTATED, TEN_TRANSFORMS
 from metalora.util.errors import InputError
 
 
@@ -43,6 +43,34 @@ def test_folder_of_equal_tasks_is_pooled(by_task):
     suite = load_suite(f"folder:{by_task}")
     assert suite.primary == "pooled" and suite.classes == ("cat", "dog")
     assert not suite.unseen and "unseen query" not in suite.splits
+
+
+def test_a_domain_may_lack_a_class(by_task):
+    for seed, path in enumerate(("clay/cat", "clay/dog", "ink/cat", "ink/dog", "toy/dog")):
+        write_images(by_task / path, 10, 20 + seed)
+    for path in sorted((by_task / "toy" / "bird").iterdir()):
+        path.unlink()
+    for path in sorted((by_task / "ink" / "dog").iterdir())[2:]:
+        path.unlink()
+    write_images(by_task / "toy" / "fox", 1)
+    suite = load_suite(f"folder:{by_task}", hold_out=["toy"])
+    assert suite.primary == "pooled" and suite.classes == ("cat", "dog")
+    assert "Some tasks lack classes: ink lacks dog." in suite.notes
+    assert any(note.startswith("Class toy/fox is left out") for note in suite.notes)
+    assert_disjoint(suite)
+
+
+@pytest.mark.parametrize("kind, tasks", [("corruptions", FIFTEEN), ("rotations", ROTATED)])
+def test_class_folders_are_shown_through_the_fields_transforms(by_task, kind, tasks):
+    suite = load_suite(f"{kind}:{by_task / 'photo'}")
+    assert_disjoint(suite)
+    assert suite.tasks == tasks.names and suite.classes == ("cat", "dog")
+    assert [suite.tasks[task] for task in suite.unseen] == list(tasks.unseen)
+    assert SuiteConfig(f"{kind}:{by_task}").seen_tasks == len(suite.seen)
+    with pytest.raises(InputError, match=rf"has folders of tasks \(photo, sketch, toy, …\), .*use folder:{by_task}"):
+        load_suite(f"{kind}:{by_task}")
+    with pytest.raises(InputError, match="Unknown suite"):
+        load_suite(f"{kind}:")
 
 
 def test_numbered_classes_belong_to_their_task(tmp_path):

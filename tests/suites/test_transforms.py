@@ -6,14 +6,15 @@ from itertools import product
 import pytest
 import torch
 
-from metalora.suites.task_lists import COMPOSITIONS, CORRUPTIONS, DIGITS, TEN_TRANSFORMS
+from metalora.suites.task_lists import COMPOSITIONS, CORRUPTIONS, DIGITS, ROTATED, ROTATED_DIGITS, TEN_TRANSFORMS
+from metalora.suites.transforms import Turn
 from metalora.util.seeding import seeded_generator
 
 
 @pytest.mark.parametrize(
     "tasks",
-    [DIGITS, TEN_TRANSFORMS, COMPOSITIONS, CORRUPTIONS],
-    ids=["digits", "ten", "compositions", "corruptions"],
+    [DIGITS, TEN_TRANSFORMS, COMPOSITIONS, CORRUPTIONS, ROTATED, ROTATED_DIGITS],
+    ids=["digits", "ten", "compositions", "corruptions", "rotated", "rotated-digits"],
 )
 def test_shifts_are_distinct_pure_and_keep_shape_and_range(tasks):
     images = torch.rand(3, 3, 32, 32, generator=seeded_generator(0))
@@ -35,6 +36,14 @@ def test_rotation_turns_counter_clockwise():
     image[..., 0, 3] = 1  # upper right
     turned = TEN_TRANSFORMS.transforms[TEN_TRANSFORMS.names.index("rotate-90")](image)
     assert turned[0, :, 0, 0].eq(1).all() and turned.sum() == 3
+
+
+def test_uncovered_corners_are_of_the_mean_colour_or_black():
+    image = torch.full((1, 3, 9, 9), 0.5)
+    image[..., 3:6, 3:6] = 1
+    corner = [Turn(40, fill)(image)[..., 0, 0].unique() for fill in (None, 0.0)]
+    assert torch.allclose(corner[0], image.mean()) and corner[1].tolist() == [0]
+    assert torch.equal(Turn(-90, 0.0).inverse(Turn(-90, 0.0)(image)), image)
 
 
 def shape_of(images):

@@ -144,7 +144,7 @@ def run_part(
 
 
 def write_results(comparison: Comparison, out: Path) -> None:
-    """Write rows and table; accuracies of single tasks only at the primary gallery and the first K, to save space."""
+    """Write rows and table; accuracies of single tasks only where the worst one is read, to save space."""
     tasks = comparison.tasks
     if len(tasks):
         tasks = tasks[(tasks["gallery"] == comparison.primary) & (tasks["k"] == comparison.config.ks[0])]

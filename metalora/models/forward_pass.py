@@ -18,6 +18,10 @@ def run(model: Any, images: Tensor, *, cores: Cores | None, groups: Tensor | Non
     Raises:
         InputError: cores or groups do not suit the method, or each other.
     """
+    if model.context is not None and cores is None:
+        known = model.features(images) if features is None and model.reader is not None else features
+        with forward_context():
+            return model.context(model.backbone, images, groups, known)
     if not model.generated and (cores is not None or groups is not None):
         must_generate(model)
     if cores is not None:

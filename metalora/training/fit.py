@@ -4,6 +4,7 @@ import functools
 import math
 import time
 from collections.abc import Callable, Generator, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from torch import Tensor, nn
 from metalora.evaluation.accuracy import embed_splits, validation_accuracy
 from metalora.evaluation.config import EmbedConfig
 from metalora.evaluation.feature_cache import FeatureCache
+from metalora.evaluation.linear_head import LinearHead
 from metalora.models.adapted_model import AdaptedModel
 from metalora.suites.suite import Batch, Suite
 from metalora.training.config import TrainingConfig, identity_of
@@ -39,7 +41,7 @@ def fit(
     validate_last: bool = True,
     features: FeatureCache | None = None,
     loss: Loss | None = None,
-) -> Generator[Progress, None, None]:
+) -> Generator[Progress, None, LinearHead | None]:
     """Train the adapters and the mapping net of `model` on the seen tasks of `suite`, in place.
 
     A model that was trained before is trained further, with a new head. If its code predicts other factors than this
@@ -66,6 +68,10 @@ def fit(
         "original", the same accuracy of the original backbone. On a CUDA device loss and accuracy are those of the
         step before, except in the first, the last and those that validate.
 
+    Returns:
+        The head over the seen classes that was trained along, for `measure_head`: `head = yield from fit(…)`, or the
+        value of StopIteration. None with a loss of your own, and where the state before the first step was the best.
+
     Raises:
         InputError: nothing to train, a factor code for factors that the suite does not have, a checkpoint of another
             training, or a loss or gradient that is not finite.
@@ -82,6 +88,7 @@ def fit(
         )
     trainer.best.restore(model)
     model.eval()
+    return trainer.head
 
 
 class Best:
@@ -99,11 +106,13 @@ class Best:
         self._start: dict[str, Any] = {}
         self._later: dict[str, Any] = {}
 
-    def consider(self, validation: float, step: int, model: AdaptedModel) -> None:
-        """Keep the model's state after `step` steps, if no earlier one is as good."""
+    def consider(self, validation: float, step: int, model: AdaptedModel, head: LinearHead | None = None) -> None:
+        """Keep the model's state after `step` steps, and its head, if no earlier one is as good."""
         if not self._start or validation > self._later.get("validation", 0.0):
             trained = {name: tensor.detach().clone() for name, tensor in model.trained.state_dict().items()}
             kept = {"validation": validation, "step": step, "trained": trained}
+            if head is not None:
+                kept["head"] = asdict(head)
             if self._start:
                 self._later = kept
             else:
@@ -121,6 +130,12 @@ class Best:
         before, after = self._start["validation"], self._later["validation"]
         error = math.sqrt(after * (1 - after) / max(1, self.images))
         return self._later if after - before > error else self._start
+
+    @property
+    def head(self) -> LinearHead | None:
+        """The head of the best state; None for that before the first step, and in checkpoints from before heads."""
+        kept = self._best.get("head")
+        return LinearHead(**kept) if kept is not None else None
 
     def restore(self, model: AdaptedModel) -> None:
         """Give the model the state that was kept, if any."""
@@ -200,6 +215,11 @@ class Trainer:
         of_loss = {} if own is None else {"loss": getattr(own, "__qualname__", type(own).__qualname__)}
         return {**of_suite, "backbone": model.backbone.name, **settings, **of_loss}
 
+    @property
+    def head(self) -> LinearHead | None:
+        """The head over classes of the state that the training ends with."""
+        return self.best.head if self.config.keep_best else self.objective.head()
+
     def draw(self, i: int) -> Batch:
         """Draw this process's part of the batch of step `i`."""
         config = self.config
@@ -237,7 +257,7 @@ class Trainer:
         if validates:
             metrics["validation"] = validate(self.model, self.suite, self.config.embed_config, self.features)
             if self.config.keep_best:
-                self.best.consider(metrics["validation"], i + 1, self.model)
+                self.best.consider(metrics["validation"], i + 1, self.model, self.objective.head())
                 metrics["best_step"] = self.best.step
         return metrics
 
@@ -282,13 +302,13 @@ def standardise(model: AdaptedModel, suite: Suite, config: TrainingConfig) -> No
     count = min(FEATURE_SAMPLE, len(suite.splits["train"]))
     sample = suite.batch(count, seeded_generator(config.seed, -1)).images
     model.prepare(sample[:2].to(device))
-    if model.config.generates and not _trained_before(model):
+    if model.reader is not None and not _trained_before(model):
         with autocast(device, config.precision):
             model.standardise(sample.to(device))
 
 
 def _trained_before(model: AdaptedModel) -> bool:
-    return model.config.generates and bool(model.mapping.standardised)
+    return model.reader is not None and bool(model.reader.standardised)
 
 
 def _groups(model: AdaptedModel, objective: nn.Module, config: TrainingConfig) -> list[dict]:
@@ -299,6 +319,8 @@ def _groups(model: AdaptedModel, objective: nn.Module, config: TrainingConfig) -
         groups.insert(0, {"name": "adapters", "params": list(trained.adapters.parameters()), "lr": config.lr})
     if model.saved_modules:
         groups.append({"name": "modules", "params": list(trained.modules_to_save.parameters()), "lr": config.lr})
+    if model.context is not None:
+        groups.append({"name": "context", "params": list(model.context.parameters()), "lr": config.lr})
     if model.config.generates:
         lr = config.lr * config.mapping_lr_scale
         groups.append({"name": "mapping", "params": list(model.mapping.parameters()), "lr": lr})

@@ -6,7 +6,8 @@ import pytest
 
 from metalora.adapters.config import AdapterConfig
 from metalora.experiments.config import ComparisonConfig
-from metalora.experiments.job import equal_budget, run_job
+from metalora.experiments.equal_budget import equal_budget
+from metalora.experiments.job import run_job
 from metalora.experiments.results import load_bundled
 from metalora.models.adapt import adapt
 from metalora.models.backbones import load_backbone

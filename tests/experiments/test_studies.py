@@ -12,7 +12,7 @@ from metalora.cli import app
 from metalora.experiments import studies
 from metalora.experiments.comparison import RESULTS
 from metalora.experiments.config import ComparisonConfig
-from metalora.experiments.job import equal_budget, total_parameters
+from metalora.experiments.equal_budget import equal_budget, total_parameters
 from metalora.experiments.results import FOLDER, as_jobs, bundled_results, load_comparison
 from metalora.experiments.runner import jobs_of
 from metalora.experiments.studies import LOG, STUDIES, TABLE, Study, load_study, run_part, run_settings, stored_results

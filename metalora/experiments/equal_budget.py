@@ -3,13 +3,14 @@
 A layer's rank is that rank or the layer's largest one, whichever is smaller.
 """
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 import torch
 
 from metalora.adapters.config import AdapterConfig
-from metalora.adapters.formats import format_class
+from metalora.adapters.formats import format_class, make_format
 from metalora.adapters.methods import method
 from metalora.adapters.targets import layer_sides
 from metalora.experiments.config import JobConfig
@@ -52,26 +53,49 @@ def equal_budget(
         raise InputError(f"The rank has no effect on {title}, so its budget stays: leave -equal-budget out.")
     model = adapt(backbone, reference)
     goal = total_parameters(model)
+    weights = {layer: adapted.weight for layer, adapted in model.layers.items()}
     sides = {layer: layer_sides(adapted.base) for layer, adapted in model.layers.items()}
     if name == "lora":
         return _lora(reference, goal, sides)
     largest = {layer: format_class(name).max_rank(*pair, by_pattern=True) for layer, pair in sides.items()}
     own = replace(reference, method=name, core="generated", factors=factors, exclude=()).with_tasks(tasks)
-    most = max(largest.values())
+    count = _counter(backbone, own, weights)
 
-    def at(rank: int, fewer: int = 0) -> AdapterConfig:
-        """Return the settings at a rank, and at one less in so many of the last layers."""
+    def at(rank: int, fewer: int = 0) -> dict[str, int]:
+        """Return the ranks at one, and at one less in so many of the last layers."""
         ranks = {layer: min(rank, most) for layer, most in largest.items()}
-        ranks |= {layer: max(1, ranks[layer] - 1) for layer in list(ranks)[len(ranks) - fewer :]}
-        pattern = _by_layer(ranks)
-        return replace(own, rank=rank, rank_pattern=pattern, targets=tuple(pattern))
+        return ranks | {layer: max(1, ranks[layer] - 1) for layer in list(ranks)[len(ranks) - fewer :]}
 
-    def is_enough(config: AdapterConfig) -> bool:
-        return total_parameters(adapt(backbone, config)) >= goal
+    most = max(largest.values())
+    rank = next((rank for rank in range(1, most) if count(at(rank)) >= goal), most)
+    fewer = next((n for n in range(len(sides), 0, -1) if count(at(rank, n)) >= goal), 0)
+    pattern = _by_layer(at(rank, fewer))
+    return replace(own, rank=rank, rank_pattern=pattern, targets=tuple(pattern))
 
-    rank = _first(1, most, lambda rank: is_enough(at(rank)))
-    fewer = _first(0, len(sides), lambda fewer: not is_enough(at(rank, fewer))) - 1
-    return at(rank, max(0, fewer))
+
+def _counter(
+    backbone: torch.nn.Module, config: AdapterConfig, weights: Mapping[str, torch.Tensor]
+) -> Callable[[Mapping[str, int]], int]:
+    """Return a function from the ranks of layers to the trained parameters of a method, all included."""
+    ones = _by_layer(dict.fromkeys(weights, 1))
+    smallest = adapt(backbone, replace(config, rank=1, rank_pattern=ones, targets=tuple(ones)))
+    heads = [smallest.mapping.head, smallest.mapping.log_variance] if config.generates else []
+    per_value = sum(head.in_features + (head.bias is not None) for head in heads if head is not None)  # of a core
+
+    def in_layers(ranks: Mapping[str, int]) -> int:
+        total, counted = 0, set()
+        for layer, rank in ranks.items():
+            outputs, inputs, *kernel = weights[layer].shape
+            format = make_format(config, rank, outputs)
+            for factor, shape in format.parameter_shapes(tuple(kernel), inputs, outputs).items():
+                key = (factor, weights[layer].shape, rank) if factor in format.shared else (factor, layer, rank)
+                total += 0 if key in counted else math.prod(shape)
+                counted.add(key)
+            total += per_value * math.prod(format.core_shape) if config.generates else 0
+        return total
+
+    rest = total_parameters(smallest) - in_layers(dict.fromkeys(weights, 1))
+    return lambda ranks: rest + in_layers(ranks)
 
 
 def settings_of(job: JobConfig, backbone: torch.nn.Module, suite: Suite) -> AdapterConfig:
@@ -89,14 +113,6 @@ def settings_of(job: JobConfig, backbone: torch.nn.Module, suite: Suite) -> Adap
 def _by_layer(ranks: Mapping[str, int]) -> dict[str, int]:
     """Return ranks by expressions that match one layer each."""
     return {f"^{name.replace('.', '[.]')}$": rank for name, rank in ranks.items()}
-
-
-def _first(low: int, high: int, holds: Callable[[int], bool]) -> int:
-    """Return the first number for which something holds that holds for all after it; `high` where it never does."""
-    while low < high:
-        middle = (low + high) // 2
-        low, high = (low, middle) if holds(middle) else (middle + 1, high)
-    return low
 
 
 def _lora(reference: AdapterConfig, goal: int, sides: Mapping[str, tuple[int, int]]) -> AdapterConfig:

@@ -273,7 +273,7 @@ def _measure(
     row = {
         "method": str(variant),
         **shared,
-        "set_size": variant.set_size or "all",
+        "set_size": "all" if variant.set_size is None else variant.set_size,
         "generated": variant.generated,
         "static": variant.static and variant.set_size == 1,
         "validation": validation_accuracy(suite, features, embed_config=embed_config),

@@ -94,7 +94,7 @@ class Variant:
                 raise InputError(f"{str(self)!r} is not offered: {reason}.")
 
     def __str__(self) -> str:
-        size = self.set_size or "all"
+        size = "all" if self.set_size is None else self.set_size
         parts = (
             self.method,
             "-factors" if self.factor_code else "",
@@ -115,7 +115,7 @@ class Variant:
         if self.set_size == 0:
             words.append("no image read")
         elif self.set_size != 1:
-            words.append(f"sets of {self.set_size}" if self.set_size else "whole tasks")
+            words.append("whole tasks" if self.set_size is None else f"sets of {self.set_size}")
         elif self.in_sets and self.set_use is None:
             words.append("single images")
         return ", ".join([*words, *([self.set_use] if self.set_use else [])])
@@ -198,7 +198,7 @@ class Variant:
             return f"single images {SET_USES['augbn']}."
         if self.set_size == 1:
             return None
-        images = f"{self.set_size} unlabelled images" if self.set_size else "all unlabelled images of a split"
+        images = "all unlabelled images of a split" if self.set_size is None else f"{self.set_size} unlabelled images"
         use = SET_USES[self.set_use or "standardised"]
         use = "share one core" if self._entry.generated else "are read together" if self.has_context else use
         return f"{images} that are known to come from one task {use}, in gallery and queries alike."

@@ -137,7 +137,7 @@ class Comparison:
             footnotes.append("Stars need every training: the best static row is chosen among all.")
         if is_primary and self.set_gains is not None:
             footnotes += _gain_notes(self.set_gains, ", the best static row with sets of that size")
-        if is_primary and self.worst_gains is not None:
+        if is_primary and len(self.worst) and self.worst_gains is not None:
             footnotes += _gain_notes(self.worst_gains, f" on the {WORST}")
         return [*footnotes, *self.notes]
 

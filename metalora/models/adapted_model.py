@@ -19,7 +19,7 @@ from metalora.adapters.recomputation import is_flagged, recording
 from metalora.models.backbones import Backbone
 from metalora.models.budget import budget, count_trainable
 from metalora.models.calibration import learn, sized_example
-from metalora.models.context import Context, Reader, reads_features, refuse_context
+from metalora.models.context import Context, reader_of, reads_features, refuse_context
 from metalora.models.extractors import report_head, report_stages
 from metalora.models.folding import is_reset
 from metalora.models.forward_pass import run
@@ -95,11 +95,6 @@ class AdaptedModel(nn.Module):
         return cast(Context | None, getattr(self.trained, "context", None))
 
     @property
-    def reader(self) -> MappingNet | Reader | None:
-        """What reads the extractor's features; None where nothing does."""
-        return self.mapping if self.config.generates else self.context if isinstance(self.context, Reader) else None
-
-    @property
     def mapping(self) -> MappingNet:
         """The mapping net of a method that generates; a `TaskNet` where tasks are told."""
         return cast(MappingNet, self.trained.mapping)
@@ -153,9 +148,7 @@ class AdaptedModel(nn.Module):
         """
         self.prepare(images[:2])
         with torch.no_grad():
-            features = torch.cat([self.features(part) for part in images.split(chunk)])
-            assert self.reader is not None, "something reads them"
-            self.reader.standardise(features)
+            reader_of(self).standardise(torch.cat([self.features(part) for part in images.split(chunk)]))
 
     def codes(self, images: Tensor, *, features: Tensor | None = None) -> Tensor:
         """Return the code of every image: (N, code).
@@ -249,7 +242,7 @@ class AdaptedModel(nn.Module):
             cores: of the samples; None for a static method or constant cores.
 
         Raises:
-            InputError: a generated method without cores, or one whose adapters are not all there is to it.
+            InputError: a generated method without cores, or one with a context.
         """
         refuse_context(self, "be used inside its network alone")
         with forward_context(cores=chosen(self, cores), spread=True), recording(self.backbone.net):
@@ -287,7 +280,7 @@ class AdaptedModel(nn.Module):
         """Build an ordinary module with the update of one sample's cores in the weights, its parameters frozen.
 
         Raises:
-            InputError: not exactly one sample's cores for a generated method, or no weight does what the adapter does.
+            InputError: not exactly one sample's cores for a generated method, or a method with a context.
         """
         refuse_context(self, "be folded into weights")
         return plain_network(self.backbone, self.layers, chosen(self, cores))

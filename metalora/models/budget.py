@@ -13,6 +13,7 @@ from metalora.adapters.cores import Cores
 from metalora.adapters.forward_context import forward_context
 from metalora.adapters.layers import AdaptedLayer
 from metalora.models.backbones import Backbone
+from metalora.models.context import reader_of
 from metalora.models.mapping_net import MappingNet
 from metalora.models.task_net import TaskNet
 
@@ -67,7 +68,7 @@ def budget(model: Any, example: Tensor, cores: Cores | None) -> pd.DataFrame:
         "(rest of the backbone)",
         *(["(mapping)"] if mapping else []),
         *(["(context)"] if model.context is not None else []),
-        *(["(extractor)"] if model.reader is not None else []),
+        *(["(extractor)"] if reader_of(model) is not None else []),
     ]
     rows: dict[str, dict] = {name: dict.fromkeys([*COLUMNS, *FLOPS], 0) | {"note": ""} for name in names}
     frozen, updated, others = _layer_flops(backbone, layers, example, cores)

@@ -7,7 +7,7 @@ method's entry names its class, as "module:Class"; each has a module of its own 
 import pkgutil
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import ClassVar, Self
+from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor, nn
@@ -88,6 +88,16 @@ def reads_features(config: AdapterConfig) -> bool:
     """Return whether the extractor is read: for cores, or by a context."""
     found = context_class(config.method)
     return config.generates or (found is not None and issubclass(found, Reader))
+
+
+def reader_of(model: Any) -> Any:
+    """Return what reads the extractor's features: the mapping net of an `AdaptedModel`, or its context.
+
+    Each has `standardise` and `standardised`; None where nothing reads them.
+    """
+    if model.config.generates:
+        return model.mapping
+    return model.context if isinstance(model.context, Reader) else None
 
 
 def build_context(

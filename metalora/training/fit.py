@@ -4,7 +4,6 @@ import functools
 import math
 import time
 from collections.abc import Callable, Generator, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,9 @@ from metalora.evaluation.config import EmbedConfig
 from metalora.evaluation.feature_cache import FeatureCache
 from metalora.evaluation.linear_head import LinearHead
 from metalora.models.adapted_model import AdaptedModel
+from metalora.models.context import reader_of
 from metalora.suites.suite import Batch, Suite
+from metalora.training.best_state import Best
 from metalora.training.config import TrainingConfig, identity_of
 from metalora.training.loop import IMAGES, Progress, run_loop, warmup_cosine
 from metalora.training.objective import Loss, Objective
@@ -89,66 +90,6 @@ def fit(
     trainer.best.restore(model)
     model.eval()
     return trainer.head
-
-
-class Best:
-    """The state of a model's trained part at its best validation.
-
-    That is the state before the first step unless a later validation is better by more than its standard error (the
-    rule of Breiman et al. 1984): a difference below it is as likely to be lost on other images.
-
-    Args:
-        images: number of validation images.
-    """
-
-    def __init__(self, images: int) -> None:
-        self.images = images
-        self._start: dict[str, Any] = {}
-        self._later: dict[str, Any] = {}
-
-    def consider(self, validation: float, step: int, model: AdaptedModel, head: LinearHead | None = None) -> None:
-        """Keep the model's state after `step` steps, and its head, if no earlier one is as good."""
-        if not self._start or validation > self._later.get("validation", 0.0):
-            trained = {name: tensor.detach().clone() for name, tensor in model.trained.state_dict().items()}
-            kept = {"validation": validation, "step": step, "trained": trained}
-            if head is not None:
-                kept["head"] = asdict(head)
-            if self._start:
-                self._later = kept
-            else:
-                self._start = kept
-
-    @property
-    def step(self) -> int:
-        """The steps after which the model was best."""
-        return self._best["step"]
-
-    @property
-    def _best(self) -> dict[str, Any]:
-        if not self._later:
-            return self._start
-        before, after = self._start["validation"], self._later["validation"]
-        error = math.sqrt(after * (1 - after) / max(1, self.images))
-        return self._later if after - before > error else self._start
-
-    @property
-    def head(self) -> LinearHead | None:
-        """The head of the best state; None for that before the first step, and in checkpoints from before heads."""
-        kept = self._best.get("head")
-        return LinearHead(**kept) if kept is not None else None
-
-    def restore(self, model: AdaptedModel) -> None:
-        """Give the model the state that was kept, if any."""
-        if self._start:
-            model.trained.load_state_dict(self._best["trained"])
-
-    def state_dict(self) -> dict[str, Any]:
-        """Return what a checkpoint needs."""
-        return {"start": self._start, "later": self._later}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restore what `state_dict` returned."""
-        self._start, self._later = state["start"], state["later"]
 
 
 class Trainer:
@@ -302,13 +243,14 @@ def standardise(model: AdaptedModel, suite: Suite, config: TrainingConfig) -> No
     count = min(FEATURE_SAMPLE, len(suite.splits["train"]))
     sample = suite.batch(count, seeded_generator(config.seed, -1)).images
     model.prepare(sample[:2].to(device))
-    if model.reader is not None and not _trained_before(model):
+    if reader_of(model) is not None and not _trained_before(model):
         with autocast(device, config.precision):
             model.standardise(sample.to(device))
 
 
 def _trained_before(model: AdaptedModel) -> bool:
-    return model.reader is not None and bool(model.reader.standardised)
+    reader = reader_of(model)
+    return reader is not None and bool(reader.standardised)
 
 
 def _groups(model: AdaptedModel, objective: nn.Module, config: TrainingConfig) -> list[dict]:

@@ -13,6 +13,7 @@ from metalora.adapters.forward_context import forward_context
 from metalora.adapters.methods import RIVALS
 from metalora.evaluation.config import EmbedConfig
 from metalora.evaluation.embedding import assign_sets, embed
+from metalora.models.context import reader_of
 from metalora.models.peft_format import save_peft
 from metalora.training.config import TrainingConfig
 from metalora.training.fit import fit
@@ -35,7 +36,7 @@ def make(images):
     def made(method, **settings):
         backbone = metalora.load_backbone("resnet20", image_size=16).double()
         model = metalora.adapt(backbone, metalora.AdapterConfig(method, rank=2, hidden=8, **settings))
-        if model.reader is not None:
+        if reader_of(model) is not None:
             model.standardise(images)
         with torch.no_grad():
             for i, parameter in enumerate(model.trained.parameters()):

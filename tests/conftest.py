@@ -19,8 +19,10 @@ from torch.func import functional_call
 import metalora
 from metalora.adapters.config import AdapterConfig
 from metalora.suites.image_cache import CACHE
+from metalora.util.processes import NICE
 
 os.environ[CACHE] = ""  # tests leave nothing behind
+os.environ.setdefault(NICE, "0")  # other tests keep the machine busy, and a training would hardly get time
 
 # Properties are tested on the same few examples each time; METALORA_EXAMPLES=slow draws many others.
 COMMON = {"deadline": None, "database": None, "suppress_health_check": list(HealthCheck)}

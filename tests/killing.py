@@ -18,7 +18,7 @@ from calling import SMALL
 
 from metalora import cli
 from metalora.adapters.config import AdapterConfig
-from metalora.experiments.runner import JOBS, running_jobs
+from metalora.experiments.job_files import JOBS, running_jobs
 from metalora.runs.failures import KILLED
 from metalora.runs.queue import RunQueue
 from metalora.runs.run_config import RunConfig

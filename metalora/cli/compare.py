@@ -60,8 +60,9 @@ def compare(
     """
     from metalora.adapters.methods import METHODS
     from metalora.experiments.config import ALL
+    from metalora.experiments.job_files import JOBS, OLD_JOBS
     from metalora.experiments.plan import plan_comparison
-    from metalora.experiments.runner import JOBS, OLD_JOBS, count_jobs, read_comparison, run_comparison
+    from metalora.experiments.runner import count_jobs, read_comparison, run_comparison
     from metalora.models.saving import check_folder
     from metalora.util.cluster import connect
     from metalora.util.errors import InputError

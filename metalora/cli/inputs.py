@@ -14,13 +14,13 @@ Pool = Annotated[bool, typer.Option("--pool", help="The images of a task are one
 READING = SUITE.only("image_size", "download")
 
 
-def checked_file(out: Path, *suffixes: str) -> Path:
-    """Check that --out names a file of one of the kinds, and return it."""
+def checked_file(out: Path, *suffixes: str, option: str = "--out") -> Path:
+    """Check that an option names a file of one of the kinds, and return it."""
     from metalora.util.errors import InputError
 
     if out.suffix not in suffixes or out.is_dir():
         kinds = " or ".join(suffixes)
-        raise InputError(f"--out {out} is no {kinds} file: name one that ends with {kinds}.")
+        raise InputError(f"{option} {out} is no {kinds} file: name one that ends with {kinds}.")
     return out
 
 

@@ -17,7 +17,7 @@ from typer.core import TyperCommand
 
 from metalora.adapters.config import AdapterConfig
 from metalora.cli.messages import show_errors
-from metalora.evaluation.config import EmbedConfig
+from metalora.evaluation.config import EmbedConfig, SearchConfig
 from metalora.suites.config import SuiteConfig
 from metalora.training.config import TrainingConfig
 from metalora.util.cluster import SCHEDULER
@@ -108,6 +108,7 @@ ADAPTER = Options(AdapterConfig, "Adapter")
 SUITE = Options(SuiteConfig, "Suite", renamed={"name": "suite"})
 TRAINING = Options(TrainingConfig, "Training")
 EMBEDDING = Options(EmbedConfig, "Computing", ("batch_size", "device", "precision"))
+SEARCH = Options(SearchConfig, "Gallery")
 
 
 def _option_type(hint: Any) -> Any:

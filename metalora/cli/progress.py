@@ -39,7 +39,7 @@ def follow(title: str, jobs: Generator[Any, None, None], folder: Path, total: in
         Busy: Another process runs this comparison.
         KeyboardInterrupt: After Ctrl-C or SIGTERM, once the running trainings are saved; at once after a second one.
     """
-    from metalora.experiments.runner import JOBS, request_stop
+    from metalora.experiments.job_files import JOBS, request_stop
 
     def stop() -> None:
         try:
@@ -87,7 +87,7 @@ class _Watcher(threading.Thread):
 
     def run(self) -> None:
         """Print running trainings until the last one is finished."""
-        from metalora.experiments.runner import running_jobs
+        from metalora.experiments.job_files import running_jobs
 
         while not self.over.wait(SECONDS_IN_FILE if self.bar.live.disable else SECONDS):
             with self.lock:

@@ -1,8 +1,11 @@
-"""Settings of embedding images."""
+"""Settings of embedding images, and of searching a gallery of embeddings."""
 
 from dataclasses import dataclass
 
-from metalora.util.checks import check_device, check_int, check_precision
+from metalora.util.checks import MAX_SEED, check_device, check_int, check_precision
+from metalora.util.errors import InputError
+
+INDEXES = ("exact", "faiss")
 
 LINEAR_HEAD = "linear head"  # in the place of a gallery, with K = 0: no neighbour is asked
 
@@ -46,3 +49,31 @@ class EmbedConfig:
         check_int("batch_size", self.batch_size)
         check_device(self.device)
         check_precision(self.precision)
+
+
+@dataclass(frozen=True)
+class SearchConfig:
+    """How the nearest images of a gallery are found.
+
+    Attributes:
+        k: Neighbours of each image.
+        index: exact, or faiss for galleries that an exact search takes too long for; it misses some neighbours, and
+            the recall is measured against the exact search.
+        probes: Lists that faiss searches, of about √G for G images; more of them find more and take longer.
+        seed: Decides the lists of faiss, and the images by which the recall is measured.
+
+    Raises:
+        InputError: an unknown index, or a number out of range.
+    """
+
+    k: int = 5
+    index: str = "exact"
+    probes: int = 16
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        check_int("K", self.k)
+        if self.index not in INDEXES:
+            raise InputError(f"Unknown index {self.index!r}: use {' or '.join(INDEXES)}.")
+        check_int("probes", self.probes)
+        check_int("seed", self.seed, 0, MAX_SEED)

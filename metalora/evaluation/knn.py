@@ -31,14 +31,10 @@ def knn_neighbours(queries: Tensor, gallery: Tensor, k: int, *, chunk: int = 409
     Raises:
         InputError: k is below 1 or larger than the gallery, the widths differ, or a feature is not finite.
     """
-    if queries.ndim != 2 or gallery.ndim != 2 or queries.shape[1] != gallery.shape[1]:
-        shapes = f"{tuple(queries.shape)} and {tuple(gallery.shape)}"
-        raise InputError(f"Queries and gallery must be (Q, D) and (G, D) of one width D, not {shapes}.")
-    if not 1 <= k <= len(gallery):
-        raise InputError(f"K is {k} and the gallery has {len(gallery)} images: K must be between 1 and that number.")
+    check_search(queries, gallery, k)
     # At least float32: half precision would tie neighbours that differ.
     dtype = torch.promote_types(torch.promote_types(queries.dtype, gallery.dtype), torch.float32)
-    queries, gallery = _unit(queries.to(dtype), "queries"), _unit(gallery.to(dtype), "gallery")
+    queries, gallery = unit_rows(queries.to(dtype), "queries"), unit_rows(gallery.to(dtype), "gallery")
     similarities, indices = zip(*(_nearest(block, gallery, k, chunk) for block in queries.split(chunk)), strict=True)
     return torch.cat(similarities), torch.cat(indices)
 
@@ -173,7 +169,25 @@ def _plain(values: Iterable) -> list:
     return values.tolist() if hasattr(values, "tolist") else list(values)
 
 
-def _unit(features: Tensor, name: str) -> Tensor:
+def check_search(queries: Tensor, gallery: Tensor, k: int) -> None:
+    """Check that `k` neighbours of queries (Q, D) can be searched in a gallery (G, D).
+
+    Raises:
+        InputError: k is below 1 or larger than the gallery, or the widths differ.
+    """
+    if queries.ndim != 2 or gallery.ndim != 2 or queries.shape[1] != gallery.shape[1]:
+        shapes = f"{tuple(queries.shape)} and {tuple(gallery.shape)}"
+        raise InputError(f"Queries and gallery must be (Q, D) and (G, D) of one width D, not {shapes}.")
+    if not 1 <= k <= len(gallery):
+        raise InputError(f"K is {k} and the gallery has {len(gallery)} images: K must be between 1 and that number.")
+
+
+def unit_rows(features: Tensor, name: str) -> Tensor:
+    """Return features (N, D) of length 1; a zero vector stays one.
+
+    Raises:
+        InputError: a value is not finite; the message names the features as `name`.
+    """
     if not features.isfinite().all():
         raise InputError(f"The features of the {name} hold values that are not finite: check the training run.")
     # Squares of very large or very small numbers leave the range of floats, so scale first.

@@ -76,6 +76,14 @@ class JobConfig:
             values |= {"trial_steps": self.trial_steps, "lr": None}
         return values | numbers | {"variants": list(map(str, self.variants)), "backbone": self.backbone, "ks": self.ks}
 
+    @property
+    def title(self) -> str:
+        """The job as people read it."""
+        title = f"{self.variants[0]} on {self.backbone}, seed {self.training.seed}"
+        if not self.trained.is_trained:
+            return title
+        return f"{title}, {'lr chosen by trials' if self.trial_steps else f'lr {self.training.lr:g}'}"
+
     @cached_property
     def key(self) -> str:
         """A short name for a file, the same for all settings of one identity."""

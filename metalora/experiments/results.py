@@ -17,7 +17,8 @@ import pandas as pd
 
 from metalora.experiments.comparison import FORMAT_VERSION, RESULTS, Comparison, to_records
 from metalora.experiments.config import ComparisonConfig, JobConfig
-from metalora.experiments.runner import has_result, job_file, jobs_of, read_comparison, with_lr
+from metalora.experiments.job_files import has_result, job_file
+from metalora.experiments.runner import jobs_of, read_comparison, with_lr
 from metalora.experiments.variants import CONTROLS, DEFAULT
 from metalora.models.backbones import BUNDLED
 from metalora.suites.config import SuiteConfig

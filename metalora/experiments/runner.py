@@ -2,41 +2,40 @@
 
 import contextlib
 import functools
-import json
-import tempfile
 import time
 import warnings
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import torch
 
 from metalora.experiments.comparison import Comparison
 from metalora.experiments.config import ComparisonConfig, JobConfig
 from metalora.experiments.executor import run_each, threads_each
-from metalora.experiments.job import check_fingerprint, run_job
+from metalora.experiments.job_files import (
+    CHECKPOINT,
+    JOBS,
+    PARTS,
+    RunningJob,
+    check_images,
+    has_result,
+    job_file,
+    read_result,
+    remove_stale_progress,
+    withdraw_stop,
+    write_provenance,
+    write_result,
+)
+from metalora.experiments.resumable_job import Ran, run_and_write, run_on_worker
 from metalora.suites.load import load_suite
 from metalora.suites.suite import Suite
-from metalora.training.loop import Progress
 from metalora.training.plan import LEARNING_RATES
-from metalora.training.tracking import Tracker, check_tracker
-from metalora.util.cluster import Cluster, is_shared, leave_if_cancelled, probe
-from metalora.util.errors import InputError, LayersLeftOut
-from metalora.util.files import check_writable, parse_json, remove_temporaries, remove_with_parts, write_text
-from metalora.util.processes import end_with_parent
-from metalora.util.provenance import provenance
-from metalora.util.renamed import upgrade_row
-
-JOBS, OLD_JOBS = "jobs", "cells"  # folders of results, of this version and of the one before
-PROVENANCE = "provenance.json"
-IMAGES = "images.txt"  # fingerprint of the images that the first job was trained on
-PARTS = ("rows", "tasks", "confusion")  # of a job's result
-CHECKPOINT, STEPS = ".safetensors", ".steps"  # of a running job: what it resumes from; its name and progress
-STOP = "stop"  # beside them: asks all jobs to end after the current step
-SECONDS_BETWEEN_UPDATES = 1.0  # of the progress of a running job
+from metalora.training.tracking import check_tracker
+from metalora.util.cluster import Cluster, probe
+from metalora.util.errors import InputError
+from metalora.util.files import check_writable, remove_temporaries, remove_with_parts
 
 
 @dataclass(frozen=True)
@@ -58,21 +57,6 @@ class JobDone:
     result: dict[str, Any]
     ran: float
     seconds_left: float
-
-
-@dataclass(frozen=True)
-class RunningJob:
-    """A job that is being trained.
-
-    Attributes:
-        name: Of the job, as people read it.
-        fraction: Of its steps that are done.
-        resumed_at: The fraction that an earlier run had done.
-    """
-
-    name: str
-    fraction: float
-    resumed_at: float = 0.0
 
 
 def run_comparison(
@@ -115,7 +99,7 @@ def run_comparison(
     remove_stale_progress(folder)
     remove_temporaries(folder / JOBS)
     write_provenance(config, folder)
-    (folder / JOBS / STOP).unlink(missing_ok=True)
+    withdraw_stop(folder)
     done, ran, total, started = 0, 0.0, count_jobs(config), time.monotonic()
     issued: set[str] = set()
     run = functools.partial(
@@ -125,31 +109,7 @@ def run_comparison(
         _warn(result, issued)
         done, ran = done + 1, ran + ran_here
         left = seconds_left(time.monotonic() - started, ran, total - done)
-        yield JobDone(done, total, _title(job), result, ran_here, left or 0.0)
-
-
-def write_provenance(config: ComparisonConfig, folder: Path) -> None:
-    """Write what makes the results in a folder, as a run's folder says it: settings, seeds, machine, command."""
-    seeds = {"seeds": list(range(config.seeds))}
-    content = {**seeds, **provenance(config.training.device), "settings": config.to_dict()}
-    write_text(folder / PROVENANCE, json.dumps(content, indent=1) + "\n")
-
-
-def check_images(suite: Suite, folder: Path) -> None:
-    """Check that the results in a folder are of this suite's images and labels; record them where there are none yet.
-
-    Raises:
-        InputError: they are of others.
-    """
-    file = folder / IMAGES
-    earlier = file.read_text(encoding="utf-8").strip() if file.exists() else None
-    if earlier not in (None, suite.fingerprint):
-        raise InputError(
-            f"The images of {suite.name}, or their labels, have changed since the trainings in {folder} began: choose "
-            "another folder for the results, or delete this one."
-        )
-    if earlier is None:
-        write_text(file, suite.fingerprint + "\n")
+        yield JobDone(done, total, job.title, result, ran_here, left or 0.0)
 
 
 def _warn(result: dict[str, Any], issued: set[str]) -> None:
@@ -170,15 +130,6 @@ def jobs_of(config: ComparisonConfig) -> list[JobConfig]:
     return [job for seed in range(config.seeds) for job in config.jobs(seed, config.training.lr)]
 
 
-def running_jobs(folder: Path) -> list[RunningJob]:
-    """Return the jobs that are being trained in `folder`, by name."""
-    running = []
-    for file in sorted((folder / JOBS).glob(f"[!.]*{STEPS}")):
-        with contextlib.suppress(FileNotFoundError):  # it has ended since
-            running.append(RunningJob(**parse_json(file.read_text(encoding="utf-8"))))
-    return running
-
-
 def seconds_left(elapsed: float, ran: float, missing: int, running: Sequence[RunningJob] = ()) -> float | None:
     """Estimate how long `missing` jobs take where `ran` jobs took `elapsed` seconds; None: nothing has run yet.
 
@@ -190,17 +141,6 @@ def seconds_left(elapsed: float, ran: float, missing: int, running: Sequence[Run
     """
     ran += sum(job.fraction - job.resumed_at for job in running)
     return elapsed / ran * (missing - sum(job.fraction for job in running)) if ran else None
-
-
-def request_stop(folder: Path) -> None:
-    """Ask the comparison that runs in `folder` to save what is trained and end."""
-    (folder / JOBS / STOP).touch()
-
-
-def remove_stale_progress(folder: Path) -> None:
-    """Remove the progress of jobs whose processes were killed."""
-    for file in (folder / JOBS).glob(f"*{STEPS}"):
-        file.unlink(missing_ok=True)
 
 
 def _trials(config: ComparisonConfig) -> list[JobConfig]:
@@ -269,62 +209,7 @@ def with_lr(job: JobConfig, lrs: dict[tuple, float]) -> JobConfig:
     return replace(job, training=replace(job.training, lr=lr))
 
 
-def _title(job: JobConfig) -> str:
-    title = f"{job.variants[0]} on {job.backbone}, seed {job.training.seed}"
-    if not job.trained.is_trained:
-        return title
-    return f"{title}, {'lr chosen by trials' if job.trial_steps else f'lr {job.training.lr:g}'}"
-
-
-def job_file(folder: Path, job: JobConfig) -> Path:
-    """Return where the result of a job is written."""
-    return folder / JOBS / f"{job.key}.json"
-
-
-def has_result(folder: Path, job: JobConfig) -> bool:
-    """Whether `folder` has the result of a job."""
-    return job_file(folder, job).exists() or job.key in _old_results(folder.resolve())
-
-
-def read_result(folder: Path, job: JobConfig) -> dict[str, Any]:
-    """Read the result of a job, as `run_job` returns it.
-
-    Raises:
-        InputError: it is missing or damaged.
-    """
-    file = job_file(folder, job)
-    if not file.exists():
-        file = _old_results(folder.resolve()).get(job.key, file)
-    try:
-        result = parse_json(file.read_text(encoding="utf-8"))
-        is_whole = isinstance(result, dict) and all(isinstance(result.get(name), list) for name in PARTS)
-    except FileNotFoundError as error:
-        raise InputError(f"{folder} lacks the job {job.key}: run the comparison again to complete it.") from error
-    except ValueError as error:
-        raise InputError(f"{file} is not whole: delete it and run the comparison again.") from error
-    except OSError as error:
-        raise InputError(f"{file} cannot be read ({error.strerror}): run the comparison in another folder.") from error
-    if not (is_whole and result["rows"]):
-        raise InputError(f"{file} is no result of a training: delete it and run the comparison again.")
-    if "cell" in result:
-        result |= {name: [upgrade_row(row) for row in result[name]] for name in PARTS}
-        result["job"] = JobConfig.from_dict(result.pop("cell")).to_dict()
-    return result
-
-
-@functools.cache
-def _old_results(folder: Path) -> dict[str, Path]:
-    """Return the results that an earlier version left in `folder`, by the keys that their jobs have now."""
-    files: dict[str, Path] = {}
-    for file in sorted((folder / OLD_JOBS).glob("*.json")):
-        with contextlib.suppress(ValueError, KeyError, TypeError, AttributeError):  # damaged ones are trained again
-            settings = parse_json(file.read_text(encoding="utf-8"))["cell"]
-            files.setdefault(JobConfig.from_dict(settings).key, file)
-    return files
-
-
 Done = tuple[JobConfig, dict[str, Any], float]  # a job, its result, and the fraction of it that had to run
-Ran = tuple[dict[str, Any] | None, float]  # the result of a job, None where it was stopped, and that fraction
 
 
 def _run_all(
@@ -364,7 +249,7 @@ def _execute(
             else:
                 yield job, result, ran
     if stopped:
-        (folder / JOBS / STOP).unlink(missing_ok=True)
+        withdraw_stop(folder)
         raise KeyboardInterrupt
 
 
@@ -373,10 +258,10 @@ def _execute_on_workers(
 ) -> Generator[tuple[JobConfig, Ran], None, None]:
     """Yield every job with its result, which is written here, and the fraction of it that had to run."""
     with probe(folder.absolute() / JOBS) as file:
-        for job, (result, ran, alone) in run_each(_run_on_worker, jobs, file, images, n_jobs=n_jobs, cluster=cluster):
+        for job, (result, ran, alone) in run_each(run_on_worker, jobs, file, images, n_jobs=n_jobs, cluster=cluster):
             if result is not None:
                 result["job"] = job.to_dict()  # with paths as they are here
-                _write(job, folder, result)
+                write_result(job, folder, result)
             if alone:
                 warnings.warn(
                     f"Workers cannot write in {folder.absolute()}: the training of one that dies begins anew, and "
@@ -384,94 +269,3 @@ def _execute_on_workers(
                     stacklevel=4,
                 )
             yield job, (result, ran)
-
-
-def _run_on_worker(job: JobConfig, file: Path, images: str) -> tuple[dict[str, Any] | None, float, bool]:
-    """Run one job on a worker, with checkpoints beside the file of `probe` where that is shared.
-
-    Returns:
-        Its result, the fraction of it that was run here, and whether the folder is not shared.
-
-    Raises:
-        InputError: the images that the worker reads are not those of the fingerprint.
-    """
-    check_fingerprint(job, images)
-    with contextlib.ExitStack() as stack:
-        shared = is_shared(file)
-        folder = file.parents[1] if shared else Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        return *_run(job, folder), not shared
-
-
-def run_and_write(job: JobConfig, folder: Path, log_to: str | None = None, threads: int | None = None) -> Ran:
-    """Run one job in this process, on so many threads, writing its progress and then its result.
-
-    Returns:
-        Its result, and the fraction of it that was run here; no result where it was asked to stop.
-    """
-    end_with_parent()
-    before = torch.get_num_threads()
-    torch.set_num_threads(threads or before)
-    try:
-        result, ran = _run(job, folder, log_to)
-    finally:
-        torch.set_num_threads(before)
-    if result is not None:
-        _write(job, folder, result)
-    return result, ran
-
-
-def _write(job: JobConfig, folder: Path, result: dict[str, Any]) -> None:
-    """Write the result of a job in place of its checkpoint."""
-    file = job_file(folder, job)
-    write_text(file, json.dumps(result) + "\n")
-    remove_with_parts(file.with_suffix(CHECKPOINT))
-
-
-class _Stopped(Exception):
-    """A job was asked to stop."""
-
-
-def _run(job: JobConfig, folder: Path, log_to: str | None = None) -> Ran:
-    """Run one job in this process, writing its progress and checkpoints.
-
-    Returns:
-        Its result, and the fraction of it that was run here; no result where it was asked to stop.
-    """
-    file, stop = job_file(folder, job), folder / JOBS / STOP
-    if stop.exists():
-        return None, 0.0
-    steps, checkpoint, written, resumed_at = file.with_suffix(STEPS), file.with_suffix(CHECKPOINT), 0.0, None
-
-    @functools.cache  # opened at the first step
-    def tracker(to: str) -> Tracker:
-        settings = {"folder": str(folder), **job.to_dict()}
-        return opened.enter_context(
-            contextlib.closing(Tracker(to, name=job.key, settings=settings, folder=folder / "tensorboard"))
-        )
-
-    def progress(event: Progress) -> None:
-        nonlocal written, resumed_at
-        leave_if_cancelled()
-        if log_to is not None:
-            tracker(log_to).log(event)
-        if resumed_at is None:
-            resumed_at = (event.step - 1) / event.steps
-        if time.monotonic() - written > SECONDS_BETWEEN_UPDATES:
-            running = RunningJob(_title(job), event.step / event.steps, resumed_at)
-            write_text(steps, json.dumps(asdict(running)))
-            written = time.monotonic()
-        if stop.exists():
-            raise _Stopped
-
-    try:
-        with contextlib.ExitStack() as opened, warnings.catch_warnings(record=True) as caught:
-            warnings.simplefilter("ignore", LayersLeftOut)  # reported by check_comparison, once for all seeds
-            result = run_job(job, checkpoint, progress)
-    except _Stopped:
-        return None, 0.0
-    finally:
-        with contextlib.suppress(OSError):  # a folder that refuses this refuses the result too, which is raised
-            steps.unlink(missing_ok=True)
-    if caught:  # kept with the result, the one thing that a process hands on
-        result["warnings"] = list(dict.fromkeys(str(warning.message) for warning in caught))
-    return result, 1 - (resumed_at or 0)

@@ -27,8 +27,9 @@ except ImportError:  # where it was not compiled
 
 from metalora.experiments.comparison import RESULTS, Comparison
 from metalora.experiments.config import ComparisonConfig
+from metalora.experiments.job_files import has_result, write_provenance
 from metalora.experiments.results import FOLDER, adopt_results, as_jobs, load_comparison
-from metalora.experiments.runner import JobDone, has_result, jobs_of, read_comparison, run_comparison, write_provenance
+from metalora.experiments.runner import JobDone, jobs_of, read_comparison, run_comparison
 from metalora.experiments.table_writers import to_markdown
 from metalora.suites.suite import Suite
 from metalora.util.cluster import Cluster

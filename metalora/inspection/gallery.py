@@ -13,8 +13,9 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from metalora.evaluation.config import EmbedConfig
-from metalora.evaluation.knn import knn_neighbours, knn_predict
+from metalora.evaluation.config import EmbedConfig, SearchConfig
+from metalora.evaluation.gallery_search import GallerySearch, Recall
+from metalora.evaluation.knn import knn_neighbours, knn_predict, vote
 from metalora.inspection.user_images import code_images, embed_images, from_suite
 from metalora.models.adapted_model import AdaptedModel
 from metalora.suites.splits import at_most
@@ -51,6 +52,21 @@ class Source:
 
 
 @dataclass(frozen=True, eq=False)
+class SearchResult:
+    """What a search of a gallery found.
+
+    Attributes:
+        nearest: as `Gallery.nearest`.
+        predicted: as `Gallery.predict`.
+        recall: of an approximate search, against an exact one; None of an exact one.
+    """
+
+    nearest: pd.DataFrame
+    predicted: list[str]
+    recall: Recall | None
+
+
+@dataclass(frozen=True, eq=False)
 class Gallery:
     """G labelled images and their embeddings. See `build_gallery` and `load_gallery`.
 
@@ -80,6 +96,7 @@ class Gallery:
     content: str
     read: Callable[[], Examples] = field(repr=False)
     _reader: list[Thread] = field(default_factory=list, init=False, repr=False)
+    _searches: dict[tuple[str, SearchConfig], GallerySearch] = field(default_factory=dict, init=False, repr=False)
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -135,7 +152,22 @@ class Gallery:
         Raises:
             InputError: an unknown space, k above the gallery's size, features of another width or not finite.
         """
-        similarity, index = knn_neighbours(features.float().cpu(), self._features(space), k)
+        return self._table(*knn_neighbours(features.float().cpu(), self._features(space), k))
+
+    def search(self, features: Tensor, space: str, config: SearchConfig) -> SearchResult:
+        """Find what `nearest` and `predict` do, exactly or by an index of faiss, which is built once.
+
+        Raises:
+            InputError: as `nearest`, or faiss is asked for and not installed.
+        """
+        if (space, config) not in self._searches:
+            self._searches[space, config] = GallerySearch(self._features(space), config)
+        similarity, index, recall = self._searches[space, config].nearest(features.float().cpu())
+        votes = vote(similarity.double(), self.labels[index])
+        return SearchResult(self._table(similarity, index), [self.classes[label] for label in votes.tolist()], recall)
+
+    def _table(self, similarity: Tensor, index: Tensor) -> pd.DataFrame:
+        k = index.shape[1]
         images, ranks = torch.arange(len(index)).repeat_interleave(k), torch.arange(k).repeat(len(index)) + 1
         numbers = pd.DataFrame({"image": images, "rank": ranks, "index": index.flatten()})
         names = self.table.loc[index.flatten().tolist()].reset_index(drop=True)

@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
+from torchvision.transforms.v2 import Normalize
 
 
 class Normalise(nn.Module):
@@ -18,12 +19,12 @@ class Normalise(nn.Module):
     def __init__(self, mean: tuple[float, ...], std: tuple[float, ...]):
         super().__init__()
         self._values = mean, std
-        self._place(torch.device("cpu"))
+        self._place(None)
 
-    def _place(self, device: torch.device) -> None:
+    def _place(self, device: torch.device | None) -> None:
         for name, values in zip(("mean", "std"), self._values, strict=True):
-            tensor = torch.tensor(values, dtype=torch.float32)[:, None, None]
-            self.register_buffer(name, tensor.to(device), persistent=False)
+            tensor = torch.tensor(values, dtype=torch.float32, device=device)[:, None, None]
+            self.register_buffer(name, tensor, persistent=False)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "Normalise":
         self._place(fn(self.mean).device)  # a network of another precision keeps the values
@@ -32,6 +33,10 @@ class Normalise(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """Return images (N, C, H, W), normalised."""
         return images.sub(self.mean.to(images.dtype)).div_(self.std.to(images.dtype))
+
+    def plain(self) -> nn.Module:
+        """Return torchvision's transform of the same values."""
+        return Normalize(*self._values)
 
     def extra_repr(self) -> str:
         return "mean={}, std={}".format(*self._values)

@@ -13,6 +13,7 @@ from metalora.adapters.trained_copy import TrainedCopy
 from metalora.models.backbones import Backbone
 from metalora.models.extractors import silence_stages
 from metalora.models.folding import unfold_batchnorm
+from metalora.models.normalise import Normalise
 from metalora.util.errors import InputError
 
 
@@ -45,7 +46,11 @@ def plain_network(backbone: Backbone, layers: Mapping[str, AdaptedLayer], cores:
             layer.bias = nn.Parameter(bias.clone(), requires_grad=False)
     if backbone.name is None:
         return net
-    return nn.Sequential(copy.deepcopy(backbone.preprocess), net)
+    plain = nn.Sequential(copy.deepcopy(backbone.preprocess), net)
+    for name, module in list(plain[0].named_modules(prefix="0")):
+        if isinstance(module, Normalise):
+            plain.set_submodule(name, module.plain())
+    return plain
 
 
 def unadapted(backbone: Backbone) -> Backbone:

@@ -16,8 +16,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from metalora.experiments.config import ComparisonConfig
+from metalora.experiments.job_files import JOBS, RunningJob, remove_stale_progress, running_jobs
 from metalora.experiments.results import adopt_bundled, missing_jobs
-from metalora.experiments.runner import JOBS, RunningJob, jobs_of, remove_stale_progress, running_jobs, seconds_left
+from metalora.experiments.runner import jobs_of, seconds_left
 from metalora.runs.failures import reason_of_exit
 from metalora.util.errors import InputError
 from metalora.util.processes import launch

@@ -133,9 +133,9 @@ class Trainer:
         self.schedule = warmup_cosine(self.optimizer, config.steps)
         model.decoding = suite.decoding
         self.trained = [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
+        self.part = begin_together(self.processes, model, self.objective, config, self.identity)
         self.network = compiled(model, self._try) if config.compile else model
         self.best = Best(len(suite.splits["validation"]))
-        self.part = begin_together(self.processes, model, self.objective, config, self.identity)
         self.readings = Readings(self.device)
 
     @property

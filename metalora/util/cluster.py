@@ -3,6 +3,9 @@
 A worker process makes one call at a time, since warnings and the random numbers of torch belong to a process; torch
 computes with as many threads as the worker has. A call whose worker dies is made again on another one. A call that
 nobody waits for any more ends at its next `leave_if_cancelled`.
+
+A cluster must be trusted, and closed to others: Dask pickles calls and results, so who reaches the scheduler or a
+worker runs code on the workers, and a worker runs code here.
 """
 
 import contextlib
@@ -24,7 +27,7 @@ from metalora.util.errors import InputError
 from metalora.version import __version__
 
 SCHEDULER = "METALORA_SCHEDULER"  # environment variable: address of a scheduler, or its file
-CONNECT_SECONDS = 10.0
+CONNECT_SECONDS = 30.0
 POLL_SECONDS = 1.0  # between looks at the number of workers, and of a call for a worker that is free
 CALLS_PER_WORKER = 2  # at the scheduler: one runs and one waits; with more of them, those of others would wait long
 QUIET = {"distributed": "critical", "distributed.client": "critical"}  # what they log is raised as well

@@ -16,8 +16,10 @@ from typing import Any
 import psutil
 from joblib.externals.loky.backend import resource_tracker as joblib_tracker
 
+from metalora.util.checks import whole_from_environment
+
 SECONDS_BETWEEN_LOOKS = 0.5  # at whether the parent is alive
-LOW_PRIORITY = psutil.BELOW_NORMAL_PRIORITY_CLASS if psutil.WINDOWS else 15
+NICE, DEFAULT_NICE = "METALORA_NICE", 10  # environment variable: niceness of what the app starts, from 0 to 19
 
 
 @contextlib.contextmanager
@@ -78,11 +80,14 @@ def launch(command: Sequence[str], log: Path, **defaults: str) -> subprocess.Pop
 
 
 def _lower_priority(pid: int) -> None:
-    """Let a session's leader, and what it starts, have only the time that others leave."""
-    psutil.Process(pid).nice(LOW_PRIORITY)
+    """Let a session's leader, and what it starts, yield to the app, which answers people."""
+    nice = min(19, whole_from_environment(NICE, DEFAULT_NICE))
+    if not nice:
+        return
+    psutil.Process(pid).nice(psutil.BELOW_NORMAL_PRIORITY_CLASS if psutil.WINDOWS else nice)
     # Many a Linux shares time between sessions before it looks at processes; others, and containers, may refuse this.
     with contextlib.suppress(OSError):
-        Path(f"/proc/{pid}/autogroup").write_text(str(LOW_PRIORITY))
+        Path(f"/proc/{pid}/autogroup").write_text(str(nice))
 
 
 def kill(leader: int) -> None:

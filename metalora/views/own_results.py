@@ -9,8 +9,8 @@ from typing import Any
 from metalora.experiments.comparison import Comparison
 from metalora.experiments.conclusion import format_gain
 from metalora.experiments.config import ComparisonConfig
+from metalora.experiments.job_files import JOBS
 from metalora.experiments.results import own_comparison, own_configs
-from metalora.experiments.runner import JOBS
 from metalora.experiments.short_table import Entry, ShortRow
 from metalora.experiments.table import NOT_APPLICABLE, SPLITS, format_percent
 from metalora.plots.palette import method_colour

@@ -9,7 +9,7 @@ import struct
 import zipfile
 from collections.abc import Callable, Iterator
 
-from attack.pictures import PNG, png
+from attack.images import PNG, png
 from attack.target import MARKUP, Answer, Attack, Target
 
 BIG = 40 * 2**20  # bytes: more than a member may have

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from attack.archives import hostile_archives
-from attack.pictures import PNG, hostile_images
+from attack.images import PNG, hostile_images
 from attack.weights import DEEP, GIANT, hostile_files
 
 SMALL = [

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from attack.pictures import PNG
+from attack.images import PNG
 from attack.target import Target
 from attack.watched_app import CANARY
 

@@ -5,7 +5,7 @@ from collections import Counter, defaultdict
 from collections.abc import Sequence
 from typing import TypeVar
 
-from attack import addresses, archives, events, pictures
+from attack import addresses, archives, events, images
 from attack.target import Attack, Target
 
 GENERATORS = (
@@ -18,7 +18,7 @@ GENERATORS = (
     events.settings_of_runs,
     events.names_of_others,
     events.clicks,
-    pictures.images,
+    images.images,
     archives.archives,
 )
 T = TypeVar("T")

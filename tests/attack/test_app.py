@@ -7,7 +7,7 @@ import json
 
 import pytest
 from attack.corpus import all_attacks, counted, few_of_each_kind
-from attack.pictures import PNG
+from attack.images import PNG
 from attack.target import attack_all, tracebacks
 
 PEAK, GROWTH = 1_500 * 2**20, 400 * 2**20  # bytes, while attacked and afterwards

@@ -4,7 +4,8 @@ import pytest
 from attack.command_line import call_all, peak_memory
 from attack.commands import inputs, runs, words
 from attack.corpus import choose, counted
-from attack.weights import hostile_adapters
+from attack.weights import hostile_adapters, hostile_files
+from calling import run
 from PIL import Image
 
 GROWTH = 1_500 * 2**20  # bytes
@@ -25,8 +26,19 @@ def commands(adapters, stopped, tmp_path, monkeypatch):
 
         return make
 
+    def searching(content):
+        def make(folder):
+            (folder / "gallery.safetensors").write_bytes(content)
+            out = str(folder / "e.npz")
+            return [*backbone, "--gallery", str(folder / "gallery.safetensors"), "--k", "1", "--out", out]
+
+        return make
+
+    backbone, good = ["embed", str(image), "--backbone", "resnet20", "--device", "cpu"], tmp_path / "good.safetensors"
+    run(*backbone, "--out", good)
+    searches = [(f"gallery, {name}", searching(content)) for name, content in hostile_files(good, trap).items()]
     loads = [(f"adapter, {name}", embedding(write)) for name, write in hostile_adapters(*adapters, trap)]
-    return [*loads, *runs(stopped, trap), *inputs(), *words()], trap
+    return [*loads, *searches, *runs(stopped, trap), *inputs(), *words()], trap
 
 
 def withstood(commands, trap, folder):

@@ -14,7 +14,7 @@ from PIL import Image
 
 from metalora import cli
 from metalora.cli.compare import comparison_settings
-from metalora.experiments import runner
+from metalora.experiments import job_files
 from metalora.experiments.comparison import RESULTS
 from metalora.experiments.findings import answer
 from metalora.experiments.first_look import FIRST_LOOK, QUESTION
@@ -105,15 +105,15 @@ def test_an_interrupted_comparison_says_what_it_keeps(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_saves_the_training_that_runs_and_leaves(tmp_path, monkeypatch, number):
-    write = runner.write_text
+    write = job_files.write_text
 
     def write_and_kill(path, text):
         write(path, text)
-        if path.suffix == runner.STEPS:
+        if path.suffix == job_files.STEPS:
             os.kill(os.getpid(), number)
 
     with monkeypatch.context() as patch:
-        patch.setattr(runner, "write_text", write_and_kill)
+        patch.setattr(job_files, "write_text", write_and_kill)
         said = run(*COMPARE, "--method", "lora", "--out", tmp_path / "c", code=1).stderr.splitlines()[-1]
     assert said == "Stopped: 0 finished trainings are kept, those that ran are saved, and the same command resumes."
     (checkpoint,) = (tmp_path / "c/jobs").glob("[!.]*")
@@ -124,7 +124,7 @@ def test_a_signal_saves_the_training_that_runs_and_leaves(tmp_path, monkeypatch,
 @pytest.mark.parametrize("place", ["file/out", "file/a/out", "/proc/none"])
 @pytest.mark.parametrize("option", ["--out", "--json"])
 def test_where_nothing_can_be_written_is_shown_before_the_first_training(option, place, tmp_path, monkeypatch):
-    monkeypatch.setattr("metalora.experiments.runner.run_job", lambda *_: 1 / 0)
+    monkeypatch.setattr("metalora.experiments.resumable_job.run_job", lambda *_: 1 / 0)
     (tmp_path / "file").write_text("")
     out = [] if option == "--out" else ["--out", tmp_path / "c"]
     place = tmp_path / place if option == "--out" else tmp_path / place / "c.json"

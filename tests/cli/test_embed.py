@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pandas as pd
+import pytest
 from calling import SMALL, arrays, refused, run
 
 
@@ -56,3 +57,44 @@ def test_embed_writes_parquet_and_a_pair_for_a_projector(tmp_path, trained, pict
 def test_embed_refuses_other_files(tmp_path, trained, pictures):
     said = refused("embed", pictures, "--adapter", trained / "adapter", "--out", tmp_path / "e.xlsx")
     assert ".npz" in said and ".parquet" in said and ".tsv" in said
+
+
+@pytest.fixture(scope="module")
+def gallery(tmp_path_factory):
+    """Embeddings of a suite by a backbone, as a file to search."""
+    out = tmp_path_factory.mktemp("gallery") / "digits.safetensors"
+    run("embed", "--suite", "digits", *SMALL, "--backbone", "resnet20", "--out", out)
+    return out
+
+
+@pytest.mark.parametrize("index", ["exact", "faiss"])
+def test_embed_writes_the_nearest_images_of_a_gallery_and_says_how_they_were_found(tmp_path, pictures, gallery, index):
+    if index == "faiss":
+        pytest.importorskip("faiss")
+    words = ["embed", pictures, "--image-size", "8", "--device", "cpu", "--backbone", "resnet20", "--gallery", gallery]
+    search = ["--k", "3", "--index", index, "--probes", "1000"]
+    words += [*search, "--out", tmp_path / "e.npz", "--json", tmp_path / "e.json"]
+    said = run(*words).stdout.splitlines()[-1]
+    nearest = pd.read_csv(tmp_path / "e-nearest.csv")
+    assert list(nearest) == ["image", "rank", "similarity", "name", "label", "task", "split"]
+    assert nearest["image"].tolist() == [name for name in arrays(tmp_path / "e.npz")["names"] for _ in range(3)]
+    assert nearest.groupby("image")["similarity"].apply(lambda values: values.is_monotonic_decreasing).all()
+    result = json.loads((tmp_path / "e.json").read_text())
+    assert result["files"][-1].endswith("e-nearest.csv") and result["search"]["k"] == 3
+    if index == "exact":
+        assert said.endswith("by exact search.") and "recall" not in result["search"]
+    else:
+        assert "recall@3 is 1.000 against exact search, by 3 queries (seed 0)" in said
+        assert (result["search"]["recall"], result["search"]["queries"], result["search"]["seed"]) == (1, 3, 0)
+
+
+def test_embed_refuses_a_gallery_that_it_cannot_search_before_it_embeds(tmp_path, trained, pictures, gallery):
+    out = ["--device", "cpu", "--out", tmp_path / "e.npz"]
+    call = ["embed", pictures, "--image-size", "8", "--backbone", "resnet20", *out]
+    assert "--index is for searching a gallery: add --gallery" in refused(*call, "--index", "faiss")
+    assert "Unknown index 'hnsw'" in refused(*call, "--gallery", gallery, "--index", "hnsw")
+    assert "K is 100000 and the gallery has" in refused(*call, "--gallery", gallery, "--k", "100000")
+    assert "--gallery " in refused(*call, "--gallery", tmp_path / "g.npz")
+    of_other = ["embed", pictures, "--adapter", trained / "adapter", *out, "--gallery", gallery]
+    assert "embedded by another adapter" in refused(*of_other)
+    assert not (tmp_path / "e.npz").exists()

@@ -10,7 +10,8 @@ import pytest
 
 from metalora.cli import progress
 from metalora.cli.messages import show_errors
-from metalora.experiments.runner import JOBS, STOP, JobDone
+from metalora.experiments.job_files import JOBS, STOP
+from metalora.experiments.runner import JobDone
 from metalora.util.errors import InputError
 from metalora.util.files import write_text
 from metalora.util.locks import locked

@@ -16,8 +16,9 @@ from PIL import Image
 
 from metalora.experiments import runner
 from metalora.experiments.config import ComparisonConfig
+from metalora.experiments.job_files import JOBS, running_jobs
 from metalora.experiments.plan import measure_paces
-from metalora.experiments.runner import JOBS, jobs_of, read_comparison, run_comparison, running_jobs
+from metalora.experiments.runner import jobs_of, read_comparison, run_comparison
 from metalora.suites.config import SuiteConfig
 from metalora.suites.load import load_suite
 from metalora.training.config import TrainingConfig

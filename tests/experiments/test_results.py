@@ -9,6 +9,7 @@ import pytest
 
 from metalora.experiments.comparison import RESULTS, Comparison
 from metalora.experiments.config import ComparisonConfig
+from metalora.experiments.job_files import job_file
 from metalora.experiments.paper_table import paper_table
 from metalora.experiments.results import (
     FOLDER,
@@ -24,7 +25,7 @@ from metalora.experiments.results import (
     own_comparison,
     own_config,
 )
-from metalora.experiments.runner import job_file, read_comparison, run_comparison
+from metalora.experiments.runner import read_comparison, run_comparison
 from metalora.experiments.table import NOT_RUN, SPLITS
 from metalora.suites.config import SuiteConfig
 from metalora.training.config import TrainingConfig

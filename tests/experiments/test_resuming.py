@@ -1,24 +1,18 @@
 """`compare` that is stopped or killed: what is saved, what is resumed, what is removed, and what its folder says."""
 
+import itertools
 import json
 from dataclasses import replace
 
+import joblib
 import pytest
 import torch
 
-from metalora.experiments import runner
+from metalora.experiments import job_files, resumable_job
 from metalora.experiments.config import ComparisonConfig
 from metalora.experiments.job import run_job
-from metalora.experiments.runner import (
-    JOBS,
-    PROVENANCE,
-    STOP,
-    job_file,
-    jobs_of,
-    read_result,
-    request_stop,
-    run_comparison,
-)
+from metalora.experiments.job_files import JOBS, PROVENANCE, STOP, job_file, read_result, request_stop
+from metalora.experiments.runner import jobs_of, run_comparison
 from metalora.suites.config import SuiteConfig
 from metalora.training import loop
 from metalora.training.config import TrainingConfig
@@ -55,11 +49,11 @@ def whole(tmp_path_factory):
 def test_jobs_that_are_asked_to_stop_save_and_are_resumed(whole, tmp_path, monkeypatch):
     def write_and_stop(path, text):
         write_text(path, text)
-        if path.suffix == runner.STEPS:
+        if path.suffix == job_files.STEPS:
             request_stop(tmp_path)
 
     with monkeypatch.context() as patch:
-        patch.setattr(runner, "write_text", write_and_stop)
+        patch.setattr(job_files, "write_text", write_and_stop)
         with pytest.raises(KeyboardInterrupt):
             list(run_comparison(QUICK, tmp_path, n_jobs=1))
     (checkpoint,) = (tmp_path / JOBS).iterdir()  # neither a request nor progress
@@ -91,7 +85,7 @@ def test_what_killed_processes_left_is_removed(tmp_path):
 @pytest.mark.parametrize("stop", [4, 6, 8, 12])  # in a trial, at their end, in the training, in the reader
 def test_every_part_of_a_job_is_resumed(stop, tmp_path, monkeypatch):
     (job,) = jobs_of(PARTS)
-    ticks = iter(range(0, 10**6, 60))
+    ticks = itertools.count(0, 60)
     monkeypatch.setattr(loop.time, "monotonic", lambda: next(ticks))  # every step is saved
     seen = []
 
@@ -120,8 +114,8 @@ def test_a_resumed_comparison_takes_as_many_threads_as_before(tmp_path, monkeypa
 
     before = torch.get_num_threads()
     torch.set_num_threads(8)
-    monkeypatch.setattr(runner, "run_job", note)
-    monkeypatch.setattr(runner.joblib, "cpu_count", lambda: 8)
+    monkeypatch.setattr(resumable_job, "run_job", note)
+    monkeypatch.setattr(joblib, "cpu_count", lambda: 8)
     try:
         *first, last = jobs_of(QUICK)
         for job in first:  # and so one process is left, where there were three

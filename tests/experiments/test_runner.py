@@ -15,18 +15,8 @@ import torch
 from metalora.adapters.config import AdapterConfig
 from metalora.experiments.config import ComparisonConfig, JobConfig
 from metalora.experiments.job import run_job
-from metalora.experiments.runner import (
-    JOBS,
-    OLD_JOBS,
-    RunningJob,
-    best_lrs,
-    job_file,
-    jobs_of,
-    read_comparison,
-    read_result,
-    run_comparison,
-    running_jobs,
-)
+from metalora.experiments.job_files import JOBS, OLD_JOBS, RunningJob, job_file, read_result, running_jobs
+from metalora.experiments.runner import best_lrs, jobs_of, read_comparison, run_comparison
 from metalora.models.adapt import adapt
 from metalora.suites.config import SuiteConfig
 from metalora.suites.load import load_suite
@@ -137,7 +127,7 @@ def test_running_jobs_report_their_progress_and_leave_only_their_result(tmp_path
         seen.extend(running_jobs(tmp_path))
         return {"rows": []}
 
-    monkeypatch.setattr("metalora.experiments.runner.run_job", report_and_end)
+    monkeypatch.setattr("metalora.experiments.resumable_job.run_job", report_and_end)
     stale = tmp_path / JOBS / f"{jobs_of(QUICK)[0].key}.steps"
     write_text(stale, "of a process that was killed")
     assert [event.ran for event in run_comparison(QUICK, tmp_path, n_jobs=1)] == [0.75] * 3
@@ -151,7 +141,7 @@ def test_a_folder_that_is_lost_meanwhile_is_an_input_error(tmp_path, monkeypatch
         (tmp_path / JOBS).write_text("in the way")
         progress(Progress(1, 4, {}, {}, 1.0, 1.0))
 
-    monkeypatch.setattr("metalora.experiments.runner.run_job", lose)
+    monkeypatch.setattr("metalora.experiments.resumable_job.run_job", lose)
     with pytest.raises(InputError, match="Cannot write"):
         list(run_comparison(QUICK, tmp_path, n_jobs=1))
 
@@ -162,7 +152,7 @@ def test_warnings_of_jobs_are_issued_once_apart_from_layers_left_out(tmp_path, m
         warnings.warn("Not adapted.", LayersLeftOut, stacklevel=1)
         return {"rows": []}
 
-    monkeypatch.setattr("metalora.experiments.runner.run_job", warn)
+    monkeypatch.setattr("metalora.experiments.resumable_job.run_job", warn)
     with pytest.warns(UserWarning) as caught:
         assert len(list(run_comparison(QUICK, tmp_path, n_jobs=1))) == 3
     assert [str(warning.message) for warning in caught] == ["It is not compiled."]
@@ -300,7 +290,7 @@ def test_results_of_an_earlier_version_are_found_and_read_with_the_names_of_now(
 def test_new_jobs_beside_results_of_an_earlier_version_go_to_their_own_folder(tmp_path, monkeypatch):
     shutil.copytree(OLD, tmp_path / "old")
     (tmp_path / "old" / OLD_JOBS / "damaged.json").write_text("{")
-    monkeypatch.setattr("metalora.experiments.runner.run_job", lambda job, *_: {"rows": []})
+    monkeypatch.setattr("metalora.experiments.resumable_job.run_job", lambda job, *_: {"rows": []})
     config = replace(OF_OLD, methods=("original", *OF_OLD.methods))
     list(_ for _ in itertools.islice(run_comparison(config, tmp_path / "old", n_jobs=1), 3))
     assert [file.name for file in (tmp_path / "old" / JOBS).iterdir()] == [f"{jobs_of(config)[0].key}.json"]

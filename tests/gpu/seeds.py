@@ -14,8 +14,10 @@ import joblib
 
 from metalora.experiments.comparison import RESULTS
 from metalora.experiments.config import JobConfig
+from metalora.experiments.job_files import has_result
 from metalora.experiments.results import FOLDER, as_jobs
-from metalora.experiments.runner import has_result, jobs_of, run_and_write
+from metalora.experiments.resumable_job import run_and_write
+from metalora.experiments.runner import jobs_of
 from metalora.experiments.studies import STUDIES, Study, run_settings, stored_results
 from metalora.suites.load import load_suite
 from metalora.util.errors import InputError

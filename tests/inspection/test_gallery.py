@@ -8,7 +8,7 @@ import pytest
 import torch
 
 import metalora
-from metalora.evaluation.config import EmbedConfig
+from metalora.evaluation.config import EmbedConfig, SearchConfig
 from metalora.evaluation.embedding import embed
 from metalora.evaluation.knn import knn_predict
 from metalora.inspection.gallery import build_gallery
@@ -225,3 +225,23 @@ def assert_soon(holds):
     while not holds():
         assert time.monotonic() < deadline
         time.sleep(0.01)
+
+
+def test_a_search_finds_what_nearest_and_predict_do(gallery):
+    found = gallery.search(gallery.adapted[:7], "adapted", SearchConfig(k=4))
+    assert found.nearest.equals(gallery.nearest(gallery.adapted[:7], "adapted", 4)) and found.recall is None
+    assert found.predicted == gallery.predict(gallery.adapted[:7], "adapted", 4)
+    with pytest.raises(InputError, match="Unknown space"):
+        gallery.search(gallery.adapted[:1], "neither", SearchConfig())
+
+
+def test_a_search_by_faiss_says_its_recall_and_builds_its_index_once(gallery, monkeypatch):
+    faiss = pytest.importorskip("faiss")
+    config = SearchConfig(k=4, index="faiss", probes=60)  # all lists
+    found = gallery.search(gallery.adapted[:7], "adapted", config)
+    assert found.predicted == gallery.predict(gallery.adapted[:7], "adapted", 4)
+    assert (found.recall.recall, found.recall.queries, found.recall.k) == (1, 7, 4)
+    monkeypatch.setattr(faiss, "IndexIVFFlat", None)
+    assert gallery.search(gallery.adapted[7:9], "adapted", config).recall.queries == 2
+    with pytest.raises(TypeError):
+        gallery.search(gallery.original[:1], "original", config)

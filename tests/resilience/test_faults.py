@@ -68,7 +68,7 @@ def raising(error):
     [
         ("torch.Tensor.backward", raising(RuntimeError("DefaultCPUAllocator: can't allocate memory")), NO_MEMORY),
         ("torch.Tensor.backward", raising(torch.OutOfMemoryError("CUDA out of memory.")), NO_MEMORY),
-        ("torch.Tensor.item", lambda _: float("nan"), NAN),
+        ("torch.nn.functional.cross_entropy", lambda *_: torch.tensor(torch.nan, requires_grad=True), NAN),
         ("torch.nn.utils.clip_grad_norm_", lambda *_: torch.tensor(torch.inf), NAN),
         ("metalora.training.loop.write_state", raising(OSError(errno.ENOSPC, "No space left on device")), FULL_DISK),
         ("metalora.training.fit.Prefetch.__call__", raising(OSError(errno.EDQUOT, "Quota exceeded")), FULL_DISK),

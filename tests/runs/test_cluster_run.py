@@ -182,3 +182,12 @@ def test_the_queue_of_an_app_trains_on_the_cluster(scheduler, tmp_path, monkeypa
     until(lambda: queue.status(visitor, killed).state == "running")
     queue.close(stop_runs=True)
     until(lambda: open_run(workspace.run_folder(visitor, killed)).state is RunState.STOPPED)
+
+
+@pytest.mark.parametrize("part", [None, "suite", "adapter", "training"])
+@pytest.mark.parametrize("name", ["scheduler", "cluster"])
+def test_no_setting_of_a_run_names_a_cluster(part, name):
+    values = config().to_dict()
+    (values if part is None else values[part])[name] = "tcp://127.0.0.1:1"
+    with pytest.raises(InputError, match=f"Unknown setting '{name}'"):
+        RunConfig.from_dict(values)

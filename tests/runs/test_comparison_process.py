@@ -11,8 +11,9 @@ from typer.testing import CliRunner
 from metalora.cli import app
 from metalora.cli.as_code import as_compare_command
 from metalora.experiments.config import ComparisonConfig
+from metalora.experiments.job_files import RunningJob, job_file
 from metalora.experiments.results import own_config
-from metalora.experiments.runner import RunningJob, job_file, jobs_of
+from metalora.experiments.runner import jobs_of
 from metalora.runs import comparison_process
 from metalora.runs.comparison_process import Stage, clear_stop, request_stop, run_in_subprocess, stage
 from metalora.suites.config import SuiteConfig

@@ -212,7 +212,7 @@ def test_the_original_has_nothing_to_train(digits):
 @pytest.mark.parametrize(
     ("settings", "said"),
     [
-        ({"steps": 0}, "steps is 0: use a whole number of 1 or more"),
+        ({"steps": 0}, "steps is 0: use a whole number from 1 to 1,000,000,000"),
         ({"steps": 1.5}, r"steps is 1\.5"),
         ({"batch_size": None}, "batch_size is empty"),
         ({"set_size": 0}, "set_size is 0"),

@@ -16,7 +16,7 @@ from metalora.util import cluster as module
 from metalora.util.cluster import Cluster, connect, is_shared, leave_if_cancelled, probe
 from metalora.util.errors import InputError
 
-PATIENCE = 60  # seconds, on a machine that may be busy
+PATIENCE = 300  # seconds, on a machine that may be busy
 
 
 def until(condition):
@@ -57,14 +57,14 @@ def test_a_refusal_names_the_worker_and_ends_the_other_calls(scheduler):
 def test_a_call_whose_worker_is_killed_is_made_again(scheduler, tmp_path):
     with Cluster(scheduler) as cluster:
         results = []
-        thread = collect(results, cluster.run(work, [(tmp_path, name, "go") for name in "abc"]))
+        thread = collect(results, cluster.run(work, [(tmp_path, name, "go") for name in "ab"]))
         until(lambda: len(begun(tmp_path)) == 2)
         (killed, pid), _ = begun(tmp_path)
         os.kill(pid, signal.SIGKILL)
         until(lambda: [name for name, _ in begun(tmp_path)].count(killed) == 2)
         (tmp_path / "go").touch()
         thread.join(PATIENCE)
-        assert sorted(name for _, (name, _) in results) == list("abc")
+        assert sorted(name for _, (name, _) in results) == list("ab")
         assert dict(result for _, result in results)[killed] != pid
 
 

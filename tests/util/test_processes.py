@@ -9,7 +9,7 @@ import time
 import psutil
 import pytest
 
-from metalora.util.processes import is_alive, launch, process, signals_blocked
+from metalora.util.processes import NICE, is_alive, launch, process, signals_blocked
 
 SAYS = """
 import importlib.util, os
@@ -26,7 +26,7 @@ while True:
 
 POOL = """
 import multiprocessing, os, time
-from metalora.util.processes import end_with_parent
+from metalora.util.processes import NICE, end_with_parent
 
 def work():
     end_with_parent()
@@ -97,7 +97,8 @@ def wait_for(condition, seconds=60):
 
 
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="two processes on one core, which Linux can arrange")
-def test_a_process_takes_only_the_time_that_others_leave(tmp_path):
+def test_a_process_yields_to_others(tmp_path, monkeypatch):
+    monkeypatch.delenv(NICE)
     own = subprocess.Popen([sys.executable, "-c", WORKS], start_new_session=True)
     started = launch([sys.executable, "-c", WORKS], tmp_path / "log.txt")
     used = left = 0.0

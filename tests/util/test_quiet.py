@@ -42,4 +42,4 @@ def test_filters_are_set_where_no_threads_are():
     """That is, in the command line, and in the processes that it starts for a comparison."""
     package = Path(metalora.__file__).parent
     users = {str(path.relative_to(package)) for path in package.rglob("*.py") if "catch_warnings" in path.read_text()}
-    assert users == {"util/quiet.py", "cli/messages.py", "experiments/checks.py", "experiments/runner.py"}
+    assert users == {"util/quiet.py", "cli/messages.py", "experiments/checks.py", "experiments/resumable_job.py"}

@@ -96,7 +96,7 @@ def _draw(name: str, folder: Path, file: Path, final: bool) -> None:
     comparisons = read_map(folder) if name == "map" else read_contexts(folder)
     if not comparisons:
         hint = "" if final else ", or add --final for the final rows"
-        raise InputError(f"No part of {name} is finished in {folder}: run the study{hint}.")
+        raise InputError(f"No part of the study {name} is finished in {folder}: run it{hint}.")
     if name == "map":
         figure = gain_figure(gain_map(comparisons), theme="print")
     else:

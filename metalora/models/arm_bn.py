@@ -44,5 +44,5 @@ class ARMBN(Context):
         """
         if torch.is_grad_enabled() and checkpoints(backbone.net):
             raise InputError("Activation checkpointing forgets the sets of ARM-BN: switch it off.")
-        with set_statistics(torch.arange(len(images)) if groups is None else groups):
+        with set_statistics(groups):
             return backbone(images)

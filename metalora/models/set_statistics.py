@@ -16,26 +16,26 @@ from timm.layers import BatchNormAct2d
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from metalora.models.mapping_net import mean_by_group
+from metalora.models.context import shared_by_set
 from metalora.util.errors import InputError
 
 
 class _State(threading.local):
-    """Sets of the images that pass in this thread; None: BatchNorm layers use what is stored."""
+    """Sets of the images that pass in this thread, None: each by itself; and the share of their statistics."""
 
     groups: Tensor | None = None
-    share: float = 1.0
+    share: float = 0.0
 
 
 _state = _State()
 
 
 @contextlib.contextmanager
-def set_statistics(groups: Tensor, share: float = 1.0) -> Iterator[None]:
+def set_statistics(groups: Tensor | None, share: float = 1.0) -> Iterator[None]:
     """Let the BatchNorm layers that were prepared use the statistics of sets, in this thread.
 
     Args:
-        groups: (N); images of equal numbers are a set.
+        groups: (N); images of equal numbers are a set. None: each image by itself.
         share: s, of the sets' own statistics.
     """
     before = _state.groups, _state.share
@@ -57,15 +57,15 @@ def prepare_batchnorm(net: nn.Module) -> int:
 def _normalise(norm: Any, args: tuple[Tensor], output: Tensor) -> Tensor | None:
     """Return what a BatchNorm gives with the statistics of sets; None leaves its output as it is."""
     groups, share = _state.groups, _state.share
-    if groups is None:
+    if not share:
         return None
     (x,) = args
-    if len(x) != len(groups):
+    if groups is not None and len(x) != len(groups):
         raise InputError(f"A BatchNorm gets {len(x)} rows for {len(groups)} images: its leading axis is not the batch.")
     wide = torch.promote_types(x.dtype, torch.float32)
     flat = (x.flatten(2) if x.ndim > 2 else x[..., None]).to(wide)
-    mean = mean_by_group(flat.mean(2), groups)
-    variance = mean_by_group((flat - mean[..., None]).square().mean(2), groups)
+    mean = shared_by_set(flat.mean(2), groups)
+    variance = shared_by_set((flat - mean[..., None]).square().mean(2), groups)
     if share < 1:
         mean = torch.lerp(norm.running_mean.to(wide), mean, share)
         variance = torch.lerp(norm.running_var.to(wide), variance, share)

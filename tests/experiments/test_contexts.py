@@ -12,7 +12,7 @@ from metalora.experiments.comparison import Comparison
 from metalora.experiments.config import ComparisonConfig
 from metalora.experiments.contexts import context_rows, context_table, has_contexts
 from metalora.experiments.job import run_job
-from metalora.experiments.runner import PARTS
+from metalora.experiments.job_files import PARTS
 from metalora.plots.context_curves import context_figure
 from metalora.suites.config import SuiteConfig
 from metalora.training.config import TrainingConfig

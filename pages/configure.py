@@ -32,7 +32,7 @@ from metalora.views.uploads import UPLOADED, fit_ks
 
 from .context import Context
 from .shell import menu
-from .train_fields import ALL, EXPRESSION, GENERATED, NEW_RUN, ZERO
+from .train_fields import ALL, EXPRESSION, GENERATED, NEW_RUN, OF_CONTEXT, ZERO
 from .uploads import OWN
 
 OF_ADAPTER = ("method", "rank", "extractor", "hidden", "code", "core_distribution", "alpha", "branches", "dropout")
@@ -110,7 +110,8 @@ class TrainForm:
             adapter |= only_kind(chosen["backbone"], chosen["kind"])
         of_suite = {name: chosen[name] or None for name in OF_SUITE} | {"hold_out": tuple(chosen["hold_out"] or ())}
         name = f"{UPLOADED}{upload or ''}" if chosen["data"] == OWN else chosen["data"]
-        training = {name: chosen[name] for name in OF_TRAINING} | ({} if generates else {"set_size": 1})
+        reads_sets = method(chosen["method"]).reads_sets
+        training = {name: chosen[name] for name in OF_TRAINING} | ({} if reads_sets else {"set_size": 1})
         factors = start.factors if start and chosen["factors"] else ()
         config = replace(
             NEW_RUN,
@@ -181,9 +182,9 @@ class TrainForm:
 
     def show_fields(self, name: str, kind: str) -> list[Any]:
         """Return which fields apply to the method and the kind of layers, by `conditional`."""
-        generated = method(name).generated
+        entry = method(name)
         return [
-            *[gr.update(visible=generated)] * len(GENERATED),
+            *[gr.update(visible=entry.generated or (entry.reads_sets and part in OF_CONTEXT)) for part in GENERATED],
             *map(_visible, (has_branches(name), kind == EXPRESSION)),
         ]
 

@@ -30,6 +30,7 @@ PRESET = "Default"
 OF_SIZE = ("rank", "hidden", "steps", "batch_size", "lr", "set_size", "validate_every")  # what a preset sets
 # Fields of methods that generate a core.
 GENERATED = ("extractor", "hidden", "code", "factors", "core_distribution", "set_size")
+OF_CONTEXT = ("extractor", "hidden", "code", "set_size")  # those of methods that embed images given their set, too
 KS = [1, 3, 5, 10, 20]
 NEW_RUN = RunConfig(
     adapter=PRESETS[PRESET].adapter("metalora-tr"), training=replace(PRESETS[PRESET].training(), device="auto")

@@ -154,6 +154,22 @@ def intervals(part: str, *rows: str) -> list[list[str]]:
     return table
 
 
+WORST_PARTS = ("primary/main", "primary/one", "primary/free", "mixer/mixer", "breadth/corruptions-one")
+
+
+def worst_tasks() -> list[list[str]]:
+    """Return gains on the worst task over the best static row, with their 95 % intervals, beside those of the means."""
+    table = [["results", "row", "tasks", "over", "mean over tasks", "worst task", "95 % interval"]]
+    for part in WORST_PARTS:
+        worst: Any = load_bundled(part).worst_gains
+        for gain in worst.itertuples():
+            of_means = gains_of(part).loc[(gain.method, gain.task_split), "gain"]
+            span = f"{points(gain.low)} to {points(gain.high)}"
+            where = [f"`{part}`", f"`{gain.method}`", gain.task_split, f"`{gain.against}`"]
+            table.append([*where, points(of_means), points(gain.gain), span])
+    return table
+
+
 LATENT_PARTS = (  # suite, part of before, part by today's defaults
     ("ten domain transforms", "breadth/shifts", "breadth/shifts-free"),
     ("corruptions", "breadth/corruptions", "breadth/corruptions-free"),

@@ -19,6 +19,7 @@ TABLES: dict[str, Callable[..., list[list[str]]]] = {
     "gains": result_tables.overview,
     "rows": result_tables.rows_of_part,
     "intervals": result_tables.intervals,
+    "worst": result_tables.worst_tasks,
     "latent": result_tables.latent_codes,
     "alphabets": result_tables.alphabets,
     "alphabet-means": result_tables.alphabet_means,

@@ -151,6 +151,11 @@ class AdapterConfig:
         return method(self.method).generated and self.core == "generated"
 
     @property
+    def reads_sets(self) -> bool:
+        """Whether it makes something of images that are known to come from one task."""
+        return self.generates or method(self.method).context is not None
+
+    @property
     def gaussian(self) -> bool:
         """Whether every image gets a normal distribution of cores."""
         return self.core_distribution == "gaussian"

@@ -42,6 +42,8 @@ class Method:
         paper: Where it was proposed.
         colour: "#rrggbb" of its curves and bars, for light and dark pages alike.
         generated: Whether the format has a core, which can be generated for each image.
+        context: Subclass of `Context` that embeds images given their set, one adapter for all, or where it is; None:
+            each image by itself.
         told: Whether cores are generated from the image's task, which is told, and not from the image.
         rank_for: R of Meta-LoRA TR → this method's rank beside it in a comparison.
         diagram: How its tensor network is drawn: "chain", "branches", "copy" or "ring"; None is not drawn.
@@ -55,10 +57,16 @@ class Method:
     colour: str = "#8A8A8A"
     generated: bool = False
     told: bool = False
+    context: str | type | None = None
     rank_for: Callable[[int], int] = square
     diagram: str | None = None
     bench_rank: int = 8
     needs: str = ""
+
+    @property
+    def reads_sets(self) -> bool:
+        """Whether it makes something of images that are known to come from one task."""
+        return self.generated or self.context is not None
 
 
 # The rows of the paper's Table I.
@@ -204,7 +212,36 @@ FIELD = {
     ),
 }
 
-METHODS: Registry[Method] = Registry("metalora.methods", Method, PAPER | FIELD)
+# Adapting to unlabelled images without generated cores: one LoRA for all, and what it is told of a set or an image.
+RIVALS = {
+    "arm-bn": Method(
+        "ARM-BN",
+        "metalora.adapters.lora:LoRA",
+        "Zhang et al. 2007.02931: LoRA under the BatchNorm statistics of each set",
+        context="metalora.models.arm_bn:ARMBN",
+        needs="BatchNorm layers, as ResNets have",
+    ),
+    "arm-cml": Method(
+        "ARM-CML",
+        "metalora.adapters.lora:LoRA",
+        "Zhang et al. 2007.02931: LoRA, and a context map of the set added to the image",
+        context="metalora.models.arm_cml:ARMCML",
+    ),
+    "icrm": Method(
+        "ICRM",
+        "metalora.adapters.lora:LoRA",
+        "Gupta et al. 2309.09888: a causal transformer over LoRA's embeddings of a set",
+        context="metalora.models.icrm:ICRM",
+    ),
+    "late-fusion": Method(
+        "Late fusion",
+        "metalora.adapters.lora:LoRA",
+        "LoRA's embedding beside a reading of the extractor's features, a control",
+        context="metalora.models.late_fusion:LateFusion",
+    ),
+}
+
+METHODS: Registry[Method] = Registry("metalora.methods", Method, PAPER | FIELD | RIVALS)
 
 register = METHODS.register
 

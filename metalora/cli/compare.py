@@ -40,6 +40,9 @@ def compare(
     paper: Annotated[
         bool, typer.Option("--paper", help="Also print the paper's own numbers, in a table apart.")
     ] = False,
+    figure: Annotated[
+        Path | None, typer.Option(help="Also plot accuracy against the images of a set to this file (.html, .png).")
+    ] = None,
     log_to: LogTo = None,
     scheduler: Scheduler = None,
     json: Json = None,
@@ -89,7 +92,10 @@ def compare(
         except KeyboardInterrupt as error:
             how = "those that ran are saved, and the same command resumes"
             raise leave(f"Stopped: {done} finished trainings are kept, {how}.", 1) from error
-    _report(read_comparison(config, folder, suite.primary, notes), folder, json, first=first, paper=paper)
+    comparison = read_comparison(config, folder, suite.primary, notes)
+    _report(comparison, folder, json, first=first, paper=paper)
+    if figure is not None:
+        _draw_contexts(comparison, figure)
 
 
 def comparison_settings(given: dict[str, Any], *, full: bool = False) -> tuple[bool, ComparisonConfig]:
@@ -101,15 +107,29 @@ def comparison_settings(given: dict[str, Any], *, full: bool = False) -> tuple[b
     return first, COMPARISON.read(given, base, suite=suite, training=training)
 
 
+def _draw_contexts(comparison: Any, file: Path) -> None:
+    from metalora.experiments.contexts import context_rows
+    from metalora.plots import save_figure
+    from metalora.plots.context_curves import context_figure
+
+    save_figure(context_figure(context_rows(comparison), theme="print"), file)
+    typer.echo(f"Accuracy against the images of a set is in {file}.")
+
+
 def _report(comparison: Any, folder: Path, json: Path | None, *, first: bool, paper: bool) -> None:
     """Print the table, write all files, and end with what was found."""
     from rich.console import Console
 
+    from metalora.experiments.contexts import context_table, has_contexts
     from metalora.experiments.findings import answer, findings, on_study
     from metalora.experiments.paper_table import PAPER_CAPTION, paper_table
     from metalora.experiments.table_writers import to_terminal
 
     to_terminal(comparison.table(), Console())  # first, so that it is seen even if the disk is full
+    if has_contexts(comparison):
+        for backbone in comparison.config.backbones:
+            for worst in (False, True):
+                to_terminal(context_table(comparison, backbone, worst=worst), Console())
     if paper:
         typer.echo(f"\n{PAPER_CAPTION}")
         to_terminal(paper_table(), Console())

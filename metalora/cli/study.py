@@ -25,7 +25,8 @@ def study(
         bool, typer.Option("--final", help="Score unseen tasks and test images; every call is logged.")
     ] = False,
     figure: Annotated[
-        Path | None, typer.Option(help="Of the study map: plot the available gains to this file and exit.")
+        Path | None,
+        typer.Option(help="Of the studies map and contexts: plot what there is of them to this file and exit."),
     ] = None,
     jobs: Annotated[
         int | None, typer.Option(help="Trainings at a time. Left out: one per core on a CPU, or per worker.")
@@ -59,7 +60,7 @@ def study(
             check_int(option, value)
     folder = out or (FOLDER if final else Path("results/development"))
     if figure is not None:
-        _draw_map(name, folder, figure, final)
+        _draw(name, folder, figure, final)
         return
     parts = {
         key: run_settings(config, data=data, download=download, final=final, seeds=seeds)
@@ -79,21 +80,31 @@ def _print_studies() -> None:
     print_table("Studies", ("name", "parts", "question"), rows)
 
 
-def _draw_map(name: str, folder: Path, figure: Path, final: bool) -> None:
+def _draw(name: str, folder: Path, file: Path, final: bool) -> None:
+    import pandas as pd
+
+    from metalora.experiments.contexts import context_rows
     from metalora.experiments.gain_map import gain_map
-    from metalora.experiments.studies import read_map
+    from metalora.experiments.studies import read_contexts, read_map
     from metalora.plots import save_figure
+    from metalora.plots.context_curves import context_figure
     from metalora.plots.gain_curves import gain_figure
     from metalora.util.errors import InputError
 
-    if name != "map":
-        raise InputError(f"The study {name} has no figure of its own: leave --figure out, or name map.")
-    comparisons = read_map(folder)
+    if name not in ("map", "contexts"):
+        raise InputError(f"The study {name} has no figure of its own: leave --figure out, or name map or contexts.")
+    comparisons = read_map(folder) if name == "map" else read_contexts(folder)
     if not comparisons:
         hint = "" if final else ", or add --final for the final rows"
-        raise InputError(f"No part of the map is finished in {folder}: run the study{hint}.")
-    save_figure(gain_figure(gain_map(comparisons), theme="print"), figure)
-    typer.echo(f"The map is in {figure}.")
+        raise InputError(f"No part of the study {name} is finished in {folder}: run it{hint}.")
+    if name == "map":
+        figure = gain_figure(gain_map(comparisons), theme="print")
+    else:
+        rows = {part: context_rows(comparison) for part, comparison in comparisons.items()}
+        named = [frame.assign(backbone=part + ", " + frame["backbone"]) for part, frame in rows.items()]
+        figure = context_figure(pd.concat(named, ignore_index=True), theme="print")
+    save_figure(figure, file)
+    typer.echo(f"The figure is in {file}.")
 
 
 def _run_parts(name: str, parts: dict[str, Any], folder: Path, work: Path, final: bool, where: dict[str, Any]) -> None:

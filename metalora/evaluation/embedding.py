@@ -8,6 +8,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from metalora.evaluation.augbn import embed_augbn
 from metalora.evaluation.batchnorm_adaptation import embed_bn_adapted
 from metalora.evaluation.config import EmbedConfig
 from metalora.evaluation.feature_cache import FeatureCache
@@ -34,7 +35,7 @@ def draw_sets(tasks: Tensor, size: int | None, rng: torch.Generator) -> Tensor:
 
     Args:
         tasks: (N).
-        size: images of a set (the last one of a task may be smaller); None: the whole task.
+        size: images of a set (the last one of a task may be smaller); None: the whole task; 0: each by itself.
         rng: draws the sets.
 
     Returns:
@@ -47,7 +48,7 @@ def draw_sets(tasks: Tensor, size: int | None, rng: torch.Generator) -> Tensor:
     for task in tasks.unique():
         rows = (tasks == task).nonzero().flatten()
         rows = rows[torch.randperm(len(rows), generator=rng)]
-        sets[rows] = start + torch.arange(len(rows)) // size
+        sets[rows] = start + torch.arange(len(rows)) // max(1, size)
         start = int(sets[rows].max()) + 1
     return sets
 
@@ -71,8 +72,8 @@ def embed(
         factor_indices: the true factors of the suite's tasks, (tasks, factors), which `config.oracle` needs.
 
     Raises:
-        InputError: images that cannot be used, shuffled cores of a method that generates none, or no BatchNorm to
-            adapt.
+        InputError: images that cannot be used, shuffled or identity cores of a method that generates none, or no
+            BatchNorm to adapt.
     """
     config = config or EmbedConfig()
     if not isinstance(examples, Examples | GivenImages):
@@ -81,9 +82,17 @@ def embed(
     model.to(device).eval()
     if config.shuffled and not model.config.generates:
         raise InputError(f"{model.config.method} generates no cores that could be shuffled: use another method.")
+    if config.set_size == 0 and not model.config.generates:
+        raise InputError(f"{model.config.method} generates no cores that could be left out: use sets of 1 or more.")
     sets = assign_sets(examples, config)
     if config.set_use == "bn-adapted":
         return embed_bn_adapted(model, examples, sets, device)
+    if config.set_use == "augbn":
+        settings: dict[str, Any] = {"device": device, "seed": config.seed, "batch_size": config.batch_size}
+        return embed_augbn(model, examples, config.augbn_share, **settings)
+    if model.context is not None and config.set_size != 1:
+        with autocast(device, config.precision):
+            return _embed_sets(model, examples, sets, config, features, device)
     chunks: Any = list(examples.chunks(config.batch_size))
     with autocast(device, config.precision):
         if config.oracle:
@@ -109,6 +118,9 @@ def _shared_codes(
     if not model.config.generates or (config.set_size == 1 and not config.shuffled):
         return None
 
+    if config.set_size == 0:
+        return code_of_nothing(model).expand(len(sets), -1)
+
     def codes_of(chunk: Rows) -> Tensor:
         images, known = _read(model, chunk, features, device)
         return model.codes(images, features=known)
@@ -118,6 +130,44 @@ def _shared_codes(
         order = torch.randperm(len(pooled), generator=seeded_generator(config.seed, 1))
         pooled = pooled[order.to(pooled.device)]
     return pooled
+
+
+def code_of_nothing(model: AdaptedModel) -> Tensor:
+    """Return the code where no image was read, (1, code): that of the identity core, or equal probabilities of factors.
+
+    A product of no images' probabilities is uniform, as their mean is the core of an image that leaves all open.
+    """
+    mapping, factors = model.mapping, model.config.factors
+    parts = [torch.full((1, count), 1 / count) for count in factors] or [torch.zeros(1, mapping.code.out_features)]
+    return torch.cat(parts, dim=1).to(mapping.identity)
+
+
+def _embed_sets(
+    model: AdaptedModel,
+    examples: Rows,
+    sets: Tensor,
+    config: EmbedConfig,
+    features: FeatureCache | None,
+    device: torch.device,
+) -> Tensor:
+    """Embed images with those of their set, whole sets at a time."""
+    order, count = sets.argsort(stable=True), 0
+    chunks: list[list[Tensor]] = []
+    for rows in order.split(sets.bincount().tolist()):
+        if not count or count + len(rows) > config.batch_size:
+            chunks.append([])
+            count = 0
+        chunks[-1].append(rows)
+        count += len(rows)
+
+    def embed_chunk(parts: list[Tensor]) -> Tensor:
+        rows = torch.cat(parts)
+        chunk = examples[rows]
+        images, known = _read(model, chunk, features, device)
+        return check_embeddings(model(images, groups=sets[rows], features=known), len(images)).float().cpu()
+
+    embeddings = torch.cat(current_processes().map(embed_chunk, chunks))
+    return torch.empty_like(embeddings).index_copy_(0, order, embeddings)
 
 
 def _embed(

@@ -45,7 +45,7 @@ class FeatureCache:
             examples: of the suite.
             images: the same, rendered, on the model's device.
         """
-        if not model.config.generates or model.config.extractor == "stem":
+        if model.extractor is None or model.config.extractor == "stem":
             return None
         if model.config.told:
             return to_device(self._tasks[examples.tasks], images.device)

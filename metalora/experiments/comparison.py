@@ -11,12 +11,14 @@ import pandas as pd
 
 from metalora.experiments.config import ComparisonConfig
 from metalora.experiments.statistics import PLACE, compare_to_static, summarise
-from metalora.experiments.table import Table, build_table
+from metalora.experiments.table import WORST, Table, build_table
 from metalora.experiments.table_writers import to_csv, to_latex, to_markdown
+from metalora.experiments.worst_task import worst_gains, worst_rows
 from metalora.util.files import write_text
 
 RESULTS = "comparison.json"
 FORMAT_VERSION = 2
+COLUMNS = [*PLACE, "accuracy", "std", "n_seeds"]
 WRITERS = {"csv": to_csv, "md": to_markdown, "tex": to_latex}
 
 
@@ -34,7 +36,7 @@ class Comparison:
         notes: Sentences for below the table.
         missing: Number of jobs without a result; then there are no gains, since the best static row is chosen among
             all.
-        stored: Frames that were computed before, by name ("gains", "set_gains").
+        stored: Frames that were computed before, by name ("gains", "set_gains", "worst_gains").
     """
 
     config: ComparisonConfig
@@ -77,8 +79,30 @@ class Comparison:
         frames = [frame for frame in frames if frame is not None]
         return pd.concat(frames, ignore_index=True) if frames else None
 
+    @cached_property
+    def worst(self) -> pd.DataFrame:
+        """Accuracies per seed on the worst task, at the first K of the primary gallery; see `worst_rows`."""
+        tasks = self.tasks
+        if len(tasks):
+            tasks = tasks[(tasks["gallery"] == self.primary) & (tasks["k"] == self.config.ks[0])]
+        return worst_rows(self.rows, tasks)
+
+    @cached_property
+    def worst_summary(self) -> pd.DataFrame:
+        """Means of `worst` over seeds, see `summarise`."""
+        return summarise(self.worst)
+
+    @cached_property
+    def worst_gains(self) -> pd.DataFrame | None:
+        """Generated rows against the best static row on the worst tasks; None without a static row."""
+        if "worst_gains" in self.stored:
+            return self.stored["worst_gains"]
+        if self.missing or not _comparable(self.worst):
+            return None
+        return worst_gains(self.worst, k=self.config.ks[0], gallery=self.primary)
+
     def _gains(self, rows: pd.DataFrame) -> pd.DataFrame | None:
-        if rows.empty or not rows["static"].any() or not rows["generated"].any():
+        if not _comparable(rows):
             return None
         k = self.config.ks[0]
         tasks = self.tasks
@@ -98,21 +122,28 @@ class Comparison:
             list(map(str, self.config.variants)),
             gallery=gallery,
             **planned,
-            footnotes=self._footnotes(self.set_gains if is_primary else None),
+            footnotes=self._footnotes(is_primary=is_primary),
             ceilings=[str(variant) for variant in self.config.variants if variant.is_told],
+            worst=self.worst_summary if is_primary and len(self.worst) else None,
+            heads=[str(variant) for variant in self.config.variants if variant.has_head] if is_primary else None,
         )
 
-    def _footnotes(self, set_gains: pd.DataFrame | None) -> list[str]:
+    def _footnotes(self, *, is_primary: bool) -> list[str]:
         assumed: dict[str, list[str]] = {}
         for variant in self.config.variants:
             assumed.setdefault(variant.assumption or "", []).append(str(variant))
         footnotes = [f"{', '.join(names)}: {words}" for words, names in assumed.items() if words]
         if self.missing:
             footnotes.append("Stars need every training: the best static row is chosen among all.")
-        return [*footnotes, *([] if set_gains is None else _set_gain_notes(set_gains)), *self.notes]
+        if is_primary and self.set_gains is not None:
+            footnotes += _gain_notes(self.set_gains, ", the best static row with sets of that size")
+        if is_primary and len(self.worst) and self.worst_gains is not None:
+            footnotes += _gain_notes(self.worst_gains, f" on the {WORST}")
+        return [*footnotes, *self.notes]
 
     def to_dict(self) -> dict[str, Any]:
-        """Return plain values: config, rows (means over seeds), seeds (each), gains, tasks, confusion, trials."""
+        """Return plain values: config, rows and worst (means over seeds), seeds (each), gains, tasks and the rest."""
+        worst = self.worst_summary.rename(columns={"mean": "accuracy"})[COLUMNS] if len(self.worst) else None
         frames = {
             "rows": self.summary.rename(columns={"mean": "accuracy"}),
             "seeds": self.rows,
@@ -120,6 +151,8 @@ class Comparison:
             "confusion": self.confusion,
             "gains": self.gains,
             "set_gains": self.set_gains,
+            "worst": worst,
+            "worst_gains": self.worst_gains,
             "trials": self.trials if len(self.trials) else None,
         }
         return {
@@ -157,15 +190,22 @@ def to_records(frame: pd.DataFrame) -> list[dict[str, Any]]:
     return json.loads(frame.to_json(orient="records", double_precision=10))
 
 
-def _set_gain_notes(gains: pd.DataFrame) -> list[str]:
-    """Return a sentence per backbone and static row, with the gains of all rows that are compared with it."""
+def _comparable(rows: pd.DataFrame) -> bool:
+    return len(rows) > 0 and rows["static"].any() and rows["generated"].any()
+
+
+def _gain_notes(gains: pd.DataFrame, where: str) -> list[str]:
+    """Return a sentence per backbone and static row, with the gains of all rows that are compared with it.
+
+    Args:
+        gains: from `compare_to_static`.
+        where: what follows the backbone's name.
+    """
     notes = []
     for (backbone, against), group in gains.groupby(["backbone", "against"], sort=False):
         parts = []
         for row in group.itertuples():
             interval = "" if pd.isna(row.low) else f" ({100 * row.low:.1f} to {100 * row.high:.1f})"
             parts.append(f"{row.method} {row.task_split} {100 * row.gain:+.1f}{interval}")
-        notes.append(
-            f"Points over {against} on {backbone}, the best static row with sets of that size: {', '.join(parts)}."
-        )
+        notes.append(f"Points over {against} on {backbone}{where}: {', '.join(parts)}.")
     return notes

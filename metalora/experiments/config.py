@@ -9,7 +9,7 @@ from typing import Any
 
 from metalora.adapters.config import AdapterConfig
 from metalora.adapters.methods import METHODS, method
-from metalora.experiments.variants import CONTROLS, DEFAULT, REFERENCE, Variant, parse_variant
+from metalora.experiments.variants import CONTROLS, DEFAULT, REFERENCE, Variant, expand_contexts, parse_variant
 from metalora.suites.config import SuiteConfig
 from metalora.training.config import TrainingConfig
 from metalora.util.checks import check_int
@@ -113,8 +113,10 @@ _EFFECTS: dict[str, Callable[[JobConfig], bool]] = {
     "training: max_grad_norm": lambda job: job.trained.is_trained,
     "training: keep_best validation_interval": lambda job: job.trained.is_trained and job.training.keep_best,
     "adapter: rank rank_pattern targets exclude alpha branches dropout": lambda job: job.trained.is_trained,
-    "adapter: extractor hidden": lambda job: job.trained.has_mapping_net or job.equal_budget or job.has_reader,
-    "adapter: code factors": lambda job: job.trained.has_mapping_net or job.equal_budget,
+    "adapter: extractor hidden": lambda job: (
+        job.trained.has_mapping_net or job.trained.has_context or job.equal_budget or job.has_reader
+    ),
+    "adapter: code factors": lambda job: job.trained.has_mapping_net or job.trained.has_context or job.equal_budget,
     "training: mapping_lr_scale": lambda job: job.trained.has_mapping_net or job.has_reader,
     "adapter: head_init_std code_norm_limit": lambda job: job.trained.has_latent_code,
     "training: identity_core_prob": lambda job: job.trained.has_latent_code and not job.trained.in_sets,
@@ -154,7 +156,8 @@ class ComparisonConfig:
     Attributes:
         suite: The suite.
         backbones: Bundled backbones or timm names.
-        methods: Rows of the table, such as lora or metalora-tr@8; all stands for every method that fits any backbone.
+        methods: Rows of the table, such as lora or metalora-tr@8; all stands for every method that fits any backbone,
+            METHOD@contexts for one training used with sets of 0, 1, 2, 4, 8, 25 and 50 images.
         controls: Add the control rows.
         seeds: Random seeds to average over; stars need 6.
         ks: K of k-NN.
@@ -205,7 +208,7 @@ class ComparisonConfig:
             raise InputError("Name at least one method and one backbone.")
         object.__setattr__(self, "backbones", tuple(dict.fromkeys(self.backbones)))
         fitting = [name for name, entry in METHODS.items() if not entry.needs]
-        names = [one for name in self.methods for one in (fitting if name == ALL else (name,))]
+        names = [one for name in self.methods for one in (fitting if name == ALL else expand_contexts(name))]
         object.__setattr__(self, "methods", tuple(str(parse_variant(name)) for name in names))
         with_factors = [variant for variant in self.variants if variant.factor_code]
         if with_factors and not self.suite.factors:

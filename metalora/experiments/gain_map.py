@@ -55,7 +55,9 @@ def _gains(comparison: Comparison, sizes: tuple[str, ...] | None = None) -> pd.D
     }
     gains = compare_to_static(comparison.rows, **settings)
     variants = [parse_variant(name) for name in gains["method"]]
-    gains = gains.assign(set_size=[str(variant.set_size or "all") for variant in variants])
+    gains = gains.assign(
+        set_size=["all" if variant.set_size is None else str(variant.set_size) for variant in variants]
+    )
     # The primary study has rows of latent codes too.
     gains = gains[[variant.factor_code for variant in variants]]
     return gains if sizes is None else gains[gains["set_size"].isin(sizes)]

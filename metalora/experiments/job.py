@@ -16,8 +16,6 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
-from metalora.adapters.config import AdapterConfig
-from metalora.adapters.targets import layer_sides
 from metalora.evaluation.accuracy import (
     SplitFeatures,
     accuracy,
@@ -26,11 +24,14 @@ from metalora.evaluation.accuracy import (
     measure,
     validation_accuracy,
 )
+from metalora.evaluation.augbn import SHARES
 from metalora.evaluation.config import EmbedConfig
 from metalora.evaluation.embedding import assign_sets, standardise_sets
 from metalora.evaluation.feature_cache import FeatureCache
 from metalora.evaluation.knn import confusion_by_task, per_task_accuracy
+from metalora.evaluation.linear_head import LinearHead, measure_head
 from metalora.experiments.config import JobConfig
+from metalora.experiments.equal_budget import settings_of
 from metalora.experiments.inversion import embed_inverted, train_reader
 from metalora.experiments.variants import Variant
 from metalora.models.adapt import adapt
@@ -79,9 +80,7 @@ def _model(config: JobConfig, suite: Suite) -> tuple[Backbone, AdaptedModel]:
     """Build the backbone of a job, and the model that it trains."""
     size = image_size_for(config.backbone, suite.image_size)
     backbone = load_backbone(config.backbone, image_size=size, download=config.download)
-    adapter = config.adapter.with_tasks(len(suite.seen))
-    adapter = equal_budget(backbone, adapter) if config.equal_budget else adapter
-    return backbone, adapt(backbone, adapter, download=config.download)
+    return backbone, adapt(backbone, settings_of(config, backbone, suite), download=config.download)
 
 
 def measure_pace(config: JobConfig) -> float:
@@ -133,7 +132,7 @@ def run_job(
     if trial_steps is not None:
         trials = try_learning_rates(model, suite, training, trial_steps, features, checkpoint)
         training = replace(training, lr=best_lr(_finish(trials, progress_from(0))))
-    milliseconds, best_step = _train(model, suite, training, features, checkpoint, progress_from(tried))
+    milliseconds, best_step, head = _train(model, suite, training, features, checkpoint, progress_from(tried))
     reader = None
     if config.has_reader:
         # LoRA of equal budget has no mapping net whose settings the reader could have, hence the comparison's.
@@ -172,13 +171,21 @@ def run_job(
                 lambda split, c=embed_config: embed_inverted(model, reader, suite, split, c, features)
             )
             splits = keep_splits(inverted, part(f"row-{number}"))
-        elif variant.static and variant.set_use != "bn-adapted":  # sets are used after the embedding
+        elif variant.is_embedded_singly:  # sets are used after the embedding
             shared_here, splits = shared, functools.partial(_with_sets, suite, single, embed_config)
         else:
+            if variant.set_use == "augbn":
+                embed_config = _with_best_share(model, suite, embed_config)
             own = embed_splits(model, suite, embed_config, features)
             shared_here, splits = shared, keep_splits(own, part(f"row-{number}"))
-        _measure(suite, variant, config, embed_config, splits, shared_here, result)
+        _measure(suite, variant, config, embed_config, splits, shared_here, result, head)
     return result
+
+
+def _with_best_share(model: AdaptedModel, suite: Suite, config: EmbedConfig) -> EmbedConfig:
+    """Return settings with the share of AugBN's statistics that is best on validation; of equal ones the smallest."""
+    choices = [replace(config, augbn_share=share) for share in SHARES]
+    return max(choices, key=lambda one: validation_accuracy(suite, embed_splits(model, suite, one), embed_config=one))
 
 
 def _with_sets(suite: Suite, single: SplitFeatures, embed_config: EmbedConfig, split: str) -> Tensor:
@@ -193,11 +200,11 @@ def _reading_parameters(reader: AdaptedModel) -> int:
 
 
 def _embed_config(variant: Variant, training: TrainingConfig) -> EmbedConfig:
-    uses_sets = variant.static and variant.set_size != 1
+    standard = "standardised" if variant.is_embedded_singly and variant.set_size != 1 else None
     return EmbedConfig(
         set_size=variant.set_size,
         shuffled=variant.control == "shuffled",
-        set_use=(variant.set_use or "standardised") if uses_sets else None,
+        set_use=variant.set_use or standard,
         oracle=variant.control == "oracle",
         seed=training.seed,
         batch_size=2 * training.batch_size,
@@ -224,29 +231,32 @@ def _train(
     features: FeatureCache,
     checkpoint: Path | None,
     progress: Callable[[Progress], None],
-) -> tuple[float | None, int | None]:
+) -> tuple[float | None, int | None, LinearHead | None]:
     """Train to the end.
 
     Returns:
-        Milliseconds of a step (median, as if no features were cached), None where there were no two steps here; and the
-        step whose state is kept, if that is the best one.
+        Milliseconds of a step (median, as if no features were cached), None where there were no two steps here; the
+        step whose state is kept, if that is the best one; and the head that was trained along.
     """
     if not model.layers:
-        return None, None
-    best_step = before = None
-    times = []
+        return None, None, None
+    best_step: int | None = None
+    before: float | None = None
+    times: list[float] = []
+
+    def note(event: Progress) -> None:
+        nonlocal best_step, before
+        progress(event)
+        now = time.perf_counter() + features.seconds_saved
+        if before is not None and "validation" not in event.metrics:  # the first one includes the start
+            times.append(now - before)
+        if "best_step" in event.metrics:
+            best_step = int(event.metrics["best_step"])
+        before = now
+
     # `_measure` validates.
-    events = fit(model, suite, config, checkpoint=checkpoint, validate_last=False, features=features)
-    with contextlib.closing(events):
-        for event in events:
-            progress(event)
-            now = time.perf_counter() + features.seconds_saved
-            if before is not None and "validation" not in event.metrics:  # the first one includes the start
-                times.append(now - before)
-            if "best_step" in event.metrics:
-                best_step = int(event.metrics["best_step"])
-            before = now
-    return (1000 * statistics.median(times) if times else None), best_step
+    head = _finish(fit(model, suite, config, checkpoint=checkpoint, validate_last=False, features=features), note)
+    return (1000 * statistics.median(times) if times else None), best_step, head
 
 
 def _measure(
@@ -257,17 +267,19 @@ def _measure(
     features: SplitFeatures,
     shared: dict[str, Any],
     result: dict[str, Any],
+    head: LinearHead | None,
 ) -> None:
-    """Add what is measured of one variant to `result`."""
+    """Add what is measured of one variant to `result`, by k-NN and by the head of its training."""
     row = {
         "method": str(variant),
         **shared,
-        "set_size": variant.set_size or "all",
+        "set_size": "all" if variant.set_size is None else variant.set_size,
         "generated": variant.generated,
         "static": variant.static and variant.set_size == 1,
         "validation": validation_accuracy(suite, features, embed_config=embed_config),
     }
-    for place, queries, predicted in measure(suite, features, config.ks, embed_config):
+    by_head = measure_head(suite, features, head) if head is not None and variant.has_head else ()
+    for place, queries, predicted in (*measure(suite, features, config.ks, embed_config), *by_head):
         result["rows"].append({**row, **place, "accuracy": accuracy(predicted, queries)})
         confusion = confusion_by_task(
             [suite.tasks[i] for i in queries.tasks.tolist()],
@@ -278,31 +290,3 @@ def _measure(
         result["tasks"] += per_task_accuracy(confusion).assign(**where).to_dict("records")
         if place["k"] == config.ks[0] and place["gallery"] == suite.primary:
             result["confusion"] += confusion.assign(**where).to_dict("records")
-
-
-def total_parameters(model: AdaptedModel) -> int:
-    """Count the parameters of the adapters and of what generates their cores."""
-    total = model.budget().loc["total"]
-    return int(total["adapter_parameters"] + total["generator_parameters"])
-
-
-def equal_budget(backbone: torch.nn.Module, config: AdapterConfig) -> AdapterConfig:
-    """Return settings of LoRA with the smallest rank at which it has at least as many parameters as `config`.
-
-    A layer's rank is that rank or the layer's largest one, whichever is smaller.
-
-    Args:
-        backbone: to be adapted.
-        config: of the reference method.
-    """
-    reference = adapt(backbone, config)
-    goal = total_parameters(reference)
-    sides = {name: layer_sides(layer.base) for name, layer in reference.layers.items()}
-
-    def parameters(rank: int) -> int:
-        return sum(min(rank, inputs, outputs) * (inputs + outputs) for inputs, outputs in sides.values())
-
-    largest = max(min(pair) for pair in sides.values())
-    rank = next((r for r in range(1, largest + 1) if parameters(r) >= goal), largest)
-    pattern = {f"^{name.replace('.', '[.]')}$": min(rank, *pair) for name, pair in sides.items()}
-    return AdapterConfig("lora", rank=rank, rank_pattern=pattern, targets=tuple(pattern), seed=config.seed)

@@ -67,9 +67,9 @@ def compare_rows(name: str = "digits-default") -> list[dict[str, Any]]:
         name: of the results, such as "digits-default".
 
     Returns:
-        A dict per method, backbone, task_split ("seen", "unseen"), gallery ("pooled", "within") and k: "accuracy" (0 to
-        1, mean over seeds), "std" (None for one seed), "n_seeds", "static_parameters", "generator_parameters",
-        "ms_per_step" and more.
+        A dict per method, backbone, task_split ("seen", "unseen"), gallery ("pooled", "within", or "linear head" with
+        k = 0: the classifier that was trained along) and k: "accuracy" (0 to 1, mean over seeds), "std" (None for one
+        seed), "n_seeds", "static_parameters", "generator_parameters", "ms_per_step" and more.
 
     Raises:
         InputError: there are no results of that name.
@@ -98,7 +98,7 @@ def load_comparison(file: Path) -> Comparison:
             if len(table) and (lacking := columns - set(table.columns)):
                 raise ValueError(f"a row lacks {sorted(lacking)[0]}")
         config, primary, notes = ComparisonConfig.from_dict(values["config"]), values["primary"], values["notes"]
-        stored = {name: frame(name) for name in ("gains", "set_gains") if values.get(name)}
+        stored = {name: frame(name) for name in ("gains", "set_gains", "worst_gains") if values.get(name)}
         rows, tasks, confusion, trials = frames
         return Comparison(
             config, rows, tasks, confusion, trials, primary, tuple(notes), int(values.get("missing", 0)), stored

@@ -40,7 +40,7 @@ from metalora.version import __version__
 
 LOG = "final.jsonl"
 TABLE = "comparison.md"
-NAMES = ("primary", "mixer", "map", "breadth", "field")  # the one that decides first
+NAMES = ("primary", "mixer", "map", "breadth", "field", "contexts")  # the one that decides first
 
 
 @dataclass(frozen=True)
@@ -145,7 +145,7 @@ def run_part(
 
 
 def write_results(comparison: Comparison, out: Path) -> None:
-    """Write rows and table; accuracies of single tasks only at the primary gallery and the first K, to save space."""
+    """Write rows and table; accuracies of single tasks only where the worst one is read, to save space."""
     tasks = comparison.tasks
     if len(tasks):
         tasks = tasks[(tasks["gallery"] == comparison.primary) & (tasks["k"] == comparison.config.ks[0])]
@@ -183,6 +183,16 @@ def read_map(folder: Path) -> dict[str, Comparison]:
     files["budget-80k"] = folder / "primary" / "main" / RESULTS
     parts = {part: load_comparison(file) for part, file in files.items() if file.exists()}
     return {part: comparison for part, comparison in parts.items() if not comparison.missing}
+
+
+def read_contexts(folder: Path) -> dict[str, Comparison]:
+    """Load the parts of the study "contexts" that are below a folder, for `context_rows`.
+
+    Raises:
+        InputError: a file is damaged.
+    """
+    files = {part: folder / "contexts" / part / RESULTS for part in STUDIES["contexts"].parts}
+    return {part: load_comparison(file) for part, file in files.items() if file.exists()}
 
 
 def log_final(name: str, parts: dict[str, ComparisonConfig], folder: Path = FOLDER) -> None:

@@ -4,17 +4,19 @@
 """
 
 import math
-from collections.abc import Container, Sequence
+from collections.abc import Callable, Container, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import product
 
 import pandas as pd
 
+from metalora.evaluation.config import LINEAR_HEAD
 from metalora.experiments.statistics import SEEDS_FOR_A_STAR, SEEDS_ONLY
 from metalora.util.errors import InputError
 
 NOT_RUN, NOT_APPLICABLE = "not run", "not applicable"
 SPLITS = ("seen", "unseen")
+WORST = "worst task"
 
 
 @dataclass(frozen=True)
@@ -96,8 +98,12 @@ def build_table(
     ks: Sequence[int] | None = None,
     footnotes: Sequence[str] = (),
     ceilings: Container[str] = (),
+    worst: pd.DataFrame | None = None,
+    heads: Container[str] | None = None,
 ) -> Table:
     """Return the table of one suite and gallery: a row per method, columns backbone × split × K, then budgets.
+
+    Between them stand the worst tasks and the accuracies of the linear head, where they were measured.
 
     Args:
         summary: from `summarise`, with any of the columns in `BUDGETS`.
@@ -108,6 +114,8 @@ def build_table(
         ks: of columns for both splits, run or not; None: those of the summary.
         footnotes: sentences to add below, for instance what rows with sets assume.
         ceilings: methods that are told the answer, which are never the best of a column.
+        worst: from `summarise` of `worst_task.worst_rows`, of this gallery.
+        heads: methods that have a linear head, whose accuracies the summary may hold; None: no columns for them.
 
     Raises:
         InputError: the summary has more than one suite, or no row of this gallery while `backbones` or `ks` is None.
@@ -128,6 +136,8 @@ def build_table(
             cells = part[(part["task_split"] == task_split) & (part["k"] == k)]
             stars = _stars(comparison, backbone, task_split, k, gallery)
             columns.append(((backbone, f"{task_split} K={k}"), _accuracies(cells, stars, methods, ceilings)))
+        for heading, cells, absent in _beside(summary, backbone, worst, heads):
+            columns.append(((backbone, heading), _accuracies(cells, set(), methods, ceilings, absent)))
         for name, (heading, write) in BUDGETS.items():
             if name in part:
                 known = part.drop_duplicates("method").set_index("method")[name].astype(float)  # None: NaN
@@ -135,7 +145,41 @@ def build_table(
                 columns.append(((backbone, heading), [Cell(text) for text in texts]))
     rows = [list(row) for row in zip(*(cells for _, cells in columns), strict=True)]
     left_out = [method for method in methods if method in ceilings]
-    return Table([heading for heading, _ in columns], rows, [*_rules(here, comparison, gallery, left_out), *footnotes])
+    shown = {heading for (_, heading), _ in columns}
+    notes = [*_rules(here, comparison, gallery, left_out), *_beside_notes(shown), *footnotes]
+    return Table([heading for heading, _ in columns], rows, notes)
+
+
+def _beside(
+    summary: pd.DataFrame, backbone: str, worst: pd.DataFrame | None, heads: Container[str] | None
+) -> Iterator[tuple[str, pd.DataFrame, Callable[[str], str]]]:
+    """Yield heading, cells and what a cell says that is not there, of what stands beside the means of k-NN."""
+
+    def by_split(frame: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
+        for task_split in SPLITS:
+            cells = frame[(frame["backbone"] == backbone) & (frame["task_split"] == task_split)]
+            if len(cells):
+                yield task_split, cells
+
+    if worst is not None:
+        for task_split, cells in by_split(worst):
+            yield f"{task_split} {WORST}", cells, lambda method: NOT_RUN
+    if heads is not None:
+        for task_split, cells in by_split(summary[summary["gallery"] == LINEAR_HEAD]):
+            yield (
+                f"{task_split} {LINEAR_HEAD}",
+                cells,
+                lambda method: NOT_RUN if method in (heads or ()) else NOT_APPLICABLE,
+            )
+
+
+def _beside_notes(headings: set[str]) -> list[str]:
+    """Say what the columns beside the means of k-NN are."""
+    notes = {
+        WORST: "Worst task: in every seed the task with the lowest accuracy, mean over seeds.",
+        LINEAR_HEAD: "Linear head: accuracy of the classifier that was trained with the row, on all queries.",
+    }
+    return [note for what, note in notes.items() if any(heading.endswith(what) for heading in headings)]
 
 
 def _stars(comparison: pd.DataFrame | None, backbone: str, task_split: str, k: int, gallery: str) -> set[str]:
@@ -147,10 +191,16 @@ def _stars(comparison: pd.DataFrame | None, backbone: str, task_split: str, k: i
     return set(here["method"])
 
 
-def _accuracies(cells: pd.DataFrame, stars: set[str], methods: list[str], ceilings: Container[str]) -> list[Cell]:
+def _accuracies(
+    cells: pd.DataFrame,
+    stars: set[str],
+    methods: list[str],
+    ceilings: Container[str],
+    absent: Callable[[str], str] = lambda method: NOT_RUN,
+) -> list[Cell]:
     """Return one column; bold is the best as printed, so that equal numbers are equally bold.
 
-    Nothing is bold where nothing is worse, and `ceilings` never are.
+    Nothing is bold where nothing is worse, and `ceilings` never are. `absent` says why a method has no number.
     """
     known = cells.set_index("method")[["mean", "std"]]
     shown = (100 * known["mean"].reindex(methods)).round(1)
@@ -159,7 +209,7 @@ def _accuracies(cells: pd.DataFrame, stars: set[str], methods: list[str], ceilin
     column = []
     for method in methods:
         if method not in known.index:
-            column.append(Cell(NOT_RUN))
+            column.append(Cell(absent(method)))
             continue
         text = format_percent(*known.loc[method]) + ("*" if method in stars else "")
         column.append(Cell(text, bold=method in rivals.index and bool(shown[method] == best)))

@@ -23,7 +23,7 @@ def to_terminal(table: Table, console: Console) -> None:
         parts = [own]
         if _width(_printed(table, own, backbone), console) > console.width:
             cost = [i for i in own if table.columns[i][1] in budgets]
-            parts = [[i for i in own if i not in cost], [own[0], *cost]]
+            parts = [[i for i in own if i not in cost], *([[own[0], *cost]] if cost else [])]
         for part in parts:
             printed = _printed(table, part, backbone)
             printed.width = _width(printed, console)  # beyond the console's where need be, rather than cut

@@ -17,6 +17,7 @@ from metalora.adapters.places import EMBEDDING
 from metalora.models.adapted_model import AdaptedModel
 from metalora.models.auto_model import PREFIX, load_auto_model
 from metalora.models.backbones import Backbone, check_embeddings, copy_of, image_size_for, load_backbone, wrap
+from metalora.models.context import Sizes, build_context, reads_features
 from metalora.models.extractors import StageExtractor, keep_stages
 from metalora.models.mapping_net import ConstantCore, MappingNet
 from metalora.models.survey import survey
@@ -85,6 +86,8 @@ def adapt(
         else:
             features = current.further.call_known(extractor, example[:1]).shape[1]
     _add_generator(model, features)
+    if method(config.method).context is not None:
+        _add_context(model, example)
     model.eval()
     if example is not None:
         model.prepare(example)
@@ -115,6 +118,23 @@ def _add_probe(backbone: Backbone, example: Tensor | None) -> None:
     with torch.no_grad():
         embedding = check_embeddings(backbone.eval()(example[:1]), 1)
     backbone.net, backbone.stages = Probed(backbone.net, embedding), {}
+
+
+@torch.no_grad()
+def _add_context(model: AdaptedModel, example: Tensor | None) -> None:
+    config = model.config
+    if example is None:
+        title = method(config.method).title
+        raise InputError(f"{title} is sized by the embedding: give adapt() an example.")
+    image = example[:1]
+    with model.disabled():
+        embedding = check_embeddings(model.backbone.eval()(image), 1)
+    features = current.further.call_known(model.extractor, image).shape[1] if reads_features(config) else None
+    sizes = Sizes(image, embedding.shape[1], features, config.hidden, config.code)
+    base = next(iter(model.layers.values())).base
+    like = base.weight.new_empty(0, dtype=trained_dtype(base, config))
+    rng = seeded_generator(config.seed, len(model.layers))
+    model.trained.context = build_context(config, model.backbone, sizes, like, rng)
 
 
 def _add_generator(model: AdaptedModel, features: int | None) -> None:

@@ -19,6 +19,7 @@ from metalora.adapters.recomputation import is_flagged, recording
 from metalora.models.backbones import Backbone
 from metalora.models.budget import budget, count_trainable
 from metalora.models.calibration import learn, sized_example
+from metalora.models.context import Context, reader_of, reads_features, refuse_context
 from metalora.models.extractors import report_head, report_stages
 from metalora.models.folding import is_reset
 from metalora.models.forward_pass import run
@@ -61,7 +62,7 @@ class AdaptedModel(nn.Module):
         report_stages(backbone)
         report_head(backbone, seen.head if seen else None)
         self.frozen = nn.ModuleDict({"backbone": backbone})
-        if config.generates:
+        if reads_features(config):
             self.frozen["extractor"] = extractor_of(config, backbone, download=download).to(next(backbone.parameters()))
         self.frozen.eval().requires_grad_(False)
         # BatchNorms with statistics: where these are reset later, they are about to be estimated again.
@@ -85,8 +86,13 @@ class AdaptedModel(nn.Module):
 
     @property
     def extractor(self) -> Any:
-        """What the mapping net's features come from; None where nothing is generated."""
-        return self.frozen["extractor"] if self.config.generates else None
+        """What the features come from that cores are generated from, or a context reads; None where nothing does."""
+        return self.frozen["extractor"] if reads_features(self.config) else None
+
+    @property
+    def context(self) -> Context | None:
+        """What embeds images given their set, with one adapter for all; None for most methods."""
+        return cast(Context | None, getattr(self.trained, "context", None))
 
     @property
     def mapping(self) -> MappingNet:
@@ -129,7 +135,8 @@ class AdaptedModel(nn.Module):
 
     def features(self, images: Tensor) -> Tensor:
         """Return the extractor's features of images: (N, F), with a gradient where the images require one."""
-        must_generate(self)
+        if self.extractor is None:
+            must_generate(self)
         return current.further.call_known(self.extractor, images)
 
     def standardise(self, images: Tensor, chunk: int = 256) -> None:
@@ -141,7 +148,7 @@ class AdaptedModel(nn.Module):
         """
         self.prepare(images[:2])
         with torch.no_grad():
-            self.mapping.standardise(torch.cat([self.features(part) for part in images.split(chunk)]))
+            reader_of(self).standardise(torch.cat([self.features(part) for part in images.split(chunk)]))
 
     def codes(self, images: Tensor, *, features: Tensor | None = None) -> Tensor:
         """Return the code of every image: (N, code).
@@ -206,7 +213,7 @@ class AdaptedModel(nn.Module):
             *args: further inputs of a foreign backbone.
             **kwargs: the same by keyword, such as attention_mask.
             cores: to use instead of generated ones: one sample, or one for each image.
-            groups: as in `generate`.
+            groups: as in `generate`; for methods with a context, images that are embedded together.
             features: as in `codes`.
             condition: (N, `config.condition`), what cores are generated from instead of the images, such as numbers of
                 a user; of methods that are told the task, 1 for each image's task and 0 for the others.
@@ -235,8 +242,9 @@ class AdaptedModel(nn.Module):
             cores: of the samples; None for a static method or constant cores.
 
         Raises:
-            InputError: a generated method without cores.
+            InputError: a generated method without cores, or one with a context.
         """
+        refuse_context(self, "be used inside its network alone")
         with forward_context(cores=chosen(self, cores), spread=True), recording(self.backbone.net):
             yield self.backbone.net
 
@@ -272,8 +280,9 @@ class AdaptedModel(nn.Module):
         """Build an ordinary module with the update of one sample's cores in the weights, its parameters frozen.
 
         Raises:
-            InputError: not exactly one sample's cores for a generated method.
+            InputError: not exactly one sample's cores for a generated method, or a method with a context.
         """
+        refuse_context(self, "be folded into weights")
         return plain_network(self.backbone, self.layers, chosen(self, cores))
 
     def budget(self) -> pd.DataFrame:

@@ -110,10 +110,18 @@ class Backbone(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Return the embeddings (N, D) of images, or whatever a foreign module gives for its inputs."""
+        return self.embed(self.prepared(images))
+
+    def prepared(self, images: Tensor) -> Tensor:
+        """Return images as the network gets them.
+
+        Raises:
+            InputError: they are not what it takes.
+        """
         if self.name is not None and not (images.is_floating_point() and images.ndim == 4 and images.shape[1] == 3):
             kind = f"{images.dtype} of shape {tuple(images.shape)}".removeprefix("torch.")
             raise InputError(f"{self.name} takes float RGB in [0, 1], (N, 3, H, W), not {kind}: convert the images.")
-        return self.embed(self.preprocess(images))
+        return self.preprocess(images)
 
     @property
     def takes_half_size(self) -> bool:

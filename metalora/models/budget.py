@@ -13,6 +13,7 @@ from metalora.adapters.cores import Cores
 from metalora.adapters.forward_context import forward_context
 from metalora.adapters.layers import AdaptedLayer
 from metalora.models.backbones import Backbone
+from metalora.models.context import reader_of
 from metalora.models.mapping_net import MappingNet
 from metalora.models.task_net import TaskNet
 
@@ -46,9 +47,9 @@ def budget(model: Any, example: Tensor, cores: Cores | None) -> pd.DataFrame:
 
     Columns: "adapter_parameters" (trained, static), "generator_parameters" (trained; those of a layer map the code to
     its core, and to the variances of a Gaussian one), "frozen_parameters", and the FLOPs of each for one image, in use,
-    which needs no variance. The row "(mapping)" is what all layers share, "(extractor)" the features' cost, "(rest of
-    the backbone)" its unadapted modules. "note" says why a layer is left out, and how many numbers folded BatchNorms
-    take in memory beside the parameters.
+    which needs no variance. The row "(mapping)" is what all layers share, "(context)" what embeds sets without cores,
+    "(extractor)" the features' cost, "(rest of the backbone)" its unadapted modules. "note" says why a layer is left
+    out, and how many numbers folded BatchNorms take in memory beside the parameters.
 
     Args:
         model: an `AdaptedModel`.
@@ -65,7 +66,9 @@ def budget(model: Any, example: Tensor, cores: Cores | None) -> pd.DataFrame:
         *left_out,
         *(f"{name} (trained)" for name in saved),
         "(rest of the backbone)",
-        *(["(mapping)", "(extractor)"] if mapping else []),
+        *(["(mapping)"] if mapping else []),
+        *(["(context)"] if model.context is not None else []),
+        *(["(extractor)"] if reader_of(model) is not None else []),
     ]
     rows: dict[str, dict] = {name: dict.fromkeys([*COLUMNS, *FLOPS], 0) | {"note": ""} for name in names}
     frozen, updated, others = _layer_flops(backbone, layers, example, cores)
@@ -87,9 +90,13 @@ def budget(model: Any, example: Tensor, cores: Cores | None) -> pd.DataFrame:
     }
     if mapping is not None:
         rows["(mapping)"] |= _mapping_row(mapping)
-        if extractor is not None:
-            flops = count_flops(lambda: extractor(example))
-            rows["(extractor)"] |= {"frozen_parameters": _count(extractor), "generator_flops": flops}
+    if model.context is not None:
+        passes = sum((*updated.values(), others)) + (count_flops(lambda: extractor(example)) if extractor else 0)
+        flops = count_flops(lambda: model(example)) - passes
+        rows["(context)"] |= {"generator_parameters": _count(model.context), "generator_flops": max(0, flops)}
+    if extractor is not None:
+        flops = count_flops(lambda: extractor(example))
+        rows["(extractor)"] |= {"frozen_parameters": _count(extractor), "generator_flops": flops}
     frame = pd.DataFrame.from_dict(rows, orient="index").rename_axis("layer")
     total = pd.DataFrame([frame[[*COLUMNS, *FLOPS]].sum()], index=pd.Index(["total"], name="layer")).assign(note="")
     return pd.concat([frame, total])

@@ -42,8 +42,8 @@ def learn(model: Any, images: Tensor, seen: Survey | None) -> tuple[Tensor, Furt
         report_head(model.backbone, seen.head)
         for name, layer in model.layers.items():
             layer.rows_by_image |= seen.rows.get(name, 1) > 1
-        known = isinstance(model.extractor, StageExtractor | GivenCondition) and model.mapping.materialised
-        if model.config.generates and not known:
+        known = isinstance(model.extractor, StageExtractor | GivenCondition)
+        if model.config.generates and not (known and model.mapping.materialised):
             learn_width(model.extractor, model.mapping, example)
     return example, further
 

@@ -8,6 +8,7 @@ from torch import Tensor
 from metalora.adapters.cores import Cores
 from metalora.adapters.forward_context import current, forward_context
 from metalora.adapters.recomputation import checkpoints
+from metalora.models.context import reader_of
 from metalora.models.generation import generate, must_generate
 from metalora.util.errors import InputError
 
@@ -18,6 +19,10 @@ def run(model: Any, images: Tensor, *, cores: Cores | None, groups: Tensor | Non
     Raises:
         InputError: cores or groups do not suit the method, or each other.
     """
+    if model.context is not None and cores is None:
+        known = model.features(images) if features is None and reader_of(model) is not None else features
+        with forward_context():
+            return model.context(model.backbone, images, groups, known)
     if not model.generated and (cores is not None or groups is not None):
         must_generate(model)
     if cores is not None:

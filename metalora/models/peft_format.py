@@ -21,6 +21,7 @@ from metalora.adapters.patterns import check_pattern, matches
 from metalora.adapters.places import EMBEDDING
 from metalora.models.adapt import adapt
 from metalora.models.adapted_model import AdaptedModel
+from metalora.models.context import refuse_context
 from metalora.models.saving import check_folder
 from metalora.util.checks import check_float
 from metalora.util.config import from_plain
@@ -74,6 +75,7 @@ def save_peft(model: AdaptedModel, path: str | Path, cores: Cores | None = None)
             holds something else, or the disk refuses.
     """
     check_folder(path, (WEIGHTS,))
+    refuse_context(model, "be saved as a LoRA")
     if not model.layers:
         raise InputError("The original backbone has no adapter to save: choose another method.")
     if cores is not None and len(cores) != 1:

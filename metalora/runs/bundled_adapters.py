@@ -20,7 +20,7 @@ import torch
 
 from metalora.adapters.config import AdapterConfig
 from metalora.adapters.methods import METHODS
-from metalora.experiments.job import equal_budget
+from metalora.experiments.equal_budget import equal_budget
 from metalora.experiments.variants import REFERENCE
 from metalora.inspection.gallery import build_gallery
 from metalora.inspection.gallery_file import save_gallery

@@ -19,7 +19,7 @@ class Preset:
         steps: Training steps.
         batch_size: Images of a step.
         lr: Learning rate.
-        set_size: Images of a task that share a core, where the method generates cores.
+        set_size: Images of a task that share a core or a context, where the method reads sets.
     """
 
     rank: int
@@ -39,7 +39,7 @@ class Preset:
             steps=self.steps,
             batch_size=self.batch_size,
             lr=self.lr,
-            set_size=self.set_size if method(name).generated else 1,
+            set_size=self.set_size if method(name).reads_sets else 1,
             validate_every=max(1, self.steps // VALIDATIONS),
         )
 

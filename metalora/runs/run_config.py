@@ -90,4 +90,4 @@ class RunConfig:
     def embed_config(self) -> EmbedConfig:
         """How its model is evaluated: as it was trained."""
         embed_config = self.training.embed_config
-        return embed_config if self.adapter.generates else replace(embed_config, set_size=1)
+        return embed_config if self.adapter.reads_sets else replace(embed_config, set_size=1)

@@ -93,7 +93,7 @@ def check_names(config: RunConfig) -> None:
     Raises:
         InputError: one is not known, or its weights or images are not on this machine.
     """
-    backbones = {config.backbone, config.adapter.extractor if config.adapter.generates else "self"}
+    backbones = {config.backbone, config.adapter.extractor if config.adapter.reads_sets else "self"}
     for name in sorted(backbones - {"self", "stem"}):
         if not has_weights(name):
             raise InputError(

@@ -112,6 +112,7 @@ def identity_of(training: TrainingConfig, adapter: AdapterConfig, *, predicts: b
         predicts: whether the suite has the factors that the adapter is to predict.
     """
     generates, in_sets = adapter.generates, training.set_size > 1
+    has_context = method(adapter.method).context is not None
     latent = generates and not predicts
     effective = {
         "steps batch_size lr set_size max_grad_norm precision seed": True,
@@ -125,8 +126,10 @@ def identity_of(training: TrainingConfig, adapter: AdapterConfig, *, predicts: b
     of_adapter = {
         "method rank rank_pattern alpha targets exclude branches dropout factors seed": True,
         "core": method(adapter.method).generated,
-        "extractor hidden head_init_std": generates,
-        "code code_norm_limit": generates and not adapter.factors,
+        "extractor hidden": generates or has_context,
+        "head_init_std": generates,
+        "code": (generates and not adapter.factors) or has_context,
+        "code_norm_limit": generates and not adapter.factors,
     }
     values = _only(adapter.to_dict(), of_adapter)
     if adapter.scale(adapter.rank) == 1 and not adapter.rank_pattern:

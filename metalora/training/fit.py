@@ -13,8 +13,11 @@ from torch import Tensor, nn
 from metalora.evaluation.accuracy import embed_splits, validation_accuracy
 from metalora.evaluation.config import EmbedConfig
 from metalora.evaluation.feature_cache import FeatureCache
+from metalora.evaluation.linear_head import LinearHead
 from metalora.models.adapted_model import AdaptedModel
+from metalora.models.context import reader_of
 from metalora.suites.suite import Batch, Suite
+from metalora.training.best_state import Best
 from metalora.training.config import TrainingConfig, identity_of
 from metalora.training.loop import IMAGES, Progress, run_loop, warmup_cosine
 from metalora.training.objective import Loss, Objective
@@ -39,7 +42,7 @@ def fit(
     validate_last: bool = True,
     features: FeatureCache | None = None,
     loss: Loss | None = None,
-) -> Generator[Progress, None, None]:
+) -> Generator[Progress, None, LinearHead | None]:
     """Train the adapters and the mapping net of `model` on the seen tasks of `suite`, in place.
 
     A model that was trained before is trained further, with a new head. If its code predicts other factors than this
@@ -66,6 +69,10 @@ def fit(
         "original", the same accuracy of the original backbone. On a CUDA device loss and accuracy are those of the
         step before, except in the first, the last and those that validate.
 
+    Returns:
+        The head over the seen classes that was trained along, for `measure_head`: `head = yield from fit(…)`, or the
+        value of StopIteration. None with a loss of your own, and where the state before the first step was the best.
+
     Raises:
         InputError: nothing to train, a factor code for factors that the suite does not have, a checkpoint of another
             training, or a loss or gradient that is not finite.
@@ -82,58 +89,7 @@ def fit(
         )
     trainer.best.restore(model)
     model.eval()
-
-
-class Best:
-    """The state of a model's trained part at its best validation.
-
-    That is the state before the first step unless a later validation is better by more than its standard error (the
-    rule of Breiman et al. 1984): a difference below it is as likely to be lost on other images.
-
-    Args:
-        images: number of validation images.
-    """
-
-    def __init__(self, images: int) -> None:
-        self.images = images
-        self._start: dict[str, Any] = {}
-        self._later: dict[str, Any] = {}
-
-    def consider(self, validation: float, step: int, model: AdaptedModel) -> None:
-        """Keep the model's state after `step` steps, if no earlier one is as good."""
-        if not self._start or validation > self._later.get("validation", 0.0):
-            trained = {name: tensor.detach().clone() for name, tensor in model.trained.state_dict().items()}
-            kept = {"validation": validation, "step": step, "trained": trained}
-            if self._start:
-                self._later = kept
-            else:
-                self._start = kept
-
-    @property
-    def step(self) -> int:
-        """The steps after which the model was best."""
-        return self._best["step"]
-
-    @property
-    def _best(self) -> dict[str, Any]:
-        if not self._later:
-            return self._start
-        before, after = self._start["validation"], self._later["validation"]
-        error = math.sqrt(after * (1 - after) / max(1, self.images))
-        return self._later if after - before > error else self._start
-
-    def restore(self, model: AdaptedModel) -> None:
-        """Give the model the state that was kept, if any."""
-        if self._start:
-            model.trained.load_state_dict(self._best["trained"])
-
-    def state_dict(self) -> dict[str, Any]:
-        """Return what a checkpoint needs."""
-        return {"start": self._start, "later": self._later}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restore what `state_dict` returned."""
-        self._start, self._later = state["start"], state["later"]
+    return trainer.head
 
 
 class Trainer:
@@ -200,6 +156,11 @@ class Trainer:
         of_loss = {} if own is None else {"loss": getattr(own, "__qualname__", type(own).__qualname__)}
         return {**of_suite, "backbone": model.backbone.name, **settings, **of_loss}
 
+    @property
+    def head(self) -> LinearHead | None:
+        """The head over classes of the state that the training ends with."""
+        return self.best.head if self.config.keep_best else self.objective.head()
+
     def draw(self, i: int) -> Batch:
         """Draw this process's part of the batch of step `i`."""
         config = self.config
@@ -237,7 +198,7 @@ class Trainer:
         if validates:
             metrics["validation"] = validate(self.model, self.suite, self.config.embed_config, self.features)
             if self.config.keep_best:
-                self.best.consider(metrics["validation"], i + 1, self.model)
+                self.best.consider(metrics["validation"], i + 1, self.model, self.objective.head())
                 metrics["best_step"] = self.best.step
         return metrics
 
@@ -282,13 +243,14 @@ def standardise(model: AdaptedModel, suite: Suite, config: TrainingConfig) -> No
     count = min(FEATURE_SAMPLE, len(suite.splits["train"]))
     sample = suite.batch(count, seeded_generator(config.seed, -1)).images
     model.prepare(sample[:2].to(device))
-    if model.config.generates and not _trained_before(model):
+    if reader_of(model) is not None and not _trained_before(model):
         with autocast(device, config.precision):
             model.standardise(sample.to(device))
 
 
 def _trained_before(model: AdaptedModel) -> bool:
-    return model.config.generates and bool(model.mapping.standardised)
+    reader = reader_of(model)
+    return reader is not None and bool(reader.standardised)
 
 
 def _groups(model: AdaptedModel, objective: nn.Module, config: TrainingConfig) -> list[dict]:
@@ -299,6 +261,8 @@ def _groups(model: AdaptedModel, objective: nn.Module, config: TrainingConfig) -
         groups.insert(0, {"name": "adapters", "params": list(trained.adapters.parameters()), "lr": config.lr})
     if model.saved_modules:
         groups.append({"name": "modules", "params": list(trained.modules_to_save.parameters()), "lr": config.lr})
+    if model.context is not None:
+        groups.append({"name": "context", "params": list(model.context.parameters()), "lr": config.lr})
     if model.config.generates:
         lr = config.lr * config.mapping_lr_scale
         groups.append({"name": "mapping", "params": list(model.mapping.parameters()), "lr": lr})

@@ -1,7 +1,7 @@
 """The loss of every method: cross-entropy of one linear head over the suite's seen classes.
 
-All tasks share the head, which is discarded afterwards; a loss of one's own may take its place. Where the adapter is to
-predict the factors of the suite's tasks, that is a second task: from the code where there is one, else from the
+All tasks share the head, which can be measured afterwards; a loss of one's own may take its place. Where the adapter
+is to predict the factors of the suite's tasks, that is a second task: from the code where there is one, else from the
 embedding. A code that was trained on other factors than the suite has is trained by the classes alone.
 
 Where the classes alone train the code, some of the images or sets get the identity core. Otherwise the adapters overfit
@@ -21,6 +21,7 @@ from torch.nn import functional as F
 
 from metalora.adapters.cores import Cores
 from metalora.evaluation.feature_cache import FeatureCache
+from metalora.evaluation.linear_head import LinearHead
 from metalora.models.adapted_model import AdaptedModel
 from metalora.models.backbones import check_embeddings
 from metalora.models.mapping_net import factor_loss
@@ -32,7 +33,7 @@ Loss = Callable[[Any, Batch], Tensor]
 
 
 class Objective(nn.Module):
-    """The loss of an adapted model on a suite's batches; its own parameters are trained too and then discarded.
+    """The loss of an adapted model on a suite's batches; its own parameters are trained too, beside the model.
 
     Args:
         model: on its device.
@@ -65,9 +66,10 @@ class Objective(nn.Module):
         self.identity_core_prob = 0.0 if model.config.told else identity_core_prob
         self.kl_weight = kl_weight if model.config.gaussian else 0.0
         self.generates = model.config.generates
+        self.reads_sets = self.generates or model.context is not None
         self.factor_indices: Any = suite.factor_indices  # None without named factors
         self.combinations: Any = suite.combinations
-        classes = suite.splits["train"].labels.unique()
+        classes = self.labels = suite.splits["train"].labels.unique()
         self.column = torch.full((len(suite.classes),), -1).scatter(0, classes, torch.arange(len(classes)))
         like = next(model.trained.parameters())
         self.loss, self.classes, self.names = loss, None, None
@@ -98,7 +100,7 @@ class Objective(nn.Module):
         """
         device = next(model.trained.parameters()).device
         images, labels = to_device(batch.images, device), to_device(self.column[batch.labels], device)
-        groups = batch.groups if self.generates and sets else None
+        groups = batch.groups if self.reads_sets and sets else None
         known = features(model, batch.examples, images)
         if self.generates and (self.factors or self.identity_core_prob or self.kl_weight):
             cores, further = self._cores(model, images, known, groups, batch, step)
@@ -114,6 +116,14 @@ class Objective(nn.Module):
         assert self.classes is not None
         logits = self.classes(embeddings.to(self.classes.weight.dtype))
         return F.cross_entropy(logits, labels) + further, (logits.argmax(1) == labels).float().mean()
+
+    @torch.inference_mode(False)
+    def head(self) -> LinearHead | None:
+        """Return the head over classes as it is now, on the CPU; None with a loss of one's own."""
+        if self.classes is None:
+            return None
+        weight, bias = (parameter.detach().cpu().float().clone() for parameter in self.classes.parameters())
+        return LinearHead(weight, bias, self.labels)
 
     def _cores(
         self,

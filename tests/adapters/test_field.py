@@ -8,13 +8,14 @@ import torch
 from torch import nn
 
 import metalora
-from metalora.adapters.methods import METHODS
+from metalora.adapters.methods import METHODS, RIVALS
 from metalora.adapters.tensor_train import split_width
 
 sys.path.insert(0, str(Path(__file__).parent))
 from cases import BUILT_ON, EQUATIONS, make_core, make_layer, relative_error
 
-ELSEWHERE = {"film", "linear-probe", "vpt-deep", "llama-adapter"}  # test_rivals.py, test_places.py
+# test_rivals.py, test_places.py, tests/models/test_context.py
+ELSEWHERE = {"film", "linear-probe", "vpt-deep", "llama-adapter", *RIVALS}
 LAYERS = {"linear": lambda: nn.Linear(6, 8).double(), "conv": lambda: nn.Conv2d(6, 8, (3, 2)).double()}
 
 

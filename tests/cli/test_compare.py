@@ -33,7 +33,7 @@ def test_compare_writes_table_and_rows_and_keeps_its_jobs(tmp_path):
     first = run(*COMPARE, *variants, "--out", tmp_path / "c", "--json", tmp_path / "c.json")
     assert "8 unlabelled images" in " ".join(first.stdout.split()) and str(tmp_path / "c") in first.stdout
     data = json.loads((tmp_path / "c.json").read_text())
-    assert len(data["rows"]) == 2 * 2 * 2 * 2
+    assert len(data["rows"]) == 2 * 2 * 2 * 2 + 2  # of a head, on seen and unseen tasks
     assert all(row.keys() >= ROW for row in data["rows"])
     assert data["rows"][0]["std"] is None and data["rows"][0]["ms_per_step"] is None
     assert {path.suffix for path in (tmp_path / "c").glob("comparison.*")} == {".csv", ".json", ".md", ".tex"}
@@ -42,6 +42,16 @@ def test_compare_writes_table_and_rows_and_keeps_its_jobs(tmp_path):
     run(*COMPARE, *variants, "--method", "lora", "--out", tmp_path / "c")
     assert [job.stat().st_mtime_ns for job in jobs] == times
     assert len(list((tmp_path / "c/jobs").iterdir())) == len(jobs) + 1
+
+
+def test_one_training_is_shown_by_the_images_of_its_sets(tmp_path):
+    rows = ["--method", "lora", "--method", "metalora-tr@contexts"]
+    found = run(*COMPARE, *rows, "--out", tmp_path / "c", "--figure", tmp_path / "contexts.html")
+    words = " ".join(found.stdout.split())
+    assert "metalora-tr (trained with sets)" in words and "by the images of a set at use; 0: no image is read" in words
+    assert "worst task, by the images of a set" in words
+    assert "images of a set" in (tmp_path / "contexts.html").read_text()
+    assert len(list((tmp_path / "c/jobs").glob("*.json"))) == 2
 
 
 @pytest.mark.parametrize(

@@ -3,10 +3,13 @@
 from dataclasses import replace
 
 import pytest
+import torch
 
 from metalora.adapters.config import AdapterConfig
+from metalora.experiments import job as jobs
 from metalora.experiments.config import ComparisonConfig
-from metalora.experiments.job import equal_budget, run_job
+from metalora.experiments.equal_budget import equal_budget
+from metalora.experiments.job import run_job
 from metalora.experiments.results import load_bundled
 from metalora.models.adapt import adapt
 from metalora.models.backbones import load_backbone
@@ -51,3 +54,26 @@ def test_the_original_backbone_has_the_accuracies_in_the_bundled_results():
     (job,) = config.jobs(0, config.training.lr)
     rows = stored.rows[(stored.rows["method"] == "original") & (stored.rows["backbone"] == "resnet20")]
     assert [row["accuracy"] for row in run_job(job)["rows"]] == pytest.approx(list(rows["accuracy"]), abs=1e-9)
+
+
+def test_augbn_has_the_share_that_is_best_on_validation(monkeypatch):
+    config = ComparisonConfig(
+        suite=SuiteConfig(max_queries=10, image_size=8), backbones=("resnet20",), methods=("original@1-augbn",), ks=(1,)
+    )
+    validations = {0.1: 0.3, 0.2: 0.5, 0.4: 0.5}
+    monkeypatch.setattr(jobs, "SHARES", tuple(validations))
+    monkeypatch.setattr(
+        jobs, "validation_accuracy", lambda suite, features, embed_config: validations[embed_config.augbn_share]
+    )
+    embedded = []
+    monkeypatch.setattr(
+        jobs, "embed_splits", lambda model, suite, embed_config, *_: embedded.append(embed_config) or features_of(suite)
+    )
+    rows = run_job(config.jobs(0, 0.01)[0])["rows"]
+    assert embedded[-1].augbn_share == 0.2 and embedded[-1].set_use == "augbn"
+    assert all(row["method"] == "original@1-augbn" and row["static"] and not row["generated"] for row in rows)
+
+
+def features_of(suite):
+    """Stand in for the embeddings of a suite's splits."""
+    return lambda split: torch.nn.functional.one_hot(suite.splits[split].labels, 10).float()

@@ -59,7 +59,9 @@ def test_rows_are_complete_and_plain(finished):
     comparison = read_comparison(QUICK, folder, "pooled")
     comparison.write(folder)
     found = json.loads((folder / "comparison.json").read_text())
-    assert len(found["rows"]) == 3 * 2 * 2 * 2  # methods, splits, galleries, K
+    assert len(found["rows"]) == 3 * 2 * 2 * 2 + 2 * 2  # methods, splits, galleries, K; and of the heads of two
+    of_heads = [row for row in found["rows"] if row["gallery"] == "linear head"]
+    assert {(row["method"], row["k"]) for row in of_heads} == {("lora", 0), ("metalora-tr", 0)}
     needed = {"method", "backbone", "suite", "task_split", "gallery", "set_size", "k", "accuracy", "std", "n_seeds"}
     needed |= {"static_parameters", "generator_parameters", "ms_per_step", "device"}
     assert all(needed <= row.keys() for row in found["rows"])
@@ -75,6 +77,11 @@ def test_rows_are_complete_and_plain(finished):
         "comparison.tex",
     }
     assert all(gain["star"] == "n too small" for gain in found["gains"])
+    worst = {(row["method"], row["task_split"]): row["accuracy"] for row in found["worst"]}
+    for (method, split), accuracy in worst.items():
+        place = {"method": method, "task_split": split, "gallery": "pooled", "k": 1}
+        assert accuracy == min(row["accuracy"] for row in found["tasks"] if place.items() <= row.items())
+    assert len(worst) == 6 and len(found["worst_gains"]) == 2
 
 
 def test_a_run_resumes_with_the_jobs_that_are_missing(finished, monkeypatch):
@@ -200,8 +207,8 @@ def test_present_results_are_read_and_missing_ones_counted(finished):
     assert found.missing == 4 * 2 * 2 - 3 and found.gains is None
     assert set(found.rows["method"]) == set(QUICK.methods)
     texts = {row[0].text: [cell.text for cell in row[1:]] for row in found.table().rows}
-    assert texts["multi-lora"] == ["not run"] * 16 and texts["lora"][8:] == ["not run"] * 8
-    assert "not run" not in texts["lora"][:7] and "Stars need" in " ".join(found.table().notes)
+    assert texts["multi-lora"] == ["not run"] * 20 and texts["lora"][12:] == ["not run"] * 8
+    assert "not run" not in texts["lora"][:12] and "Stars need" in " ".join(found.table().notes)
     assert read_comparison(QUICK, folder, "pooled", partial=True).missing == 0
 
 
@@ -270,7 +277,9 @@ def test_results_of_an_earlier_version_are_found_and_read_with_the_names_of_now(
     table = read_comparison(OF_OLD, tmp_path / "old", "pooled").table()
     with (OLD / "comparison.csv").open() as file:
         rows = list(csv.reader(file))[1:]
-    assert [[cell.text for cell in row[1:]] for row in table.rows] == [row[1:] for row in rows]
+    worst = [i for i, heading in enumerate(table.header) if heading.endswith("worst task")]
+    texts = [[cell.text for i, cell in enumerate(row) if i not in worst] for row in table.rows]
+    assert len(worst) == 2 and [row[1:] for row in texts] == [row[1:] for row in rows]
     assert [row[0].text for row in table.rows] == list(OF_OLD.methods)
     for job in jobs_of(OF_OLD):
         result = read_result(tmp_path / "old", job)

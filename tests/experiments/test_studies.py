@@ -12,7 +12,7 @@ from metalora.cli import app
 from metalora.experiments import studies
 from metalora.experiments.comparison import RESULTS
 from metalora.experiments.config import ComparisonConfig
-from metalora.experiments.job import equal_budget, total_parameters
+from metalora.experiments.equal_budget import equal_budget, total_parameters
 from metalora.experiments.results import FOLDER, as_jobs, bundled_results, load_comparison
 from metalora.experiments.runner import jobs_of
 from metalora.experiments.studies import LOG, STUDIES, TABLE, Study, load_study, run_part, run_settings, stored_results
@@ -23,6 +23,7 @@ from metalora.suites.config import SuiteConfig
 from metalora.suites.load import load_suite
 from metalora.training.config import TrainingConfig
 from metalora.util.errors import InputError
+from metalora.util.files import write_text
 
 TINY = ComparisonConfig(
     suite=SuiteConfig("digits", draw_unseen=3, max_queries=30, image_size=8),
@@ -182,12 +183,24 @@ def test_the_map_is_drawn_from_finished_parts(tmp_path):
     place = ("--figure", tmp_path / "map.html", "--out", tmp_path)
     found = call("map", *place)
     assert found.exit_code == 2
-    assert "No part of the map" in found.output and "--final" in found.output
+    assert "No part of the study map" in found.output and "--final" in found.output
     assert not (tmp_path / "map.html").exists()
     shutil.copytree(FOLDER / "map" / "tasks-2", tmp_path / "map" / "tasks-2")
     assert call("map", *place).exit_code == 0
     assert "gain on seen tasks" in (tmp_path / "map.html").read_text()
     assert call("primary", *place).exit_code == 2
+
+
+def test_contexts_are_drawn_from_the_parts_that_ran(tmp_path):
+    config = STUDIES["contexts"].parts["corruptions"]
+    assert {f"metalora-tr@{size}" for size in (0, 1, 2, 4, 8, 25, 50)} <= set(config.methods)
+    stored = load_comparison(FOLDER / "breadth" / "corruptions-free" / RESULTS)
+    write_text(tmp_path / "contexts" / "corruptions" / RESULTS, json.dumps(stored.to_dict()))
+    place = ("--figure", tmp_path / "contexts.html", "--out", tmp_path)
+    assert call("contexts", *place).exit_code == 0
+    drawn = (tmp_path / "contexts.html").read_text()
+    assert "corruptions, resnet20" in drawn and "images of a set" in drawn
+    assert call("contexts", "--figure", tmp_path / "x.html", "--out", tmp_path / "empty").exit_code == 2
 
 
 def test_without_a_name_the_studies_are_listed():

@@ -258,3 +258,24 @@ def test_a_narrow_terminal_has_budgets_below_accuracies(summary):
         printed = out.getvalue()
         assert "ms/step" in printed and "FLOPs" in printed and printed.count("20.5 M") == 2 and "…" not in printed
         assert printed.count("method") == tables
+
+
+def test_worst_tasks_and_heads_stand_beside_the_means(summary, comparison):
+    base = summary.iloc[0].to_dict() | {"gallery": "linear head", "k": 0}
+    heads = pd.DataFrame(
+        [{**base, "mean": 0.7}, {**base, "method": "metalora-tr@8", "mean": 0.8, "task_split": "unseen"}]
+    )
+    worst = summary[summary["gallery"] == "pooled"].assign(mean=0.25, std=math.nan)
+    table = build_table(pd.concat([summary, heads]), comparison, METHODS, worst=worst, heads=METHODS[1:])
+    beside = ["seen worst task", "unseen worst task", "seen linear head", "unseen linear head"]
+    assert [heading for _, heading in table.columns[3:7]] == beside
+    texts = [[cell.text for cell in row[3:7]] for row in table.rows]
+    assert texts == [
+        ["not run", "not run", "not applicable", "not applicable"],
+        ["25.0", "25.0", "70.0 ± 1.0", "not run"],
+        ["25.0", "not run", "not run", "80.0 ± 1.0"],
+    ]
+    assert [row[:3] for row in table.rows] == [row[:3] for row in build_table(summary, comparison, METHODS).rows]
+    assert any(note.startswith("Worst task: in every seed") for note in table.notes)
+    assert any(note.startswith("Linear head: ") for note in table.notes)
+    assert not any("head" in heading for _, heading in build_table(pd.concat([summary, heads])).columns)

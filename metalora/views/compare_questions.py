@@ -95,7 +95,7 @@ QUESTIONS = (
             "primary/full": "Every weight fine-tuned",
         },
     ),
-    Question("Quick looks", {"digits-default": "Digits", "digits-all": "Digits, every method", "cifar10": "Ten shifts"}),
+    Question("Quick looks", {"digits-default": "Digits", "digits-all": "Every method", "cifar10": "Ten shifts"}),
 )
 HEADLINE = next(iter(QUESTIONS[0].results))
 

@@ -35,8 +35,9 @@ class Normalise(nn.Module):
         return images.sub(self.mean.to(images.dtype)).div_(self.std.to(images.dtype))
 
     def plain(self) -> nn.Module:
-        """Return torchvision's transform of the same values."""
-        return Normalize(*self._values)
+        """Return torchvision's transform of the same values, rounded as they are here."""
+        mean, std = (torch.tensor(values, dtype=torch.float32).tolist() for values in self._values)
+        return Normalize(mean, std)
 
     def extra_repr(self) -> str:
         return "mean={}, std={}".format(*self._values)

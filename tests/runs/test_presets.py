@@ -15,9 +15,9 @@ GAIN = 0.1  # in k-NN accuracy; the standard error of the validation is about 0.
 
 @pytest.mark.parametrize("size", PRESETS)
 @pytest.mark.parametrize("method", TRAINED)
-def test_only_generated_cores_are_trained_on_sets(size, method):
+def test_only_what_reads_sets_is_trained_on_them(size, method):
     training = PRESETS[size].training(method)
-    assert training.set_size == (8 if METHODS[method].generated else 1)
+    assert training.set_size == (8 if METHODS[method].generated or METHODS[method].context else 1)
     RunConfig(adapter=PRESETS[size].adapter(method), training=training)  # its settings fit together
 
 

@@ -42,9 +42,9 @@ class Method:
         paper: Where it was proposed.
         colour: "#rrggbb" of its curves and bars, for light and dark pages alike.
         generated: Whether the format has a core, which can be generated for each image.
+        told: Whether cores are generated from the image's task, which is told, and not from the image.
         context: Subclass of `Context` that embeds images given their set, one adapter for all, or where it is; None:
             each image by itself.
-        told: Whether cores are generated from the image's task, which is told, and not from the image.
         rank_for: R of Meta-LoRA TR → this method's rank beside it in a comparison.
         diagram: How its tensor network is drawn: "chain", "branches", "copy" or "ring"; None is not drawn.
         bench_rank: Rank in the benchmark.

@@ -23,8 +23,9 @@ class Normalise(nn.Module):
 
     def _place(self, device: torch.device | None) -> None:
         for name, values in zip(("mean", "std"), self._values, strict=True):
-            tensor = torch.tensor(values, dtype=torch.float32, device=device)[:, None, None]
-            self.register_buffer(name, tensor, persistent=False)
+            made_on = None if device is None else "cpu"  # None: where torch makes tensors now
+            tensor = torch.tensor(values, dtype=torch.float32, device=made_on)[:, None, None]
+            self.register_buffer(name, tensor if device is None else tensor.to(device), persistent=False)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "Normalise":
         self._place(fn(self.mean).device)  # a network of another precision keeps the values

@@ -110,7 +110,10 @@ def test_a_damaged_adapter_is_refused(damage, tmp_path, static, pictures):
     [
         (["PICTURES", "--out", "e.npz"], "Name an adapter or a backbone"),
         (["--backbone", "resnet20", "--out", "e.npz"], "Name images or a suite"),
-        (["PICTURES", "--backbone", "resnet20", "--out", "e.csv"], "is no .npz or .parquet or .tsv file"),
+        (
+            ["PICTURES", "--backbone", "resnet20", "--out", "e.csv"],
+            "is no .npz or .parquet or .tsv or .safetensors file",
+        ),
         (["PICTURES", "--backbone", "resnet20", "--pool", "--out", "e.npz"], "nothing is generated"),
         (["PICTURES/none.png", "--backbone", "resnet20", "--out", "e.npz"], "check the path"),
         (["PICTURES/cat/broken.png", "--backbone", "resnet20", "--out", "e.npz"], "No image can be used"),

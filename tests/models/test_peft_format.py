@@ -13,7 +13,7 @@ from metalora.adapters.methods import METHODS
 from metalora.util.errors import InputError
 from metalora.util.seeding import seeded_generator
 
-NO_LORA = ("molora", "condconv", "bottleneck", "film", "linear-probe")
+NO_LORA = ("molora", "condconv", "bottleneck", "film", "linear-probe", "arm-cml", "icrm", "late-fusion")
 ADAPTING = [name for name, entry in METHODS.items() if entry.format is not None and not entry.needs]
 
 

@@ -13,6 +13,7 @@ sys.path.insert(0, str(Path(__file__).parents[2]))  # to run from a checkout tha
 
 import dependability_tables
 import result_tables
+import scaling_tables
 
 ROOT = Path(__file__).parents[2]
 TABLES: dict[str, Callable[..., list[list[str]]]] = {
@@ -31,6 +32,7 @@ TABLES: dict[str, Callable[..., list[list[str]]]] = {
     "gpu-times": result_tables.gpu_times,
     "gpu-errors": result_tables.gpu_errors,
     "dependability": dependability_tables.figures,
+    **scaling_tables.TABLES,
 }
 BLOCK = re.compile(r"(<!-- table: (?P<name>[\w-]+)(?P<arguments>[^>]*) -->\n).*?(<!-- end -->)", re.DOTALL)
 

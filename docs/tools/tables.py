@@ -11,7 +11,9 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[2]))  # to run from a checkout that is not installed
 
+import dependability_tables
 import result_tables
+import scaling_tables
 
 ROOT = Path(__file__).parents[2]
 TABLES: dict[str, Callable[..., list[list[str]]]] = {
@@ -30,6 +32,8 @@ TABLES: dict[str, Callable[..., list[list[str]]]] = {
     "exports": result_tables.exports,
     "gpu-times": result_tables.gpu_times,
     "gpu-errors": result_tables.gpu_errors,
+    "dependability": dependability_tables.figures,
+    **scaling_tables.TABLES,
 }
 BLOCK = re.compile(r"(<!-- table: (?P<name>[\w-]+)(?P<arguments>[^>]*) -->\n).*?(<!-- end -->)", re.DOTALL)
 

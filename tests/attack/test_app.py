@@ -4,11 +4,13 @@ bash tests/run.sh -m slow tests/attack -n 0 -s     all of them, with figures
 """
 
 import json
+from collections import Counter
 
 import pytest
 from attack.corpus import all_attacks, counted, few_of_each_kind
 from attack.images import PNG
 from attack.target import attack_all, tracebacks
+from figures import record
 
 PEAK, GROWTH = 1_500 * 2**20, 400 * 2**20  # bytes, while attacked and afterwards
 PROGRAMS = ("python", "ldconfig", "uname", "lscpu")  # workers, and what torch and Python ask about the machine
@@ -54,6 +56,8 @@ def test_all_hostile_requests_are_withstood(attacked, capsys):
     outcomes, memory = withstood(attacked, attacks)
     longest = max(outcomes, key=lambda outcome: outcome.seconds)
     target = attacked[0]
+    verdicts, growth = Counter(outcome.answer.verdict for outcome in outcomes), (target.peak - memory) / 2**20
+    record("hostile, app", inputs=len(outcomes), verdicts=verdicts, growth_mb=growth, longest_seconds=longest.seconds)
     with capsys.disabled():
         print(f"\nApp: {len(outcomes)} inputs, {counted([o.answer.verdict for o in outcomes])}, 0 tracebacks.")
         print(f"Memory {memory / 2**20:.0f} MB before, {target.memory() / 2**20:.0f} MB after, ", end="")

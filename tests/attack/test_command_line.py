@@ -1,11 +1,14 @@
 """Hostile files and words for the command line: one sentence and exit code 2, or an ordinary end; nothing unpickled."""
 
+from collections import Counter
+
 import pytest
 from attack.command_line import call_all, peak_memory
 from attack.commands import inputs, runs, words
 from attack.corpus import choose, counted
 from attack.weights import hostile_adapters, hostile_files
 from calling import run
+from figures import record
 from PIL import Image
 
 GROWTH = 1_500 * 2**20  # bytes
@@ -60,6 +63,8 @@ def test_a_choice_of_hostile_files_and_words_is_withstood(commands, tmp_path):
 def test_all_hostile_files_and_words_are_withstood(commands, tmp_path, capsys):
     before, outcomes = peak_memory(), withstood(*commands, tmp_path)
     assert len(outcomes) >= 300
+    verdicts, growth = Counter(outcome.verdict for outcome in outcomes), (peak_memory() - before) / 2**20
+    record("hostile, command line", inputs=len(outcomes), verdicts=verdicts, growth_mb=growth)
     with capsys.disabled():
         print(f"\nCommand line: {len(outcomes)} inputs, {counted([o.verdict for o in outcomes])}, nothing unpickled.")
         print(f"Memory at most {before / 2**20:.0f} MB before, {peak_memory() / 2**20:.0f} MB after.")

@@ -4,6 +4,7 @@ The full form kills twenty times and prints what was lost: `bash tests/run.sh -m
 """
 
 import pytest
+from figures import record
 from killing import SUBJECTS, After, ForkedCompare, ForkedTrain, Write, random_moments, survive
 
 KILLS = {"train": 6, "compare": 5, "study": 4, "worker": 5}
@@ -35,4 +36,5 @@ def test_what_is_killed_at_random_moments_ends_as_if_it_never_was(kind, tmp_path
     moments = random_moments(SUBJECTS[kind], KILLS[kind], SEED)
     lost = check(SUBJECTS[kind], tmp_path, moments)
     print(f"\n{kind}: {len(lost)} kills survived, steps lost: {lost}, by {', '.join(map(str, moments))}")
+    record(f"kills, {kind}", kills=KILLS[kind], survived=len(lost), steps_lost=lost)
     assert len(lost) == KILLS[kind]

@@ -6,6 +6,7 @@
 import time
 
 import pytest
+from figures import record
 
 import metalora
 from metalora.training import loop
@@ -41,9 +42,12 @@ def test_checkpoints_take_at_most_2_percent_of_the_time(case, tmp_path, monkeypa
     list(metalora.fit(model, suite, config, checkpoint=file, validate_last=False))
     total = time.perf_counter() - started
     size = file.stat().st_size / 1e6
+    percent, before_last = 100 * sum(costs) / total, 100 * sum(costs[:-1]) / total
     print(
         f"\n{case}: {len(costs)} checkpoints of {size:.1f} MB in {total:.0f} s, {1000 * max(costs):.0f} ms at most: "
-        f"{100 * sum(costs) / total:.2f} % of the time, {100 * sum(costs[:-1]) / total:.2f} % without the last one"
+        f"{percent:.2f} % of the time, {before_last:.2f} % without the last one"
     )
+    row = {"percent": percent, "percent_without_the_last": before_last, "longest_seconds": max(costs)}
+    record(f"checkpoints, {case}", **row, count=len(costs), megabytes=size, seconds=total)
     # Each but the last two is followed by 50 times its time, or by 30 seconds, of which no more may be lost.
     assert sum(costs[:-2]) <= total * max(PART, max(costs) / EVERY)

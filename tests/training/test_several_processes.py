@@ -3,6 +3,7 @@
 import pytest
 import torch
 from computed_together import EMBEDDINGS, TRAININGS, compute
+from figures import record
 from launching import launch
 from safetensors.torch import load_file
 
@@ -15,7 +16,21 @@ def computed(tmp_path_factory):
     folder = tmp_path_factory.mktemp("together")
     for code, _, errors in launch(folder, module="computed_together"):
         assert code == 0, errors
-    return compute(), *(load_file(folder / f"{rank}.safetensors") for rank in range(2))
+    alone, *each = compute(), *(load_file(folder / f"{rank}.safetensors") for rank in range(2))
+    record("two processes", tensors=len(alone), largest=largest_difference(alone, each[0]))
+    return alone, *each
+
+
+def largest_difference(alone, shared):
+    """The largest difference of a number from what one process computes."""
+    differences = ((value.detach().double() - shared[name].double()).abs() for name, value in alone.items())
+    return max(float(difference.max()) for difference in differences if difference.numel())
+
+
+def test_the_largest_difference_is_found():
+    one = {"a": torch.ones(4), "b": torch.tensor([3.0, 4.0])}
+    assert largest_difference(one, one) == 0
+    assert largest_difference(one, one | {"b": torch.tensor([3.0, 4.5])}) == 0.5
 
 
 @pytest.mark.parametrize("name", TRAININGS)

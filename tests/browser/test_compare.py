@@ -204,8 +204,9 @@ def test_nothing_overlaps_on_a_narrow_screen(visit, open_tab):
     assert top >= figure["y"]  # the title is not cut
     reached = page.evaluate("document.querySelector('.results.short td:last-child').getBoundingClientRect().right")
     assert reached <= 400  # gains are seen without scrolling
-    tasks = page.get_by_label("Accuracy of every task").locator(".main-svg").first.bounding_box()
-    assert tasks["width"] >= 640  # legible: it scrolls in its own box
+    tasks = page.get_by_label("Accuracy of every task").locator(".main-svg").first
+    expect(tasks).to_be_visible()
+    assert tasks.bounding_box()["width"] >= 640  # legible: it scrolls in its own box
 
 
 @pytest.mark.slow

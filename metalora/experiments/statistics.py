@@ -1,8 +1,8 @@
 """Is a gain over seeds significant? Summaries, paired comparisons with the best static row, power.
 
 Input everywhere is a tidy frame of one suite, a row per result: method, backbone, suite, task_split
-("seen", "unseen"), gallery ("pooled", "within"), k, seed, accuracy (0 to 1), validation (validation
-k-NN accuracy, repeated on all rows of a method, backbone and seed), generated (a generated method, no
+("seen", "unseen"), gallery ("pooled", "within", or "linear head" at k 0), k, seed, accuracy (0 to 1), validation
+(validation k-NN accuracy, repeated on all rows of a method, backbone and seed), generated (a generated method, no
 control), static (may be the row that generated methods are compared with). More columns are carried along.
 """
 

@@ -38,6 +38,8 @@ def scan_code() -> int:
 def scan_packages() -> int:
     """Return the number of packages with known vulnerabilities, and record it."""
     packages = [package for package in call(AUDIT)["dependencies"] if "vulns" in package]
+    if not packages:
+        sys.exit("pip-audit looked at no package: is pypi.org reachable from here?")
     found = [package for package in packages if package["vulns"]]
     for package in found:
         print(package["name"], package["version"], *(vulnerability["id"] for vulnerability in package["vulns"]))

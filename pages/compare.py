@@ -11,7 +11,7 @@ from metalora.cli.as_code import as_compare_command, as_study_command
 from metalora.experiments.paper_table import PAPER_CAPTION, paper_table
 from metalora.experiments.results import PRIMARY
 from metalora.experiments.table_writers import to_html
-from metalora.models.backbones import BUNDLED
+from metalora.models.bundled_networks import BUNDLED
 from metalora.util.errors import InputError
 from metalora.views.compare import GALLERIES, Overview, Source, bundled_source
 from metalora.views.compare_questions import HEADLINE, MINE, QUESTIONS, menu, question_of

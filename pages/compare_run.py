@@ -12,7 +12,7 @@ from metalora.cli.as_code import as_compare_command
 from metalora.experiments.config import ComparisonConfig
 from metalora.experiments.results import MAX_SEEDS, MAX_STEPS, own_config, remember_config
 from metalora.experiments.variants import CONTROLS, DEFAULT
-from metalora.models.backbones import BUNDLED
+from metalora.models.bundled_networks import BUNDLED
 from metalora.runs.comparison_process import Stage, clear_stop, request_stop, run_in_subprocess, stage
 from metalora.runs.visitor_limits import server_limits
 from metalora.suites.config import SuiteConfig

@@ -6,7 +6,7 @@ from typing import Any
 import gradio as gr
 
 from metalora.adapters.methods import METHODS
-from metalora.models.backbones import BUNDLED
+from metalora.models.bundled_networks import BUNDLED
 from metalora.runs.presets import PRESETS
 from metalora.runs.run_config import RunConfig
 from metalora.suites.registry import SUITES

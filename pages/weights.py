@@ -5,7 +5,8 @@ from typing import Any
 
 import gradio as gr
 
-from metalora.models.backbones import BUNDLED, has_weights
+from metalora.models.backbones import has_weights
+from metalora.models.bundled_networks import BUNDLED
 from metalora.models.timm_weights import cached_backbones, fetch_weights, weights_size
 from metalora.runs.app_process import may_download
 from metalora.util.errors import InputError

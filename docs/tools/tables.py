@@ -11,6 +11,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[2]))  # to run from a checkout that is not installed
 
+import cost_tables
 import dependability_tables
 import result_tables
 import scaling_tables
@@ -29,9 +30,9 @@ TABLES: dict[str, Callable[..., list[list[str]]]] = {
     "by-backbone": result_tables.by_backbone,
     "paper": result_tables.paper,
     "adapters": result_tables.bundled_adapters,
-    "exports": result_tables.exports,
-    "gpu-times": result_tables.gpu_times,
-    "gpu-errors": result_tables.gpu_errors,
+    "exports": cost_tables.exports,
+    "gpu-times": cost_tables.gpu_times,
+    "gpu-errors": cost_tables.gpu_errors,
     "dependability": dependability_tables.figures,
     **scaling_tables.TABLES,
 }

@@ -113,8 +113,8 @@ def describe_all() -> dict[str, Any]:
 
     from metalora.adapters.methods import METHODS
     from metalora.experiments.variants import CONTROLS, DEFAULT
-    from metalora.models.backbones import BUNDLED
     from metalora.models.bundled import NAMES, bundled_folder
+    from metalora.models.bundled_networks import BUNDLED
     from metalora.models.saving import WEIGHTS
     from metalora.runs.bundled_adapters import read_card
     from metalora.suites.registry import SUITES
@@ -155,7 +155,7 @@ def describe_all() -> dict[str, Any]:
 
 
 def _card(name: str) -> dict[str, Any] | None:
-    from metalora.models.backbones import card
+    from metalora.models.bundled_networks import card
 
     try:
         return card(name)

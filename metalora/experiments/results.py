@@ -20,7 +20,7 @@ from metalora.experiments.config import ComparisonConfig, JobConfig
 from metalora.experiments.job_files import has_result, job_file
 from metalora.experiments.runner import jobs_of, read_comparison, with_lr
 from metalora.experiments.variants import CONTROLS, DEFAULT
-from metalora.models.backbones import BUNDLED
+from metalora.models.bundled_networks import BUNDLED
 from metalora.suites.config import SuiteConfig
 from metalora.training.config import TrainingConfig
 from metalora.util.checks import check_int

@@ -1,9 +1,5 @@
 """Backbones: a name (bundled, or of timm) or any module → a frozen network with its preprocessing.
 
-The bundled networks are timm's classes at CIFAR size, one entry of `BUNDLED` and a file of weights each:
-resnet20: He et al., Deep residual learning, 1512.03385, section 4.2 (projection shortcuts);
-mixer_nano: Tolstikhin et al., MLP-Mixer, 2105.01601, patches of 4×4, width 96, 8 blocks.
-
 Another package adds a backbone through timm's own registry (`timm.models.register_model`): once it is imported, every
 name that `timm.create_model` takes is a backbone. Image size, normalisation, trained weights and stages come from
 timm's `default_cfg` and `feature_info`.
@@ -11,27 +7,22 @@ timm's `default_cfg` and `feature_info`.
 
 import copy
 import difflib
-import json
 import math
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import timm
 import torch
 from timm.data import resolve_model_data_config
-from timm.models.mlp_mixer import MlpMixer
-from timm.models.resnet import BasicBlock, ResNet
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torchvision.transforms import InterpolationMode
-from torchvision.transforms.v2 import Resize  # v2 compiles without a graph break
 
 from metalora.adapters.forward_context import current
 from metalora.adapters.recomputation import call_recorded
+from metalora.models.bundled_networks import BUNDLED
 from metalora.models.folding import Fold, Pair, fold_pairs
-from metalora.models.normalise import Normalise
+from metalora.models.normalise import preprocess
 from metalora.models.timm_weights import cached_weights, fetched_weights, package_of, packaged_weights
 from metalora.util.checks import check_int
 from metalora.util.compiling import transformed
@@ -167,55 +158,6 @@ def check_embeddings(output: Any, count: int) -> Tensor:
     return output
 
 
-@dataclass(frozen=True)
-class Bundled:
-    """A network that comes with the project, its weights in `assets/`.
-
-    Attributes:
-        build: number of classes (0 is no head) → network.
-        stages: names of the submodules that become `Backbone.stages`.
-        any_size: whether the network takes other sizes than `image_size`.
-        mean: of the training images' channels.
-        std: of the training images' channels.
-        image_size: side of the training images.
-    """
-
-    build: Callable[[int], nn.Module]
-    stages: tuple[str, ...]
-    any_size: bool
-    mean: tuple[float, float, float] = (0.491, 0.482, 0.447)
-    std: tuple[float, float, float] = (0.247, 0.243, 0.262)
-    image_size: int = 32
-
-    def preprocess(self, image_size: int) -> nn.Module:
-        """Build what resizes images to this side and normalises them."""
-        return _preprocess(image_size, self.mean, self.std)
-
-
-def _resnet20(classes: int) -> nn.Module:
-    # A "deep" stem only to start at 16 channels: timm's plain stem is fixed at 64.
-    block: Any = BasicBlock  # timm asks for an instance
-    net: Any = ResNet(block, (3, 3, 3), classes, stem_type="deep", stem_width=8, channels=(16, 32, 64))
-    net.conv1 = nn.Conv2d(3, 16, 3, padding=1, bias=False)
-    net.maxpool = nn.Identity()
-    net.layer4 = nn.Identity()
-    return net
-
-
-def _mixer_nano(classes: int) -> nn.Module:
-    return MlpMixer(classes, img_size=32, patch_size=4, num_blocks=8, embed_dim=96, mlp_ratio=(0.5, 2.0))
-
-
-BUNDLED = {
-    "resnet20": Bundled(_resnet20, ("layer1", "layer2", "layer3"), any_size=True),
-    "mixer_nano": Bundled(_mixer_nano, ("blocks.1", "blocks.4", "blocks.7"), any_size=False),
-}
-
-
-def _preprocess(size: int, mean: tuple, std: tuple, mode: str = "bilinear") -> nn.Module:
-    return nn.Sequential(Resize((size, size), InterpolationMode(mode), antialias=True), Normalise(mean, std))
-
-
 def load_backbone(
     name: str, *, image_size: int | None = None, pretrained: bool = True, download: bool = False
 ) -> Backbone:
@@ -339,7 +281,7 @@ def _load_timm(name: str, image_size: int | None, pretrained: bool, download: bo
     return Backbone(
         net,
         name=name,
-        preprocess=_preprocess(size, data["mean"], data["std"], data["interpolation"]),
+        preprocess=preprocess(size, data["mean"], data["std"], data["interpolation"]),
         stages=_stages(net),
         image_size=size,
     ).eval()
@@ -379,8 +321,3 @@ def _check_name(name: str) -> None:
         near = difflib.get_close_matches(architecture, timm.list_models(), n=3)
         hint = f" Did you mean {', '.join(near)}?" if near else ""
         raise InputError(f"Unknown backbone {name!r}: use {', '.join(BUNDLED)} or a name of timm.{hint}")
-
-
-def card(name: str) -> dict:
-    """Read the card of a bundled backbone: command, data, seed, epochs, accuracies, licence, validation images."""
-    return json.loads((ASSETS / f"{name}.json").read_text(encoding="utf-8"))

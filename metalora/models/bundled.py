@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from metalora.adapters.methods import PAPER
-from metalora.models.backbones import BUNDLED
+from metalora.models.bundled_networks import BUNDLED
 from metalora.util.errors import InputError, choices
 from metalora.util.paths import ASSETS, expand
 

@@ -16,6 +16,7 @@ from metalora.adapters.config import AdapterConfig
 from metalora.adapters.methods import method
 from metalora.models.backbones import Backbone
 from metalora.models.mapping_net import mean_by_group
+from metalora.models.standardised_features import StandardisedFeatures
 from metalora.util.errors import InputError
 
 
@@ -68,14 +69,8 @@ class Context(nn.Module, ABC):
         """
 
 
-class Reader(Context):
+class Reader(Context, StandardisedFeatures):
     """A context that reads the extractor's features, which are standardised."""
-
-    standardised: Tensor
-
-    @abstractmethod
-    def standardise(self, features: Tensor) -> None:
-        """Take mean and standard deviation of the training images' features (N, F)."""
 
 
 def context_class(name: str) -> type[Context] | None:

@@ -10,7 +10,7 @@ from torch import nn
 
 from metalora.adapters.methods import method
 from metalora.models.adapted_model import AdaptedModel
-from metalora.models.backbones import BUNDLED
+from metalora.models.bundled_networks import BUNDLED
 from metalora.models.loading import load
 from metalora.models.saving import CONFIG, WEIGHTS
 from metalora.util.errors import InputError

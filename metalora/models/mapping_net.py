@@ -17,11 +17,10 @@ from torch.nn import functional as F
 
 from metalora.adapters.cores import Cores
 from metalora.adapters.formats import Format
+from metalora.models.standardised_features import StandardisedFeatures
 from metalora.util.device import to_device, without_autocast
 from metalora.util.errors import InputError
 
-MIN_STD = 1e-3  # of a feature
-MAX_SCORE = 10.0  # of a standardised feature
 MIN_PROB = 1e-6  # of a factor's value
 INITIAL_STD = 0.05  # of a core's value, before training
 PRIOR_STD = 0.2  # of a core's value, as in C-LoRA's code
@@ -104,7 +103,7 @@ class ConstantCore(CoreHead):
         return self.split(self.offset)
 
 
-class MappingNet(CoreHead):
+class MappingNet(CoreHead, StandardisedFeatures):
     """Features (N, F), standardised → ReLU layer → code → cores of every layer.
 
     A factor code has a probability for every value of every factor; cores are linear in these and in the products of
@@ -128,14 +127,7 @@ class MappingNet(CoreHead):
             images give codes several times as long as theirs, and cores are linear in them.
         gaussian: give every value of a core a variance.
         rng: gives the first weights.
-
-    Attributes:
-        standardised: whether the statistics of the features were taken, as they are before training.
     """
-
-    feature_mean: Tensor
-    feature_std: Tensor
-    standardised: Tensor
 
     def __init__(
         self,
@@ -162,9 +154,7 @@ class MappingNet(CoreHead):
         self.log_variance = nn.Linear(code + pairs, self.total) if gaussian else None
         sizes = [(math.prod(f.core_shape), head_init_std * f.random_core_init) for f in formats.values()]
         self.head_init_std = torch.cat([torch.full((size,), value, dtype=torch.float64) for size, value in sizes])
-        self.register_buffer("feature_mean", torch.zeros(features or 0))
-        self.register_buffer("feature_std", torch.ones(features or 0))
-        self.register_buffer("standardised", torch.tensor(False))
+        self.register_statistics(features or 0)
         self.to(like)
         if features is not None:
             self._start()
@@ -211,21 +201,10 @@ class MappingNet(CoreHead):
             self.log_variance.weight.zero_()
             self.log_variance.bias.zero_()
 
-    @torch.no_grad()
-    def standardise(self, features: Tensor) -> None:
-        """Take mean and standard deviation of the training images' features (N, F)."""
-        std, mean = torch.std_mean(features.to(self.feature_mean), dim=0, correction=0)
-        self.feature_mean.copy_(mean)
-        self.feature_std.copy_(std.clamp(min=MIN_STD))
-        self.standardised.fill_(True)
-
     def codes(self, features: Tensor) -> Tensor:
         """Map features (N, F) to codes (N, code), outside autocast, in the module's own dtype."""
         with without_autocast(features.device):
-            scores = (features.to(self.feature_mean) - self.feature_mean) / self.feature_std
-            # A feature that hardly varied in training must not decide alone where it does vary.
-            scores = scores.clamp(-MAX_SCORE, MAX_SCORE)
-            codes = self.code(F.relu(self.hidden(scores)))
+            codes = self.code(F.relu(self.hidden(self.scores(features))))
             return self._softmax(codes) if self.factors else self._limit(codes)
 
     def pool(self, codes: Tensor, groups: Tensor) -> Tensor:

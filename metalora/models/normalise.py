@@ -4,7 +4,8 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
-from torchvision.transforms.v2 import Normalize
+from torchvision.transforms import InterpolationMode
+from torchvision.transforms.v2 import Normalize, Resize  # v2 compiles without a graph break
 
 
 class Normalise(nn.Module):
@@ -42,3 +43,15 @@ class Normalise(nn.Module):
 
     def extra_repr(self) -> str:
         return "mean={}, std={}".format(*self._values)
+
+
+def preprocess(size: int, mean: tuple[float, ...], std: tuple[float, ...], mode: str = "bilinear") -> nn.Module:
+    """Build what resizes images to a side and normalises them.
+
+    Args:
+        size: side in pixels.
+        mean: of each channel.
+        std: of each channel.
+        mode: interpolation, by torchvision's name.
+    """
+    return nn.Sequential(Resize((size, size), InterpolationMode(mode), antialias=True), Normalise(mean, std))

@@ -7,8 +7,8 @@ from huggingface_hub import EvalResult, ModelCardData
 
 from metalora.adapters.methods import METHODS
 from metalora.experiments.table import format_count, format_percent
-from metalora.models.backbones import BUNDLED
 from metalora.models.bundled import parse_bundled
+from metalora.models.bundled_networks import BUNDLED
 from metalora.util.files import write_text
 
 MODEL_CARD = "README.md"

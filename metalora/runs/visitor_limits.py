@@ -3,7 +3,8 @@
 from dataclasses import dataclass, fields
 
 from metalora.adapters.patterns import check_plain
-from metalora.models.backbones import BUNDLED, has_weights
+from metalora.models.backbones import has_weights
+from metalora.models.bundled_networks import BUNDLED
 from metalora.runs.app_process import on_own_machine
 from metalora.runs.run_config import RunConfig
 from metalora.suites.cifar10 import find_cifar10

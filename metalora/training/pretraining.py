@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.nn.functional import pad
 from torchvision.transforms.v2 import CutMix
 
-from metalora.models.backbones import BUNDLED
+from metalora.models.bundled_networks import BUNDLED
 from metalora.suites.class_folders import HELD_OUT_PER_CLASS, held_out, read_split
 from metalora.training.loop import Progress, run_loop, warmup_cosine
 from metalora.training.shared_batchnorm import share_batchnorm

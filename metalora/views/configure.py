@@ -19,7 +19,8 @@ from metalora.adapters.targets import STEM
 from metalora.experiments.table import format_count
 from metalora.models.adapt import adapt
 from metalora.models.adapted_model import AdaptedModel
-from metalora.models.backbones import BUNDLED, Backbone, has_weights, load_backbone
+from metalora.models.backbones import Backbone, has_weights, load_backbone
+from metalora.models.bundled_networks import BUNDLED
 from metalora.runs.app_process import may_download
 from metalora.suites.config import SuiteConfig
 from metalora.util.errors import InputError

@@ -15,5 +15,5 @@ def test_info(tmp_path, trained):
 
 
 def test_info_works_without_cards(monkeypatch, tmp_path):
-    monkeypatch.setattr("metalora.models.backbones.card", lambda name: (_ for _ in ()).throw(FileNotFoundError(name)))
+    monkeypatch.setattr("metalora.models.bundled_networks.ASSETS", tmp_path)
     assert "no card" in run("info").output

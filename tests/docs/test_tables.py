@@ -61,7 +61,7 @@ def test_what_lies_below_the_constant_core_is_named():
 
 def test_exports_have_a_row_for_every_form_of_every_adapter():
     rows = json.loads((ROOT / "assets/results/exports.json").read_text(encoding="utf-8"))["rows"]
-    _, *table = import_module("result_tables").exports()
+    _, *table = import_module("cost_tables").exports()
     assert len(table) == len({row["adapter"] for row in rows}) * len({row["form"] for row in rows}) == 20
     (large,) = (row for row in rows if (row["adapter"], row["form"], row["batch_size"]) == (*EXPORT, 32))
     (shown,) = (row for row in table if (row[0], row[1]) == (f"`{EXPORT[0]}`", EXPORT[1]))
@@ -84,12 +84,12 @@ def gpu(monkeypatch, tmp_path):
     rows = [{**settings, "variant": variant, "pass": kind, "ms": ms} for (variant, kind), ms in cases.items()]
     (tmp_path / "times").mkdir()
     (tmp_path / "times" / "resnet18-32-bfloat16-compiled.json").write_text(json.dumps({"rows": rows}))
-    monkeypatch.setattr(import_module("result_tables"), "GPU", tmp_path)
+    monkeypatch.setattr(import_module("cost_tables"), "GPU", tmp_path)
     return tmp_path
 
 
 def test_rows_of_a_gpu_become_tables(gpu):
-    tables = import_module("result_tables")
+    tables = import_module("cost_tables")
     assert tables.gpu_errors()[1:] == [
         ["format", "bfloat16", "2", "3e-03", "4e-03"],
         ["resuming", "float32", "1", "1e-06", "–"],
@@ -116,5 +116,5 @@ def test_rows_of_a_gpu_become_tables(gpu):
 def test_without_rows_of_a_gpu_a_table_says_so(gpu):
     for file in (gpu / "tests.jsonl", *(gpu / "times").iterdir()):
         file.unlink()
-    tables = import_module("result_tables")
+    tables = import_module("cost_tables")
     assert [tables.gpu_errors()[1][0], tables.gpu_times()[1][0]] == ["none yet"] * 2

@@ -15,7 +15,8 @@ from torchvision.transforms.v2 import Normalize
 import metalora
 from metalora.adapters.config import AdapterConfig
 from metalora.models.adapt import build_model
-from metalora.models.backbones import BUNDLED, Backbone, check_embeddings, image_size_for, load_backbone
+from metalora.models.backbones import Backbone, check_embeddings, image_size_for, load_backbone
+from metalora.models.bundled_networks import BUNDLED
 from metalora.models.normalise import Normalise
 from metalora.util.errors import InputError, LayersLeftOut
 

@@ -9,7 +9,8 @@ from torch.distributions import Normal, kl_divergence
 
 from metalora.adapters.cp import CP
 from metalora.adapters.tr import TR
-from metalora.models.mapping_net import INITIAL_STD, MAX_SCORE, PRIOR_STD, ConstantCore, MappingNet, mean_by_group
+from metalora.models.mapping_net import INITIAL_STD, PRIOR_STD, ConstantCore, MappingNet, mean_by_group
+from metalora.models.standardised_features import MAX_SCORE
 from metalora.util.errors import InputError
 from metalora.util.seeding import seeded_generator
 

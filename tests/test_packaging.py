@@ -27,7 +27,7 @@ def test_installed_elsewhere_it_finds_its_bundled_weights(tmp_path):
     run(*pip, ROOT)
     code = (
         "import metalora; model = metalora.adapt('resnet20'); print(metalora.__file__);"
-        "from metalora.models import backbones; print(backbones.card('mixer_nano')['name']);"
+        "from metalora.models import bundled_networks; print(bundled_networks.card('mixer_nano')['name']);"
         "import metalora_app; print(metalora_app.main.__name__)"
     )
     said = run(sys.executable, "-c", code, cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(site)})

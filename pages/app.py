@@ -21,10 +21,12 @@ from .backend import backend
 from .checked_blocks import CheckedBlocks
 from .context import PRIVATE
 from .gate import Gate
+from .gradio_costs import quieten, rest_queue
 from .links import wire_links
 from .plot import PLOTLY_JS
 from .security import credentials
 from .shell import RUN_STATE, Shell, shell
+from .static_files import StaticFiles
 from .waiting import WaitingPage
 
 MAX_QUEUED = 64  # events that wait for their turn
@@ -70,7 +72,7 @@ def launch(root: Path, waiting: WaitingPage | None = None, **settings: Any) -> g
                 Route(STATUS, status_route(app_state)),
                 Route(HEALTH, health_route(app_state)),
             ],
-            "middleware": [Middleware(Gate, demo.fns)],
+            "middleware": [Middleware(Gate, demo.fns), Middleware(StaticFiles)],
         },
         state_session_capacity=server_limits().sessions,
         **{"auth": credentials()} | settings,
@@ -96,30 +98,3 @@ def build(app_state: AppState) -> gr.Blocks:
     rest_queue(demo)
     quieten(demo, context.settled)
     return demo
-
-
-def quieten(demo: gr.Blocks, target: gr.Number) -> None:
-    """Let events that show no progress tell theirs to one hidden component.
-
-    At each status of any event the page copies the whole state of every component that ever had one, and of all that
-    lies in it: with hundreds of outputs that is a tenth of a second, many times for each click.
-    """
-    for event in demo.fns.values():
-        if event.show_progress == "hidden":
-            event.show_progress_on = [target]
-
-
-# Seconds that Gradio's queue sleeps between looks for new events, and for their progress.
-POLLING = {"sleep_when_free": 0.05, "progress_update_sleep_when_free": 0.1}
-
-
-def rest_queue(demo: gr.Blocks) -> None:
-    """Let an idle queue sleep longer than Gradio's 1 and 10 ms, which take 5 % of a core.
-
-    No public setting does this. Where another Gradio lacks the private attributes its own pace stays; a test in
-    tests/pages tells.
-    """
-    queue = getattr(demo, "_queue", None)
-    if all(hasattr(queue, name) for name in POLLING):
-        for name, seconds in POLLING.items():
-            setattr(queue, name, seconds)

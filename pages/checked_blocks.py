@@ -17,6 +17,7 @@ from gradio.utils import get_upload_folder
 from metalora.runs.addresses import address_of, coming_from
 from metalora.util.errors import InputError
 
+from .gradio_costs import PlainSessions
 from .request_checks import UNREADABLE, names_file
 
 T = TypeVar("T")
@@ -30,6 +31,10 @@ FAILED = "The app failed here, which is not your fault: its log says why."
 
 class CheckedBlocks(gr.Blocks):
     """Blocks whose events get values of the right kinds, and whose errors are always a sentence."""
+
+    def __init__(self, **settings: Any):
+        super().__init__(**settings)
+        self.default_config = PlainSessions(self)
 
     async def preprocess_data(self, block_fn: Any, inputs: list[Any], *args: Any, **kwargs: Any) -> list[Any]:
         """Check the values of an event, then let Gradio read them."""

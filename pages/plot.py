@@ -79,16 +79,17 @@ class Plot(gr.HTML):
     def postprocess(self, value: Figure | dict[str, Any] | None) -> str | None:
         """Return a figure, or a dict of the parts that change, as JSON; parts that are not in it stay as they are.
 
-        "figure": a figure; "cards": see `cards`, or None; "marks": see `marks`; "morph": see `morph`, or None;
-        "labels": names of clusters, [{"text", "row", "end" (of the slider: 0 or 1; both without)}]; "guests": further
-        images, [{"name", "image" (a data URL), "lines", "place" ([x, y]), "towards" (the same, or None)}]; "link":
-        plots with the same link show the same rows, so that what is hovered or selected on one is marked on the others;
-        "busy": what the server is doing, shown above the figure.
+        "figure": a figure, or plotly's JSON of one; "cards": see `cards`, or None; "marks": see `marks`; "morph": see
+        `morph`, or None; "labels": names of clusters, [{"text", "row", "end" (of the slider: 0 or 1; both without)}];
+        "guests": further images, [{"name", "image" (a data URL), "lines", "place" ([x, y]), "towards" (the same, or
+        None)}]; "link": plots with the same link show the same rows, so that what is hovered or selected on one is
+        marked on the others; "busy": what the server is doing, shown above the figure.
         """
         if value is None or isinstance(value, str):
             return value
-        shown = value if isinstance(value, dict) else {"figure": value, **dict.fromkeys(EXTRAS)}
-        if "figure" in shown:
+        is_figure = isinstance(value, Figure) or "data" in value
+        shown = {"figure": value, **dict.fromkeys(EXTRAS)} if is_figure else value
+        if isinstance(shown.get("figure"), Figure):
             shown = {**shown, "figure": json.loads(shown["figure"].to_json())}
         return json.dumps(shown)
 

@@ -39,13 +39,27 @@ class Movement:
     cores: Cores | None
 
 
+@dataclass(frozen=True, eq=False)
+class Unshifted:
+    """One image as it was.
+
+    Attributes:
+        embeddings: adapter → (D), unit vector.
+        units: adapter → mean distance to the other images.
+        core: all layers side by side, (1, values), on the CPU; None where nothing is generated.
+    """
+
+    embeddings: dict[str, Tensor]
+    units: dict[str, float]
+    core: Tensor | None
+
+
 class Playground:
-    """One image, whose shifts are embedded by the original network and by several adapters.
+    """The original network and several adapters side by side, which embed an image and its shifts.
 
     Args:
         model: whose adapter is looked at.
-        image: float RGB in [0, 1], (3, S, S).
-        others: other images, which say how far two images are apart: (M, 3, S, S), M at least 1.
+        others: float RGB in [0, 1], (M, 3, S, S), M at least 1: how far two images are apart.
         donor: position in `others` of the image whose core is given to all shifts.
         static: a model with the same backbone and LoRA of equal budget; None where there is none.
         constant: code (code) whose core is given to all shifts; None: the mean code of `others`.
@@ -57,7 +71,6 @@ class Playground:
     def __init__(
         self,
         model: AdaptedModel,
-        image: Tensor,
         others: Tensor,
         *,
         donor: int = 0,
@@ -74,7 +87,7 @@ class Playground:
             )
         self.model, self.static = model.eval(), None if static is None else static.eval()
         self.device = next(model.parameters()).device
-        self.images = torch.cat([image[None], others]).to(self.device)
+        self.others = others.to(self.device)
         self.donor, self._constant = donor, constant
 
     @property
@@ -85,56 +98,46 @@ class Playground:
         return (ORIGINAL, *static, *own)
 
     @torch.inference_mode()
-    def move(self, shifted: Tensor) -> Movement:
-        """Embed shifts of the image.
+    def read(self, image: Tensor) -> Unshifted:
+        """Embed the image as it was, float RGB in [0, 1], (3, S, S)."""
+        images = image[None].to(self.device)
+        _, cores, found = self._embed(images)
+        embeddings = {name: z[0] for name, z in found.items()}
+        units = {name: (1 - z @ embeddings[name]).clamp(min=0).mean().item() for name, z in self._others.items()}
+        return Unshifted(embeddings, units, None if cores is None else cores.flatten().cpu())
 
-        Args:
-            shifted: float RGB in [0, 1], (N, 3, S, S).
-        """
-        shifted = shifted.to(self.device)
-        codes = self.model.codes(shifted) if self.model.config.generates else None
-        cores = None if codes is None else self.model.cores(codes)
-        embeddings = self._embed(shifted, cores)
-        distance = pd.DataFrame({name: self._distances(name, z).tolist() for name, z in embeddings.items()})
-        return Movement(distance, distance / pd.Series(self._units), embeddings, codes, cores)
+    @torch.inference_mode()
+    def move(self, image: Unshifted, shifted: Tensor) -> Movement:
+        """Embed shifts of an image, float RGB in [0, 1], (N, 3, S, S)."""
+        codes, cores, embeddings = self._embed(shifted.to(self.device))
+        moved = {name: (1 - z @ image.embeddings[name]).clamp(min=0) for name, z in embeddings.items()}
+        distance = pd.DataFrame({name: d.tolist() for name, d in moved.items()})
+        return Movement(distance, distance / pd.Series(image.units), embeddings, codes, cores)
+
+    @cached_property
+    def _codes(self) -> Tensor:
+        return self.model.codes(self.others).detach()
 
     @cached_property
     def _fixed(self) -> dict[str, Cores]:
         """The cores that do not follow the image."""
-        codes = self._own_codes
-        constant = codes[1:].mean(0) if self._constant is None else self._constant.to(codes)
-        return {OTHER: self.model.cores(codes[1 + self.donor][None]), CONSTANT: self.model.cores(constant[None])}
-
-    @property
-    def own_core(self) -> Tensor:
-        """The core of the image as it was, all layers side by side, (1, values), on the CPU."""
-        return self.model.cores(self._own_codes[:1]).flatten().detach().cpu()
+        constant = self._codes.mean(0) if self._constant is None else self._constant.to(self._codes)
+        return {OTHER: self.model.cores(self._codes[self.donor][None]), CONSTANT: self.model.cores(constant[None])}
 
     @cached_property
-    def _own_codes(self) -> Tensor:
-        return self.model.codes(self.images).detach()
+    def _others(self) -> dict[str, Tensor]:
+        return self._embed(self.others)[2]
 
-    @cached_property
-    def _references(self) -> dict[str, Tensor]:
-        """Embeddings of the image as it was and of the others, unit vectors."""
-        cores = self.model.cores(self._own_codes) if self.model.config.generates else None
-        return self._embed(self.images, cores)
-
-    @cached_property
-    def _units(self) -> dict[str, float]:
-        """The mean distance between the image and the others."""
-        return {name: self._distances(name, z[1:]).mean().item() for name, z in self._references.items()}
-
-    def _distances(self, name: str, embeddings: Tensor) -> Tensor:
-        """Return cosine distances (N) of unit vectors to the image as it was."""
-        return (1 - embeddings @ self._references[name][0]).clamp(min=0)
-
-    def _embed(self, images: Tensor, own: Cores | None) -> dict[str, Tensor]:
+    def _embed(self, images: Tensor) -> tuple[Tensor | None, Cores | None, dict[str, Tensor]]:
+        """Return codes, cores, and by adapter embeddings (N, D), unit vectors."""
         with self.model.disabled():
             found = {ORIGINAL: self.model(images)}
         if self.static is not None:
             found[STATIC] = self.static(images)
-        if own is not None:
-            found[OWN] = self.model(images, cores=own)
-            found |= {name: self.model(images, cores=cores) for name, cores in self._fixed.items()}
-        return {name: normalize(z.double(), dim=1) for name, z in found.items()}
+        codes = self.model.codes(images) if self.model.config.generates else None
+        own = None if codes is None else self.model.cores(codes)
+        if own is not None:  # one pass for all cores
+            given = {OWN: own, **{name: cores.expand(len(images)) for name, cores in self._fixed.items()}}
+            embeddings = self.model(images.repeat(len(given), 1, 1, 1), cores=Cores.cat(list(given.values())))
+            found |= dict(zip(given, embeddings.split(len(images)), strict=True))
+        return codes, own, {name: normalize(z.double(), dim=1) for name, z in found.items()}

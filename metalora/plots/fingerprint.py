@@ -1,5 +1,7 @@
 """The fingerprint: the whole adapter of each image at a glance."""
 
+from typing import Any
+
 import numpy as np
 import plotly.graph_objects as go
 import torch
@@ -77,6 +79,25 @@ def fingerprint(
     if compact:
         figure.update_layout(font_size=11)
     return figure.update_layout(width=900, autosize=False) if theme == "print" else figure
+
+
+def with_values_of(figure: dict[str, Any], inspection: Inspection, reference: Cores) -> dict[str, Any]:
+    """Return a fingerprint with another image's values, in a tenth of the time that plotly takes to draw one.
+
+    Args:
+        figure: of one image, with that `reference`, as plotly's JSON; it is not changed.
+        inspection: of the other image, under the same adapter.
+        reference: as `fingerprint`.
+    """
+    assert inspection.cores is not None and inspection.identity_core is not None
+    values, _ = _differences(inspection.cores, inspection.identity_core, reference)
+    strength = inspection.strength.to_numpy()[:1]
+    cells, strip = figure["data"]
+    z = values[0, ::-1].astype(object)
+    z[np.isnan(values[0, ::-1])] = None
+    cells = {**cells, "z": z.tolist()}
+    strip = {**strip, "z": strength.tolist(), "zmax": float(strength.max() or 1.0)}
+    return {**figure, "data": [cells, strip]}
 
 
 def _bar(y: float, title: str, compact: bool) -> dict:

@@ -75,6 +75,13 @@ def core_plane(
     return figure.update_yaxes(showticklabels=False)
 
 
+def with_image_at(figure: dict[str, Any], before: np.ndarray, now: np.ndarray) -> dict[str, Any]:
+    """Return a `core_plane`, as plotly's JSON, with another image among the same gallery; it is not changed."""
+    *gallery, image = figure["data"]
+    image = {**image, "x": [float(before[0]), float(now[0])], "y": [float(before[1]), float(now[1])]}
+    return {**figure, "data": [*gallery, image]}
+
+
 def movement_curves(
     rows: pd.DataFrame,
     method: str,

@@ -27,7 +27,7 @@ def write_first_look(look: Look, path: Path = FIRST_LOOK) -> None:
 
     parts: dict[str, Any] = {"image": look.image, "table": look.table, "verdict": look.verdict}
     figures = {"fingerprint": look.fingerprint, "plane": look.plane}
-    parts |= {name: json.loads(figure.to_json()) for name, figure in figures.items() if figure is not None}
+    parts |= {name: figure for name, figure in figures.items() if figure is not None}
     write_text(path, json.dumps(parts, indent=1) + "\n")
 
 

@@ -1,5 +1,6 @@
 """One image under one adapter, as the Look tab shows it: shifted by knobs, beside other adapters."""
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from html import escape
@@ -11,10 +12,10 @@ from PIL import Image
 from torch import Tensor
 
 from metalora.inspection.inspect_images import inspect_images
-from metalora.inspection.movement import CONSTANT, ORIGINAL, OTHER, OWN, STATIC, Movement, Playground
+from metalora.inspection.movement import CONSTANT, ORIGINAL, OTHER, OWN, STATIC, Movement, Playground, Unshifted
 from metalora.inspection.spaces import gallery_cores
-from metalora.plots.fingerprint import fingerprint
-from metalora.plots.shifts import core_plane, movement_curves
+from metalora.plots.fingerprint import fingerprint, with_values_of
+from metalora.plots.shifts import core_plane, movement_curves, with_image_at
 from metalora.plots.thumbnails import thumbnail, to_pil
 from metalora.suites.knobs import KNOBS, shift, trained_values
 from metalora.suites.registry import SUITES
@@ -37,15 +38,15 @@ class Look:
 
     Attributes:
         image: as HTML.
-        fingerprint: the adapter of the shifted image; None where none is generated.
-        plane: its core among those of the gallery; None where none is generated.
+        fingerprint: the adapter of the shifted image, as plotly's JSON; None where none is generated.
+        plane: its core among those of the gallery, as plotly's JSON; None where none is generated.
         table: what each adapter does, as HTML.
         verdict: what that amounts to, in a sentence.
     """
 
     image: str
-    fingerprint: go.Figure | None
-    plane: go.Figure | None
+    fingerprint: dict[str, Any] | None
+    plane: dict[str, Any] | None
     table: str
     verdict: str
 
@@ -63,10 +64,13 @@ def other_images(app_state: AppState, visitor: str, view: InspectView, position:
     rows = [i for i in range(len(view.images)) if i != position]
     if rows:
         return [view.names[i] for i in rows], view.images[rows]
-    opened = reopen(app_state, visitor, view)
-    files = example_files(opened.config.suite.name)
-    examples = read_files(files, view.images.shape[-1], opened.model.decoding)
-    return list(examples.table["name"]), examples.images()
+    opened, size = reopen(app_state, visitor, view), view.images.shape[-1]
+
+    def read() -> tuple[list[str], Tensor]:
+        examples = read_files(example_files(opened.config.suite.name), size, opened.model.decoding)
+        return list(examples.table["name"]), examples.images()
+
+    return opened.cached(("pixels of the examples", size), read)
 
 
 def look(
@@ -103,16 +107,16 @@ def _look(
     knobs: Mapping[str, Any],
     static: OpenAdapter | None,
 ) -> Look:
-    opened, playground = _playground(app_state, visitor, view, position, donor)
+    opened, playground, image = _playground(app_state, visitor, view, position, donor)
     shifted = shift(view.images[position][None], knobs)
-    moved = playground.move(shifted)
+    moved = playground.move(image, shifted)
     name, named = view.names[position], titles(view, static)
     factors: tuple[str, ...] = ()
     if moved.codes is not None:
         factors = predicted_factors(opened.model, opened.gallery.source.factors, moved.codes.cpu())
     figures: dict[str, Any] = {"fingerprint": None, "plane": None}
     if moved.cores is not None:
-        figures = _figures(opened, playground, moved, shifted, name)
+        figures = _figures(opened, image, moved, shifted, name)
     return Look(
         image=_image(shifted[0], name, factors),
         table=look_table(opened, static, moved, named, distances=is_shifted(knobs)),
@@ -133,11 +137,10 @@ def sweep(app_state: AppState, visitor: str, view: InspectView, position: int, d
     Raises:
         InputError: as `look`.
     """
-    opened, playground = _playground(app_state, visitor, view, position, donor)
-    image = view.images[position][None]
+    opened, playground, image = _playground(app_state, visitor, view, position, donor)
     settings = [(name, value) for name, knob in KNOBS.items() for value in knob.values]
-    shifted = torch.cat([shift(image, {name: value}) for name, value in settings])
-    rows = playground.move(shifted).relative.assign(
+    shifted = torch.cat([shift(view.images[position][None], {name: value}) for name, value in settings])
+    rows = playground.move(image, shifted).relative.assign(
         knob=[name for name, _ in settings], value=[value for _, value in settings]
     )
     rows = rows.melt(["knob", "value"], var_name="adapter", value_name="distance")
@@ -189,19 +192,18 @@ def _tasks(opened: OpenAdapter) -> Any:
 
 def _playground(
     app_state: AppState, visitor: str, view: InspectView, position: int, donor: int
-) -> tuple[OpenAdapter, Playground]:
+) -> tuple[OpenAdapter, Playground, Unshifted]:
     opened = reopen(app_state, visitor, view)
     if not 0 <= position < len(view.images):
         raise InputError(f"There is no image {position + 1}: choose one of {len(view.images)}.")
     static = app_state.static_twin(visitor, view.adapter)
     _, others = other_images(app_state, visitor, view, position)
-    key = ("playground", hash_tensors({"image": view.images[position], "others": others}), donor, static)
+    key = ("playground", hash_tensors({"others": others}), donor, static)
 
     def build() -> Playground:
         codes, model = opened.gallery.codes, opened.model
         return Playground(
             model,
-            view.images[position],
             others,
             donor=donor,
             static=None
@@ -210,12 +212,18 @@ def _playground(
             constant=None if codes is None else codes.mean(0),
         )
 
-    return opened, opened.cached(key, build)
+    playground: Playground = opened.cached(key, build)
+    image = view.images[position]
+    return opened, playground, opened.cached((*key, hash_tensors({"image": image})), lambda: playground.read(image))
 
 
 def _figures(
-    opened: OpenAdapter, playground: Playground, moved: Movement, shifted: Tensor, name: str
-) -> dict[str, go.Figure]:
+    opened: OpenAdapter, image: Unshifted, moved: Movement, shifted: Tensor, name: str
+) -> dict[str, dict[str, Any]]:
+    assert moved.cores is not None
+    assert image.core is not None
+    inspection = inspect_images(opened.model, shifted, [name], codes=moved.codes)
+
     def compute() -> tuple[Any, ...]:
         from sklearn.decomposition import PCA
 
@@ -224,16 +232,18 @@ def _figures(
         pca = PCA(2, random_state=0).fit(cores.flatten().numpy())
         reference = cores.mean()
         limit = max((core - reference[layer]).abs().max().item() for layer, core in cores.items())
-        return reference, limit, pca, pca.transform(cores.flatten().numpy())
+        plane = pca.transform(cores.flatten().numpy())
+        drawn = (
+            fingerprint(inspection, shifted, reference=reference, limit=limit, compact=True),
+            core_plane(plane, list(opened.gallery.table["task"]), plane[0], plane[0]),
+        )
+        return reference, pca, *(json.loads(figure.to_json()) for figure in drawn)
 
-    reference, limit, pca, plane = opened.cached("cores of the gallery", compute)
-    assert moved.cores is not None
-    before, now = pca.transform(torch.cat([playground.own_core, moved.cores.flatten().cpu()]).numpy())
-    inspection = inspect_images(opened.model, shifted, [name], codes=moved.codes)
-    figure = fingerprint(inspection, shifted, reference=reference, limit=limit, compact=True)
+    reference, pca, print_of_first, plane = opened.cached("cores of the gallery", compute)
+    before, now = pca.transform(torch.cat([image.core, moved.cores.flatten().cpu()]).numpy())
     return {
-        "fingerprint": figure,
-        "plane": core_plane(plane, list(opened.gallery.table["task"]), before, now),
+        "fingerprint": with_values_of(print_of_first, inspection, reference),
+        "plane": with_image_at(plane, before, now),
     }
 
 

@@ -30,6 +30,10 @@ def shifted(images):
     return torch.cat([images[:1], *(shift(images[:1], {"noise": noise}) for noise in (0.1, 0.3))])
 
 
+def moved_by(playground, image, shifted):
+    return playground.move(playground.read(image), shifted)
+
+
 @torch.inference_mode()
 def expected(embed, images, shifted, i):
     """Distance of shift `i` to the image, and in units of that of the other images; each embedded alone."""
@@ -42,7 +46,7 @@ def expected(embed, images, shifted, i):
 
 def test_distances_are_those_of_each_adapter(make, images, shifted):
     model, static = make(), make("lora")
-    moved = Playground(model, images[0], images[1:], donor=1, static=static).move(shifted)
+    moved = moved_by(Playground(model, images[1:], donor=1, static=static), images[0], shifted)
     with torch.inference_mode():
         donor = model.generate(images[2:3])
         constant = model.cores(model.codes(images[1:]).mean(0, keepdim=True))
@@ -70,7 +74,7 @@ def test_distances_are_those_of_each_adapter(make, images, shifted):
 
 
 def test_another_image_is_at_a_distance_of_one_on_average(make, images):
-    moved = Playground(make(), images[0], images[1:]).move(images[1:])
+    moved = moved_by(Playground(make(), images[1:]), images[0], images[1:])
     assert moved.relative[[ORIGINAL, OWN]].mean().to_numpy() == pytest.approx(1, abs=1e-4)
     assert list(moved.relative) == [ORIGINAL, OWN, OTHER, CONSTANT]
 
@@ -78,21 +82,21 @@ def test_another_image_is_at_a_distance_of_one_on_average(make, images):
 def test_a_constant_core_may_be_given(make, images, shifted):
     model = make()
     code = model.codes(images[1:])[0].detach()
-    moved = Playground(model, images[0], images[1:], donor=0, constant=code).move(shifted)
+    moved = moved_by(Playground(model, images[1:], donor=0, constant=code), images[0], shifted)
     assert moved.distance[CONSTANT].to_numpy() == pytest.approx(moved.distance[OTHER].to_numpy(), abs=1e-6)
 
 
 def test_a_static_method_has_no_cores(make, images, shifted):
     model = make("lora")
-    moved = Playground(model, images[0], images[1:], static=model).move(shifted)
+    moved = moved_by(Playground(model, images[1:], static=model), images[0], shifted)
     assert list(moved.distance) == [ORIGINAL, STATIC] and moved.codes is None and moved.cores is None
 
 
 def test_what_cannot_be_compared_is_a_sentence(make, images):
     model = make()
     with pytest.raises(InputError, match="give one or more"):
-        Playground(model, images[0], images[:0])
+        Playground(model, images[:0])
     with pytest.raises(InputError, match="no other image 3"):
-        Playground(model, images[0], images[1:], donor=3)
+        Playground(model, images[1:], donor=3)
     with pytest.raises(InputError, match="different backbones"):
-        Playground(model, images[0], images[1:], static=make("lora", "mixer_nano"))
+        Playground(model, images[1:], static=make("lora", "mixer_nano"))

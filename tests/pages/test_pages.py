@@ -5,6 +5,8 @@ from types import SimpleNamespace
 
 import pandas as pd
 import pytest
+from gradio import DeepLinkButton
+from gradio.state_holder import SessionState
 from plotly.graph_objects import Figure, Scattergl
 
 from metalora.runs.presets import PRESETS
@@ -14,9 +16,9 @@ from metalora.views.app_state import DEFAULT
 from metalora.views.embedding import MapRequest, Projection
 from metalora.views.inspect import inspect_view
 from pages import map_value
-from pages.app import POLLING, rest_queue
 from pages.configure import texts
 from pages.core_swap import FORGOTTEN
+from pages.gradio_costs import POLLING, rest_queue
 from pages.inspect import SIDE_BY_SIDE, Inspector
 from pages.run_panel import BUTTONS, EMPTY, RunPanel, _state
 from pages.shell import describe_status
@@ -132,6 +134,15 @@ def test_this_gradio_has_the_private_settings_of_an_idle_queue(build_page):
 def test_a_gradio_without_them_keeps_its_own_pace(demo):
     rest_queue(demo)
     assert not hasattr(getattr(demo, "_queue", None), "sleep_when_free")
+
+
+def test_sessions_describe_no_components(build_page):
+    """A description of all of them takes 92 ms and 0.7 MB, and is for Gradio's deep links only."""
+    page = build_page()
+    session = SessionState(page)
+    assert not any(session.config_values.values()) and len(session.config_values) > 300
+    assert all(component["props"] for component in page.get_config_file()["components"])
+    assert not any(isinstance(block, DeepLinkButton) for block in page.blocks.values())
 
 
 def test_events_without_progress_burden_one_hidden_component(build_page):

@@ -17,7 +17,9 @@ from metalora.experiments.variants import CONTROLS, DEFAULT
 from metalora.inspection.inspect_images import inspect_images
 from metalora.plots import fingerprint, save_figure
 from metalora.plots.comparison import AXIS, PANEL
+from metalora.plots.fingerprint import with_values_of
 from metalora.plots.palette import RIGHT, WRONG, class_colours, layout, method_colour
+from metalora.plots.shifts import core_plane, with_image_at
 from metalora.util.errors import InputError
 
 LAYER = "layer2.0.conv1"
@@ -44,6 +46,10 @@ def cp():
 
 def values(data):
     return np.asarray(data, dtype=float)
+
+
+def plain(figure):
+    return json.loads(figure.to_json())
 
 
 def words(figure):
@@ -77,6 +83,32 @@ def test_fingerprint_of_one_image_is_not_blank(tr):
     against = fingerprint(inspection, images, reference=tr[0].cores.mean()).data[0]
     expected = inspection.cores[LAYER][0] - tr[0].cores[LAYER].mean(0)
     assert values(against.z)[::-1, column].reshape(2, 2) == pytest.approx(expected.numpy(), abs=1e-6)
+
+
+@pytest.mark.parametrize("method", ["metalora-cp", "metalora-tr"])
+def test_a_fingerprint_filled_anew_is_the_one_drawn_anew(method):
+    (first, first_images), (other, other_images) = inspected(method, 1), inspected(method, 1, seed=5)
+    reference = first.cores.mean()
+    drawn = [
+        fingerprint(inspection, images, reference=reference, limit=2.0, compact=True)
+        for inspection, images in ((first, first_images), (other, other_images))
+    ]
+    template = plain(drawn[0])
+    filled = go.Figure(with_values_of(template, other, reference))
+    assert template == plain(drawn[0]) and template != plain(drawn[1])
+    assert filled.layout == go.Figure(plain(drawn[1])).layout
+    for trace, expected in zip(filled.data, drawn[1].data, strict=True):
+        assert values(trace.z) == pytest.approx(values(expected.z), nan_ok=True) and trace.zmax == expected.zmax
+
+
+def test_a_plane_with_another_image_is_the_one_drawn_anew():
+    plane, tasks = np.random.default_rng(0).normal(size=(6, 2)), ["a", "b"] * 3
+    first, other = (core_plane(plane, tasks, *points) for points in (plane[:2], plane[2:4]))
+    moved = go.Figure(with_image_at(plain(first), *plane[2:4]))
+    assert moved.layout == go.Figure(plain(other)).layout
+    assert values([trace.x for trace in moved.data[-1:]]) == pytest.approx(values([other.data[-1].x]))
+    assert values([trace.y for trace in moved.data[-1:]]) == pytest.approx(values([other.data[-1].y]))
+    assert plain(moved)["data"][:-1] == plain(first)["data"][:-1]
 
 
 def test_fingerprint_for_files_is_white_and_on_pages_fits(tr):

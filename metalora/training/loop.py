@@ -15,6 +15,7 @@ from typing import Any, Protocol
 import torch
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
+from torch.utils._pytree import tree_leaves
 
 from metalora.util.checks import check_int
 from metalora.util.distributed import current_processes
@@ -63,6 +64,7 @@ def clock(seconds: float) -> str:
 
 
 PART, LEAST = 0.02, 1.0  # of a training, and seconds, between checkpoints; PART is also what they may take of the time
+RATE = 250e6  # bytes that are written in a second, until one checkpoint has shown it
 IMAGES = "images"  # the part of a training's identity that tells its images and labels
 WARMUP_FRACTION, WARMUP_STEPS = 0.05, 20
 
@@ -176,6 +178,8 @@ def run_loop(
             stepping = False
             if done == steps:
                 save()
+            elif done == first + 1 and checkpoint is not None:
+                cost = _size(parts) / RATE
             yield progress
             # Later, since a log may lack no step before a checkpoint; the last one is yielded again.
             if done < steps and now - saved > _interval(every, now - started + left, cost):
@@ -192,6 +196,12 @@ def run_loop(
 def _interval(every: float, total: float, cost: float) -> float:
     """Return the seconds between checkpoints of a training of `total` seconds, of which the last one took `cost`."""
     return min(max(min(every, max(LEAST, PART * total)), cost / PART), max(every, PART * total))
+
+
+def _size(parts: dict[str, Stateful]) -> int:
+    """Return the bytes of the tensors that a checkpoint holds."""
+    leaves = tree_leaves([part.state_dict() for part in parts.values()])
+    return sum(leaf.nbytes for leaf in leaves if isinstance(leaf, torch.Tensor))
 
 
 def _lrs(optimizer: Optimizer) -> dict[str, float]:

@@ -129,11 +129,25 @@ def tensor_file(
     path: str | Path, tensors: dict[str, Tensor], header: dict[str, Any] | None = None
 ) -> tuple[Path, Callable[[Path], Any]]:
     """Return what `write_whole` needs to write named tensors and a JSON `header` to `path`."""
-    copies = {name: tensor.detach().cpu().clone().contiguous() for name, tensor in tensors.items()}
+    whole = _with_memory_of_their_own(tensors)
     header = dict(header or {})
     # In the header, since safetensors writes several entries of metadata in any order.
-    text = json.dumps({**header, DIGEST: _digest(copies, json.dumps(header))})
-    return Path(path), lambda temporary: save_file(copies, temporary, {"header": text})
+    text = json.dumps({**header, DIGEST: _digest(whole, json.dumps(header))})
+    return Path(path), lambda temporary: save_file(whole, temporary, {"header": text})
+
+
+def _with_memory_of_their_own(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return tensors as safetensors takes them: contiguous, and copies where memory is shared."""
+    owned: dict[str, Tensor] = {}
+    taken: set[int] = set()
+    for name, tensor in tensors.items():
+        value = tensor.detach().cpu().contiguous()
+        memory = value.untyped_storage()
+        if memory.data_ptr() in taken or memory.nbytes() != value.nbytes:
+            value = value.clone()
+        taken.add(value.untyped_storage().data_ptr())
+        owned[name] = value
+    return owned
 
 
 def parse_json(text: str | bytes) -> Any:

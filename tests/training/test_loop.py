@@ -2,6 +2,7 @@
 
 import itertools
 import shutil
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -182,10 +183,10 @@ def test_what_is_measured_before_the_first_step_is_step_0_and_is_not_measured_ag
 
 @pytest.fixture
 def saves(monkeypatch, tmp_path):
-    """saves(steps, cost): when a training of steps of half a second is saved, each time for so many seconds."""
+    """saves(steps, cost, size): when a training of steps of half a second is saved, each time for so many seconds."""
     now, saved = [0.0], []
 
-    def timed(steps, cost=0.0):
+    def timed(steps, cost=0.0, size=0):
         def write(path, state):
             saved.append(now[0])
             now[0] += cost
@@ -199,7 +200,9 @@ def saves(monkeypatch, tmp_path):
         monkeypatch.setattr(loop.time, "monotonic", lambda: now[0])
         monkeypatch.setattr(loop, "write_state", write)
         optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=0.1)
-        list(run_loop(step, steps, 8, optimizer, {}, {}, checkpoint=tmp_path / "none"))
+        state = {"moments": [torch.empty(size, dtype=torch.uint8, device="meta")]}
+        parts = {"model": SimpleNamespace(state_dict=lambda: state)}
+        list(run_loop(step, steps, 8, optimizer, parts, {}, checkpoint=tmp_path / "none"))
         return list(saved)
 
     return timed
@@ -216,6 +219,11 @@ def test_saving_takes_at_most_2_percent_of_the_time_unless_30_seconds_would_be_l
         assert len(saved) > 10 and cost * (len(saved) - 1) <= 0.02 * steps * 0.5
     saved = saves(400, 5.0)  # 200 s
     assert max(later - earlier - 5.0 for earlier, later in itertools.pairwise(saved)) == 30.5
+
+
+def test_a_large_state_is_not_written_before_that_has_paid(saves):
+    assert saves(4000, 0.4)[0] == 30.5
+    assert saves(200, 0.4)[0] == 2.5 and saves(200, 0.4, size=100 * 10**6)[0] == 20.5
 
 
 def test_a_loop_that_is_resumed_after_its_last_step_yields_it_again(tmp_path):

@@ -9,7 +9,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from metalora.runs.app_process import set_filters, set_folders, workspace_root
+from metalora.runs.app_process import set_filters, set_folders, share_memory, workspace_root
 from metalora.util.logs import set_up_logs
 
 from .waiting import open_waiting_page
@@ -29,6 +29,7 @@ def main(root: str | Path | None = None, **settings: Any) -> None:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     os.environ.setdefault("METALORA_CACHE", "")  # what visitors send is kept in their own folders only
     gc.disable()  # imports create a million long-lived objects: collecting meanwhile is a quarter of the start
+    share_memory()
     root = workspace_root(root)
     set_folders(root)
     set_filters()

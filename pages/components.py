@@ -8,10 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import gradio as gr
-from gradio.processing_utils import save_file_to_cache
+from gradio.processing_utils import encode_pil_to_bytes, hash_bytes, save_file_to_cache
 from gradio.utils import get_upload_folder
+from PIL import Image
 
 from metalora.util.errors import InputError
+from metalora.util.files import write_whole
 
 from .checked_blocks import sentence
 from .context import QUIET, Context
@@ -78,6 +80,18 @@ def remember(context: Context, form: gr.BrowserState, fields: list[Any]) -> Any:
 def served(file: Path) -> str:
     """Return a copy of a file in Gradio's temporary folder, from which it serves files wherever the workspace is."""
     return save_file_to_cache(file, get_upload_folder())
+
+
+def served_image(image: Image.Image) -> str:
+    """Return the file of an image in Gradio's temporary folder, written once and whole.
+
+    Gradio writes an image again at every event, while others are being sent the same file.
+    """
+    content = encode_pil_to_bytes(image, "webp")
+    file = Path(get_upload_folder()) / hash_bytes(content) / "image.webp"
+    if not file.exists():
+        write_whole((file, lambda temporary: temporary.write_bytes(content)))
+    return str(file)
 
 
 def caption(text: str) -> gr.Markdown:

@@ -19,7 +19,7 @@ from metalora.views.look import choices
 from metalora.views.neighbours import neighbours_html
 from metalora.views.uncertainty_table import uncertainty_table
 
-from .components import Message, caption, served
+from .components import Message, caption, served, served_image
 from .context import COMPUTE, PRIVATE, QUIET, Context
 from .core_swap import FORGOTTEN, CoreSwap, core_swap
 from .plot import Plot
@@ -151,7 +151,7 @@ class Inspector:
             "pool": gr.update(interactive=not view.constant, info=_pool_info(view.constant)),
             "uncertain": gr.update(visible=view.uncertainty is not None),
             "position": gr.skip() if stays and there else 0,  # another may have been chosen meanwhile
-            "pictures": choices(view),
+            "pictures": [(served_image(image), name) for image, name in choices(view)],
             "no_cores": gr.update(visible=not view.has_cores),
             "emblem": gr.update(visible=view.has_cores),
             "generated": gr.update(visible=view.comparable),

@@ -6,6 +6,7 @@ found on the registries. This one loads plotly.js from the installed plotly pack
 """
 
 import json
+from functools import cache
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -66,8 +67,8 @@ class Plot(gr.HTML):
             value=value,
             label=label,
             html_template=_frame(label, waiting),
-            css_template=f".plot-area {{ height: {height}px; }}\n{STYLE.read_text(encoding='utf-8')}",
-            js_on_load="\n".join(part.read_text(encoding="utf-8") for part in PARTS),
+            css_template=_style(height),
+            js_on_load=_script(),
             head=f'<script src="/gradio_api/file={PLOTLY_JS}"></script>',
             apply_default_css=False,
             follows=follows,
@@ -98,6 +99,18 @@ class Plot(gr.HTML):
         return {"type": "string", "description": "A plotly figure as JSON."}
 
 
+# One text for all plots, of which each visitor's page may have its own.
+@cache
+def _style(height: int) -> str:
+    return f".plot-area {{ height: {height}px; }}\n{STYLE.read_text(encoding='utf-8')}"
+
+
+@cache
+def _script() -> str:
+    return "\n".join(part.read_text(encoding="utf-8") for part in PARTS)
+
+
+@cache
 def _frame(label: str, waiting: str) -> str:
     """Return the HTML, which says what it waits for before any script runs."""
     parts = {"LABEL": escape(label), "WAITING": escape(waiting), "HIDDEN": "" if waiting else "hidden"}

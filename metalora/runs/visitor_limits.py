@@ -33,7 +33,7 @@ class ServerLimits:
         waiting: runs that wait, of all.
         disk_gb: of the workspace; one address may use a quarter of it.
         temporary_gb: of files that are being sent or shown.
-        sessions: pages whose state is kept in memory, half a megabyte each; those used last.
+        sessions: pages whose state is kept in memory, three quarters of a megabyte each; those used last.
     """
 
     minutes: int = 0

@@ -21,7 +21,7 @@ from metalora.runs.run_config import RunConfig
 from metalora.runs.run_folder import ADAPTER, open_run
 from metalora.util.errors import InputError
 
-MAX_CACHED = 128  # results of one adapter
+MAX_CACHED = 64  # results of one adapter
 
 
 @dataclass(frozen=True, eq=False)

@@ -137,3 +137,35 @@ def test_weights_are_fetched_for_the_owner_of_the_machine_only(monkeypatch, envi
     for variable, value in environment.items():
         monkeypatch.setenv(variable, value)
     assert may_download() == allowed
+
+
+# Eight threads that hold memory at the same time; glibc then lists the places that it comes from.
+PLACES = """
+import ctypes, sys, threading
+from metalora.runs.app_process import share_memory
+if sys.argv[1] == "shared":
+    share_memory()
+barrier = threading.Barrier(8)
+def hold():
+    kept = [bytearray(5000) for _ in range(100)]
+    barrier.wait()
+threads = [threading.Thread(target=hold) for _ in range(8)]
+for thread in threads:
+    thread.start()
+for thread in threads:
+    thread.join()
+libc = ctypes.CDLL(None)
+libc.malloc_info(0, ctypes.c_void_p.in_dll(libc, "stdout"))
+libc.fflush(None)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="of glibc")
+def test_threads_share_the_places_that_memory_comes_from():
+    def places(way, **variables):
+        command, environment = (sys.executable, "-c", PLACES, way), {**HOMELESS, **variables}
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+        return done.stdout.count("<heap nr=")
+
+    assert places("shared") == 2 < places("own")
+    assert places("shared", MALLOC_ARENA_MAX="5") == 5  # what a person has set stays

@@ -64,6 +64,7 @@ def clock(seconds: float) -> str:
 
 
 PART, LEAST = 0.02, 1.0  # of a training, and seconds, between checkpoints; PART is also what they may take of the time
+SPENT = 0.015  # of the time, on checkpoints before the last
 RATE = 250e6  # bytes that are written in a second, until one checkpoint has shown it
 IMAGES = "images"  # the part of a training's identity that tells its images and labels
 WARMUP_FRACTION, WARMUP_STEPS = 0.05, 20
@@ -125,7 +126,7 @@ def run_loop(
             since half a step cannot be resumed. A process that is killed loses the time since the last one and a step.
             A loop that is resumed after its last step yields that step's progress again.
         every: seconds between checkpoints; less where the whole training takes less than 50 times as long, but not
-            under `LEAST`. It is 50 times what writing one takes, up to this or 2 % of the training.
+            under `LEAST`. It is 67 times what writing one takes, up to this or 2 % of the training.
         start: called before the first step of a training that is not resumed; if it returns metrics, they are yielded
             as step 0.
         last: returns numbers of the last step, where the metrics may be of the step before; nothing is saved unless
@@ -195,7 +196,7 @@ def run_loop(
 
 def _interval(every: float, total: float, cost: float) -> float:
     """Return the seconds between checkpoints of a training of `total` seconds, of which the last one took `cost`."""
-    return min(max(min(every, max(LEAST, PART * total)), cost / PART), max(every, PART * total))
+    return min(max(min(every, max(LEAST, PART * total)), cost / SPENT), max(every, PART * total))
 
 
 def _size(parts: dict[str, Stateful]) -> int:

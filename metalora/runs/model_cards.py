@@ -91,11 +91,16 @@ def model_card(name: str, card: dict[str, Any]) -> str:
         lr=training["lr"],
         sets="single images" if training["set_size"] == 1 else f"sets of {training['set_size']} that share a core",
         static=format_count(result["static_parameters"]),
-        generator=f", {format_count(generator)} in the mapping net" if generator else "",
+        generator=f", {format_count(generator)} in {_generator(settings['adapter'])}" if generator else "",
         command=card["command"],
         pixels=settings["suite"]["image_size"] or (16 if found.suite == "digits" else 32),
     )
     return f"---\n{_metadata(name, result, rows)}\n---\n\n{body}"
+
+
+def _generator(adapter: dict[str, Any]) -> str:
+    """Return what generates the cores, in words; cards of version 0.1 do not say whether the extractor learns."""
+    return "the mapping net and the LoRA of its extractor" if adapter.get("extractor_rank") else "the mapping net"
 
 
 def _metadata(name: str, result: dict[str, Any], rows: list[dict[str, Any]]) -> str:

@@ -12,6 +12,8 @@ from metalora.util.errors import InputError
 
 MAX_STEPS, MAX_BATCH = 10**9, 10**6
 VALIDATIONS = 8  # of a training whose best state is kept
+# Settings that an identity names where they are not at their default only: checkpoints of before them do not have them.
+UNNAMED = {"adapter": ("adapter_dtype", "modules_to_save", "condition", "core_distribution", "extractor_rank")}
 
 
 @dataclass(frozen=True)
@@ -22,7 +24,7 @@ class TrainingConfig:
         steps: Training steps.
         batch_size: Images of a step.
         lr: Learning rate of the adapters and the head.
-        mapping_lr_scale: Learning rate of the mapping net, as a multiple of lr.
+        mapping_lr_scale: Learning rate of the mapping net, and of the extractor's LoRA, as a multiple of lr.
         set_size: Images of one task that share a core.
         factor_loss_weight: Weight of factor prediction in the loss, for a factor code.
         teacher_forcing_ratio: Fraction of the sets that get the core of their true factors, for a factor code.
@@ -136,12 +138,7 @@ def identity_of(training: TrainingConfig, adapter: AdapterConfig, *, predicts: b
         values["alpha"] = None
     if adapter.head_init_std == replace(adapter, head_init_std=None).initial_head_std and generates:
         values["head_init_std"] = None
-    for name in (
-        "adapter_dtype",
-        "modules_to_save",
-        "condition",
-        "core_distribution",
-    ):  # which checkpoints from before them do not have
+    for name in UNNAMED["adapter"]:
         if getattr(adapter, name) != getattr(AdapterConfig, name):
             values[name] = adapter.to_dict()[name]
     chosen = {"keep_best": training.validation_interval} if training.keep_best else {}

@@ -266,6 +266,8 @@ def _groups(model: AdaptedModel, objective: nn.Module, config: TrainingConfig) -
     if model.config.generates:
         lr = config.lr * config.mapping_lr_scale
         groups.append({"name": "mapping", "params": list(model.mapping.parameters()), "lr": lr})
+        if model.config.extractor_rank:
+            groups.append({"name": "extractor", "params": list(trained.extractor.parameters()), "lr": lr})
     elif model.generated:
         groups.append({"name": "core", "params": list(model.constant.parameters()), "lr": config.lr})
     return groups

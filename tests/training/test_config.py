@@ -49,6 +49,7 @@ def test_settings_without_effect_are_not_part_of_the_identity(training, adapter)
         ({}, {"core": "constant"}),
         ({}, {"code": 8}),
         ({}, {"core_distribution": "gaussian"}),
+        ({}, {"extractor_rank": 2}),
     ],
 )
 def test_settings_with_an_effect_are(training, adapter):
@@ -73,6 +74,11 @@ def test_gaussian_cores_depend_on_the_weight_of_their_divergence():
     gaussian = {"core_distribution": "gaussian"}
     assert identity({"kl_weight": 0.5}, gaussian) != identity({}, gaussian)
     assert "kl_weight" not in identity()["training"] and "core_distribution" not in identity()["adapter"]
+
+
+def test_trainings_of_before_extractors_could_learn_keep_their_identity():
+    assert "extractor_rank" not in identity()["adapter"]
+    assert identity({}, {"extractor_rank": 2})["adapter"]["extractor_rank"] == 2
 
 
 def test_a_trained_model_is_embedded_as_it_was_trained():

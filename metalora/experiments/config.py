@@ -60,6 +60,11 @@ class JobConfig:
         return self.trained.control == "equal-budget"
 
     @property
+    def in_several_sizes(self) -> bool:
+        """Whether it is trained with sets of several sizes."""
+        return len(self.training.set_sizes) > 1
+
+    @property
     def has_reader(self) -> bool:
         """Whether a reader of factors is trained beside, for rows whose transforms are inverted."""
         return any(variant.set_use == "inverted" for variant in self.variants)
@@ -119,8 +124,11 @@ _EFFECTS: dict[str, Callable[[JobConfig], bool]] = {
     "adapter: code factors": lambda job: job.trained.has_mapping_net or job.trained.has_context or job.equal_budget,
     "training: mapping_lr_scale": lambda job: job.trained.has_mapping_net or job.has_reader,
     "adapter: head_init_std code_norm_limit": lambda job: job.trained.has_latent_code,
+    "training: set_size": lambda job: job.in_several_sizes,
     "training: identity_core_prob": lambda job: job.trained.has_latent_code and not job.trained.in_sets,
-    "training: identity_core_prob_sets": lambda job: job.trained.has_latent_code and job.trained.in_sets,
+    "training: identity_core_prob_sets": lambda job: (
+        job.trained.has_latent_code and job.trained.in_sets and not job.in_several_sizes
+    ),
     "training: teacher_forcing_ratio": lambda job: job.trained.has_mapping_net and job.trained.factor_code,
     "training: factor_loss_weight": lambda job: job.trained.factor_code,
     "adapter: extractor_rank": lambda job: job.adapter.extractor_rank > 0,
@@ -171,7 +179,7 @@ class ComparisonConfig:
         code_norm_limit: Length that a latent code stays below; 0 for any length.
         rank_pattern: R of Meta-LoRA TR in the layers whose name matches a regular expression.
         targets: Regular expressions over the names of layers to adapt; left out: all.
-        training: Settings of every training.
+        training: Settings of every training; several set sizes are those of rows that are trained with sets.
         tune: Choose the learning rate of every training on validation images, with the first seed.
         trial_steps: Steps of a trial at each of three learning rates, of which every training takes the best on
             validation; None: that of the settings.
@@ -258,7 +266,8 @@ class ComparisonConfig:
             targets=self.targets,
             seed=training.seed,
         )
-        training = replace(training, set_size=trained.training_set_size)
+        if trained.training_set_size == 1 or len(training.set_sizes) == 1:
+            training = replace(training, set_size=trained.training_set_size)
         return JobConfig(variants, backbone, self.suite, adapter, training, self.ks, self.download, self.trial_steps)
 
     def to_dict(self) -> dict[str, Any]:

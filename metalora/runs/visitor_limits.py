@@ -85,8 +85,9 @@ def check_limits(config: RunConfig) -> None:
     for part, limits in LIMITS.items():
         for name, largest in limits.items():
             value = getattr(getattr(config, part), name)
-            if value is not None:
-                check_int(name, value, 0, maximum_of(name, largest))
+            for one in value if isinstance(value, tuple) else (value,):
+                if one is not None:
+                    check_int(name, one, 0, maximum_of(name, largest))
 
 
 def check_names(config: RunConfig) -> None:

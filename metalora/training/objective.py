@@ -6,7 +6,7 @@ embedding. A code that was trained on other factors than the suite has is traine
 
 Where the classes alone train the code, some of the images or sets get the identity core. Otherwise the adapters overfit
 to the cores that they meet in training: those of training images, which a code can tell apart one by one, or those of
-the few seen tasks.
+the few seen tasks. With sets of several sizes, which steps draw, all images of some steps get it.
 
 Gaussian cores are drawn, and their divergence from the prior, whose mean is the identity core, is added: the bound of
 variational inference, with a weight as in the information bottleneck (Alemi et al. 1612.00410).
@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from metalora.adapters.cores import Cores
+from metalora.evaluation.embedding import code_of_nothing
 from metalora.evaluation.feature_cache import FeatureCache
 from metalora.evaluation.linear_head import LinearHead
 from metalora.models.adapted_model import AdaptedModel
@@ -66,6 +67,7 @@ class Objective(nn.Module):
         self.identity_core_prob = 0.0 if model.config.told else identity_core_prob
         self.kl_weight = kl_weight if model.config.gaussian else 0.0
         self.generates = model.config.generates
+        self.reads_images = self.generates and not model.config.told
         self.reads_sets = self.generates or model.context is not None
         self.factor_indices: Any = suite.factor_indices  # None without named factors
         self.combinations: Any = suite.combinations
@@ -86,7 +88,7 @@ class Objective(nn.Module):
         self.to(like.device)
 
     def forward(
-        self, model: AdaptedModel, network: Callable, batch: Batch, features: FeatureCache, step: int, sets: bool
+        self, model: AdaptedModel, network: Callable, batch: Batch, features: FeatureCache, step: int, set_size: int
     ) -> tuple[Tensor, Tensor | None]:
         """Return the loss, and the head's accuracy on the batch; None where there is no head.
 
@@ -96,13 +98,18 @@ class Objective(nn.Module):
             batch: what it is computed on.
             features: cache of what the model's extractor reads.
             step: decides the random draws.
-            sets: whether the batch's groups share a core.
+            set_size: images of the batch's groups, which share a core where there are several; 0: all images get the
+                identity core.
         """
         device = next(model.trained.parameters()).device
         images, labels = to_device(batch.images, device), to_device(self.column[batch.labels], device)
-        groups = batch.groups if self.reads_sets and sets else None
-        known = features(model, batch.examples, images)
-        if self.generates and (self.factors or self.identity_core_prob or self.kl_weight):
+        groups = batch.groups if self.reads_sets and set_size > 1 else None
+        nothing_read = self.reads_images and not set_size
+        known = None if nothing_read else features(model, batch.examples, images)
+        if nothing_read:
+            cores, further = self._of_codes(model, code_of_nothing(model).expand(len(images), -1), 0.0)
+            embeddings = network(images, cores=cores)
+        elif self.generates and (self.factors or self.identity_core_prob or self.kl_weight):
             cores, further = self._cores(model, images, known, groups, batch, step)
             embeddings = network(images, cores=cores)
         elif self.names is None:
@@ -146,9 +153,13 @@ class Objective(nn.Module):
         else:
             neutral = to_device(self._drawn(self.identity_core_prob, batch, step), images.device)
             used = pooled.masked_fill(neutral, 0)
+        return self._of_codes(model, used, further)
+
+    def _of_codes(self, model: AdaptedModel, codes: Tensor, further: Tensor | float) -> tuple[Cores, Tensor | float]:
+        """Return the cores of codes (N, code), and the further loss with their divergence from the prior."""
         if self.kl_weight:
-            further = further + self.kl_weight * model.mapping.kl_divergence(used).mean()
-        return model.cores(used), further
+            further = further + self.kl_weight * model.mapping.kl_divergence(codes).mean()
+        return model.cores(codes), further
 
     def _targets(self, batch: Batch, device: torch.device) -> tuple[Tensor, Tensor]:
         """Return the factors of a batch's images, and the combinations of the seen tasks."""

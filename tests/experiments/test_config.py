@@ -173,6 +173,24 @@ def test_gaussian_cores_and_the_weight_of_their_divergence_count_where_there_are
     assert replace(job, training=weighted.training).key == job.key
 
 
+def test_several_sizes_of_sets_are_those_of_rows_that_are_trained_with_sets():
+    rows = ("lora@8", "metalora-tr", "metalora-tr@1", "arm-bn@8")
+    jobs, sizes = {}, (0, 1, 8)
+    for size in (1, 4, sizes):
+        config = replace(CONFIG, methods=rows, training=replace(CONFIG.training, set_size=size))
+        jobs[size] = {str(job.variants[0]): job for job in config.jobs(0, 1e-3)}
+    assert {row: job.training.set_size for row, job in jobs[sizes].items()} == dict(
+        zip(rows, (1, 1, sizes, sizes), strict=True)
+    )
+    changed = {row for row, job in jobs[sizes].items() if job.key != jobs[1][row].key}
+    assert changed == {"metalora-tr@1", "arm-bn@8"}
+    assert all(job.key == jobs[4][row].key for row, job in jobs[1].items())  # the row says its size
+    other = replace(
+        CONFIG, methods=rows, training=replace(CONFIG.training, set_size=sizes, identity_core_prob_sets=0.9)
+    )
+    assert [job.key for job in other.jobs(0, 1e-3)] == [job.key for job in jobs[sizes].values()]
+
+
 def test_keeping_the_best_state_and_trials_count_where_they_are_set():
     kept = replace(CONFIG, training=replace(CONFIG.training, keep_best=True))
     tried = replace(CONFIG, trial_steps=8)

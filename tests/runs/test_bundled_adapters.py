@@ -54,6 +54,15 @@ def test_a_card_says_whether_the_extractor_is_trained():
     assert "in the mapping net and the LoRA of its extractor" in model_card(name, card)
 
 
+@pytest.mark.parametrize(
+    ("sizes", "words"), [(1, "single images"), (8, "sets of 8 that share"), ([0, 1, 8], "sets of 0, 1 or 8 that share")]
+)
+def test_a_card_says_what_shared_a_core_in_training(sizes, words):
+    card = copy.deepcopy(read_card(bundled_folder(PRESENT[0])))
+    card["settings"]["training"]["set_size"] = sizes
+    assert f", {words}" in model_card(PRESENT[0], card)
+
+
 def test_cards_of_another_folder_are_written_there(tmp_path):
     name = next(iter(NAMES))
     folder = tmp_path / bundled_folder(name).name

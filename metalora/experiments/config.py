@@ -129,6 +129,9 @@ _EFFECTS: dict[str, Callable[[JobConfig], bool]] = {
     "training: identity_core_prob_sets": lambda job: (
         job.trained.has_latent_code and job.trained.in_sets and not job.in_several_sizes
     ),
+    "training: distillation_weight": lambda job: (
+        job.training.distillation_weight > 0 and job.trained.has_latent_code and job.trained.in_sets
+    ),
     "training: teacher_forcing_ratio": lambda job: job.trained.has_mapping_net and job.trained.factor_code,
     "training: factor_loss_weight": lambda job: job.trained.factor_code,
     "adapter: extractor_rank": lambda job: job.adapter.extractor_rank > 0,

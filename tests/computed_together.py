@@ -25,7 +25,9 @@ TRAININGS = {
     "single images": ({"method": "metalora-tr"}, {"keep_best": True, "validate_every": 2}),
     "an odd number of sets": ({"method": "metalora-tr"}, {"set_size": 8}),
     "pooled in the pass": ({"method": "metalora-cp"}, {"set_size": 4, "identity_core_prob_sets": 0.0}),
+    "sets of several sizes": ({"method": "metalora-tr"}, {"set_size": (0, 1, 4)}),
     "factor code": ({"method": "metalora-tr", "factors": (2, 2, 3)}, {"set_size": 4}),
+    "an extractor that learns": ({"method": "metalora-cp", "extractor_rank": 2}, {}),
     "factors from the embedding": ({"method": "lora", "factors": (2, 2, 3)}, {}),
 }
 EMBEDDINGS = {
@@ -39,7 +41,7 @@ EMBEDDINGS = {
 def small(**settings):
     torch.manual_seed(0)
     net = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.ReLU(), nn.AdaptiveAvgPool2d(2), nn.Flatten())
-    return metalora.adapt(net, AdapterConfig(rank=2, **settings))
+    return metalora.adapt(net, AdapterConfig(rank=2, **settings), example=torch.zeros(1, 3, 8, 8))
 
 
 def compute():

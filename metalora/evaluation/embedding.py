@@ -138,8 +138,9 @@ def code_of_nothing(model: AdaptedModel) -> Tensor:
     A product of no images' probabilities is uniform, as their mean is the core of an image that leaves all open.
     """
     mapping, factors = model.mapping, model.config.factors
-    parts = [torch.full((1, count), 1 / count) for count in factors] or [torch.zeros(1, mapping.code.out_features)]
-    return torch.cat(parts, dim=1).to(mapping.identity)
+    made = mapping.identity.new_full  # on its device, so that nothing waits for a copy
+    parts = [made((1, count), 1 / count) for count in factors] or [made((1, mapping.code.out_features), 0)]
+    return torch.cat(parts, dim=1)
 
 
 def _embed_sets(

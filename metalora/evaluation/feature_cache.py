@@ -36,7 +36,7 @@ class FeatureCache:
         self._tasks = seen  # (tasks, seen tasks)
 
     def __call__(self, model: AdaptedModel, examples: Examples, images: Tensor) -> Tensor | None:
-        """Return features (N, F) of `examples`; None for a model that has no separate extractor pass.
+        """Return features (N, F) of `examples`; None where there is no extractor pass of its own, or it is trained.
 
         For a method that is told the task, they say it: 1 for the image's task, equal weights of all for an unseen one.
 
@@ -45,7 +45,7 @@ class FeatureCache:
             examples: of the suite.
             images: the same, rendered, on the model's device.
         """
-        if model.extractor is None or model.config.extractor == "stem":
+        if model.extractor is None or model.config.extractor == "stem" or model.config.extractor_rank:
             return None
         if model.config.told:
             return to_device(self._tasks[examples.tasks], images.device)

@@ -60,6 +60,11 @@ class JobConfig:
         return self.trained.control == "equal-budget"
 
     @property
+    def in_several_sizes(self) -> bool:
+        """Whether it is trained with sets of several sizes."""
+        return len(self.training.set_sizes) > 1
+
+    @property
     def has_reader(self) -> bool:
         """Whether a reader of factors is trained beside, for rows whose transforms are inverted."""
         return any(variant.set_use == "inverted" for variant in self.variants)
@@ -119,10 +124,17 @@ _EFFECTS: dict[str, Callable[[JobConfig], bool]] = {
     "adapter: code factors": lambda job: job.trained.has_mapping_net or job.trained.has_context or job.equal_budget,
     "training: mapping_lr_scale": lambda job: job.trained.has_mapping_net or job.has_reader,
     "adapter: head_init_std code_norm_limit": lambda job: job.trained.has_latent_code,
+    "training: set_size": lambda job: job.in_several_sizes,
     "training: identity_core_prob": lambda job: job.trained.has_latent_code and not job.trained.in_sets,
-    "training: identity_core_prob_sets": lambda job: job.trained.has_latent_code and job.trained.in_sets,
+    "training: identity_core_prob_sets": lambda job: (
+        job.trained.has_latent_code and job.trained.in_sets and not job.in_several_sizes
+    ),
+    "training: distillation_weight": lambda job: (
+        job.training.distillation_weight > 0 and job.trained.has_latent_code and job.trained.in_sets
+    ),
     "training: teacher_forcing_ratio": lambda job: job.trained.has_mapping_net and job.trained.factor_code,
     "training: factor_loss_weight": lambda job: job.trained.factor_code,
+    "adapter: extractor_rank": lambda job: job.adapter.extractor_rank > 0,
     "adapter: core_distribution": lambda job: job.adapter.gaussian,
     "training: kl_weight": lambda job: job.adapter.gaussian,
 }
@@ -163,12 +175,14 @@ class ComparisonConfig:
         ks: K of k-NN.
         rank: R of Meta-LoRA TR; LoRA and CP get R², each branch of Multi-LoRA a third of that.
         extractor: What cores are generated from: self, stem, or a backbone's name.
+        extractor_rank: Rank of a LoRA on every layer of the extractor, where cores are generated from images; 0: it
+            stays frozen.
         hidden: Width of the mapping net.
         head_init_std: Standard deviation of the mapping net's last weights at first, for latent codes.
         code_norm_limit: Length that a latent code stays below; 0 for any length.
         rank_pattern: R of Meta-LoRA TR in the layers whose name matches a regular expression.
         targets: Regular expressions over the names of layers to adapt; left out: all.
-        training: Settings of every training.
+        training: Settings of every training; several set sizes are those of rows that are trained with sets.
         tune: Choose the learning rate of every training on validation images, with the first seed.
         trial_steps: Steps of a trial at each of three learning rates, of which every training takes the best on
             validation; None: that of the settings.
@@ -186,6 +200,7 @@ class ComparisonConfig:
     ks: tuple[int, ...] = (5, 10)
     rank: int = 3
     extractor: str = AdapterConfig.extractor
+    extractor_rank: int = AdapterConfig.extractor_rank
     hidden: int = AdapterConfig.hidden
     head_init_std: float | None = AdapterConfig.head_init_std
     code_norm_limit: float = AdapterConfig.code_norm_limit
@@ -203,7 +218,8 @@ class ComparisonConfig:
             if self.tune:
                 raise InputError("Learning rates are tuned or tried, not both: leave tune or trial_steps out.")
         # Refused even where no row has a mapping net.
-        AdapterConfig(hidden=self.hidden, head_init_std=self.head_init_std, code_norm_limit=self.code_norm_limit)
+        of_mapping_net = ("extractor", "extractor_rank", "hidden", "head_init_std", "code_norm_limit")
+        AdapterConfig(**{name: getattr(self, name) for name in of_mapping_net})
         if not self.methods or not self.backbones:
             raise InputError("Name at least one method and one backbone.")
         object.__setattr__(self, "backbones", tuple(dict.fromkeys(self.backbones)))
@@ -245,6 +261,7 @@ class ComparisonConfig:
             core=adapted.core,
             factors=self.suite.factors if adapted.factor_code else (),
             extractor=self.extractor,
+            extractor_rank=self.extractor_rank if adapted.reads_images else 0,
             hidden=self.hidden,
             head_init_std=self.head_init_std if trained.has_latent_code else None,
             code_norm_limit=self.code_norm_limit,
@@ -252,7 +269,8 @@ class ComparisonConfig:
             targets=self.targets,
             seed=training.seed,
         )
-        training = replace(training, set_size=trained.training_set_size)
+        if trained.training_set_size == 1 or len(training.set_sizes) == 1:
+            training = replace(training, set_size=trained.training_set_size)
         return JobConfig(variants, backbone, self.suite, adapter, training, self.ks, self.download, self.trial_steps)
 
     def to_dict(self) -> dict[str, Any]:

@@ -82,7 +82,7 @@ def train_reader(
     schedule = warmup_cosine(optimizer, config.steps)
 
     def step(i: int) -> dict[str, float]:
-        batch = suite.batch(config.batch_size, seeded_generator(config.seed, i), config.set_size)
+        batch = suite.batch(config.batch_size, seeded_generator(config.seed, i), max(config.set_sizes))
         images = batch.images.to(device)
         with autocast(device, config.precision):
             codes = reader.codes(images, features=features(reader, batch.examples, images))

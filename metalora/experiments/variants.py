@@ -141,9 +141,14 @@ class Variant:
         return self._entry.generated and self.core == "generated"
 
     @property
+    def reads_images(self) -> bool:
+        """Whether its mapping net reads images, rather than which task they are of."""
+        return self.has_mapping_net and not self._entry.told
+
+    @property
     def has_latent_code(self) -> bool:
         """Whether the classes alone train the code of its mapping net."""
-        return self.has_mapping_net and not self.factor_code and not self._entry.told
+        return self.reads_images and not self.factor_code
 
     @property
     def generated(self) -> bool:

@@ -16,12 +16,14 @@ from metalora.adapters.methods import method
 from metalora.adapters.places import EMBEDDING
 from metalora.models.adapted_model import AdaptedModel
 from metalora.models.auto_model import PREFIX, load_auto_model
-from metalora.models.backbones import Backbone, check_embeddings, copy_of, image_size_for, load_backbone, wrap
+from metalora.models.backbones import Backbone, check_embeddings, image_size_for, load_backbone, wrap
 from metalora.models.context import Sizes, build_context, reads_features
 from metalora.models.extractors import StageExtractor, keep_stages
 from metalora.models.mapping_net import ConstantCore, MappingNet
+from metalora.models.shared_tensors import copy_of
 from metalora.models.survey import survey
 from metalora.models.task_net import TaskNet
+from metalora.models.trained_extractor import train_extractor
 from metalora.util.errors import InputError
 from metalora.util.seeding import seeded_generator
 
@@ -73,6 +75,8 @@ def adapt(
         seen = survey(backbone.eval(), example[:1])
         keep_stages(backbone, seen)
     model = AdaptedModel(backbone, config, seen=seen, download=download)
+    if config.extractor_rank:
+        model.trained.extractor = train_extractor(model.extractor, config, example)
     features = None
     if config.condition and config.generates:
         features = config.condition

@@ -3,39 +3,33 @@
 import contextlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import pandas as pd
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
 
 from metalora.adapters.config import AdapterConfig
 from metalora.adapters.cores import Cores
 from metalora.adapters.forward_context import current, forward_context
 from metalora.adapters.inputs import NONE, split_inputs
-from metalora.adapters.methods import method
-from metalora.adapters.recomputation import is_flagged, recording
+from metalora.adapters.recomputation import recording
 from metalora.models.backbones import Backbone
 from metalora.models.budget import budget, count_trainable
 from metalora.models.calibration import learn, sized_example
-from metalora.models.context import Context, reader_of, reads_features, refuse_context
-from metalora.models.extractors import report_head, report_stages
-from metalora.models.folding import is_reset
+from metalora.models.context import reader_of, refuse_context
 from metalora.models.forward_pass import run
 from metalora.models.generation import chosen, generate, given, must_generate
-from metalora.models.insertion import choose_layers, insert_adapters, insert_copies
-from metalora.models.mapping_net import ConstantCore, MappingNet
+from metalora.models.model_parts import ModelParts
 from metalora.models.plain_network import plain_network
 from metalora.models.replicas import link_replica
 from metalora.models.saving import check_frozen, save
 from metalora.models.survey import Survey
-from metalora.models.task_net import extractor_of
 from metalora.suites.decoding import AS_DECLARED
 from metalora.util.errors import InputError
 
 
-class AdaptedModel(nn.Module):
+class AdaptedModel(ModelParts):
     """A backbone with an update on every chosen layer, made by `adapt()`.
 
     Its `state_dict` has two parts: "trained." (adapters, mapping net) and "frozen." (backbone, extractor).
@@ -54,22 +48,8 @@ class AdaptedModel(nn.Module):
     def __init__(
         self, backbone: Backbone, config: AdapterConfig, *, seen: Survey | None = None, download: bool = False
     ):
-        super().__init__()
-        self.config = config
+        super().__init__(backbone, config, seen=seen, download=download)
         self.decoding = AS_DECLARED  # of the images that it was trained on
-        selection, copied = choose_layers(backbone, config, seen)
-        self.left_out = selection.left_out
-        report_stages(backbone)
-        report_head(backbone, seen.head if seen else None)
-        self.frozen = nn.ModuleDict({"backbone": backbone})
-        if reads_features(config):
-            self.frozen["extractor"] = extractor_of(config, backbone, download=download).to(next(backbone.parameters()))
-        self.frozen.eval().requires_grad_(False)
-        # BatchNorms with statistics: where these are reset later, they are about to be estimated again.
-        self._norms = [m for m in self.frozen.modules() if isinstance(m, _BatchNorm) and not is_reset(m)]
-        self.trained = nn.Module()
-        self.layers = insert_adapters(backbone, selection.ranks, config, self.trained)
-        self.saved_modules = insert_copies(backbone.net, copied, config, self.trained)
         self._seen, self._further = seen, NONE
         # A buffer follows the model to other devices and precisions.
         self.register_buffer("example", None, persistent=False)
@@ -78,50 +58,6 @@ class AdaptedModel(nn.Module):
         replica = super()._replicate_for_data_parallel()
         replica._linked = False
         return replica
-
-    @property
-    def backbone(self) -> Backbone:
-        """The frozen backbone, its layers adapted."""
-        return cast(Backbone, self.frozen["backbone"])
-
-    @property
-    def extractor(self) -> Any:
-        """What the features come from that cores are generated from, or a context reads; None where nothing does."""
-        return self.frozen["extractor"] if reads_features(self.config) else None
-
-    @property
-    def context(self) -> Context | None:
-        """What embeds images given their set, with one adapter for all; None for most methods."""
-        return cast(Context | None, getattr(self.trained, "context", None))
-
-    @property
-    def mapping(self) -> MappingNet:
-        """The mapping net of a method that generates; a `TaskNet` where tasks are told."""
-        return cast(MappingNet, self.trained.mapping)
-
-    @property
-    def constant(self) -> ConstantCore:
-        """The core that is learned for all images, where settings ask for one."""
-        return cast(ConstantCore, self.trained.constant)
-
-    @property
-    def generated(self) -> bool:
-        """Whether the format has a core, generated or constant."""
-        return method(self.config.method).generated
-
-    def train(self, mode: bool = True) -> "AdaptedModel":
-        """Set the mode of the trained part; the frozen part stays in evaluation mode.
-
-        A BatchNorm whose statistics were reset follows the mode, so that `torch.optim.swa_utils.update_bn` works. So
-        does a block that checkpoints activations, without the modules in it: transformers' do so in training only.
-        """
-        super().train(mode)
-        self.frozen.eval()
-        for norm in self._norms:
-            norm.train(mode and is_reset(norm))
-        for module in filter(is_flagged, self.frozen.modules()):
-            module.training = mode
-        return self
 
     def prepare(self, images: Tensor) -> None:
         """Learn from a first batch what only data show: the width of features, and whether the layers can be adapted.

@@ -5,7 +5,6 @@ name that `timm.create_model` takes is a backbone. Image size, normalisation, tr
 timm's `default_cfg` and `feature_info`.
 """
 
-import copy
 import difflib
 import math
 from collections.abc import Iterable
@@ -55,7 +54,7 @@ class Backbone(nn.Module):
             full size, and the output of a network without stages.
         channels_last: whether the network gets its images in this memory format, which suits convolutions.
         folds: BatchNorms that are folded into the convolutions before them, see `folding`.
-        shared: whether what is made from it uses its tensors, see `copy_of`.
+        shared: whether what is made from it uses its tensors, see `shared_tensors`.
     """
 
     def __init__(
@@ -138,12 +137,6 @@ class Backbone(nn.Module):
             for fold in self.folds:
                 fold.refresh()
         return call_recorded(self.net, lambda: current.further.call(self.net, inputs))
-
-
-def copy_of(backbone: nn.Module) -> nn.Module:
-    """Copy a backbone, with its tensors, or of a shared one the modules alone."""
-    tensors = [*backbone.parameters(), *backbone.buffers()] if getattr(backbone, "shared", False) else []
-    return copy.deepcopy(backbone, {id(tensor): tensor for tensor in tensors})
 
 
 def check_embeddings(output: Any, count: int) -> Tensor:

@@ -70,7 +70,8 @@ def learn_width(extractor: nn.Module, mapping: MappingNet, example: Tensor) -> N
     Raises:
         InputError: the features are not (N, F), or of another width than before.
     """
-    features = current.further.repeat(2).call_known(extractor, torch.cat([example] * 2))
+    with forward_context(further=current.further.repeat(2)):
+        features = current.further.call_known(extractor, torch.cat([example] * 2))
     if not mapping.materialised:
         mapping.materialise(features.to(mapping.identity))
     wanted = (2, mapping.hidden.in_features)

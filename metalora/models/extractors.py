@@ -1,74 +1,32 @@
-"""What the mapping net reads from an image: features of a frozen, pre-trained network.
+"""What the mapping net reads from an image: features of a pre-trained network.
 
 arXiv 2504.00460 uses a pre-trained ResNet. Here it is the adapted backbone itself without its adapters ("self"), its
-first stage only ("stem"), another backbone by name, or any module.
+first stage only ("stem"), another backbone by name, or any module. It is frozen, or learns by a LoRA of its own.
 """
 
 import contextlib
 import copy
 import math
 import warnings
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 from torch.utils._pytree import tree_leaves
 
 from metalora.adapters.forward_context import current, forward_context
-from metalora.adapters.inputs import NONE, Further, pooled
+from metalora.adapters.inputs import NONE, pooled
 from metalora.adapters.recomputation import call_recorded, checkpoints
 from metalora.models.backbones import Backbone, check_embeddings, load_backbone
+from metalora.models.shared_tensors import twin_of
+from metalora.models.stage_statistics import input_statistics, stage_statistics
 from metalora.models.survey import Survey, reporting, survey
 from metalora.util.compiling import transformed
 from metalora.util.errors import InputError, LayersLeftOut
 
-EPSILON = 1e-6
 WIDE = 1024  # channels of all stages, above which the layout would make most of the trained parameters
-
-
-def input_statistics(images: Tensor) -> Tensor:
-    """Return mean, standard deviation, skew of every channel and correlations of channel pairs: (N, 12) for RGB.
-
-    Colour transforms are read from these, not from deep features.
-    """
-    pixels = images.flatten(2)
-    mean = pixels.mean(2, keepdim=True)
-    centred = pixels - mean
-    std = centred.square().mean(2, keepdim=True).add(EPSILON).sqrt()
-    unit = centred / std
-    skew = unit.pow(3).mean(2)
-    channels = images.shape[1]
-    first, second = torch.triu_indices(channels, channels, 1, device=images.device)
-    correlation = (unit[:, first] * unit[:, second]).mean(2)
-    return torch.cat([mean[..., 0], std[..., 0], skew, correlation], dim=1)
-
-
-def stage_statistics(output: Tensor, channels: int, prefix: int = 0, *, layout: bool = True) -> Tensor:
-    """Return mean, standard deviation and 2×2 layout of a stage's output: (N, 6 · channels).
-
-    The layout shows rotation, which global means hide.
-
-    Args:
-        output: (N, C, H, W), (N, H, W, C), or tokens (N, T, C).
-        channels: C.
-        prefix: tokens before the grid (class token, registers).
-        layout: whether the layout is among them; otherwise (N, 2 · channels).
-    """
-    if output.ndim == 3:
-        output = output[:, prefix:].transpose(1, 2)
-        side = math.isqrt(output.shape[2])
-        output = output.unflatten(2, (side, side)) if side * side == output.shape[2] else output[..., None]
-    elif output.shape[1] != channels:
-        output = output.movedim(-1, 1)
-    mean = output.mean((2, 3))
-    # Ten times as fast as torch.std_mean on a CPU.
-    variance = (output - mean[..., None, None]).square().mean((2, 3))
-    std = variance.clamp(min=torch.finfo(variance.dtype).tiny).sqrt()  # the gradient of √0 is infinite
-    parts = [mean, std, F.adaptive_avg_pool2d(output, 2).flatten(1)] if layout else [mean, std]
-    return torch.cat(parts, dim=1)
 
 
 class StopForward(Exception):
@@ -135,11 +93,6 @@ def silence_stages(net: nn.Module, stages: Iterable[str]) -> None:
                 del hooks[key]
 
 
-def _further(own: nn.Module | None) -> Further | None:
-    """Return the inputs of an extractor's pass beside the images: none for another network than the adapted one."""
-    return None if own is None else NONE
-
-
 def _keeps_graph(backbone: Backbone, images: Tensor) -> bool:
     """Return whether features need a graph: transformers may ask for the gradients of embeddings, which nobody uses."""
     if not torch.is_grad_enabled() or transformed():
@@ -148,18 +101,56 @@ def _keeps_graph(backbone: Backbone, images: Tensor) -> bool:
     return any(isinstance(t, Tensor) and t.requires_grad for t in (*inputs, *backbone.parameters()))
 
 
-class StageExtractor(nn.Module):
-    """Statistics of the input and of the outputs of some stages of a frozen backbone.
+class NetworkExtractor(nn.Module):
+    """What reads a network: the adapted one without its adapters, or one of the extractor's own.
+
+    Attributes:
+        own: the extractor's own network; None where it reads the adapted model's.
+        takes_further: whether the network takes the adapted one's inputs beside the images, as its twin does.
+        learns: whether its layers have a LoRA that is trained, see `trained_extractor`.
+    """
+
+    def __init__(self, backbone: Backbone, *, owned: bool, twin: bool = False):
+        super().__init__()
+        self.own = backbone if owned else None
+        self.takes_further = twin or not owned
+        self.learns = False
+        self._backbone = (backbone,)  # in a tuple: not a child
+
+    @contextlib.contextmanager
+    def reading(self, images: Tensor, hook: Callable[[str, Tensor], None]) -> Iterator[bool]:
+        """Make passes of the network report to a hook, and record a graph where one is needed; give whether it is.
+
+        Args:
+            images: that are read.
+            hook: called with the name and output of every stage.
+
+        Raises:
+            InputError: the network learns, and checkpoints activations.
+        """
+        graph = torch.is_grad_enabled() if self.learns else _keeps_graph(self._backbone[0], images)
+        if self.learns and checkpoints(self._backbone[0].net):
+            raise InputError(
+                "The extractor is trained, and activation checkpointing computes its blocks again without their "
+                "statistics: switch it off before the network is adapted, or set extractor_rank to 0."
+            )
+        further = None if self.takes_further else NONE
+        with torch.set_grad_enabled(graph), forward_context(enabled=self.learns, stage_hook=hook, further=further):
+            yield graph
+
+
+class StageExtractor(NetworkExtractor):
+    """Statistics of the input and of the outputs of some stages of a backbone.
 
     Args:
         backbone: its stages must report (`report_stages`).
         stages: names of the stages to read; the pass ends at the last of them.
         owned: whether the backbone belongs to the extractor (otherwise to the adapted model).
-        stem: whether the embedding's own pass gives the features.
+        twin: whether it is the adapted model's twin.
     """
 
-    def __init__(self, backbone: Backbone, stages: list[str], *, owned: bool, stem: bool = False):
-        super().__init__()
+    def __init__(self, backbone: Backbone, stages: list[str], *, owned: bool, twin: bool = False):
+        super().__init__(backbone, owned=owned, twin=twin)
         self.stages = {name: backbone.stages[name] for name in stages}
         self.prefix = getattr(backbone.net, "num_prefix_tokens", 0)
         self.layout = backbone.old_features or sum(backbone.stages.values()) <= WIDE
@@ -167,8 +158,6 @@ class StageExtractor(nn.Module):
         self.at_half_size = (
             backbone.takes_half_size and not backbone.old_features and len(stages) == len(backbone.stages)
         )
-        self.own = backbone if owned else None
-        self._backbone = (backbone,)  # in a tuple: not a child
 
     def width(self, channels: int) -> int:
         """Return F for images of so many channels."""
@@ -185,18 +174,13 @@ class StageExtractor(nn.Module):
                 raise StopForward
 
         backbone = self._backbone[0]
-        graph = _keeps_graph(backbone, images)
-        if graph and not transformed() and checkpoints(backbone.net):
-            # Statistics would be part of the block that a checkpoint computes again without them.
-            raise InputError(
-                "A gradient goes through the features, which are read inside blocks that activation checkpointing "
-                "computes again: give features= without a graph, or switch checkpointing off."
-            )
-        with (
-            contextlib.suppress(StopForward),
-            torch.set_grad_enabled(graph),
-            forward_context(enabled=False, stage_hook=collect, further=_further(self.own)),
-        ):
+        with contextlib.suppress(StopForward), self.reading(images, collect) as graph:
+            if graph and not transformed() and checkpoints(backbone.net):
+                # Statistics would be part of the block that a checkpoint computes again without them.
+                raise InputError(
+                    "A gradient goes through the features, which are read inside blocks that activation checkpointing "
+                    "computes again: give features= without a graph, or switch checkpointing off."
+                )
             if self.at_half_size:
                 backbone.half_size(images)
             else:
@@ -217,29 +201,17 @@ class StageExtractor(nn.Module):
         return torch.cat([input_statistics(images), *parts], dim=1)
 
 
-class OutputExtractor(nn.Module):
-    """The output of a frozen backbone without its adapters, or what its head gets, where it ends in one.
+class OutputExtractor(NetworkExtractor):
+    """The output of a backbone without its adapters, or what its head gets, where it ends in one.
 
     A classifier's logits say less about an image than what they are computed from. Tokens and maps are averaged.
-
-    Args:
-        backbone: of any kind.
-        owned: whether the backbone belongs to the extractor (otherwise to the adapted model).
     """
-
-    def __init__(self, backbone: Backbone, *, owned: bool):
-        super().__init__()
-        self.own = backbone if owned else None
-        self._backbone = (backbone,)
 
     def forward(self, images: Tensor) -> Tensor:
         """Return the features (N, F) of images."""
         backbone = self._backbone[0]
         read: dict[str, Tensor] = {}
-        with (
-            torch.set_grad_enabled(_keeps_graph(backbone, images)),
-            forward_context(enabled=False, stage_hook=read.__setitem__, further=_further(self.own)),
-        ):
+        with self.reading(images, read.__setitem__):
             # A language model's output has a number for each word of its language, and is computed from fewer.
             inner = getattr(backbone.net, "base_model", None)
             output = (
@@ -251,12 +223,15 @@ class OutputExtractor(nn.Module):
         return check_embeddings(pooled(output, current.further.kwargs.get("attention_mask")), images.shape[0])
 
 
-def make_extractor(which: str | nn.Module, backbone: Backbone, *, download: bool = False) -> nn.Module:
+def make_extractor(
+    which: str | nn.Module, backbone: Backbone, *, twin: bool = False, download: bool = False
+) -> nn.Module:
     """Build the extractor that a configuration names.
 
     Args:
         which: "self", "stem", a backbone's name, or a module (N, 3, H, W) → (N, F) with `num_features`.
-        backbone: the adapted model's own.
+        backbone: the adapted model's own; its stages report.
+        twin: whether "self" gets a twin of the backbone, whose layers can learn apart from the adapted ones.
         download: fetch weights of timm that are not on this machine.
 
     Raises:
@@ -269,18 +244,22 @@ def make_extractor(which: str | nn.Module, backbone: Backbone, *, download: bool
     if which == "stem":
         if not backbone.stages:
             raise InputError("This backbone names no stages, so it has no stem: use extractor self.")
-        return StageExtractor(backbone, list(backbone.stages)[:1], owned=False, stem=True)
-    owned = which != "self"
-    if owned:
-        old_features = backbone.old_features
-        backbone = load_backbone(which, download=download)
-        backbone.old_features = old_features
-        example = backbone.example()
-        assert example is not None
-        seen = survey(backbone, example)
-        keep_stages(backbone, seen)
-        backbone.fold(seen.pairs)
-        report_stages(backbone)
-    if backbone.stages:
-        return StageExtractor(backbone, list(backbone.stages), owned=owned)
-    return OutputExtractor(backbone, owned=owned)
+        return StageExtractor(backbone, list(backbone.stages)[:1], owned=False)
+    twin = twin and which == "self"
+    own = twin_of(backbone) if twin else backbone if which == "self" else _load_other(which, backbone, download)
+    if own.stages:
+        return StageExtractor(own, list(own.stages), owned=own is not backbone, twin=twin)
+    return OutputExtractor(own, owned=own is not backbone, twin=twin)
+
+
+def _load_other(name: str, backbone: Backbone, download: bool) -> Backbone:
+    """Load another backbone than the adapted one to read its stages."""
+    other = load_backbone(name, download=download)
+    other.old_features = backbone.old_features
+    example = other.example()
+    assert example is not None
+    seen = survey(other, example)
+    keep_stages(other, seen)
+    other.fold(seen.pairs)
+    report_stages(other)
+    return other

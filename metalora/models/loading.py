@@ -12,7 +12,7 @@ from metalora.adapters.config import AdapterConfig
 from metalora.models.adapt import adapt
 from metalora.models.adapted_model import AdaptedModel
 from metalora.models.auto_model import PREFIX, load_auto_model
-from metalora.models.backbones import Backbone, copy_of, load_backbone, wrap
+from metalora.models.backbones import Backbone, load_backbone, wrap
 from metalora.models.bundled import adapter_folder
 from metalora.models.peft_format import is_peft, load_peft
 from metalora.models.saving import (
@@ -26,6 +26,7 @@ from metalora.models.saving import (
     extractor_hash,
     original_hash,
 )
+from metalora.models.shared_tensors import copy_of
 from metalora.util.config import from_plain
 from metalora.util.errors import InputError
 from metalora.util.files import check_finite, hash_tensors, parse_json, read_shapes, read_tensors
@@ -170,7 +171,9 @@ def _check_sizes(config: AdapterConfig, path: Path) -> None:
     """
     shapes = read_shapes(path / WEIGHTS)
     largest = max((side for shape in shapes.values() for side in shape), default=0)
-    sizes = {name: getattr(config, name) for name in ("rank", "branches", "hidden", "code", "condition")}
+    sizes = {
+        name: getattr(config, name) for name in ("rank", "branches", "extractor_rank", "hidden", "code", "condition")
+    }
     sizes |= {f"rank_pattern[{pattern!r}]": rank for pattern, rank in config.rank_pattern.items()}
     for name, size in (sizes | {"factors": sum(config.factors)}).items():
         if size > max(largest, HARMLESS):

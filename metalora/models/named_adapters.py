@@ -1,7 +1,7 @@
 """Several adapters of one backbone, by name."""
 
 import copy
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from metalora.models.adapt import adapt
 from metalora.models.adapted_model import AdaptedModel
 from metalora.models.backbones import Backbone, load_backbone, wrap
 from metalora.models.loading import load
+from metalora.models.shared_tensors import SharedTensors
 from metalora.util.errors import InputError, choices
 
 
@@ -107,15 +108,5 @@ class NamedAdapters(Mapping[str, AdaptedModel]):
             raise InputError(f"There is an adapter {name!r} already: choose another name, or delete that one.")
 
 
-class _Together(nn.ModuleList):
-    """Models that share tensors, also after a move."""
-
-    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "_Together":
-        moved: dict[int, tuple[Tensor, Tensor]] = {}
-
-        def once(tensor: Tensor) -> Tensor:
-            if id(tensor) not in moved:
-                moved[id(tensor)] = tensor, fn(tensor)  # the tensor is kept, so that no id is given twice
-            return moved[id(tensor)][1]
-
-        return super()._apply(once, recurse)
+class _Together(SharedTensors, nn.ModuleList):
+    """Models that share tensors."""

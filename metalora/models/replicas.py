@@ -7,7 +7,7 @@ from torch import nn
 from metalora.adapters.layers import AdaptedLayer, Adapter
 from metalora.adapters.trained_copy import TrainedCopy
 from metalora.models.backbones import Backbone
-from metalora.models.extractors import OutputExtractor, StageExtractor
+from metalora.models.extractors import NetworkExtractor
 from metalora.models.folding import remove_folds
 
 
@@ -23,8 +23,10 @@ def link_replica(
     """
     backbone = cast(Backbone, frozen["backbone"])
     linked = _relink(backbone.net, trained)
-    if isinstance(extractor, StageExtractor | OutputExtractor):
+    if isinstance(extractor, NetworkExtractor):
         extractor._backbone = (extractor.own if extractor.own is not None else backbone,)
+        if extractor.own is not None and extractor.learns:
+            _relink(extractor.own.net, trained.get_submodule("extractor"))
     for module in frozen.modules():
         if isinstance(module, Backbone):
             module.folds = []

@@ -124,8 +124,9 @@ class Trainer:
             suite,
             weight=config.factor_loss_weight,
             teacher_forcing_ratio=config.teacher_forcing_ratio,
-            identity_core_prob=config.identity_core_prob if config.set_size == 1 else config.identity_core_prob_sets,
+            identity_core_prob=_identity_core_prob(config),
             kl_weight=config.kl_weight,
+            distillation_weight=config.distillation_weight,
             seed=config.seed,
             loss=loss,
         )
@@ -133,7 +134,7 @@ class Trainer:
         self.schedule = warmup_cosine(self.optimizer, config.steps)
         model.decoding = suite.decoding
         self.trained = [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
-        self.part = begin_together(self.processes, model, self.objective, config, self.identity)
+        begin_together(self.processes, model, self.objective, config, self.identity)
         self.network = compiled(model, self._try) if config.compile else model
         self.best = Best(len(suite.splits["validation"]))
         self.readings = Readings(self.device)
@@ -163,8 +164,9 @@ class Trainer:
 
     def draw(self, i: int) -> Batch:
         """Draw this process's part of the batch of step `i`."""
-        config = self.config
-        batch = self.suite.batch(config.batch_size, seeded_generator(config.seed, i), config.set_size, self.part)
+        size, images = max(1, self._set_size(i)), self.config.batch_size
+        part = self.processes.part(images // size)
+        batch = self.suite.batch(images, seeded_generator(self.config.seed, i), size, part)
         return batch.pin_memory() if self.device.type == "cuda" else batch
 
     def validate_start(self) -> dict[str, float]:
@@ -202,6 +204,11 @@ class Trainer:
                 metrics["best_step"] = self.best.step
         return metrics
 
+    def _set_size(self, i: int) -> int:
+        """Return the size of the sets in step `i`; 0: all images get the identity core."""
+        sizes = self.config.set_sizes
+        return sizes[int(torch.randint(len(sizes), (), generator=seeded_generator(self.config.seed, i, 3)))]
+
     def _backward(self, i: int, batch: Batch) -> Sequence[Tensor]:
         """Leave the gradients of the whole batch; return its loss and, of a head, its accuracy."""
         share = len(batch.labels) / self.config.batch_size
@@ -212,7 +219,15 @@ class Trainer:
             self.optimizer.zero_grad(set_to_none=True)
             (share * loss).backward()
         values = [share * value for value in (loss, accuracy) if value is not None]
-        return self.processes.add_up(self.trained, values)
+        return self.processes.add_up(self._with_gradients(i), values)
+
+    def _with_gradients(self, i: int) -> list[nn.Parameter]:
+        """Return what is trained, in steps that read no image without what reads them, which the optimiser skips."""
+        if self._set_size(i):
+            return self.trained
+        trained = self.model.trained.named_parameters()
+        readers = {parameter for name, parameter in trained if name.startswith(("mapping.", "extractor."))}
+        return [p for p in self.trained if p.grad is not None or p not in readers]
 
     def _validates(self, done: int) -> bool:
         every, last = self.config.validation_interval, done == self.config.steps
@@ -220,7 +235,7 @@ class Trainer:
 
     def _loss(self, i: int, batch: Batch, network: Callable) -> tuple[Tensor, Tensor | None]:
         with autocast(self.device, self.config.precision):
-            return self.objective(self.model, network, batch, self.features, i, self.config.set_size > 1)
+            return self.objective(self.model, network, batch, self.features, i, self._set_size(i))
 
     def _try(self, network: Callable) -> None:
         """Run a step that changes nothing, for `compiled`."""
@@ -253,6 +268,13 @@ def _trained_before(model: AdaptedModel) -> bool:
     return reader is not None and bool(reader.standardised)
 
 
+def _identity_core_prob(config: TrainingConfig) -> float:
+    """Return the fraction of a step's sets that get the identity core; with several sizes whole steps do."""
+    if len(config.set_sizes) > 1:
+        return 0.0
+    return config.identity_core_prob if config.set_size == 1 else config.identity_core_prob_sets
+
+
 def _groups(model: AdaptedModel, objective: nn.Module, config: TrainingConfig) -> list[dict]:
     """Return the optimiser's parameter groups, each with its learning rate."""
     trained: Any = model.trained
@@ -266,6 +288,8 @@ def _groups(model: AdaptedModel, objective: nn.Module, config: TrainingConfig) -
     if model.config.generates:
         lr = config.lr * config.mapping_lr_scale
         groups.append({"name": "mapping", "params": list(model.mapping.parameters()), "lr": lr})
+        if model.config.extractor_rank:
+            groups.append({"name": "extractor", "params": list(trained.extractor.parameters()), "lr": lr})
     elif model.generated:
         groups.append({"name": "core", "params": list(model.constant.parameters()), "lr": config.lr})
     return groups

@@ -17,6 +17,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 from torch.utils._pytree import tree_leaves
 
+from metalora.training.config import UNNAMED
 from metalora.util.checks import check_int
 from metalora.util.distributed import current_processes
 from metalora.util.errors import InputError
@@ -219,9 +220,9 @@ def _resume(
     saved = upgrade_settings(state.get("identity"))
     saved = saved if isinstance(saved, dict) else {}
     # Checkpoints of version 0.1 do not know their images.
-    same_loss = saved.get("loss") == identity.get("loss")  # the default one is not named
-    if not same_loss or not _agrees({IMAGES: identity.get(IMAGES)} | saved, identity):
-        if same_loss and _agrees({**saved, IMAGES: identity.get(IMAGES)}, identity):
+    same = _unnamed(saved) == _unnamed(identity)
+    if not same or not _agrees({IMAGES: identity.get(IMAGES)} | saved, identity):
+        if same and _agrees({**saved, IMAGES: identity.get(IMAGES)}, identity):
             raise InputError(
                 f"The images of {identity['suite']}, or their labels, have changed since the training of {checkpoint} "
                 "began: start a new one in another place."
@@ -257,6 +258,13 @@ def _check_moments(part: Stateful) -> None:
 def _on_cuda() -> bool:
     """Return whether dropout draws from the generators of GPUs here; several processes seed theirs at every step."""
     return torch.cuda.is_available() and torch.cuda.is_initialized() and current_processes().count == 1
+
+
+def _unnamed(identity: dict[str, Any]) -> list[Any]:
+    """Return the settings that an identity does not name at their default, None for those."""
+    parts = [(identity.get(part), names) for part, names in UNNAMED.items()]
+    found = [part.get(name) if isinstance(part, dict) else None for part, names in parts for name in names]
+    return [identity.get("loss"), *found]
 
 
 def _agrees(saved: Any, identity: Any) -> bool:

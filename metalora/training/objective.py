@@ -6,7 +6,9 @@ embedding. A code that was trained on other factors than the suite has is traine
 
 Where the classes alone train the code, some of the images or sets get the identity core. Otherwise the adapters overfit
 to the cores that they meet in training: those of training images, which a code can tell apart one by one, or those of
-the few seen tasks.
+the few seen tasks. With sets of several sizes, which steps draw, all images of some steps get it.
+
+Where an image's own core is to do what its set's does, both are trained in a step, and their distance is added.
 
 Gaussian cores are drawn, and their divergence from the prior, whose mean is the identity core, is added: the bound of
 variational inference, with a weight as in the information bottleneck (Alemi et al. 1612.00410).
@@ -20,13 +22,16 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from metalora.adapters.cores import Cores
+from metalora.evaluation.embedding import code_of_nothing
 from metalora.evaluation.feature_cache import FeatureCache
 from metalora.evaluation.linear_head import LinearHead
 from metalora.models.adapted_model import AdaptedModel
 from metalora.models.backbones import check_embeddings
 from metalora.models.mapping_net import factor_loss
 from metalora.suites.suite import Batch, Suite
+from metalora.training.distillation import distillation_loss
 from metalora.util.device import to_device
+from metalora.util.errors import InputError
 from metalora.util.seeding import seeded_generator
 
 Loss = Callable[[Any, Batch], Tensor]
@@ -43,8 +48,13 @@ class Objective(nn.Module):
         identity_core_prob: fraction of the sets that get the identity core, where no factors are predicted. A single
             image counts as a set.
         kl_weight: of Gaussian cores' divergence from the prior, mean over images.
+        distillation_weight: of the distance between images by their own cores and by their set's, for a latent code;
+            above 0 the images' own cores are trained beside the sets' in a second pass.
         seed: of the initial values and of the choice of sets.
         loss: embeddings and batch → loss, instead of the head's; a module's parameters are trained along.
+
+    Raises:
+        InputError: distillation by the head that a loss takes the place of.
     """
 
     def __init__(
@@ -56,16 +66,24 @@ class Objective(nn.Module):
         teacher_forcing_ratio: float,
         identity_core_prob: float,
         kl_weight: float = 0.0,
+        distillation_weight: float = 0.0,
         seed: int,
         loss: Loss | None = None,
     ):
         super().__init__()
+        if distillation_weight and loss is not None:
+            raise InputError(
+                "distillation_weight compares what the head over classes makes of two embeddings, and your loss takes "
+                "the place of that head: set it to 0."
+            )
         self.factors = model.config.factors if model.config.predicts(tuple(map(len, suite.factors))) else ()
         self.weight, self.seed = weight, seed
         self.teacher_forcing_ratio = teacher_forcing_ratio
         self.identity_core_prob = 0.0 if model.config.told else identity_core_prob
         self.kl_weight = kl_weight if model.config.gaussian else 0.0
         self.generates = model.config.generates
+        self.reads_images = self.generates and not model.config.told
+        self.distillation_weight = distillation_weight if self.reads_images and not self.factors else 0.0
         self.reads_sets = self.generates or model.context is not None
         self.factor_indices: Any = suite.factor_indices  # None without named factors
         self.combinations: Any = suite.combinations
@@ -86,7 +104,7 @@ class Objective(nn.Module):
         self.to(like.device)
 
     def forward(
-        self, model: AdaptedModel, network: Callable, batch: Batch, features: FeatureCache, step: int, sets: bool
+        self, model: AdaptedModel, network: Callable, batch: Batch, features: FeatureCache, step: int, set_size: int
     ) -> tuple[Tensor, Tensor | None]:
         """Return the loss, and the head's accuracy on the batch; None where there is no head.
 
@@ -96,14 +114,22 @@ class Objective(nn.Module):
             batch: what it is computed on.
             features: cache of what the model's extractor reads.
             step: decides the random draws.
-            sets: whether the batch's groups share a core.
+            set_size: images of the batch's groups, which share a core where there are several; 0: all images get the
+                identity core.
         """
         device = next(model.trained.parameters()).device
         images, labels = to_device(batch.images, device), to_device(self.column[batch.labels], device)
-        groups = batch.groups if self.reads_sets and sets else None
-        known = features(model, batch.examples, images)
-        if self.generates and (self.factors or self.identity_core_prob or self.kl_weight):
-            cores, further = self._cores(model, images, known, groups, batch, step)
+        groups = batch.groups if self.reads_sets and set_size > 1 else None
+        nothing_read = self.reads_images and not set_size
+        known = None if nothing_read else features(model, batch.examples, images)
+        distils = self.distillation_weight > 0 and groups is not None
+        own: Tensor | None = None
+        if nothing_read:
+            cores, further = self._cores(model, code_of_nothing(model).expand(len(images), -1), 0.0)
+            embeddings = network(images, cores=cores)
+        elif self.generates and (self.factors or self.identity_core_prob or self.kl_weight or distils):
+            own, used, further = self._codes(model, images, known, groups, batch, step)
+            cores, further = self._cores(model, used, further)
             embeddings = network(images, cores=cores)
         elif self.names is None:
             embeddings, further = network(images, groups=groups, features=known), 0.0
@@ -113,8 +139,9 @@ class Objective(nn.Module):
             further = self.weight * factor_loss(scores, *self._targets(batch, device), self.factors)
         if self.loss is not None:
             return self.loss(embeddings, batch.to(device)) + further, None
-        assert self.classes is not None
-        logits = self.classes(embeddings.to(self.classes.weight.dtype))
+        logits = self._logits(embeddings)
+        if own is not None and distils:
+            further = further + self._second_pass(model, network, images, labels, own, embeddings, logits)
         return F.cross_entropy(logits, labels) + further, (logits.argmax(1) == labels).float().mean()
 
     @torch.inference_mode(False)
@@ -125,7 +152,28 @@ class Objective(nn.Module):
         weight, bias = (parameter.detach().cpu().float().clone() for parameter in self.classes.parameters())
         return LinearHead(weight, bias, self.labels)
 
-    def _cores(
+    def _logits(self, embeddings: Tensor) -> Tensor:
+        assert self.classes is not None
+        return self.classes(embeddings.to(self.classes.weight.dtype))
+
+    def _second_pass(
+        self,
+        model: AdaptedModel,
+        network: Callable,
+        images: Tensor,
+        labels: Tensor,
+        codes: Tensor,
+        taught: Tensor,
+        taught_logits: Tensor,
+    ) -> Tensor:
+        """Return the loss of images with the cores of their own codes, taught by what their sets' cores gave."""
+        cores, further = self._cores(model, codes, 0.0)
+        embeddings = network(images, cores=cores)
+        logits = self._logits(embeddings)
+        distance = distillation_loss(embeddings, taught, logits, taught_logits)
+        return F.cross_entropy(logits, labels) + further + self.distillation_weight * distance
+
+    def _codes(
         self,
         model: AdaptedModel,
         images: Tensor,
@@ -133,8 +181,11 @@ class Objective(nn.Module):
         groups: Tensor | None,
         batch: Batch,
         step: int,
-    ) -> tuple[Cores, Tensor | float]:
-        """Return cores, some of them of true factors or the identity core, and the loss beside the classes'."""
+    ) -> tuple[Tensor, Tensor, Tensor | float]:
+        """Return the images' own codes and those that are used, and the loss beside the classes'.
+
+        Some are those of true factors or of the identity core; with a set's code its images' own are that of it too.
+        """
         codes = model.codes(images, features=known)
         pooled = codes if groups is None else model.mapping.pool(codes, groups)
         further: Tensor | float = 0.0
@@ -145,10 +196,14 @@ class Objective(nn.Module):
             further = self.weight * model.mapping.factor_loss(codes, targets, combinations)
         else:
             neutral = to_device(self._drawn(self.identity_core_prob, batch, step), images.device)
-            used = pooled.masked_fill(neutral, 0)
+            codes, used = codes.masked_fill(neutral, 0), pooled.masked_fill(neutral, 0)
+        return codes, used, further
+
+    def _cores(self, model: AdaptedModel, codes: Tensor, further: Tensor | float) -> tuple[Cores, Tensor | float]:
+        """Return the cores of codes (N, code), and the further loss with their divergence from the prior."""
         if self.kl_weight:
-            further = further + self.kl_weight * model.mapping.kl_divergence(used).mean()
-        return model.cores(used), further
+            further = further + self.kl_weight * model.mapping.kl_divergence(codes).mean()
+        return model.cores(codes), further
 
     def _targets(self, batch: Batch, device: torch.device) -> tuple[Tensor, Tensor]:
         """Return the factors of a batch's images, and the combinations of the seen tasks."""

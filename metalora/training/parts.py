@@ -14,8 +14,8 @@ from metalora.util.files import hash_words
 
 def begin_together(
     processes: Processes, model: AdaptedModel, objective: nn.Module, config: TrainingConfig, identity: dict[str, Any]
-) -> slice:
-    """Let all processes begin with what the first one has; return which of a batch's sets this one trains on.
+) -> None:
+    """Let all processes begin with what the first one has.
 
     Args:
         processes: that train together.
@@ -28,9 +28,10 @@ def begin_together(
         InputError: a batch has fewer sets than there are processes, the processes have different images, or a trained
             part takes statistics of a batch, of which each process has a part only.
     """
-    sets, count = config.batch_size // config.set_size, processes.count
+    largest, count = max(config.set_sizes), processes.count
+    sets = config.batch_size // largest
     if sets < count:
-        what = f"set{'s' * (sets > 1)} of {config.set_size}" if config.set_size > 1 else f"image{'s' * (sets > 1)}"
+        what = f"set{'s' * (sets > 1)} of {largest}" if largest > 1 else f"image{'s' * (sets > 1)}"
         raise InputError(f"A batch of {sets} {what} is too small for {count} processes: use a larger batch_size.")
     norms = [name for name, module in model.trained.named_modules() if isinstance(module, _BatchNorm)]
     if norms and count > 1:
@@ -41,4 +42,3 @@ def begin_together(
             raise InputError(f"Process {rank + 1} has other images or settings than process 1: give all the same.")
     processes.copy_first(model.trained)
     processes.copy_first(objective)
-    return processes.part(sets)

@@ -107,7 +107,7 @@ def _inspect(opened: OpenAdapter, adapter: str, files: Sequence[str | Path], poo
         adapter_hash=gallery.adapter,
         title=opened.title,
         method=method(model.config.method).title,
-        set_size=opened.config.training.set_size,
+        set_sizes=opened.config.training.set_sizes,
         images=images,
         skipped=user_images.skipped,
         pooled=pool,

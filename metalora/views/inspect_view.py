@@ -18,7 +18,7 @@ class InspectView:
         adapter_hash: another hash under this name is another adapter.
         title: method and backbone, in words.
         method: of the adapter, in words.
-        set_size: images of one core in training, None: all of a task.
+        set_sizes: images of one core in training; 0: the identity core.
         images: float RGB in [0, 1], (N, 3, S, S).
         skipped: (name, reason) of files that could not be used.
         pooled: the images share one core.
@@ -34,7 +34,7 @@ class InspectView:
     adapter_hash: str
     title: str
     method: str
-    set_size: int | None
+    set_sizes: tuple[int, ...]
     images: Tensor
     skipped: tuple[tuple[str, str], ...]
     pooled: bool
@@ -90,9 +90,9 @@ class InspectView:
         advice = ""
         if self.disagree:
             advice = " Warning: these images show different tasks, and one core cannot fit them all: switch Pool off."
-        elif self.pooled and self.set_size == 1:
+        elif self.pooled and max(self.set_sizes) == 1:
             advice = " This adapter was trained on single images: a shared core is new to it."
-        elif not self.pooled and self.set_size != 1:
+        elif not self.pooled and 1 not in self.set_sizes:
             advice = " It was trained on sets: images that come from one task can share a core, see Pool."
         return f"{self.title}, {count}{cores}.{factors}{advice}"
 

@@ -16,8 +16,10 @@ from metalora.training.config import TrainingConfig
 CONFIG = RunConfig(
     "mixer_nano",
     SuiteConfig("folder:my pictures", max_queries=60, hold_out=("rotate-90+plain", "it's")),
-    AdapterConfig("metalora-cp", rank=5, alpha=2.5, targets=(r"mlp\.fc1$",), rank_pattern={"fc1": 3}, seed=7),
-    TrainingConfig(steps=12, lr=1e-3, seed=7),
+    AdapterConfig(
+        "metalora-cp", rank=5, alpha=2.5, targets=(r"mlp\.fc1$",), rank_pattern={"fc1": 3}, extractor_rank=2, seed=7
+    ),
+    TrainingConfig(steps=12, lr=1e-3, set_size=(0, 1, 8), seed=7),
     ks=(3,),
 )
 
@@ -36,6 +38,10 @@ def test_the_command_line_reads_its_command_back(config, monkeypatch):
     monkeypatch.setattr(train, "run_settings", lambda given, build=train.run_settings: read.append(build(given)))
     CliRunner().invoke(app, shlex.split(as_command(config))[3:])
     assert read == [config]
+
+
+def test_sizes_of_sets_are_given_one_by_one():
+    assert "--set-size 0 --set-size 1 --set-size 8" in as_command(CONFIG)
 
 
 def test_json_is_what_a_run_keeps():

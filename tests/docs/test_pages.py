@@ -29,7 +29,8 @@ def test_every_verb_has_its_line_and_its_options():
     assert set(re.findall(r"^\| `(\w+)` \|", text_of("reference/command-line.md"), re.MULTILINE)) == verbs
     options = import_module("generated_pages").options()
     assert set(re.findall(r"^## (\w+)$", options, re.MULTILINE)) == verbs
-    assert "| `--set-size` | Images of one task that share a core. Default: 1. |" in options
+    assert "| `--steps` | Training steps. Default: 64. |" in options
+    assert "| `--set-size` | Images of one task that share a core. Of several sizes every step" in options
 
 
 def test_names_of_rows_are_names_that_a_comparison_takes():

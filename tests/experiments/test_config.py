@@ -72,8 +72,25 @@ def test_settings_come_back_from_json():
 
 def test_rows_have_the_defaults_of_an_adapter():
     rows, adapter = ComparisonConfig(), AdapterConfig()
-    names = ("hidden", "extractor", "head_init_std", "code_norm_limit")
+    names = ("hidden", "extractor", "extractor_rank", "head_init_std", "code_norm_limit")
     assert [getattr(rows, name) for name in names] == [getattr(adapter, name) for name in names]
+
+
+def test_only_rows_whose_cores_are_generated_from_images_train_their_extractor():
+    rows = (
+        "lora",
+        "metalora-tr-constant",
+        "moelora",
+        "late-fusion",
+        "metalora-cp",
+        "metalora-tr@8",
+        "lora-equal-budget",
+    )
+    jobs = replace(CONFIG, methods=rows, extractor_rank=2).jobs(0, 1e-3)
+    learning = {str(job.variants[0]) for job in jobs if job.adapter.extractor_rank == 2}
+    assert learning == {"metalora-cp", "metalora-tr@8", "lora-equal-budget"}  # the last has the reference's settings
+    with pytest.raises(InputError, match="the extractor is the stem, which stays frozen"):
+        replace(CONFIG, extractor_rank=2, extractor="stem")
 
 
 def test_old_spellings_of_rows_are_the_same_rows():
@@ -119,6 +136,7 @@ def test_settings_that_decide_nothing_leave_every_job_as_it_is(settings):
         ({"rank": 2}, TRAINED),
         ({"targets": ("conv",)}, TRAINED),
         ({"hidden": 16}, MAPPED | {"lora@8-inverted", "lora-equal-budget"}),
+        ({"extractor_rank": 2}, MAPPED | {"lora-equal-budget"}),
         ({"extractor": "stem"}, MAPPED | {"lora@8-inverted", "lora-equal-budget"}),
         ({"mapping_lr_scale": 0.5}, MAPPED | {"lora@8-inverted"}),
         ({"rank_pattern": {"conv": 2}}, {LATENT, FACTORS, "metalora-tr-constant", "lora-equal-budget"}),
@@ -126,6 +144,7 @@ def test_settings_that_decide_nothing_leave_every_job_as_it_is(settings):
         ({"code_norm_limit": 3.0}, {LATENT, LATENT_SETS}),
         ({"identity_core_prob": 0.3}, {LATENT}),
         ({"identity_core_prob_sets": 0.3}, {LATENT_SETS}),
+        ({"distillation_weight": 0.3}, {LATENT_SETS}),
         ({"teacher_forcing_ratio": 0.3}, {FACTORS}),
         ({"factor_loss_weight": 0.3}, {FACTORS, "lora-factors"}),
     ],
@@ -140,11 +159,11 @@ def test_every_setting_of_a_training_either_counts_or_is_known_to_decide_nothing
     assert len(seeds) == 2 * len(CONFIG.jobs(0, 1e-3))
     counted = {name for job in jobs_by_row(ComparisonConfig()).values() for name in job.identity}
     idle = {"device", "compile", "validate_every", "set_size"}
-    where_they_are_set = {"keep_best", "kl_weight"}
+    where_they_are_set = {"keep_best", "kl_weight", "distillation_weight"}
     assert {f.name for f in fields(TrainingConfig)} - counted == idle | where_they_are_set
     of_the_row = {"method", "core"}
     not_offered = {"adapter_dtype", "modules_to_save", "condition", "core_distribution"}
-    assert {f.name for f in fields(AdapterConfig)} - counted == of_the_row | not_offered
+    assert {f.name for f in fields(AdapterConfig)} - counted == of_the_row | not_offered | {"extractor_rank"}
 
 
 def test_gaussian_cores_and_the_weight_of_their_divergence_count_where_there_are_any():
@@ -153,6 +172,24 @@ def test_gaussian_cores_and_the_weight_of_their_divergence_count_where_there_are
     weighted = replace(gaussian, training=replace(gaussian.training, kl_weight=0.5))
     assert len({one.key for one in (job, gaussian, weighted)}) == 3
     assert replace(job, training=weighted.training).key == job.key
+
+
+def test_several_sizes_of_sets_are_those_of_rows_that_are_trained_with_sets():
+    rows = ("lora@8", "metalora-tr", "metalora-tr@1", "arm-bn@8")
+    jobs, sizes = {}, (0, 1, 8)
+    for size in (1, 4, sizes):
+        config = replace(CONFIG, methods=rows, training=replace(CONFIG.training, set_size=size))
+        jobs[size] = {str(job.variants[0]): job for job in config.jobs(0, 1e-3)}
+    assert {row: job.training.set_size for row, job in jobs[sizes].items()} == dict(
+        zip(rows, (1, 1, sizes, sizes), strict=True)
+    )
+    changed = {row for row, job in jobs[sizes].items() if job.key != jobs[1][row].key}
+    assert changed == {"metalora-tr@1", "arm-bn@8"}
+    assert all(job.key == jobs[4][row].key for row, job in jobs[1].items())  # the row says its size
+    other = replace(
+        CONFIG, methods=rows, training=replace(CONFIG.training, set_size=sizes, identity_core_prob_sets=0.9)
+    )
+    assert [job.key for job in other.jobs(0, 1e-3)] == [job.key for job in jobs[sizes].values()]
 
 
 def test_keeping_the_best_state_and_trials_count_where_they_are_set():

@@ -8,6 +8,8 @@ import torch
 import metalora
 from metalora.adapters.config import AdapterConfig
 
+EXTRACTORS = ("self", "stem", "resnet20")
+
 
 @pytest.fixture
 def replica(monkeypatch):
@@ -21,12 +23,13 @@ def replica(monkeypatch):
     return lambda model: replication.replicate(model, [0])[0]
 
 
-@pytest.mark.parametrize("extractor", ["self", "stem", "resnet20"])
-@pytest.mark.parametrize("method", ["lora", "metalora-cp", "metalora-tr"])
-def test_a_replica_uses_its_own_tensors_only(method, extractor, replica, randomise):
-    model = metalora.adapt(
-        "resnet20", AdapterConfig(method, rank=2, extractor=extractor, modules_to_save=r"layer3\..*bn1$")
-    )
+@pytest.mark.parametrize(
+    ("method", "settings"),
+    [(method, {"extractor": name}) for method in ("lora", "metalora-cp", "metalora-tr") for name in EXTRACTORS]
+    + [("metalora-cp", {"extractor_rank": 2}), ("metalora-tr", {"extractor": "resnet20", "extractor_rank": 2})],
+)
+def test_a_replica_uses_its_own_tensors_only(method, settings, replica, randomise):
+    model = metalora.adapt("resnet20", AdapterConfig(method, rank=2, modules_to_save=r"layer3\..*bn1$", **settings))
     randomise(model.trained, scale=0.1)
     images = torch.rand(3, 3, 32, 32)
     expected = model(images)

@@ -65,6 +65,7 @@ def test_a_part_of_a_large_batch_is_measured(keys):
     assert len(set(keys)) == 1
     assert (small, large) == (20, 20 * 64)
     estimate(changed(batch_size=4096, set_size=4096))
+    estimate(changed(batch_size=4096, set_size=(0, 1, 1024)))
     assert all(RunConfig.from_dict(json.loads(key)).training.batch_size <= 64 for key in keys)
 
 

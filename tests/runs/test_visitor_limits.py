@@ -26,6 +26,14 @@ def test_one_above_is_refused_and_the_largest_is_not(part, name):
         check_limits(config(most + 1))
 
 
+def test_each_of_several_sizes_of_sets_is_limited(monkeypatch):
+    config = replace(RunConfig(), training=replace(RunConfig().training, set_size=(0, 1, 32)))
+    check_limits(config)
+    monkeypatch.setenv("METALORA_MAX_SET_SIZE", "16")
+    with pytest.raises(InputError, match="set_size is 32: use a whole number from 0 to 16"):
+        check_limits(config)
+
+
 @pytest.mark.parametrize("setting", ["targets", "exclude", "modules_to_save", "rank_pattern"])
 def test_an_expression_that_may_take_years_is_refused_of_visitors_alone(setting):
     slow = "(([a-z0-9.]+)+)+!"

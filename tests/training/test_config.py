@@ -1,5 +1,6 @@
 """Settings of a training: which of them a checkpoint belongs to."""
 
+import json
 import subprocess
 import sys
 from dataclasses import replace
@@ -8,6 +9,8 @@ import pytest
 
 from metalora.adapters.config import AdapterConfig
 from metalora.training.config import TrainingConfig, identity_of
+from metalora.util.config import from_plain, to_plain
+from metalora.util.errors import InputError
 
 FACTORS = (2, 2, 3)
 
@@ -43,12 +46,15 @@ def test_settings_without_effect_are_not_part_of_the_identity(training, adapter)
         ({"precision": "bfloat16"}, {}),
         ({"identity_core_prob": 0.9}, {}),
         ({"mapping_lr_scale": 2.0}, {}),
+        ({"set_size": 4}, {}),
+        ({"set_size": (1, 8)}, {}),
         ({}, {"alpha": 8.0}),
         ({}, {"alpha": 4.0, "rank_pattern": {"layer1": 2}}),
         ({}, {"head_init_std": 0.1}),
         ({}, {"core": "constant"}),
         ({}, {"code": 8}),
         ({}, {"core_distribution": "gaussian"}),
+        ({}, {"extractor_rank": 2}),
     ],
 )
 def test_settings_with_an_effect_are(training, adapter):
@@ -73,6 +79,58 @@ def test_gaussian_cores_depend_on_the_weight_of_their_divergence():
     gaussian = {"core_distribution": "gaussian"}
     assert identity({"kl_weight": 0.5}, gaussian) != identity({}, gaussian)
     assert "kl_weight" not in identity()["training"] and "core_distribution" not in identity()["adapter"]
+
+
+def test_distillation_counts_where_sets_of_a_latent_code_are_trained():
+    weight = {"distillation_weight": 0.5}
+    assert "distillation_weight" not in identity()["training"]
+    for sets in ({"set_size": 8}, {"set_size": (0, 1, 8)}):
+        assert identity(weight | sets) != identity(sets)
+        for adapter in ({"method": "lora"}, {"core": "constant"}, {"method": "moelora", "condition": 3}):
+            assert identity(weight | sets, adapter) == identity(sets, adapter)
+        assert identity(weight | sets, {"factors": FACTORS}, predicts=True) == identity(
+            sets, {"factors": FACTORS}, predicts=True
+        )
+    assert identity(weight) == identity() and identity(weight | {"set_size": (0, 1)}) == identity({"set_size": (0, 1)})
+
+
+def test_trainings_of_before_extractors_could_learn_keep_their_identity():
+    assert "extractor_rank" not in identity()["adapter"]
+    assert identity({}, {"extractor_rank": 2})["adapter"]["extractor_rank"] == 2
+
+
+def test_with_several_sizes_of_sets_the_sizes_say_how_often_cores_are_the_identity():
+    several = {"set_size": (0, 1, 8)}
+    for name in ("identity_core_prob", "identity_core_prob_sets"):
+        assert identity({name: 0.9} | several) == identity(several)
+    assert identity(several) != identity({"set_size": (0, 1, 4)})
+
+
+@pytest.mark.parametrize(
+    ("size", "sizes", "embedded"), [(8, (8,), 8), ([4], (4,), 4), ([1, 8], (1, 8), 1), ((0, 8, 8, 4), (0, 8, 8, 4), 4)]
+)
+def test_sizes_of_sets_are_one_number_or_several(size, sizes, embedded):
+    config = TrainingConfig(set_size=size)
+    assert config.set_sizes == sizes and config.set_size == (sizes if len(sizes) > 1 else sizes[0])
+    assert config.embed_config.set_size == embedded
+    assert from_plain(TrainingConfig, json.loads(json.dumps(to_plain(config)))) == config
+
+
+@pytest.mark.parametrize(
+    ("size", "said"),
+    [
+        ((), "set_size is empty: name one or more sizes"),
+        ((0,), "set_size is 0: use a whole number from 1"),
+        ((0, 0), "set_size has 0 only"),
+        ((1, -8), "set_size is -8: use a whole number from 0"),
+        ((1, 2.0), r"set_size is 2\.0"),
+        ("18", "set_size is '18'"),
+        ((1, 7), "A batch of 64 does not divide into sets of 7"),
+    ],
+)
+def test_sizes_with_which_nothing_is_trained_are_refused(size, said):
+    with pytest.raises(InputError, match=said):
+        TrainingConfig(set_size=size)
 
 
 def test_a_trained_model_is_embedded_as_it_was_trained():

@@ -10,10 +10,11 @@ import metalora
 from metalora.evaluation.accuracy import accuracy, predict
 from metalora.evaluation.config import EmbedConfig
 from metalora.evaluation.embedding import draw_sets, embed, standardise_sets
+from metalora.evaluation.feature_cache import FeatureCache
 from metalora.suites.suite import Suite
 from metalora.suites.transforms import Identity
 from metalora.training.config import TrainingConfig
-from metalora.training.fit import fit, validate
+from metalora.training.fit import Trainer, fit, validate
 from metalora.util.errors import InputError
 from metalora.util.seeding import seeded_generator
 
@@ -195,6 +196,41 @@ def test_training_in_sets_gives_every_set_one_core(digits, monkeypatch):
     list(fit(model, digits, replace(QUICK, steps=2, set_size=8, identity_core_prob_sets=0.0)))
     assert len(seen) == 2
     assert all(len(cores.unique(dim=0)) == 32 // 8 for cores in seen)
+
+
+def trainer(digits, **settings):
+    return Trainer(small(), digits, replace(QUICK, **settings), FeatureCache(digits), True)
+
+
+def test_every_step_draws_one_of_several_sizes_of_sets_by_its_seed(digits):
+    one, same, other = (trainer(digits, set_size=(0, 1, 8, 8), seed=seed) for seed in (0, 0, 1))
+    sizes = [one._set_size(i) for i in range(400)]
+    assert sizes == [same._set_size(i) for i in range(400)] != [other._set_size(i) for i in range(400)]
+    for size, share in ((0, 0.25), (1, 0.25), (8, 0.5)):
+        assert sizes.count(size) / 400 == pytest.approx(share, abs=0.08)
+    for i, size in enumerate(sizes[:12]):
+        found, alone = one.draw(i), digits.batch(32, seeded_generator(0, i), max(1, size))
+        assert torch.equal(found.images, alone.images) and torch.equal(found.groups, alone.groups)
+
+
+def test_training_with_several_sizes_resumes_as_if_it_had_not_stopped(digits, tmp_path):
+    unbroken, broken, resumed = (small() for _ in range(3))
+    config = replace(QUICK, steps=8, set_size=(0, 1, 8))
+    list(fit(unbroken, digits, config, checkpoint=tmp_path / "unbroken"))
+    for event in (loop := fit(broken, digits, config, checkpoint=tmp_path / "broken")):
+        if event.step == 3:
+            loop.close()
+            break
+    with pytest.raises(InputError, match="the checkpoint of a run with other settings"):
+        list(fit(small(), digits, replace(config, set_size=(1, 8)), checkpoint=tmp_path / "broken"))
+    list(fit(resumed, digits, config, checkpoint=tmp_path / "broken"))
+    torch.testing.assert_close(resumed.trained.state_dict(), unbroken.trained.state_dict(), rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("method", ["lora", "multi-lora", "metalora-cp", "lora-mixture"])
+def test_every_method_trains_with_several_sizes(digits, method):
+    *_, last = fit(small(method), digits, replace(QUICK, set_size=(0, 1, 8)))
+    assert last.metrics["loss"] > 0 and 0 <= last.metrics["validation"] <= 1
 
 
 def test_features_are_standardised_on_training_images(digits):

@@ -40,8 +40,8 @@ def loss(model, digits, weight=1.0, teacher_forcing_ratio=0.0, identity_core_pro
         identity_core_prob=identity_core_prob,
         seed=0,
     )
-    batch = digits.batch(32, seeded_generator(0, 0), set_size)
-    return objective, batch, objective(model, model, batch, FeatureCache(digits), 0, set_size > 1)
+    batch = digits.batch(32, seeded_generator(0, 0), max(1, set_size))
+    return objective, batch, objective(model, model, batch, FeatureCache(digits), 0, set_size)
 
 
 def test_naming_counts_as_much_as_its_weight(digits):
@@ -122,7 +122,7 @@ def test_a_code_that_has_learnt_to_name_goes_on_by_classes_alone_where_factors_h
     nameless = replace(digits, factors=(), factor_indices=None)
     objective = Objective(model, nameless, weight=1e6, teacher_forcing_ratio=1.0, identity_core_prob=0.0, seed=0)
     batch = nameless.batch(8, seeded_generator(0), 4)
-    loss, _ = objective(model, model, batch, FeatureCache(nameless), 0, True)
+    loss, _ = objective(model, model, batch, FeatureCache(nameless), 0, 4)
     logits = objective.classes(model(batch.images, groups=batch.groups))
     torch.testing.assert_close(loss, F.cross_entropy(logits, batch.labels))
     assert next(fit(model, nameless, QUICK)).metrics["loss"] < 100
@@ -173,6 +173,32 @@ def test_fit_gives_images_and_sets_the_neutral_core_as_often_as_each_are_told_to
     assert none == same and none != other
 
 
+def test_in_a_step_of_size_0_all_images_get_the_identity_core_and_none_is_read(digits):
+    model, cache = free(), FeatureCache(digits)
+    objective, batch, (total, _) = loss(model, digits, set_size=0)
+    model.mapping.hidden.weight.grad = None
+    total.backward()
+    assert model.mapping.hidden.weight.grad is None and cache.computed == 0
+    identity = metalora.Cores({name: torch.eye(2)[None] for name in model.layers})
+    embeddings = model(batch.images, cores=identity)
+    torch.testing.assert_close(total, class_loss(objective, embeddings, batch), atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("method", ["lora", "metalora-tr"])
+def test_a_step_of_size_0_names_nothing_of_a_factor_code_and_changes_nothing_for_static_methods(digits, method):
+    model = small(method)
+    with torch.no_grad():
+        for layer in model.layers.values():
+            layer.adapter.B.normal_(generator=seeded_generator(1))
+    objective, batch, (found, _) = loss(model, digits, set_size=0)
+    if method == "lora":
+        torch.testing.assert_close(found, loss(model, digits, set_size=1)[2][0])
+    else:
+        open_code = torch.cat([torch.full((1, count), 1 / count) for count in FACTORS], 1)
+        embeddings = model(batch.images, cores=model.cores(open_code))
+        torch.testing.assert_close(found, class_loss(objective, embeddings, batch))
+
+
 def gaussian(**settings):
     """A model with Gaussian cores, whose updates and variances are not those of the start."""
     backbone = metalora.load_backbone("resnet20", image_size=8)
@@ -194,7 +220,7 @@ def test_the_divergence_of_gaussian_cores_is_added_with_its_weight(digits, set_s
             model, digits, weight=0, teacher_forcing_ratio=0, identity_core_prob=share, kl_weight=weight, seed=0
         )
         batch = digits.batch(32, seeded_generator(0, 0), set_size)
-        totals[weight], _ = objective(model, model, batch, FeatureCache(digits), 0, set_size > 1)
+        totals[weight], _ = objective(model, model, batch, FeatureCache(digits), 0, set_size)
     codes = model.codes(batch.images)
     pooled = model.mapping.pool(codes, batch.groups) if set_size > 1 else codes
     used = pooled.masked_fill(objective._drawn(share, batch, 0), 0)
@@ -207,7 +233,7 @@ def test_the_divergence_of_gaussian_cores_stands_beside_factor_prediction(digits
     model = gaussian(factors=FACTORS)
     _, batch, (without, _) = loss(model, digits)
     objective = Objective(model, digits, weight=1, teacher_forcing_ratio=0, identity_core_prob=0, kl_weight=0.5, seed=0)
-    total, _ = objective(model, model, batch, FeatureCache(digits), 0, True)
+    total, _ = objective(model, model, batch, FeatureCache(digits), 0, 4)
     used = model.mapping.pool(model.codes(batch.images), batch.groups)
     wanted = 0.5 * model.mapping.kl_divergence(used).mean()
     torch.testing.assert_close(total - without, wanted, rtol=1e-4, atol=1e-5)
@@ -221,7 +247,7 @@ def test_the_loss_has_a_gradient_to_the_variances_of_drawn_cores(digits):
         )
         batch = digits.batch(16, seeded_generator(0, 0), 1)
         model.zero_grad()
-        objective(model, model, batch, FeatureCache(digits), 0, False)[0].backward()
+        objective(model, model, batch, FeatureCache(digits), 0, 1)[0].backward()
         for parameter in model.mapping.log_variance.parameters():
             assert parameter.grad.isfinite().all() and parameter.grad.abs().max() > 0
 

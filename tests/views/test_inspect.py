@@ -231,6 +231,9 @@ def test_how_an_adapter_was_trained_decides_the_advice(generated, opened):
     for pool, advised in ((False, True), (True, False)):
         view = inspect_view(app_state(of_sets), "", "any", OF_DIGITS[:2], pool=pool)
         assert ("trained on sets" in view.headline) == advised
+    of_both = opened(set_size=(0, 1, 4))
+    for pool in (False, True):
+        assert "trained on" not in inspect_view(app_state(of_both), "", "any", OF_DIGITS[:2], pool=pool).headline
 
 
 def test_images_of_different_tasks_are_not_pooled_in_silence(opened):

@@ -60,7 +60,7 @@ def set_filters() -> None:
 def share_memory() -> None:
     """Let all threads take memory from two places, and give back what is free; call it before threads start.
 
-    Otherwise each of the 40 threads that answer events keeps a place of its own: 39 MB a minute with 50 visitors.
+    Otherwise each of the 40 threads that answer events keeps a place of its own, and all of them grow.
     A variable of glibc's, such as MALLOC_ARENA_MAX, that the person has set stays; other systems have none of this.
     """
     set_by_hand = any(name.startswith("MALLOC_") for name in os.environ)

@@ -153,15 +153,18 @@ class LookTab:
         return [gr.update(value=figure, visible=True), ""]
 
     def list_adapters(self, token: str, adapter: str) -> Any:
-        """Return the menu of adapters; a chosen one that is gone gives way to the default."""
+        """Return the menu of adapters; a chosen one that is gone gives way to the default.
+
+        One that is there is left out of the answer, since the person may have chosen another meanwhile.
+        """
         choices = self.context.app_state.adapters(token)
-        value = adapter if adapter in choices else DEFAULT
-        return gr.update(choices=[(title, name) for name, title in choices.items()], value=value)
+        value = {} if adapter in choices else {"value": DEFAULT}
+        return gr.update(choices=[(title, name) for name, title in choices.items()], **value)
 
     def follow_run(self, token: str, run: str | None, adapter: str) -> Any:
         """Return the menu of adapters, with the active run's chosen where it has one."""
-        of_run = f"{RUN}{run}"
-        return self.list_adapters(token, of_run if of_run in self.context.app_state.adapters(token) else adapter)
+        of_run, menu = f"{RUN}{run}", self.list_adapters(token, adapter)
+        return {**menu, "value": of_run} if of_run in self.context.app_state.adapters(token) else menu
 
 
 def _wire(

@@ -251,3 +251,21 @@ def scheduler(local_cluster):
     """Address of a cluster of two workers with a thread each."""
     with local_cluster(n_workers=2, threads_per_worker=1) as address:
         yield address
+
+
+@pytest.fixture(scope="session")
+def small_transformer():
+    """small_transformer(kind): a network of two blocks, ids of three sequences, and settings; "bert" or "llama"."""
+    transformers = pytest.importorskip("transformers")
+
+    def build(kind):
+        torch.manual_seed(0)
+        sizes = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
+        if kind == "bert":
+            net = transformers.BertModel(transformers.BertConfig(vocab_size=50, max_position_embeddings=32, **sizes))
+        else:
+            net = transformers.LlamaForCausalLM(transformers.LlamaConfig(vocab_size=50, pad_token_id=0, **sizes))
+        ids = torch.randint(4, 50, (3, 7), generator=torch.Generator().manual_seed(0))
+        return net.eval(), ids, {"exclude": "pooler"} if kind == "bert" else {}
+
+    return build

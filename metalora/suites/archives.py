@@ -200,6 +200,7 @@ def _in_zip(source: Path, keep: Callable[[str], bool], encoding: str | None) -> 
     try:
         with zipfile.ZipFile(source) as archive:
             infos = archive.infolist()
+    # zipfile raises NotImplementedError for versions of the format that it does not read.
     except (zipfile.BadZipFile, NotImplementedError, UnicodeError, OSError) as error:
         raise InputError(f"The archive {source} is damaged ({error}): get it again.") from error
     for info in infos:

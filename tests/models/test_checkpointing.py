@@ -148,17 +148,9 @@ def test_gradients_reach_images_but_not_through_features_of_stages(reentrant, ad
 
 @pytest.mark.filterwarnings("ignore::metalora.util.errors.LayersLeftOut")
 @pytest.mark.parametrize("kind", ["bert", "llama"])
-def test_networks_of_transformers_learn_the_same(kind, adapt, randomise):
-    transformers = pytest.importorskip("transformers")
-    torch.manual_seed(0)
-    sizes = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
-    if kind == "bert":
-        net = transformers.BertModel(transformers.BertConfig(vocab_size=50, max_position_embeddings=32, **sizes))
-    else:
-        net = transformers.LlamaForCausalLM(transformers.LlamaConfig(vocab_size=50, pad_token_id=0, **sizes))
-    ids = torch.randint(4, 50, (3, 7), generator=torch.Generator().manual_seed(0))
-    settings = {"exclude": "pooler"} if kind == "bert" else {}
-    model = randomise(adapt(net.double().eval(), example={"input_ids": ids}, **settings), scale=0.2).train()
+def test_networks_of_transformers_learn_the_same(kind, adapt, randomise, small_transformer):
+    net, ids, settings = small_transformer(kind)
+    model = randomise(adapt(net.double(), example={"input_ids": ids}, **settings), scale=0.2).train()
     calls, net = [], model.backbone.net
     attention = net.encoder.layer[0].attention if kind == "bert" else net.model.layers[0].self_attn
     attention.register_forward_pre_hook(lambda *args: calls.append(1))

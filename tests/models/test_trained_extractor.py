@@ -106,18 +106,10 @@ def test_the_output_of_a_foreign_network_is_read_by_its_twin(small_net, images, 
 
 @pytest.mark.parametrize("kind", ["bert", "llama"])
 @pytest.mark.filterwarnings("ignore::metalora.util.errors.LayersLeftOut")
-def test_a_transformer_s_twin_gets_the_mask_too(kind, adapt, randomise):
-    transformers = pytest.importorskip("transformers")
-    torch.manual_seed(0)
-    sizes = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
-    if kind == "bert":
-        net = transformers.BertModel(transformers.BertConfig(vocab_size=50, max_position_embeddings=32, **sizes))
-    else:
-        net = transformers.LlamaForCausalLM(transformers.LlamaConfig(vocab_size=50, pad_token_id=0, **sizes))
-    ids = torch.randint(4, 50, (3, 7), generator=torch.Generator().manual_seed(0))
+def test_a_transformer_s_twin_gets_the_mask_too(kind, adapt, randomise, small_transformer):
+    net, ids, settings = small_transformer(kind)
     inputs = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
-    settings = {"exclude": "pooler"} if kind == "bert" else {}
-    model = randomise(adapt(net.eval(), example=inputs, extractor_rank=2, **settings), scale=0.1)
+    model = randomise(adapt(net, example=inputs, extractor_rank=2, **settings), scale=0.1)
     assert "lm_head" not in lora_of(model)
     whole = model.generate(**inputs).flatten()
     inputs["attention_mask"][:, 4:] = 0

@@ -120,6 +120,16 @@ def test_a_kept_form_that_is_no_longer_offered_is_left_out(build_page):
         assert _only_set(dict(zip(form.fields, _restore(form.fields, kept, {}), strict=True))) == expected
 
 
+def test_a_menu_listed_anew_leaves_a_choice_alone_that_may_have_changed_meanwhile(build_page):
+    tab = next(event.fn.__self__ for event in build_page().fns.values() if event.name == "list_adapters")
+    token, other = tab.context.app_state.ensure_visitor(None), "resnet20/lora/cifar10-corruptions"
+    assert {other, DEFAULT} <= {name for _, name in tab.list_adapters(token, other)["choices"]}
+    assert "value" not in tab.list_adapters(token, other)
+    for run in (None, "gone"):
+        assert "value" not in tab.follow_run(token, run, other)
+    assert tab.list_adapters(token, "run:gone")["value"] == DEFAULT
+
+
 def test_a_link_wins_over_the_form_that_the_browser_kept(build_page):
     form = next(event.fn.__self__ for event in build_page().fns.values() if event.name == "describe")
     link = {"train": {"method": "lora", "rank": 7, "run": "another"}}

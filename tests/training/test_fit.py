@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from stopping import stop_after
 from torch import Tensor, nn
 
 import metalora
@@ -101,10 +102,7 @@ def test_resume_equals_no_stop(digits, tmp_path):
     torch.manual_seed(5)
     list(fit(unbroken, digits, QUICK, checkpoint=str(tmp_path / "unbroken")))
     torch.manual_seed(5)
-    for event in (loop := fit(broken, digits, QUICK, checkpoint=tmp_path / "broken")):
-        if event.step == 3:
-            loop.close()
-            break
+    stop_after(fit(broken, digits, QUICK, checkpoint=tmp_path / "broken"), 3)
     list(fit(resumed, digits, QUICK, checkpoint=tmp_path / "broken"))
     for name, value in unbroken.trained.state_dict().items():
         assert torch.equal(value, resumed.trained.state_dict()[name]), name
@@ -152,10 +150,7 @@ def test_the_best_state_survives_a_stop(digits, monkeypatch, tmp_path):
     whole, broken, resumed = small(), small(), small()
     list(fit(whole, digits, KEEP))
     scripted(monkeypatch, 0.1, 0.1, 0.4, 0.3, 0.2)
-    for event in (loop := fit(broken, digits, KEEP, checkpoint=tmp_path / "state")):
-        if event.step == 3:
-            loop.close()
-            break
+    stop_after(fit(broken, digits, KEEP, checkpoint=tmp_path / "state"), 3)
     list(fit(resumed, digits, KEEP, checkpoint=tmp_path / "state"))
     for name, value in whole.trained.state_dict().items():
         assert torch.equal(value, resumed.trained.state_dict()[name]), name
@@ -217,10 +212,7 @@ def test_training_with_several_sizes_resumes_as_if_it_had_not_stopped(digits, tm
     unbroken, broken, resumed = (small() for _ in range(3))
     config = replace(QUICK, steps=8, set_size=(0, 1, 8))
     list(fit(unbroken, digits, config, checkpoint=tmp_path / "unbroken"))
-    for event in (loop := fit(broken, digits, config, checkpoint=tmp_path / "broken")):
-        if event.step == 3:
-            loop.close()
-            break
+    stop_after(fit(broken, digits, config, checkpoint=tmp_path / "broken"), 3)
     with pytest.raises(InputError, match="the checkpoint of a run with other settings"):
         list(fit(small(), digits, replace(config, set_size=(1, 8)), checkpoint=tmp_path / "broken"))
     list(fit(resumed, digits, config, checkpoint=tmp_path / "broken"))

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from stopping import stop_after
 
 import metalora
 from metalora.evaluation.config import EmbedConfig
@@ -46,10 +47,7 @@ def test_resume_equals_no_stop(digits, tmp_path):
     unbroken, broken, resumed = (small() for _ in range(3))
     config = replace(QUICK, keep_best=True, validate_every=2)
     list(fit(unbroken, digits, config, checkpoint=tmp_path / "unbroken"))
-    for event in (loop := fit(broken, digits, config, checkpoint=tmp_path / "broken")):
-        if event.step == 3:
-            loop.close()
-            break
+    stop_after(fit(broken, digits, config, checkpoint=tmp_path / "broken"), 3)
     with pytest.raises(InputError, match="the checkpoint of a run with other settings"):
         list(fit(small(0), digits, config, checkpoint=tmp_path / "broken"))
     list(fit(resumed, digits, config, checkpoint=tmp_path / "broken"))

@@ -19,6 +19,7 @@ from .api import HEALTH, STATUS, endpoints, health_route, status_route
 from .api_mcp import resources
 from .backend import backend
 from .checked_blocks import CheckedBlocks
+from .compressed_files import CompressedFiles
 from .context import PRIVATE
 from .gate import Gate
 from .gradio_costs import quieten, rest_queue
@@ -26,7 +27,6 @@ from .links import wire_links
 from .plot import PLOTLY_JS
 from .security import credentials
 from .shell import RUN_STATE, Shell, shell
-from .static_files import StaticFiles
 from .waiting import WaitingPage
 
 MAX_QUEUED = 64  # events that wait for their turn
@@ -72,7 +72,7 @@ def launch(root: Path, waiting: WaitingPage | None = None, **settings: Any) -> g
                 Route(STATUS, status_route(app_state)),
                 Route(HEALTH, health_route(app_state)),
             ],
-            "middleware": [Middleware(Gate, demo.fns), Middleware(StaticFiles)],
+            "middleware": [Middleware(Gate, demo.fns), Middleware(CompressedFiles)],
         },
         state_session_capacity=server_limits().sessions,
         **{"auth": credentials()} | settings,

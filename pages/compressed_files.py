@@ -30,7 +30,7 @@ class _File:
     body: bytes
 
 
-class StaticFiles:
+class CompressedFiles:
     """Keeps what `app` answers for scripts and styles, compressed.
 
     Args:

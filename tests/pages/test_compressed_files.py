@@ -7,7 +7,7 @@ from starlette.responses import PlainTextResponse
 from starlette.routing import Route
 from starlette.testclient import TestClient
 
-from pages.static_files import FOREVER, PLOTLY, StaticFiles
+from pages.compressed_files import FOREVER, PLOTLY, CompressedFiles
 
 SCRIPT = "const answer = 42;\n" * 1000
 PATH = "/assets/index-B2UWl2D9.js"
@@ -28,7 +28,7 @@ def client(asked):
         return PlainTextResponse(SCRIPT, headers={"etag": "one"})
 
     routes = [Route("/{path:path}", answer, methods=["GET", "POST"])]
-    return TestClient(Starlette(routes=routes, middleware=[Middleware(StaticFiles)]))
+    return TestClient(Starlette(routes=routes, middleware=[Middleware(CompressedFiles)]))
 
 
 @pytest.mark.parametrize("path", [PATH, "/assets/Index-3FqI08xq.css", PLOTLY])

@@ -129,6 +129,7 @@ _EFFECTS: dict[str, Callable[[JobConfig], bool]] = {
     "training: identity_core_prob_sets": lambda job: (
         job.trained.has_latent_code and job.trained.in_sets and not job.in_several_sizes
     ),
+    "training: fit_gate": lambda job: job.training.fit_gate and job.trained.reads_images,
     "training: distillation_weight": lambda job: (
         job.training.distillation_weight > 0 and job.trained.has_latent_code and job.trained.in_sets
     ),

@@ -85,7 +85,7 @@ def on_study() -> str:
 
 
 def findings(comparison: Comparison) -> list[str]:
-    """Say which rows beat the original network, and whether more steps would help.
+    """Say which rows beat the original network, where generation did not pay, and whether more steps would help.
 
     Args:
         comparison: its rows on the primary gallery, at the first K, are compared.
@@ -99,7 +99,7 @@ def findings(comparison: Comparison) -> list[str]:
         if ORIGINAL in means and len(means) > 1:
             where = f"{task_split} tasks with {backbone}, K = {place['k']}"
             sentences.append(_against_original(means.drop(ORIGINAL), means[ORIGINAL], where))
-    return [*sentences, *_more_steps(comparison)]
+    return [*sentences, *_shut_gates(comparison), *_more_steps(comparison)]
 
 
 def _against_original(means: pd.Series, original: float, where: str) -> str:
@@ -114,6 +114,15 @@ def _against_original(means: pd.Series, original: float, where: str) -> str:
         return f"All {len(shown)} rows beat {base}: {best}."
     others = ", ".join(shown.index.difference(better.index, sort=False))
     return f"{len(better)} of {len(shown)} rows beat {base}: {best}; not {others}."
+
+
+def _shut_gates(comparison: Comparison) -> list[str]:
+    """Say which trainings gave all images the identity core."""
+    if "gate" not in comparison.rows:
+        return []
+    shut = comparison.rows[comparison.rows["gate"] == 0]
+    names = ", ".join((shut["method"] + " on " + shut["backbone"]).unique())
+    return [f"By validation, cores of their own do not pay, so all images get one: {names}."] if names else []
 
 
 def _more_steps(comparison: Comparison) -> list[str]:

@@ -132,7 +132,7 @@ def run_job(
     if trial_steps is not None:
         trials = try_learning_rates(model, suite, training, trial_steps, features, checkpoint)
         training = replace(training, lr=best_lr(_finish(trials, progress_from(0))))
-    milliseconds, best_step, head = _train(model, suite, training, features, checkpoint, progress_from(tried))
+    milliseconds, fitted, head = _train(model, suite, training, features, checkpoint, progress_from(tried))
     reader = None
     if config.has_reader:
         # LoRA of equal budget has no mapping net whose settings the reader could have, hence the comparison's.
@@ -145,7 +145,7 @@ def run_job(
         "seed": training.seed,
         "lr": training.lr,
         "steps": training.steps,
-        **({"best_step": best_step} if training.keep_best else {}),
+        **fitted,
         "static_parameters": int(budget["adapter_parameters"]),
         "generator_parameters": int(budget["generator_parameters"]),
         "generator_flops": int(budget["generator_flops"]),
@@ -231,32 +231,31 @@ def _train(
     features: FeatureCache,
     checkpoint: Path | None,
     progress: Callable[[Progress], None],
-) -> tuple[float | None, int | None, LinearHead | None]:
+) -> tuple[float | None, dict[str, float], LinearHead | None]:
     """Train to the end.
 
     Returns:
-        Milliseconds of a step (median, as if no features were cached), None where there were no two steps here; the
-        step whose state is kept, if that is the best one; and the head that was trained along.
+        Milliseconds of a step (median, as if no features were cached), None where there were no two steps here; what
+        the training chose, of "best_step" and "gate"; and the head that was trained along.
     """
     if not model.layers:
-        return None, None, None
-    best_step: int | None = None
+        return None, {}, None
+    chosen: dict[str, float] = {}
     before: float | None = None
     times: list[float] = []
 
     def note(event: Progress) -> None:
-        nonlocal best_step, before
+        nonlocal before, chosen
         progress(event)
         now = time.perf_counter() + features.seconds_saved
         if before is not None and "validation" not in event.metrics:  # the first one includes the start
             times.append(now - before)
-        if "best_step" in event.metrics:
-            best_step = int(event.metrics["best_step"])
+        chosen = {name: event.metrics[name] for name in ("best_step", "gate") if name in event.metrics}
         before = now
 
     # `_measure` validates.
     head = _finish(fit(model, suite, config, checkpoint=checkpoint, validate_last=False, features=features), note)
-    return (1000 * statistics.median(times) if times else None), best_step, head
+    return (1000 * statistics.median(times) if times else None), chosen, head
 
 
 def _measure(

@@ -272,6 +272,13 @@ class MappingNet(CoreHead, StandardisedFeatures):
         normal = self.distribution(codes)
         return self.split(normal.rsample() if noise is None else normal.loc + normal.scale * noise.to(normal.loc))
 
+    @torch.no_grad()
+    def scale_offsets(self, factor: float) -> None:
+        """Multiply the offsets of all cores from the identity core, and their standard deviations, with a factor."""
+        self.head.weight.mul_(factor)
+        if self.log_variance is not None:
+            self.log_variance.bias.add_(2 * math.log(max(factor, torch.finfo(torch.float32).tiny)))
+
     def kl_divergence(self, codes: Tensor) -> Tensor:
         """Return the divergence KL(N(μ, σ²) ‖ N(0, PRIOR_STD²)) of the cores' offsets, summed over values: (N).
 

@@ -134,6 +134,8 @@ def _train(
         for event in events:
             if "best_step" in event.metrics and event.step == event.steps:
                 notes.append(_on_best_step(int(event.metrics["best_step"]), event.steps))
+            if "gate" in event.metrics:
+                notes.append(_on_gate(event.metrics["gate"]))
             leaving = True
             try:
                 yield event
@@ -144,6 +146,13 @@ def _train(
             if leaving:
                 return False
     return True
+
+
+def _on_gate(gate: float) -> str:
+    """Say what the gate means."""
+    if gate == 0:
+        return "Gate 0: by validation, cores of their own do not pay, so all images get the identity core."
+    return f"Gate {gate:g}: by validation, cores keep this share of their distance from the identity core."
 
 
 def _on_best_step(best: int, steps: int) -> str:

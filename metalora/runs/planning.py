@@ -74,7 +74,7 @@ def _plan_steps(config: RunConfig, model: AdaptedModel, suite: Suite) -> dict[st
     """Return the steps that the time allows, and a note."""
     assert config.minutes is not None
     training, rows, batch = config.training, len(suite.splits["train"]), config.training.batch_size
-    measured = replace(training, steps=STEPS + 1, keep_best=False, validate_every=0)
+    measured = replace(training, steps=STEPS + 1, keep_best=False, fit_gate=False, validate_every=0)
     pace = seconds_per_step(copy.deepcopy(model), suite, measured)
     steps = planned_steps(rows, batch, 60 * config.minutes / pace)
     passes = f"{steps * batch / rows:.1f} passes over {rows:,} training images, each counted in every task"

@@ -15,7 +15,7 @@ VALIDATIONS = 8  # of a training whose best state is kept
 # Settings that an identity names where they are not at their default only: checkpoints of before them do not have them.
 UNNAMED = {
     "adapter": ("adapter_dtype", "modules_to_save", "condition", "core_distribution", "extractor_rank"),
-    "training": ("distillation_weight",),
+    "training": ("distillation_weight", "fit_gate"),
 }
 
 
@@ -42,6 +42,8 @@ class TrainingConfig:
         validate_every: Steps between validations; 0 is at the end only, or eight times if the best one is kept.
         keep_best: End with the state of the best validation instead of the last, and with that before the first step
             unless a later one is better by more than its standard error.
+        fit_gate: Shrink the cores' offsets from the identity core after the last step, all by the one factor that is
+            best on validation images of seen tasks.
         precision: float32 or bfloat16.
         device: auto, cuda, mps or cpu.
         compile: Compile the network with torch.compile; if that fails, train it uncompiled and say so.
@@ -65,6 +67,7 @@ class TrainingConfig:
     max_grad_norm: float = 1.0
     validate_every: int = 0
     keep_best: bool = False
+    fit_gate: bool = False
     precision: str = "float32"
     device: str = "auto"
     compile: bool = False
@@ -168,6 +171,8 @@ def identity_of(training: TrainingConfig, adapter: AdapterConfig, *, predicts: b
     chosen: dict[str, Any] = {"keep_best": training.validation_interval} if training.keep_best else {}
     if training.distillation_weight and latent and not adapter.told and max(sizes) > 1:
         chosen["distillation_weight"] = training.distillation_weight
+    if training.fit_gate and generates and not adapter.told:
+        chosen["fit_gate"] = True
     return {"adapter": values, "training": _only(to_plain(training), effective) | chosen}
 
 

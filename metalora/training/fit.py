@@ -19,6 +19,7 @@ from metalora.models.context import reader_of
 from metalora.suites.suite import Batch, Suite
 from metalora.training.best_state import Best
 from metalora.training.config import TrainingConfig, identity_of
+from metalora.training.gate import find_gate
 from metalora.training.loop import IMAGES, Progress, run_loop, warmup_cosine
 from metalora.training.objective import Loss, Objective
 from metalora.training.parts import begin_together
@@ -65,9 +66,10 @@ def fit(
         Progress after every step. Its metrics are "loss", "accuracy" (of the head, on the batch; not with a loss of
         your own), "waiting" (the fraction of the step's time spent waiting for the batch) and, in steps that validate,
         "validation" (k-NN accuracy at K = 5 on validation images of seen tasks) and, where the best state is kept,
-        "best_step". Where there are validations in between, step 0 comes first, with "validation" before training and
-        "original", the same accuracy of the original backbone. On a CUDA device loss and accuracy are those of the
-        step before, except in the first, the last and those that validate.
+        "best_step". The last step of a training that fits a gate has it as "gate"; the model gets it after that step.
+        Where there are validations in between, step 0 comes first, with "validation" before training and "original",
+        the same accuracy of the original backbone. On a CUDA device loss and accuracy are those of the step before,
+        except in the first, the last and those that validate.
 
     Returns:
         The head over the seen classes that was trained along, for `measure_head`: `head = yield from fit(…)`, or the
@@ -84,10 +86,15 @@ def fit(
         parts, identity = trainer.parts, trainer.identity
         file = None if checkpoint is None else Path(checkpoint)
         start, last = trainer.validate_start, trainer.readings.last
-        yield from run_loop(
+        gate = 1.0
+        for progress in run_loop(
             step, steps, size, trainer.optimizer, parts, identity, checkpoint=file, start=start, last=last
-        )
+        ):
+            gate = progress.metrics.get("gate", 1.0)
+            yield progress
     trainer.best.restore(model)
+    if gate != 1:
+        model.mapping.scale_offsets(gate)
     model.eval()
     return trainer.head
 
@@ -175,7 +182,7 @@ class Trainer:
             return {}
         with self.model.disabled():
             original = validate(self.model, self.suite, self.config.embed_config)
-        validation = validate(self.model, self.suite, self.config.embed_config, self.features)
+        validation = self._validate()
         if self.config.keep_best:
             self.best.consider(validation, 0, self.model)
         return {"validation": validation, "original": original}
@@ -198,11 +205,22 @@ class Trainer:
         metrics = dict(zip(("loss", "accuracy"), values[:-1], strict=False))
         metrics["waiting"] = waited / (time.perf_counter() - started)
         if validates:
-            metrics["validation"] = validate(self.model, self.suite, self.config.embed_config, self.features)
+            metrics["validation"] = self._validate()
             if self.config.keep_best:
                 self.best.consider(metrics["validation"], i + 1, self.model, self.objective.head())
                 metrics["best_step"] = self.best.step
+        if i + 1 == self.config.steps and self.fits_gate:
+            self.best.restore(self.model)
+            metrics["gate"] = find_gate(self.model.mapping, self._validate, self.best.images)
         return metrics
+
+    @property
+    def fits_gate(self) -> bool:
+        """Whether cores are generated from images, and are to get a gate."""
+        return self.config.fit_gate and self.objective.reads_images
+
+    def _validate(self) -> float:
+        return validate(self.model, self.suite, self.config.embed_config, self.features)
 
     def _set_size(self, i: int) -> int:
         """Return the size of the sets in step `i`; 0: all images get the identity core."""

@@ -100,7 +100,7 @@ def try_learning_rates(
     """
     accuracies = {}
     for i, lr in enumerate(LEARNING_RATES):
-        trial = replace(config, steps=steps, lr=lr, keep_best=False, validate_every=0)
+        trial = replace(config, steps=steps, lr=lr, keep_best=False, fit_gate=False, validate_every=0)
         file = None if checkpoint is None else part_of(checkpoint, f"lr-{lr:g}")
         with contextlib.closing(fit(copy.deepcopy(model), suite, trial, checkpoint=file, features=features)) as events:
             for event in events:

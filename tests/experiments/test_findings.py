@@ -66,6 +66,14 @@ def test_a_row_that_prints_the_same_number_does_not_beat_the_original():
     assert said.startswith("1 of 2 rows beat") and said.endswith("best is multi-lora with 51.0 %; not lora.")
 
 
+def test_methods_whose_cores_do_not_pay_are_named():
+    found = comparison({"lora": {"seen": 0.5}, "metalora-cp": {"seen": 0.6}, "metalora-tr": {"seen": 0.6}})
+    found.rows["gate"] = found.rows["method"].map({"metalora-cp": 0.0, "metalora-tr": 0.5})
+    assert findings(found) == [
+        "By validation, cores of their own do not pay, so all images get one: metalora-cp on resnet20."
+    ]
+
+
 def test_validation_that_rises_to_the_end_asks_for_more_steps():
     accuracies = {"original": {"seen": 0.5}, "lora": {"seen": 0.6}, "metalora-cp": {"seen": 0.6}}
     said = findings(comparison(accuracies, {"lora": 80, "metalora-cp": 60}))

@@ -94,6 +94,12 @@ def test_distillation_counts_where_sets_of_a_latent_code_are_trained():
     assert identity(weight) == identity() and identity(weight | {"set_size": (0, 1)}) == identity({"set_size": (0, 1)})
 
 
+def test_fitting_a_gate_counts_where_cores_are_generated_from_images():
+    assert "fit_gate" not in identity()["training"] and identity({"fit_gate": True})["training"]["fit_gate"]
+    for adapter in ({"method": "lora"}, {"core": "constant"}, {"method": "moelora", "condition": 3}):
+        assert identity({"fit_gate": True}, adapter) == identity({}, adapter)
+
+
 def test_trainings_of_before_extractors_could_learn_keep_their_identity():
     assert "extractor_rank" not in identity()["adapter"]
     assert identity({}, {"extractor_rank": 2})["adapter"]["extractor_rank"] == 2

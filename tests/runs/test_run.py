@@ -49,6 +49,14 @@ def finished(tmp_path_factory):
     return folder
 
 
+def test_a_run_says_which_gate_its_cores_got(tmp_path):
+    config = replace(CONFIG, training=replace(CONFIG.training, steps=1, lr=1e-9, fit_gate=True))
+    run = create_run(tmp_path / "gated", config)
+    list(execute(run))  # so short a training changes nothing, and of equal gates the smallest is taken
+    assert run.result["notes"][0].startswith("Gate 0: by validation, cores of their own do not pay")
+    assert not metalora.load(run.adapter).mapping.head.weight.any()
+
+
 def test_a_run_that_cannot_name_its_factors_is_refused_before_it_has_a_folder():
     with pytest.raises(InputError, match=r"\(2, 2\) values, digits has \(2, 2, 3\)"):
         RunConfig(adapter=AdapterConfig(factors=(2, 2)))

@@ -43,7 +43,19 @@ def test_all_of_it_moves_at_the_rate_of_the_mapping_net_and_nothing_frozen_does(
     assert all(torch.equal(value, frozen[name]) for name, value in model.frozen.state_dict().items())
 
 
-def test_resume_equals_no_stop(digits, tmp_path):
+def test_statistics_follow_the_features_and_keep_them_within_the_limit(digits, monkeypatch):
+    config, images = replace(QUICK, steps=40, lr=3e-2), digits.batch(64, torch.Generator().manual_seed(0)).images
+    means = []
+    for every in (1000, 5):
+        monkeypatch.setattr("metalora.training.fit.FOLLOW", every)
+        list(fit(model := small(), digits, config))
+        with torch.no_grad():
+            means.append(model.mapping.scores(model.features(images)).mean(0).abs().mean())
+    assert means[1] < 0.3 * means[0]
+
+
+def test_resume_equals_no_stop(digits, tmp_path, monkeypatch):
+    monkeypatch.setattr("metalora.training.fit.FOLLOW", 2)
     unbroken, broken, resumed = (small() for _ in range(3))
     config = replace(QUICK, keep_best=True, validate_every=2)
     list(fit(unbroken, digits, config, checkpoint=tmp_path / "unbroken"))

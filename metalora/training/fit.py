@@ -87,15 +87,12 @@ def fit(
         parts, identity = trainer.parts, trainer.identity
         file = None if checkpoint is None else Path(checkpoint)
         start, last = trainer.validate_start, trainer.readings.last
-        gate = 1.0
-        for progress in run_loop(
+        progress = yield from run_loop(
             step, steps, size, trainer.optimizer, parts, identity, checkpoint=file, start=start, last=last
-        ):
-            gate = progress.metrics.get("gate", 1.0)
-            yield progress
+        )
     trainer.best.restore(model)
-    if gate != 1:
-        model.mapping.scale_offsets(gate)
+    if progress is not None and "gate" in progress.metrics:
+        model.mapping.scale_offsets(progress.metrics["gate"])
     model.eval()
     return trainer.head
 
@@ -213,15 +210,10 @@ class Trainer:
             if self.config.keep_best:
                 self.best.consider(metrics["validation"], i + 1, self.model, self.objective.head())
                 metrics["best_step"] = self.best.step
-        if i + 1 == self.config.steps and self.fits_gate:
+        if i + 1 == self.config.steps and self.config.fit_gate and self.objective.reads_images:
             self.best.restore(self.model)
             metrics["gate"] = find_gate(self.model.mapping, self._validate, self.best.images)
         return metrics
-
-    @property
-    def fits_gate(self) -> bool:
-        """Whether cores are generated from images, and are to get a gate."""
-        return self.config.fit_gate and self.objective.reads_images
 
     def _validate(self) -> float:
         return validate(self.model, self.suite, self.config.embed_config, self.features)

@@ -111,7 +111,7 @@ def run_loop(
     every: float = 30.0,
     start: Callable[[], dict[str, float]] | None = None,
     last: Callable[[], list[float]] | None = None,
-) -> Generator[Progress, None, None]:
+) -> Generator[Progress, None, Progress | None]:
     """Call `step` until `steps` are done, yielding progress after each.
 
     Args:
@@ -132,6 +132,9 @@ def run_loop(
             as step 0.
         last: returns numbers of the last step, where the metrics may be of the step before; nothing is saved unless
             they are finite.
+
+    Returns:
+        The last step's progress; None after a checkpoint of an earlier version that lacks it.
 
     Raises:
         InputError: the checkpoint belongs to another training, its folder is gone, or the loss or its gradient is not
@@ -193,6 +196,7 @@ def run_loop(
         if done != written and not stepping:
             save()
         raise
+    return progress
 
 
 def _interval(every: float, total: float, cost: float) -> float:

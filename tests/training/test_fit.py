@@ -219,6 +219,15 @@ def test_training_with_several_sizes_resumes_as_if_it_had_not_stopped(digits, tm
     torch.testing.assert_close(resumed.trained.state_dict(), unbroken.trained.state_dict(), rtol=0, atol=0)
 
 
+def test_an_error_while_a_stopped_training_is_saved_reaches_the_caller(digits, tmp_path):
+    folder = tmp_path / "gone"
+    folder.mkdir()
+    next(events := fit(small(), digits, QUICK, checkpoint=folder / "state"))
+    folder.rmdir()
+    with pytest.raises(InputError, match="was deleted meanwhile"):
+        events.close()
+
+
 @pytest.mark.parametrize("method", ["lora", "multi-lora", "metalora-cp", "lora-mixture"])
 def test_every_method_trains_with_several_sizes(digits, method):
     *_, last = fit(small(method), digits, replace(QUICK, set_size=(0, 1, 8)))

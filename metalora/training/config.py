@@ -14,7 +14,14 @@ MAX_STEPS, MAX_BATCH = 10**9, 10**6
 VALIDATIONS = 8  # of a training whose best state is kept
 # Settings that an identity names where they are not at their default only: checkpoints of before them do not have them.
 UNNAMED = {
-    "adapter": ("adapter_dtype", "modules_to_save", "condition", "core_distribution", "extractor_rank"),
+    "adapter": (
+        "adapter_dtype",
+        "modules_to_save",
+        "condition",
+        "core_distribution",
+        "extractor_rank",
+        "code_batchnorm",
+    ),
     "training": ("distillation_weight", "fit_gate"),
 }
 

@@ -6,6 +6,14 @@ from computed_together import EMBEDDINGS, TRAININGS, compute
 from figures import record
 from launching import launch
 from safetensors.torch import load_file
+from torch import nn
+
+from metalora.adapters.config import AdapterConfig
+from metalora.models.adapt import adapt
+from metalora.training.config import TrainingConfig
+from metalora.training.parts import begin_together
+from metalora.util.distributed import Processes
+from metalora.util.errors import InputError
 
 pytest.importorskip("accelerate")
 
@@ -58,3 +66,16 @@ def test_a_shared_batchnorm_is_that_of_the_whole_batch(computed):
     assert len(names) == 9
     for name in names:
         torch.testing.assert_close(first[name], alone[name], rtol=1e-5, atol=5e-6)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"code_batchnorm": True}, "mapping.batchnorm is a BatchNorm, .* set code_batchnorm to False"),
+        ({"modules_to_save": ["^bn1$"]}, "bn1 is a BatchNorm, .* leave it out of modules_to_save"),
+    ],
+)
+def test_batchnorms_are_trained_in_one_process_only(settings, message):
+    model = adapt("resnet20", AdapterConfig(rank=1, **settings))
+    with pytest.raises(InputError, match=message):
+        begin_together(Processes(count=2), model, nn.Identity(), TrainingConfig(), {})

@@ -6,15 +6,16 @@ from typing import Any
 
 import pandas as pd
 
+from metalora.experiments.contexts import context_table
 from metalora.experiments.paper_table import paper_table
 from metalora.experiments.results import bundled_results, load_bundled
-from metalora.experiments.table import Cell, format_count, format_percent
+from metalora.experiments.table import Cell, Table, format_count, format_percent
 from metalora.models.bundled import NAMES, bundled_folder
 from metalora.models.saving import WEIGHTS
 from metalora.runs.bundled_adapters import read_card
 
 SPLITS = ("seen", "unseen")
-STUDIES = ("primary", "mixer", "breadth", "map")
+GAINS = ("primary", "mixer", "breadth", "field")  # studies of the overview
 FACTOR, LATENT, CONSTANT, LORA = "metalora-tr-factors", "metalora-tr", "metalora-tr-constant", "lora-equal-budget"
 ALPHABETS = ("balinese", "early_aramaic", "greek", "korean", "latin")
 TITLES = {  # of parts of studies
@@ -25,7 +26,11 @@ TITLES = {  # of parts of studies
     "digits": "digits",
     "rules": "label rules",
     "omniglot": "alphabets",
+    "field/corruptions": "15 corruptions",
+    "field/rotations": "digits in rotations",
+    "field/imagenet": "15 corruptions at 96 pixels",
 }
+BACKBONES = {"resnet20": "ResNet-20", "mixer_nano": "Mixer", "tf_efficientnet_lite0": "EfficientNet-Lite0"}
 HEADLINE = (  # what the mapping net is given, part, row
     ("8 unlabelled images of one task, rotated and recoloured ¹", "primary/main", f"{FACTOR}@8"),
     ("the same, factors of tasks not named in training", "primary/main", f"{LATENT}@8"),
@@ -75,10 +80,11 @@ def headline() -> list[list[str]]:
 def title_of(part: str) -> str:
     """Return suite and backbone of a part in words."""
     study, _, name = part.partition("/")
-    title = TITLES.get(study) or TITLES[name.partition("-")[0]]
-    if study == "breadth":
+    start = name.partition("-")[0]
+    title = TITLES.get(study) or TITLES.get(f"{study}/{start}") or TITLES[start]
+    if study not in TITLES:
         title += f" ({name.split('-')[1].replace('_', ' ')})" if name.startswith("omniglot") else ""
-        title += ", Mixer" if name.endswith("-mixer") else ", ResNet-20"
+        title += f", {BACKBONES[load_bundled(part).config.backbones[0]]}"
     steps = load_bundled(part).config.training.steps
     return f"{title}, {steps:,} steps"
 
@@ -87,10 +93,8 @@ def overview(study: str = "") -> list[list[str]]:
     """Return the gains of every part of the studies over its best static row, seen / unseen."""
     table = [["results", "suite, backbone", "seeds", "codes", "one image", "sets of 8", "all images"]]
     parts = [part for part in bundled_results() if load_bundled(part).gains is not None and "omniglot" not in part]
-    in_order = sorted((part for part in parts if "/" in part), key=lambda part: STUDIES.index(part.split("/")[0]))
-    for part in in_order:
-        if not part.startswith(study or STUDIES[:3]):
-            continue
+    shown = [part for part in parts if part.startswith(study or GAINS)]
+    for part in sorted(shown, key=lambda part: GAINS.index(part.split("/")[0])):
         gains = gains_of(part)
         for codes, method in (("factor", FACTOR), ("latent", LATENT)):
             rows = (f"{method}@1" if codes == "factor" else method, f"{method}@8", f"{method}@all")
@@ -284,7 +288,18 @@ def by_backbone(part: str) -> list[list[str]]:
 
 def paper() -> list[list[str]]:
     """Return the paper's Table I, as printed there."""
-    table = paper_table()
+    return _as_text(paper_table())
+
+
+def contexts(part: str, what: str = "mean") -> list[list[str]]:
+    """Return accuracies by the images of a set, mean over tasks or of the worst task."""
+    comparison = load_bundled(part)
+    table = context_table(comparison, comparison.config.backbones[0], worst=what == "worst")
+    header = ["training", *(size for _, size in table.columns[1:])]
+    return [header, *([f"`{name}`", *cells] for name, *cells in _as_text(table)[1:])]
+
+
+def _as_text(table: Table) -> list[list[str]]:
     return [table.header, *([_text(cell) for cell in row] for row in table.rows)]
 
 

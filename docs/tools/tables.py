@@ -29,6 +29,7 @@ TABLES: dict[str, Callable[..., list[list[str]]]] = {
     "below-constant": result_tables.below_constant,
     "by-backbone": result_tables.by_backbone,
     "paper": result_tables.paper,
+    "contexts": result_tables.contexts,
     "adapters": result_tables.bundled_adapters,
     "exports": cost_tables.exports,
     "gpu-times": cost_tables.gpu_times,

@@ -48,7 +48,6 @@ class AdapterConfig:
         head_init_std: Standard deviation of the first weights of the mapping net's last layer; None is 0.1 for a
             factor code, 0.03 for a latent code.
         code_norm_limit: Length that a latent code stays below; 0 is no limit.
-        code_batchnorm: Standardise a latent code by BatchNorm without weights, before its length is limited.
         core: Whether cores are generated for each image, or one constant core is learned for all.
         core_distribution: What is generated for each value of a core: point, the value itself, or gaussian, the mean
             and variance of a normal distribution, as in C-LoRA: training draws from it, use takes the mean.
@@ -77,7 +76,6 @@ class AdapterConfig:
     factors: tuple[int, ...] = ()
     head_init_std: float | None = None
     code_norm_limit: float = 4.0
-    code_batchnorm: bool = False
     core: str = "generated"
     core_distribution: str = "point"
     rank_pattern: Mapping[str, int] = field(default_factory=dict)

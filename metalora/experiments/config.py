@@ -136,7 +136,6 @@ _EFFECTS: dict[str, Callable[[JobConfig], bool]] = {
     "training: teacher_forcing_ratio": lambda job: job.trained.has_mapping_net and job.trained.factor_code,
     "training: factor_loss_weight": lambda job: job.trained.factor_code,
     "adapter: extractor_rank": lambda job: job.adapter.extractor_rank > 0,
-    "adapter: code_batchnorm": lambda job: job.adapter.code_batchnorm and job.trained.has_latent_code,
     "adapter: core_distribution": lambda job: job.adapter.gaussian,
     "training: kl_weight": lambda job: job.adapter.gaussian,
 }
@@ -182,7 +181,6 @@ class ComparisonConfig:
         hidden: Width of the mapping net.
         head_init_std: Standard deviation of the mapping net's last weights at first, for latent codes.
         code_norm_limit: Length that a latent code stays below; 0 for any length.
-        code_batchnorm: Standardise latent codes by BatchNorm without weights.
         rank_pattern: R of Meta-LoRA TR in the layers whose name matches a regular expression.
         targets: Regular expressions over the names of layers to adapt; left out: all.
         training: Settings of every training; several set sizes are those of rows that are trained with sets.
@@ -207,7 +205,6 @@ class ComparisonConfig:
     hidden: int = AdapterConfig.hidden
     head_init_std: float | None = AdapterConfig.head_init_std
     code_norm_limit: float = AdapterConfig.code_norm_limit
-    code_batchnorm: bool = AdapterConfig.code_batchnorm
     rank_pattern: Mapping[str, int] = field(default_factory=dict)
     targets: tuple[str, ...] | None = None
     training: TrainingConfig = field(default_factory=TrainingConfig)
@@ -269,7 +266,6 @@ class ComparisonConfig:
             hidden=self.hidden,
             head_init_std=self.head_init_std if trained.has_latent_code else None,
             code_norm_limit=self.code_norm_limit,
-            code_batchnorm=self.code_batchnorm and trained.has_latent_code,
             rank_pattern=self.rank_pattern if adapted.method == REFERENCE else {},
             targets=self.targets,
             seed=training.seed,

@@ -155,7 +155,6 @@ def _add_generator(model: AdaptedModel, features: int | None) -> None:
     if config.told:
         model.trained.mapping = TaskNet(formats, like, tasks=config.condition, rng=rng)
         return
-    code: dict[str, Any] = {"code": config.code, "factors": config.factors}
-    code |= {"code_norm_limit": config.code_norm_limit, "batchnorm": config.code_batchnorm}
+    code: dict[str, Any] = {"code": config.code, "factors": config.factors, "code_norm_limit": config.code_norm_limit}
     first: dict[str, Any] = {"head_init_std": config.initial_head_std, "gaussian": config.gaussian, "rng": rng}
     model.trained.mapping = MappingNet(formats, like, features=features, hidden=config.hidden, **code, **first)

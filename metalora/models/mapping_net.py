@@ -23,7 +23,6 @@ from metalora.util.errors import InputError
 
 MIN_PROB = 1e-6  # of a factor's value
 INITIAL_STD = 0.05  # of a core's value, before training
-MOMENTUM = 0.05  # of running mean and variance of codes: over some 20 steps
 PRIOR_STD = 0.2  # of a core's value, as in C-LoRA's code
 LOG_VARIANCES = -10.0, 2.0  # smallest and largest; codes without a limit would make the variance infinite
 
@@ -126,9 +125,6 @@ class MappingNet(CoreHead, StandardisedFeatures):
         head_init_std: standard deviation of the last layer's first weights, of formats that allow random cores.
         code_norm_limit: length that a latent code approaches and never has; 0 is no limit. Images unlike the training
             images give codes several times as long as theirs, and cores are linear in them.
-        batchnorm: standardise a latent code by BatchNorm without weights (Ioffe and Szegedy 1502.03167), before its
-            length is limited. Without it most of a trained code is the same for all images. With it the mean code is
-            0, which is that of the identity core.
         gaussian: give every value of a core a variance.
         rng: gives the first weights.
     """
@@ -144,7 +140,6 @@ class MappingNet(CoreHead, StandardisedFeatures):
         factors: Sequence[int] = (),
         head_init_std: float,
         code_norm_limit: float,
-        batchnorm: bool = False,
         gaussian: bool = False,
         rng: torch.Generator,
     ):
@@ -155,9 +150,6 @@ class MappingNet(CoreHead, StandardisedFeatures):
         self.rng_state = rng.get_state()
         self.hidden = nn.LazyLinear(hidden) if features is None else nn.Linear(features, hidden)
         self.code = nn.Linear(hidden, code)
-        self.batchnorm = (
-            nn.BatchNorm1d(code, affine=False, momentum=MOMENTUM) if batchnorm and not self.factors else None
-        )
         self.head = nn.Linear(code + pairs, self.total, bias=False)
         self.log_variance = nn.Linear(code + pairs, self.total) if gaussian else None
         sizes = [(math.prod(f.core_shape), head_init_std * f.random_core_init) for f in formats.values()]
@@ -210,23 +202,10 @@ class MappingNet(CoreHead, StandardisedFeatures):
             self.log_variance.bias.zero_()
 
     def codes(self, features: Tensor) -> Tensor:
-        """Map features (N, F) to codes (N, code), outside autocast, in the module's own dtype.
-
-        Raises:
-            InputError: BatchNorm of one image, in training.
-        """
+        """Map features (N, F) to codes (N, code), outside autocast, in the module's own dtype."""
         with without_autocast(features.device):
             codes = self.code(F.relu(self.hidden(self.scores(features))))
-            if self.factors:
-                return self._softmax(codes)
-            if self.batchnorm is not None:
-                if self.training and len(codes) == 1:
-                    raise InputError(
-                        "The code of one image has no variance: train with two or more images a step, or without "
-                        "code_batchnorm."
-                    )
-                codes = self.batchnorm(codes)
-            return self._limit(codes)
+            return self._softmax(codes) if self.factors else self._limit(codes)
 
     def pool(self, codes: Tensor, groups: Tensor) -> Tensor:
         """Replace every code (N, code) by that of its group (N): the mean of latent codes, the product of factor codes.

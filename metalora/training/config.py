@@ -14,14 +14,7 @@ MAX_STEPS, MAX_BATCH = 10**9, 10**6
 VALIDATIONS = 8  # of a training whose best state is kept
 # Settings that an identity names where they are not at their default only: checkpoints of before them do not have them.
 UNNAMED = {
-    "adapter": (
-        "adapter_dtype",
-        "modules_to_save",
-        "condition",
-        "core_distribution",
-        "extractor_rank",
-        "code_batchnorm",
-    ),
+    "adapter": ("adapter_dtype", "modules_to_save", "condition", "core_distribution", "extractor_rank"),
     "training": ("distillation_weight", "fit_gate"),
 }
 

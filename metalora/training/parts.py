@@ -35,8 +35,9 @@ def begin_together(
         raise InputError(f"A batch of {sets} {what} is too small for {count} processes: use a larger batch_size.")
     norms = [name for name, module in model.trained.named_modules() if isinstance(module, _BatchNorm)]
     if norms and count > 1:
-        use = "set code_batchnorm to False" if norms[0] == "mapping.batchnorm" else "leave it out of modules_to_save"
-        raise InputError(f"{norms[0]} is a BatchNorm, which is trained in one process only: {use}.")
+        raise InputError(
+            f"{norms[0]} is a BatchNorm, which is trained in one process only: leave it out of modules_to_save."
+        )
     hashes = processes.gather(lambda: [hash_words(identity)])
     for rank, found in enumerate(hashes):
         if found != hashes[0]:

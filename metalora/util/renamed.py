@@ -1,4 +1,4 @@
-"""Old names of settings, options, columns, rows and modules, which are still read.
+"""Old names of settings, options, columns, rows and modules, and settings that are gone, which are still read.
 
 Files of format version 1 hold them. The names of options and modules go with release 0.3.
 """
@@ -26,6 +26,7 @@ SETTINGS = {
     "told": "teacher_forcing_ratio",
     "train_pictures": "max_train_images",
 }
+GONE = {"code_batchnorm": False}  # settings of before, and the value that changes nothing
 COLUMNS = {"rate": "lr", "split": "task_split"}
 OPTIONS = {f"--{old.replace('_', '-')}": f"--{new.replace('_', '-')}" for old, new in SETTINGS.items()}
 MODULES = {
@@ -64,11 +65,15 @@ UNTIL = "the old name goes with 0.3."
 
 
 def upgrade_settings(values: Any) -> Any:
-    """Rename old keys of nested settings, as JSON gives them; the patterns of a rank pattern are no keys."""
+    """Rename old keys of nested settings, as JSON gives them, and leave out those that are gone and changed nothing.
+
+    The patterns of a rank pattern are no keys.
+    """
     if isinstance(values, Mapping):
         return {
             SETTINGS.get(key, key): value if key == "rank_pattern" else upgrade_settings(value)
             for key, value in values.items()
+            if key not in GONE or value != GONE[key]
         }
     return [upgrade_settings(value) for value in values] if isinstance(values, list) else values
 

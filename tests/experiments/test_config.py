@@ -72,7 +72,7 @@ def test_settings_come_back_from_json():
 
 def test_rows_have_the_defaults_of_an_adapter():
     rows, adapter = ComparisonConfig(), AdapterConfig()
-    names = ("hidden", "extractor", "extractor_rank", "head_init_std", "code_norm_limit", "code_batchnorm")
+    names = ("hidden", "extractor", "extractor_rank", "head_init_std", "code_norm_limit")
     assert [getattr(rows, name) for name in names] == [getattr(adapter, name) for name in names]
 
 
@@ -142,7 +142,6 @@ def test_settings_that_decide_nothing_leave_every_job_as_it_is(settings):
         ({"rank_pattern": {"conv": 2}}, {LATENT, FACTORS, "metalora-tr-constant", "lora-equal-budget"}),
         ({"head_init_std": 0.2}, {LATENT, LATENT_SETS}),
         ({"code_norm_limit": 3.0}, {LATENT, LATENT_SETS}),
-        ({"code_batchnorm": True}, {LATENT, LATENT_SETS}),
         ({"identity_core_prob": 0.3}, {LATENT}),
         ({"identity_core_prob_sets": 0.3}, {LATENT_SETS}),
         ({"distillation_weight": 0.3}, {LATENT_SETS}),
@@ -165,8 +164,7 @@ def test_every_setting_of_a_training_either_counts_or_is_known_to_decide_nothing
     assert {f.name for f in fields(TrainingConfig)} - counted == idle | where_they_are_set
     of_the_row = {"method", "core"}
     not_offered = {"adapter_dtype", "modules_to_save", "condition", "core_distribution"}
-    where_they_are_set = {"extractor_rank", "code_batchnorm"}
-    assert {f.name for f in fields(AdapterConfig)} - counted == of_the_row | not_offered | where_they_are_set
+    assert {f.name for f in fields(AdapterConfig)} - counted == of_the_row | not_offered | {"extractor_rank"}
 
 
 def test_gaussian_cores_and_the_weight_of_their_divergence_count_where_there_are_any():

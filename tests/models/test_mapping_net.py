@@ -100,33 +100,6 @@ def test_a_latent_code_keeps_its_direction_and_stays_below_its_norm_limit():
     assert lengths.min() > 10 and found.norm(dim=1).max() <= 2
 
 
-def test_batchnorm_standardises_latent_codes_by_the_batch_in_training_and_by_running_values_in_use():
-    plain, net, features = make(), make(batchnorm=True), 3 * numbers(50, 7) + 5
-    codes = plain.codes(features)
-    assert codes.mean(0).abs().max() > 1  # otherwise there would be nothing to do
-    mean, variance = codes.mean(0), codes.var(0, correction=0)
-    torch.testing.assert_close(net.codes(features), (codes - mean) / (variance + 1e-5).sqrt())
-    net.eval()
-    share = 0.05  # that one batch has in the running values
-    running = 1 - share + share * codes.var(0)
-    torch.testing.assert_close(net.codes(features), (codes - share * mean) / (running + 1e-5).sqrt())
-
-
-def test_batchnorm_comes_before_the_norm_limit_and_leaves_factor_codes_alone():
-    bounded, unbounded = make(batchnorm=True, code_norm_limit=2.0), make(batchnorm=True)
-    codes = unbounded.codes(numbers(50, 7))
-    lengths = codes.norm(dim=1, keepdim=True)
-    torch.testing.assert_close(bounded.codes(numbers(50, 7)), 2 * codes / (4 + lengths**2).sqrt())
-    assert make(batchnorm=True, factors=(2, 3)).batchnorm is None
-
-
-def test_the_code_of_one_image_is_standardised_in_use_only():
-    net = make(batchnorm=True)
-    with pytest.raises(InputError, match="train with two or more images a step, or without code_batchnorm"):
-        net.codes(numbers(1, 7))
-    assert net.eval().codes(numbers(1, 7)).shape == (1, 4)
-
-
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_autocast_leaves_codes_and_cores_in_the_modules_own_precision(dtype):
     net = make(like=LIKE.to(dtype))

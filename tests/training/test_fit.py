@@ -98,7 +98,7 @@ def test_the_same_seed_gives_the_same_weights_and_another_seed_others(digits):
 
 
 def test_resume_equals_no_stop(digits, tmp_path):
-    unbroken, broken, resumed = (small(dropout=0.2, code_batchnorm=True) for _ in range(3))
+    unbroken, broken, resumed = (small(dropout=0.2) for _ in range(3))
     torch.manual_seed(5)
     list(fit(unbroken, digits, QUICK, checkpoint=str(tmp_path / "unbroken")))
     torch.manual_seed(5)

@@ -8,6 +8,8 @@ from importlib.util import find_spec
 import pytest
 
 import metalora
+from metalora.adapters.config import AdapterConfig
+from metalora.util.errors import InputError
 from metalora.util.renamed import MODULES, upgrade_name, upgrade_row, upgrade_settings
 
 
@@ -18,6 +20,12 @@ def test_keys_of_nested_settings_are_renamed():
         "rows": [{"head_init_std": 1}],
         "steps": 2,
     }
+
+
+def test_settings_that_are_gone_are_left_out_where_they_changed_nothing():
+    assert AdapterConfig.from_dict({"rank": 3, "code_batchnorm": False}) == AdapterConfig(rank=3)
+    with pytest.raises(InputError, match="Unknown setting 'code_batchnorm'"):
+        AdapterConfig.from_dict({"rank": 3, "code_batchnorm": True})
 
 
 @pytest.mark.parametrize(

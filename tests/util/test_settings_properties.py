@@ -45,7 +45,6 @@ ADAPTERS = some(
     code=COUNTS,
     head_init_std=st.none() | st.floats(0, 10),
     code_norm_limit=st.floats(0, 100),
-    code_batchnorm=st.booleans(),
     rank_pattern=st.dictionaries(PATTERNS, COUNTS, max_size=3),
     dropout=FRACTIONS,
     adapter_dtype=st.sampled_from(["float32", "backbone"]),

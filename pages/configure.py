@@ -35,8 +35,7 @@ from .shell import menu
 from .train_fields import ALL, EXPRESSION, GENERATED, NEW_RUN, OF_CONTEXT, ZERO
 from .uploads import OWN
 
-OF_ADAPTER = ("method", "rank", "extractor", "extractor_rank", "hidden", "code", "core_distribution", "alpha")
-OF_ADAPTER += ("branches", "dropout")
+OF_ADAPTER = ("method", "rank", "extractor", "hidden", "code", "core_distribution", "alpha", "branches", "dropout")
 OF_TRAINING = ("steps", "batch_size", "lr", "set_size", "validate_every", "seed", "precision")
 OF_SUITE = ("image_size", "hold_out", "max_queries", "max_train_images")
 OWN_START = "adapter"  # what a command line calls the unpacked download of a run
@@ -101,11 +100,10 @@ class TrainForm:
         start = app_state.start_settings(token or "", chosen["start"])[1] if chosen["start"] else None
         adapter: dict[str, Any] = {name: chosen[name] for name in OF_ADAPTER}
         # Gradio shows 0 where a number has no value.
-        adapter |= {name: adapter[name] or 0 for name in ("dropout", "extractor_rank")}
-        adapter |= {"alpha": adapter["alpha"] or None, "seed": seed}
+        adapter |= {"alpha": adapter["alpha"] or None, "dropout": adapter["dropout"] or 0, "seed": seed}
         generates = method(chosen["method"]).generated
-        if not generates:  # whose fields are hidden
-            adapter |= {"core_distribution": "point", "extractor_rank": 0}
+        if not generates:  # whose field is hidden
+            adapter["core_distribution"] = "point"
         if chosen["kind"] == EXPRESSION:
             adapter["targets"] = (chosen["expression"] or "",)
         elif chosen["kind"] in KINDS:

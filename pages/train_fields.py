@@ -29,7 +29,7 @@ ZERO = ("a new adapter", "")
 PRESET = "Default"
 OF_SIZE = ("rank", "hidden", "steps", "batch_size", "lr", "set_size", "validate_every")  # what a preset sets
 # Fields of methods that generate a core.
-GENERATED = ("extractor", "extractor_rank", "hidden", "code", "factors", "core_distribution", "set_size")
+GENERATED = ("extractor", "hidden", "code", "factors", "core_distribution", "set_size")
 OF_CONTEXT = ("extractor", "hidden", "code", "set_size")  # those of methods that embed images given their set, too
 KS = [1, 3, 5, 10, 20]
 NEW_RUN = RunConfig(
@@ -98,9 +98,6 @@ def adapter_fields() -> dict[str, Any]:
             value="self",
             label="Extractor",
             info="Reads the image for the mapping net: the backbone itself, its first stage, or another one.",
-        ),
-        "extractor_rank": gr.Number(
-            adapter.extractor_rank, label="Extractor, rank of its LoRA", info="Trained along; 0: it stays frozen."
         ),
     }
     with gr.Row():

@@ -27,7 +27,6 @@ TRAININGS = {
     "pooled in the pass": ({"method": "metalora-cp"}, {"set_size": 4, "identity_core_prob_sets": 0.0}),
     "sets of several sizes": ({"method": "metalora-tr"}, {"set_size": (0, 1, 4)}),
     "factor code": ({"method": "metalora-tr", "factors": (2, 2, 3)}, {"set_size": 4}),
-    "an extractor that learns": ({"method": "metalora-cp", "extractor_rank": 2}, {}),
     "factors from the embedding": ({"method": "lora", "factors": (2, 2, 3)}, {}),
 }
 EMBEDDINGS = {

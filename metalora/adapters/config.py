@@ -38,8 +38,6 @@ class AdapterConfig:
         branches: Branches of Multi-LoRA, experts of mixtures.
         extractor: What cores are read from: self, stem, the name of a backbone, or (in Python) a module that maps
             images to features (N, F) and has num_features.
-        extractor_rank: Rank of a LoRA on every layer of the extractor, which is trained along with the mapping net; of
-            a layer's largest rank where that is smaller. 0: the extractor stays frozen.
         condition: Numbers of the condition that cores are generated from, given to the model with the images; 0: they
             are generated from the images. For methods that are told the task, the number of tasks.
         hidden: Width of the mapping net.
@@ -69,7 +67,6 @@ class AdapterConfig:
     modules_to_save: tuple[str, ...] = ()
     branches: int = 3
     extractor: str | Any = "self"
-    extractor_rank: int = 0
     condition: int = 0
     hidden: int = 32
     code: int = 16
@@ -100,7 +97,8 @@ class AdapterConfig:
         if self.core not in ("generated", "constant"):
             raise InputError(f"core is {self.core!r}: use generated or constant.")
         self._check_distribution()
-        self._check_extractor()
+        if not isinstance(self.extractor, str) and not hasattr(self.extractor, "state_dict"):
+            raise InputError(f"extractor is {self.extractor!r}: use self, stem, a backbone's name or a module.")
 
     def __hash__(self) -> int:
         pairs = frozenset(self.rank_pattern.items())
@@ -110,35 +108,11 @@ class AdapterConfig:
         if self.core_distribution not in ("point", "gaussian"):
             raise InputError(f"core_distribution is {self.core_distribution!r}: use point or gaussian.")
         if self.gaussian and (self.told or not self.generates):
+            title = method(self.method).title + (" with a constant core" if self.core == "constant" else "")
             raise InputError(
-                f"core_distribution is gaussian, but {self._title} generates no core of an image: use point, or "
-                "generated cores of another method, such as metalora-tr."
+                f"core_distribution is gaussian, but {title} generates no core of an image: use point, or generated "
+                "cores of another method, such as metalora-tr."
             )
-
-    def _check_extractor(self) -> None:
-        if not isinstance(self.extractor, str) and not hasattr(self.extractor, "state_dict"):
-            raise InputError(f"extractor is {self.extractor!r}: use self, stem, a backbone's name or a module.")
-        check_int("extractor_rank", self.extractor_rank, 0, MAX_WIDTH)
-        if not self.extractor_rank:
-            return
-        if self.told or not self.generates or self.condition:
-            raise InputError(
-                f"extractor_rank is {self.extractor_rank}, but {self._title} generates no core from an image: set it "
-                "to 0, or generate cores from images, as metalora-tr does."
-            )
-        if self.extractor == "stem" or not isinstance(self.extractor, str):
-            kind = "the stem, which stays frozen" if self.extractor == "stem" else "a module, which is left as it is"
-            raise InputError(
-                f"extractor_rank is {self.extractor_rank}, but the extractor is {kind}: use extractor self or a "
-                "backbone's name, or set it to 0."
-            )
-
-    @property
-    def _title(self) -> str:
-        """The method in words, with what keeps it from generating cores from images."""
-        constant, conditioned = self.core == "constant", self.condition and not self.told
-        why = " with a constant core" if constant else " with a condition" if conditioned else ""
-        return method(self.method).title + why
 
     def _check_patterns(self) -> None:
         for name in ("targets", "exclude", "modules_to_save"):  # one expression or a list, kept as a tuple

@@ -62,7 +62,7 @@ def select_layers(
             layer's largest, or nothing left to adapt.
     """
     place, entry = format_class(config.method).place, method(config.method)
-    candidates, unfit = layers_of(net) if place is WEIGHT else (place.find(net), {})
+    candidates, unfit = _candidates(net) if place is WEIGHT else (place.find(net), {})
     if not candidates and place is not WEIGHT:
         needed = f"{entry.title} needs {entry.needs}, which {type(net).__name__} is not"
         raise InputError(f"{needed}: choose another method or backbone.")
@@ -126,7 +126,7 @@ def leave_out(selection: Selection, copied: Iterable[str], stem: set[str]) -> Se
     return Selection(ranks, selection.left_out | reasons)
 
 
-def layers_of(net: nn.Module) -> tuple[dict[str, Base], dict[str, str]]:
+def _candidates(net: nn.Module) -> tuple[dict[str, Base], dict[str, str]]:
     """Return the layers that can be adapted, and those of the right kind that cannot, with the reason."""
     fit: dict[str, Base] = {}
     unfit: dict[str, str] = {}

@@ -45,7 +45,7 @@ class FeatureCache:
             examples: of the suite.
             images: the same, rendered, on the model's device.
         """
-        if model.extractor is None or model.config.extractor == "stem" or model.config.extractor_rank:
+        if model.extractor is None or model.config.extractor == "stem":
             return None
         if model.config.told:
             return to_device(self._tasks[examples.tasks], images.device)

@@ -135,7 +135,6 @@ _EFFECTS: dict[str, Callable[[JobConfig], bool]] = {
     ),
     "training: teacher_forcing_ratio": lambda job: job.trained.has_mapping_net and job.trained.factor_code,
     "training: factor_loss_weight": lambda job: job.trained.factor_code,
-    "adapter: extractor_rank": lambda job: job.adapter.extractor_rank > 0,
     "adapter: core_distribution": lambda job: job.adapter.gaussian,
     "training: kl_weight": lambda job: job.adapter.gaussian,
 }
@@ -176,8 +175,6 @@ class ComparisonConfig:
         ks: K of k-NN.
         rank: R of Meta-LoRA TR; LoRA and CP get R², each branch of Multi-LoRA a third of that.
         extractor: What cores are generated from: self, stem, or a backbone's name.
-        extractor_rank: Rank of a LoRA on every layer of the extractor, where cores are generated from images; 0: it
-            stays frozen.
         hidden: Width of the mapping net.
         head_init_std: Standard deviation of the mapping net's last weights at first, for latent codes.
         code_norm_limit: Length that a latent code stays below; 0 for any length.
@@ -201,7 +198,6 @@ class ComparisonConfig:
     ks: tuple[int, ...] = (5, 10)
     rank: int = 3
     extractor: str = AdapterConfig.extractor
-    extractor_rank: int = AdapterConfig.extractor_rank
     hidden: int = AdapterConfig.hidden
     head_init_std: float | None = AdapterConfig.head_init_std
     code_norm_limit: float = AdapterConfig.code_norm_limit
@@ -219,7 +215,7 @@ class ComparisonConfig:
             if self.tune:
                 raise InputError("Learning rates are tuned or tried, not both: leave tune or trial_steps out.")
         # Refused even where no row has a mapping net.
-        of_mapping_net = ("extractor", "extractor_rank", "hidden", "head_init_std", "code_norm_limit")
+        of_mapping_net = ("extractor", "hidden", "head_init_std", "code_norm_limit")
         AdapterConfig(**{name: getattr(self, name) for name in of_mapping_net})
         if not self.methods or not self.backbones:
             raise InputError("Name at least one method and one backbone.")
@@ -262,7 +258,6 @@ class ComparisonConfig:
             core=adapted.core,
             factors=self.suite.factors if adapted.factor_code else (),
             extractor=self.extractor,
-            extractor_rank=self.extractor_rank if adapted.reads_images else 0,
             hidden=self.hidden,
             head_init_std=self.head_init_std if trained.has_latent_code else None,
             code_norm_limit=self.code_norm_limit,

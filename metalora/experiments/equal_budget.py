@@ -58,9 +58,7 @@ def equal_budget(
     if name == "lora":
         return _lora(reference, goal, sides)
     largest = {layer: format_class(name).max_rank(*pair, by_pattern=True) for layer, pair in sides.items()}
-    learns = reference.extractor_rank if method(name).generated and not method(name).told else 0
-    own = replace(reference, method=name, core="generated", factors=factors, exclude=(), extractor_rank=learns)
-    own = own.with_tasks(tasks)
+    own = replace(reference, method=name, core="generated", factors=factors, exclude=()).with_tasks(tasks)
     count = _counter(backbone, own, weights)
 
     def at(rank: int, fewer: int = 0) -> dict[str, int]:

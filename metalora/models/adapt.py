@@ -23,7 +23,6 @@ from metalora.models.mapping_net import ConstantCore, MappingNet
 from metalora.models.shared_tensors import copy_of
 from metalora.models.survey import survey
 from metalora.models.task_net import TaskNet
-from metalora.models.trained_extractor import train_extractor
 from metalora.util.errors import InputError
 from metalora.util.seeding import seeded_generator
 
@@ -75,8 +74,6 @@ def adapt(
         seen = survey(backbone.eval(), example[:1])
         keep_stages(backbone, seen)
     model = AdaptedModel(backbone, config, seen=seen, download=download)
-    if config.extractor_rank:
-        model.trained.extractor = train_extractor(model.extractor, config, example)
     features = None
     if config.condition and config.generates:
         features = config.condition

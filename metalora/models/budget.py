@@ -95,7 +95,8 @@ def budget(model: Any, example: Tensor, cores: Cores | None) -> pd.DataFrame:
         flops = count_flops(lambda: model(example)) - passes
         rows["(context)"] |= {"generator_parameters": _count(model.context), "generator_flops": max(0, flops)}
     if extractor is not None:
-        rows["(extractor)"] |= _extractor_row(extractor, model, example)
+        flops = count_flops(lambda: extractor(example))
+        rows["(extractor)"] |= {"frozen_parameters": _count(extractor), "generator_flops": flops}
     frame = pd.DataFrame.from_dict(rows, orient="index").rename_axis("layer")
     total = pd.DataFrame([frame[[*COLUMNS, *FLOPS]].sum()], index=pd.Index(["total"], name="layer")).assign(note="")
     return pd.concat([frame, total])
@@ -103,16 +104,6 @@ def budget(model: Any, example: Tensor, cores: Cores | None) -> pd.DataFrame:
 
 def _count(module: nn.Module) -> int:
     return sum(parameter.numel() for parameter in module.parameters())
-
-
-def _extractor_row(extractor: nn.Module, model: Any, example: Tensor) -> dict[str, int]:
-    """Count what the extractor has for itself; a twin of the backbone has its tensors."""
-    counted = set(model.backbone.parameters())
-    own = sum(parameter.numel() for parameter in extractor.parameters() if parameter not in counted)
-    trained = _count(model.trained.extractor) if model.config.extractor_rank else 0
-    with forward_context(apart=True):
-        flops = count_flops(lambda: extractor(example))
-    return {"frozen_parameters": own, "generator_parameters": trained, "generator_flops": flops}
 
 
 def _layer_row(

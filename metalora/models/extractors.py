@@ -1,7 +1,7 @@
 """What the mapping net reads from an image: features of a pre-trained network.
 
 arXiv 2504.00460 uses a pre-trained ResNet. Here it is the adapted backbone itself without its adapters ("self"), its
-first stage only ("stem"), another backbone by name, or any module. It is frozen, or learns by a LoRA of its own.
+first stage only ("stem"), another backbone by name, or any module. It is frozen.
 """
 
 import contextlib
@@ -20,7 +20,6 @@ from metalora.adapters.forward_context import current, forward_context
 from metalora.adapters.inputs import NONE, pooled
 from metalora.adapters.recomputation import call_recorded, checkpoints
 from metalora.models.backbones import Backbone, check_embeddings, load_backbone
-from metalora.models.shared_tensors import twin_of
 from metalora.models.stage_statistics import input_statistics, stage_statistics
 from metalora.models.survey import Survey, reporting, survey
 from metalora.util.compiling import transformed
@@ -106,15 +105,11 @@ class NetworkExtractor(nn.Module):
 
     Attributes:
         own: the extractor's own network; None where it reads the adapted model's.
-        takes_further: whether the network takes the adapted one's inputs beside the images, as its twin does.
-        learns: whether its layers have a LoRA that is trained, see `trained_extractor`.
     """
 
-    def __init__(self, backbone: Backbone, *, owned: bool, twin: bool = False):
+    def __init__(self, backbone: Backbone, *, owned: bool):
         super().__init__()
         self.own = backbone if owned else None
-        self.takes_further = twin or not owned
-        self.learns = False
         self._backbone = (backbone,)  # in a tuple: not a child
 
     @contextlib.contextmanager
@@ -124,18 +119,10 @@ class NetworkExtractor(nn.Module):
         Args:
             images: that are read.
             hook: called with the name and output of every stage.
-
-        Raises:
-            InputError: the network learns, and checkpoints activations.
         """
-        graph = torch.is_grad_enabled() if self.learns else _keeps_graph(self._backbone[0], images)
-        if self.learns and checkpoints(self._backbone[0].net):
-            raise InputError(
-                "The extractor is trained, and activation checkpointing computes its blocks again without their "
-                "statistics: switch it off before the network is adapted, or set extractor_rank to 0."
-            )
-        further = None if self.takes_further else NONE
-        with torch.set_grad_enabled(graph), forward_context(enabled=self.learns, stage_hook=hook, further=further):
+        graph = _keeps_graph(self._backbone[0], images)
+        further = None if self.own is None else NONE  # another network takes images alone
+        with torch.set_grad_enabled(graph), forward_context(enabled=False, stage_hook=hook, further=further):
             yield graph
 
 
@@ -146,11 +133,10 @@ class StageExtractor(NetworkExtractor):
         backbone: its stages must report (`report_stages`).
         stages: names of the stages to read; the pass ends at the last of them.
         owned: whether the backbone belongs to the extractor (otherwise to the adapted model).
-        twin: whether it is the adapted model's twin.
     """
 
-    def __init__(self, backbone: Backbone, stages: list[str], *, owned: bool, twin: bool = False):
-        super().__init__(backbone, owned=owned, twin=twin)
+    def __init__(self, backbone: Backbone, stages: list[str], *, owned: bool):
+        super().__init__(backbone, owned=owned)
         self.stages = {name: backbone.stages[name] for name in stages}
         self.prefix = getattr(backbone.net, "num_prefix_tokens", 0)
         self.layout = backbone.old_features or sum(backbone.stages.values()) <= WIDE
@@ -223,15 +209,12 @@ class OutputExtractor(NetworkExtractor):
         return check_embeddings(pooled(output, current.further.kwargs.get("attention_mask")), images.shape[0])
 
 
-def make_extractor(
-    which: str | nn.Module, backbone: Backbone, *, twin: bool = False, download: bool = False
-) -> nn.Module:
+def make_extractor(which: str | nn.Module, backbone: Backbone, *, download: bool = False) -> nn.Module:
     """Build the extractor that a configuration names.
 
     Args:
         which: "self", "stem", a backbone's name, or a module (N, 3, H, W) → (N, F) with `num_features`.
         backbone: the adapted model's own; its stages report.
-        twin: whether "self" gets a twin of the backbone, whose layers can learn apart from the adapted ones.
         download: fetch weights of timm that are not on this machine.
 
     Raises:
@@ -245,11 +228,10 @@ def make_extractor(
         if not backbone.stages:
             raise InputError("This backbone names no stages, so it has no stem: use extractor self.")
         return StageExtractor(backbone, list(backbone.stages)[:1], owned=False)
-    twin = twin and which == "self"
-    own = twin_of(backbone) if twin else backbone if which == "self" else _load_other(which, backbone, download)
-    if own.stages:
-        return StageExtractor(own, list(own.stages), owned=own is not backbone, twin=twin)
-    return OutputExtractor(own, owned=own is not backbone, twin=twin)
+    read = backbone if which == "self" else _load_other(which, backbone, download)
+    if read.stages:
+        return StageExtractor(read, list(read.stages), owned=read is not backbone)
+    return OutputExtractor(read, owned=read is not backbone)
 
 
 def _load_other(name: str, backbone: Backbone, download: bool) -> Backbone:

@@ -171,9 +171,7 @@ def _check_sizes(config: AdapterConfig, path: Path) -> None:
     """
     shapes = read_shapes(path / WEIGHTS)
     largest = max((side for shape in shapes.values() for side in shape), default=0)
-    sizes = {
-        name: getattr(config, name) for name in ("rank", "branches", "extractor_rank", "hidden", "code", "condition")
-    }
+    sizes = {name: getattr(config, name) for name in ("rank", "branches", "hidden", "code", "condition")}
     sizes |= {f"rank_pattern[{pattern!r}]": rank for pattern, rank in config.rank_pattern.items()}
     for name, size in (sizes | {"factors": sum(config.factors)}).items():
         if size > max(largest, HARMLESS):

@@ -14,13 +14,12 @@ from metalora.models.extractors import report_head, report_stages
 from metalora.models.folding import is_reset
 from metalora.models.insertion import choose_layers, insert_adapters, insert_copies
 from metalora.models.mapping_net import ConstantCore, MappingNet
-from metalora.models.shared_tensors import SharedTensors
 from metalora.models.survey import Survey
 from metalora.models.task_net import extractor_of
 
 
-class ModelParts(SharedTensors):
-    """The frozen and the trained part of an adapted model, whose backbone and extractor may share tensors.
+class ModelParts(nn.Module):
+    """The frozen and the trained part of an adapted model.
 
     Args:
         backbone: changed in place.

@@ -120,8 +120,6 @@ def _fill(pruned: AdaptedModel, model: AdaptedModel, kept: Mapping[str, list[Ten
         if name.startswith(("head.", "log_variance.")):
             state[name] = state[name][torch.cat(rows)]
     pruned.mapping.load_state_dict(state)
-    if model.config.extractor_rank:
-        pruned.trained.get_submodule("extractor").load_state_dict(model.trained.get_submodule("extractor").state_dict())
     for name, wrapper in model.saved_modules.items():
         pruned.saved_modules[name].copy.load_state_dict(wrapper.copy.state_dict())
     pruned.decoding = model.decoding

@@ -25,8 +25,6 @@ def link_replica(
     linked = _relink(backbone.net, trained)
     if isinstance(extractor, NetworkExtractor):
         extractor._backbone = (extractor.own if extractor.own is not None else backbone,)
-        if extractor.own is not None and extractor.learns:
-            _relink(extractor.own.net, trained.get_submodule("extractor"))
     for module in frozen.modules():
         if isinstance(module, Backbone):
             module.folds = []

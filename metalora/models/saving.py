@@ -170,21 +170,18 @@ def save(
 
 def original_hash(net: nn.Module) -> str:
     """Hash the weights of a network under the names that they have without adapters."""
-    return _original_hash(net.net if isinstance(net, Probed) else net)
-
-
-def _original_hash(module: nn.Module) -> str:
-    state = module.state_dict()
-    for name, part in module.named_modules(remove_duplicate=False):
-        if isinstance(part, AdaptedLayer | TrainedCopy):
+    net = net.net if isinstance(net, Probed) else net
+    state = net.state_dict()
+    for name, module in net.named_modules(remove_duplicate=False):
+        if isinstance(module, AdaptedLayer | TrainedCopy):
             base = f"{name}.base."
             state = {f"{name}.{k.removeprefix(base)}" if k.startswith(base) else k: v for k, v in state.items()}
     return hash_tensors(state)
 
 
 def extractor_hash(extractor: nn.Module | None) -> str | None:
-    """Hash an extractor's own frozen weights; None without an extractor."""
-    return None if extractor is None else _original_hash(extractor)
+    """Hash an extractor's own weights; None without an extractor."""
+    return None if extractor is None else hash_tensors(extractor.state_dict())
 
 
 def describe(tensors: dict[str, Tensor]) -> dict[str, list]:

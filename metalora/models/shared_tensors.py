@@ -11,13 +11,8 @@ Network = TypeVar("Network", bound=nn.Module)
 
 def copy_of(backbone: Network) -> Network:
     """Copy a backbone, with its tensors, or of a shared one the modules alone."""
-    return twin_of(backbone) if getattr(backbone, "shared", False) else copy.deepcopy(backbone)
-
-
-def twin_of(network: Network) -> Network:
-    """Copy the modules of a network, which use its tensors."""
-    tensors = [*network.parameters(), *network.buffers()]
-    return copy.deepcopy(network, {id(tensor): tensor for tensor in tensors})
+    tensors = [*backbone.parameters(), *backbone.buffers()] if getattr(backbone, "shared", False) else []
+    return copy.deepcopy(backbone, {id(tensor): tensor for tensor in tensors})
 
 
 class SharedTensors(nn.Module):

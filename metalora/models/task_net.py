@@ -50,7 +50,7 @@ def extractor_of(config: AdapterConfig, backbone: Backbone, *, download: bool = 
         return UnknownTask(config.condition)
     if config.condition:
         return GivenCondition(config.condition)
-    return make_extractor(config.extractor, backbone, twin=config.extractor_rank > 0, download=download)
+    return make_extractor(config.extractor, backbone, download=download)
 
 
 class TaskNet(CoreHead):

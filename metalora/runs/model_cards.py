@@ -91,7 +91,7 @@ def model_card(name: str, card: dict[str, Any]) -> str:
         lr=training["lr"],
         sets=_sets(training["set_size"]),
         static=format_count(result["static_parameters"]),
-        generator=f", {format_count(generator)} in {_generator(settings['adapter'])}" if generator else "",
+        generator=f", {format_count(generator)} in the mapping net" if generator else "",
         command=card["command"],
         pixels=settings["suite"]["image_size"] or (16 if found.suite == "digits" else 32),
     )
@@ -104,11 +104,6 @@ def _sets(sizes: int | list[int]) -> str:
         return "single images"
     text = f"{', '.join(map(str, sizes[:-1]))} or {sizes[-1]}" if isinstance(sizes, list) else str(sizes)
     return f"sets of {text} that share a core"
-
-
-def _generator(adapter: dict[str, Any]) -> str:
-    """Return what generates the cores, in words; cards of version 0.1 do not say whether the extractor learns."""
-    return "the mapping net and the LoRA of its extractor" if adapter.get("extractor_rank") else "the mapping net"
 
 
 def _metadata(name: str, result: dict[str, Any], rows: list[dict[str, Any]]) -> str:

@@ -14,12 +14,11 @@ from metalora.util.checks import check_int, whole_from_environment
 from metalora.util.errors import InputError
 
 LIMITS = {
-    "adapter": {"rank": 10_000, "extractor_rank": 10_000, "hidden": 4_096, "code": 4_096, "branches": 64},
+    "adapter": {"rank": 10_000, "hidden": 4_096, "code": 4_096, "branches": 64},
     "training": {"steps": 1_000_000, "batch_size": 4_096, "set_size": 4_096, "validate_every": 1_000_000},
     "suite": {"image_size": 512, "max_queries": 1_000_000, "max_train_images": 1_000_000},
 }
-PUBLIC = {"rank": 256, "extractor_rank": 256, "hidden": 1_024, "code": 1_024, "branches": 16}
-PUBLIC |= {"steps": 100_000, "batch_size": 512}
+PUBLIC = {"rank": 256, "hidden": 1_024, "code": 1_024, "branches": 16, "steps": 100_000, "batch_size": 512}
 VARIABLE = "METALORA_MAX_"  # begins the name of an environment variable, such as METALORA_MAX_STEPS
 
 

@@ -14,7 +14,7 @@ MAX_STEPS, MAX_BATCH = 10**9, 10**6
 VALIDATIONS = 8  # of a training whose best state is kept
 # Settings that an identity names where they are not at their default only: checkpoints of before them do not have them.
 UNNAMED = {
-    "adapter": ("adapter_dtype", "modules_to_save", "condition", "core_distribution", "extractor_rank"),
+    "adapter": ("adapter_dtype", "modules_to_save", "condition", "core_distribution"),
     "training": ("distillation_weight", "fit_gate"),
 }
 
@@ -27,7 +27,7 @@ class TrainingConfig:
         steps: Training steps.
         batch_size: Images of a step.
         lr: Learning rate of the adapters and the head.
-        mapping_lr_scale: Learning rate of the mapping net, and of the extractor's LoRA, as a multiple of lr.
+        mapping_lr_scale: Learning rate of the mapping net, as a multiple of lr.
         set_size: Images of one task that share a core. Of several sizes every step draws one, and of 0 among them
             that all images get the identity core; a size that is named twice is drawn twice as often.
         factor_loss_weight: Weight of factor prediction in the loss, for a factor code.

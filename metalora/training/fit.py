@@ -32,7 +32,6 @@ from metalora.util.errors import InputError
 from metalora.util.seeding import seeded_generator
 
 FEATURE_SAMPLE = 1024  # training images whose features give the statistics of standardisation
-FOLLOW = 25  # steps after which these are taken again, while an extractor that learns changes its features
 
 
 def fit(
@@ -189,9 +188,6 @@ class Trainer:
         """Train on batch `i`; return the step's metrics."""
         if not self.model.training:
             self.model.train()
-        if i and i % FOLLOW == 0 and self.model.config.extractor_rank:
-            take_statistics(self.model, self.suite, self.config)
-            self.processes.copy_first(self.model.mapping)  # hosts may round differently
         started = time.perf_counter()
         batch = batches(i)
         waited = time.perf_counter() - started
@@ -269,18 +265,12 @@ def validate(
 def standardise(model: AdaptedModel, suite: Suite, config: TrainingConfig) -> None:
     """Give a mapping net that was not trained before the statistics of the training images' features."""
     device = next(model.trained.parameters()).device
-    model.prepare(suite.batch(2, seeded_generator(config.seed, -1)).images.to(device))
-    if reader_of(model) is not None and not _trained_before(model):
-        take_statistics(model, suite, config)
-
-
-def take_statistics(model: AdaptedModel, suite: Suite, config: TrainingConfig) -> None:
-    """Standardise features by a sample of the training images, the same at every call."""
-    device = next(model.trained.parameters()).device
     count = min(FEATURE_SAMPLE, len(suite.splits["train"]))
     sample = suite.batch(count, seeded_generator(config.seed, -1)).images
-    with autocast(device, config.precision):
-        model.standardise(sample.to(device))
+    model.prepare(sample[:2].to(device))
+    if reader_of(model) is not None and not _trained_before(model):
+        with autocast(device, config.precision):
+            model.standardise(sample.to(device))
 
 
 def _trained_before(model: AdaptedModel) -> bool:
@@ -308,8 +298,6 @@ def _groups(model: AdaptedModel, objective: nn.Module, config: TrainingConfig) -
     if model.config.generates:
         lr = config.lr * config.mapping_lr_scale
         groups.append({"name": "mapping", "params": list(model.mapping.parameters()), "lr": lr})
-        if model.config.extractor_rank:
-            groups.append({"name": "extractor", "params": list(trained.extractor.parameters()), "lr": lr})
     elif model.generated:
         groups.append({"name": "core", "params": list(model.constant.parameters()), "lr": config.lr})
     return groups

@@ -16,9 +16,7 @@ from metalora.training.config import TrainingConfig
 CONFIG = RunConfig(
     "mixer_nano",
     SuiteConfig("folder:my pictures", max_queries=60, hold_out=("rotate-90+plain", "it's")),
-    AdapterConfig(
-        "metalora-cp", rank=5, alpha=2.5, targets=(r"mlp\.fc1$",), rank_pattern={"fc1": 3}, extractor_rank=2, seed=7
-    ),
+    AdapterConfig("metalora-cp", rank=5, alpha=2.5, targets=(r"mlp\.fc1$",), rank_pattern={"fc1": 3}, seed=7),
     TrainingConfig(steps=12, lr=1e-3, set_size=(0, 1, 8), seed=7),
     ks=(3,),
 )

@@ -4,8 +4,6 @@ import json
 
 from calling import SMALL, run
 
-import metalora
-
 
 def test_info(tmp_path, trained):
     everything = run("info", "--json", tmp_path / "info.json").output
@@ -14,14 +12,6 @@ def test_info(tmp_path, trained):
     assert "unseen query" in run("info", "--suite", "digits", *SMALL[:4]).output
     assert "layer1.0.conv1" in run("info", "--backbone", "resnet20").output
     assert "(mapping)" in run("info", "--adapter", trained / "adapter").output
-
-
-def test_info_shows_an_extractor_that_is_trained_along(tmp_path):
-    metalora.adapt("resnet20", metalora.AdapterConfig(rank=1, extractor_rank=2)).save(tmp_path / "adapter")
-    run("info", "--adapter", tmp_path / "adapter", "--json", tmp_path / "info.json")
-    found = json.loads((tmp_path / "info.json").read_text())["adapter"]
-    assert found["config"]["extractor_rank"] == 2
-    assert next(row for row in found["budget"] if row["layer"] == "(extractor)")["generator_parameters"] > 10_000
 
 
 def test_info_works_without_cards(monkeypatch, tmp_path):

@@ -72,25 +72,8 @@ def test_settings_come_back_from_json():
 
 def test_rows_have_the_defaults_of_an_adapter():
     rows, adapter = ComparisonConfig(), AdapterConfig()
-    names = ("hidden", "extractor", "extractor_rank", "head_init_std", "code_norm_limit")
+    names = ("hidden", "extractor", "head_init_std", "code_norm_limit")
     assert [getattr(rows, name) for name in names] == [getattr(adapter, name) for name in names]
-
-
-def test_only_rows_whose_cores_are_generated_from_images_train_their_extractor():
-    rows = (
-        "lora",
-        "metalora-tr-constant",
-        "moelora",
-        "late-fusion",
-        "metalora-cp",
-        "metalora-tr@8",
-        "lora-equal-budget",
-    )
-    jobs = replace(CONFIG, methods=rows, extractor_rank=2).jobs(0, 1e-3)
-    learning = {str(job.variants[0]) for job in jobs if job.adapter.extractor_rank == 2}
-    assert learning == {"metalora-cp", "metalora-tr@8", "lora-equal-budget"}  # the last has the reference's settings
-    with pytest.raises(InputError, match="the extractor is the stem, which stays frozen"):
-        replace(CONFIG, extractor_rank=2, extractor="stem")
 
 
 def test_old_spellings_of_rows_are_the_same_rows():
@@ -136,7 +119,6 @@ def test_settings_that_decide_nothing_leave_every_job_as_it_is(settings):
         ({"rank": 2}, TRAINED),
         ({"targets": ("conv",)}, TRAINED),
         ({"hidden": 16}, MAPPED | {"lora@8-inverted", "lora-equal-budget"}),
-        ({"extractor_rank": 2}, MAPPED | {"lora-equal-budget"}),
         ({"extractor": "stem"}, MAPPED | {"lora@8-inverted", "lora-equal-budget"}),
         ({"mapping_lr_scale": 0.5}, MAPPED | {"lora@8-inverted"}),
         ({"rank_pattern": {"conv": 2}}, {LATENT, FACTORS, "metalora-tr-constant", "lora-equal-budget"}),
@@ -164,7 +146,7 @@ def test_every_setting_of_a_training_either_counts_or_is_known_to_decide_nothing
     assert {f.name for f in fields(TrainingConfig)} - counted == idle | where_they_are_set
     of_the_row = {"method", "core"}
     not_offered = {"adapter_dtype", "modules_to_save", "condition", "core_distribution"}
-    assert {f.name for f in fields(AdapterConfig)} - counted == of_the_row | not_offered | {"extractor_rank"}
+    assert {f.name for f in fields(AdapterConfig)} - counted == of_the_row | not_offered
 
 
 def test_gaussian_cores_and_the_weight_of_their_divergence_count_where_there_are_any():

@@ -25,8 +25,7 @@ def replica(monkeypatch):
 
 @pytest.mark.parametrize(
     ("method", "settings"),
-    [(method, {"extractor": name}) for method in ("lora", "metalora-cp", "metalora-tr") for name in EXTRACTORS]
-    + [("metalora-cp", {"extractor_rank": 2}), ("metalora-tr", {"extractor": "resnet20", "extractor_rank": 2})],
+    [(method, {"extractor": name}) for method in ("lora", "metalora-cp", "metalora-tr") for name in EXTRACTORS],
 )
 def test_a_replica_uses_its_own_tensors_only(method, settings, replica, randomise):
     model = metalora.adapt("resnet20", AdapterConfig(method, rank=2, modules_to_save=r"layer3\..*bn1$", **settings))

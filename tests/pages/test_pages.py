@@ -86,16 +86,6 @@ def test_a_gaussian_core_reaches_the_run_and_leaves_methods_without_cores_alone(
         form.run_config(None, None, chosen | {"method": "moelora"})
 
 
-def test_an_extractor_that_learns_reaches_the_run_of_a_method_that_has_one(build_page):
-    form = next(event.fn.__self__ for event in build_page().fns.values() if event.name == "describe")
-    chosen = {name: field.value for name, field in form.fields.items()} | {"extractor_rank": 2}
-    config = form.run_config(None, None, chosen)
-    assert config.adapter.extractor_rank == 2 and "--extractor-rank 2" in texts(config)[0]
-    assert form.run_config(None, None, chosen | {"method": "lora"}).adapter.extractor_rank == 0
-    shown = dict(zip(form.conditional, form.show_fields("late-fusion", "all layers"), strict=True))
-    assert not shown[form.fields["extractor_rank"]]["visible"] and shown[form.fields["extractor"]]["visible"]
-
-
 @pytest.mark.parametrize("found", [None, object()])
 def test_look_shows_an_uncertainty_only_where_cores_have_one(build_page, monkeypatch, found):
     tab = next(event.fn.__self__ for event in build_page().fns.values() if event.name == "inspect")

@@ -46,14 +46,6 @@ def test_a_model_card_is_up_to_date_and_has_what_the_hub_reads(name):
     assert values and all(any(abs(value - accuracy) < 1e-4 for accuracy in accuracies) for value in values)
 
 
-def test_a_card_says_whether_the_extractor_is_trained():
-    name = next(name for name in PRESENT if "metalora" in name)
-    card = copy.deepcopy(read_card(bundled_folder(name)))
-    assert "the LoRA of its extractor" not in model_card(name, card)
-    card["settings"]["adapter"]["extractor_rank"] = 2
-    assert "in the mapping net and the LoRA of its extractor" in model_card(name, card)
-
-
 @pytest.mark.parametrize(
     ("sizes", "words"), [(1, "single images"), (8, "sets of 8 that share"), ([0, 1, 8], "sets of 0, 1 or 8 that share")]
 )

@@ -54,7 +54,6 @@ def test_settings_without_effect_are_not_part_of_the_identity(training, adapter)
         ({}, {"core": "constant"}),
         ({}, {"code": 8}),
         ({}, {"core_distribution": "gaussian"}),
-        ({}, {"extractor_rank": 2}),
     ],
 )
 def test_settings_with_an_effect_are(training, adapter):
@@ -98,11 +97,6 @@ def test_fitting_a_gate_counts_where_cores_are_generated_from_images():
     assert "fit_gate" not in identity()["training"] and identity({"fit_gate": True})["training"]["fit_gate"]
     for adapter in ({"method": "lora"}, {"core": "constant"}, {"method": "moelora", "condition": 3}):
         assert identity({"fit_gate": True}, adapter) == identity({}, adapter)
-
-
-def test_trainings_of_before_extractors_could_learn_keep_their_identity():
-    assert "extractor_rank" not in identity()["adapter"]
-    assert identity({}, {"extractor_rank": 2})["adapter"]["extractor_rank"] == 2
 
 
 def test_with_several_sizes_of_sets_the_sizes_say_how_often_cores_are_the_identity():

@@ -71,7 +71,7 @@ def loss(model, digits, weight, set_size=4, share=0.0, loss=None):
 
 
 @pytest.mark.parametrize("share", [0.0, 0.5])
-@pytest.mark.parametrize("settings", [{}, {"method": "metalora-cp", "extractor_rank": 2}])
+@pytest.mark.parametrize("settings", [{}, {"method": "metalora-cp"}])
 def test_images_with_their_own_cores_are_trained_beside_their_sets(digits, share, settings):
     model = made(**settings)
     objective, batch, (total, accuracy) = loss(model, digits, 0.7, share=share)

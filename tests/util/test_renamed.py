@@ -23,9 +23,10 @@ def test_keys_of_nested_settings_are_renamed():
 
 
 def test_settings_that_are_gone_are_left_out_where_they_changed_nothing():
-    assert AdapterConfig.from_dict({"rank": 3, "code_batchnorm": False}) == AdapterConfig(rank=3)
-    with pytest.raises(InputError, match="Unknown setting 'code_batchnorm'"):
-        AdapterConfig.from_dict({"rank": 3, "code_batchnorm": True})
+    gone = {"code_batchnorm": False, "extractor_rank": 0}
+    assert AdapterConfig.from_dict({"rank": 3} | gone) == AdapterConfig(rank=3)
+    with pytest.raises(InputError, match="Unknown setting 'extractor_rank'"):
+        AdapterConfig.from_dict({"rank": 3} | gone | {"extractor_rank": 2})
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ import pandas as pd
 from metalora.experiments.contexts import context_table
 from metalora.experiments.paper_table import paper_table
 from metalora.experiments.results import bundled_results, load_bundled
-from metalora.experiments.table import Cell, Table, format_count, format_percent
+from metalora.experiments.table import NOT_RUN, Cell, Table, format_count, format_percent
 from metalora.models.bundled import NAMES, bundled_folder
 from metalora.models.saving import WEIGHTS
 from metalora.runs.bundled_adapters import read_card
@@ -115,11 +115,12 @@ def _pair(gains: pd.DataFrame, row: str) -> str:
 def rows_of_part(part: str) -> list[list[str]]:
     """Return the accuracies of every row of a part, mean ± standard deviation; the best of a column is bold."""
     comparison = load_bundled(part)
-    ks = comparison.config.ks
-    table = [["row", "trained parameters", *(f"{split} K={k}" for split in SPLITS for k in ks)]]
+    measured = set(comparison.summary["task_split"])  # a suite may have no unseen tasks
+    columns_of = [(split, k) for split in SPLITS if split in measured for k in comparison.config.ks]
+    table = [["row", "trained parameters", *(f"{split} K={k}" for split, k in columns_of)]]
     variants = [str(variant) for variant in comparison.config.variants]
     eligible = [row for row in variants if not row.endswith("oracle")]  # which is told the answer
-    columns = [(means_of(part, k), split) for split in SPLITS for k in ks]
+    columns = [(means_of(part, k), split) for split, k in columns_of]
     best = [max(means.loc[(row, split), "mean"] for row in eligible) for means, split in columns]
     for row in variants:
         cells = [means.loc[(row, split)] for means, split in columns]
@@ -258,8 +259,10 @@ def below_constant() -> list[list[str]]:
 def _below(part: str, row: str, split: str) -> str:
     comparison = load_bundled(part)
     place = (comparison.primary, split, comparison.config.ks[0])
-    rows = comparison.rows.set_index(["gallery", "task_split", "k"]).loc[[place]]
-    by_seed = rows.pivot_table(index="seed", columns="method", values="accuracy")
+    rows = comparison.rows.set_index(["gallery", "task_split", "k"])
+    if place not in rows.index:
+        return "–"
+    by_seed = rows.loc[[place]].pivot_table(index="seed", columns="method", values="accuracy")
     if row not in by_seed or CONSTANT not in by_seed:
         return "–"
     gains = (by_seed[row] - by_seed[CONSTANT]).dropna()
@@ -296,7 +299,8 @@ def contexts(part: str, what: str = "mean") -> list[list[str]]:
     comparison = load_bundled(part)
     table = context_table(comparison, comparison.config.backbones[0], worst=what == "worst")
     header = ["training", *(size for _, size in table.columns[1:])]
-    return [header, *([f"`{name}`", *cells] for name, *cells in _as_text(table)[1:])]
+    rows = [["–" if cell == NOT_RUN else cell for cell in row] for row in _as_text(table)[1:]]
+    return [header, *([f"`{name}`", *cells] for name, *cells in rows)]
 
 
 def _as_text(table: Table) -> list[list[str]]:

@@ -130,9 +130,6 @@ _EFFECTS: dict[str, Callable[[JobConfig], bool]] = {
         job.trained.has_latent_code and job.trained.in_sets and not job.in_several_sizes
     ),
     "training: fit_gate": lambda job: job.training.fit_gate and job.trained.reads_images,
-    "training: distillation_weight": lambda job: (
-        job.training.distillation_weight > 0 and job.trained.has_latent_code and job.trained.in_sets
-    ),
     "training: teacher_forcing_ratio": lambda job: job.trained.has_mapping_net and job.trained.factor_code,
     "training: factor_loss_weight": lambda job: job.trained.factor_code,
     "adapter: core_distribution": lambda job: job.adapter.gaussian,

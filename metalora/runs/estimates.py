@@ -35,7 +35,7 @@ def _measured(training: TrainingConfig) -> TrainingConfig:
     """Return the settings of measured steps: those that decide the pace, and of a large batch a part."""
     set_size = min(max(training.set_sizes), MAX_BATCH)
     batch_size = min(training.batch_size, MAX_BATCH - MAX_BATCH % set_size)
-    kept = {name: getattr(training, name) for name in ("precision", "device", "compile", "distillation_weight")}
+    kept = {name: getattr(training, name) for name in ("precision", "device", "compile")}
     return TrainingConfig(steps=STEPS + 1, batch_size=batch_size, set_size=set_size, lr=1e-4, **kept)
 
 

@@ -15,7 +15,7 @@ VALIDATIONS = 8  # of a training whose best state is kept
 # Settings that an identity names where they are not at their default only: checkpoints of before them do not have them.
 UNNAMED = {
     "adapter": ("adapter_dtype", "modules_to_save", "condition", "core_distribution"),
-    "training": ("distillation_weight", "fit_gate"),
+    "training": ("fit_gate",),
 }
 
 
@@ -36,8 +36,6 @@ class TrainingConfig:
             sizes of sets, 0 among them says how often they do.
         identity_core_prob_sets: Fraction of sets that get the identity core, for a latent code; likewise.
         kl_weight: Weight of the divergence of an image's core from the prior in the loss, for a Gaussian core.
-        distillation_weight: Weight of the distance between images by their own cores and by their set's in the loss,
-            for sets of a latent code, whose images' own cores are then trained beside; 0: only the sets' cores are.
         max_grad_norm: Norm to which gradients are clipped.
         validate_every: Steps between validations; 0 is at the end only, or eight times if the best one is kept.
         keep_best: End with the state of the best validation instead of the last, and with that before the first step
@@ -63,7 +61,6 @@ class TrainingConfig:
     identity_core_prob: float = 0.5
     identity_core_prob_sets: float = 0.25
     kl_weight: float = 1e-4
-    distillation_weight: float = 0.0
     max_grad_norm: float = 1.0
     validate_every: int = 0
     keep_best: bool = False
@@ -85,7 +82,7 @@ class TrainingConfig:
         check_float("teacher_forcing_ratio", ratio, lambda value: 0 <= value <= 1, "a fraction from 0 to 1")
         for name in ("identity_core_prob", "identity_core_prob_sets"):
             check_float(name, getattr(self, name), lambda value: 0 <= value < 1, "a fraction from 0 to below 1")
-        for name in ("factor_loss_weight", "kl_weight", "distillation_weight"):
+        for name in ("factor_loss_weight", "kl_weight"):
             check_float(name, getattr(self, name), lambda value: value >= 0, "a weight of 0 or more")
         for name in ("mapping_lr_scale", "max_grad_norm"):
             check_float(name, getattr(self, name), lambda value: value > 0, "a number above 0")
@@ -169,8 +166,6 @@ def identity_of(training: TrainingConfig, adapter: AdapterConfig, *, predicts: b
         if getattr(adapter, name) != getattr(AdapterConfig, name):
             values[name] = adapter.to_dict()[name]
     chosen: dict[str, Any] = {"keep_best": training.validation_interval} if training.keep_best else {}
-    if training.distillation_weight and latent and not adapter.told and max(sizes) > 1:
-        chosen["distillation_weight"] = training.distillation_weight
     if training.fit_gate and generates and not adapter.told:
         chosen["fit_gate"] = True
     return {"adapter": values, "training": _only(to_plain(training), effective) | chosen}

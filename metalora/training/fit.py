@@ -130,7 +130,6 @@ class Trainer:
             teacher_forcing_ratio=config.teacher_forcing_ratio,
             identity_core_prob=_identity_core_prob(config),
             kl_weight=config.kl_weight,
-            distillation_weight=config.distillation_weight,
             seed=config.seed,
             loss=loss,
         )

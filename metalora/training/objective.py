@@ -8,8 +8,6 @@ Where the classes alone train the code, some of the images or sets get the ident
 to the cores that they meet in training: those of training images, which a code can tell apart one by one, or those of
 the few seen tasks. With sets of several sizes, which steps draw, all images of some steps get it.
 
-Where an image's own core is to do what its set's does, both are trained in a step, and their distance is added.
-
 Gaussian cores are drawn, and their divergence from the prior, whose mean is the identity core, is added: the bound of
 variational inference, with a weight as in the information bottleneck (Alemi et al. 1612.00410).
 """
@@ -29,9 +27,7 @@ from metalora.models.adapted_model import AdaptedModel
 from metalora.models.backbones import check_embeddings
 from metalora.models.mapping_net import factor_loss
 from metalora.suites.suite import Batch, Suite
-from metalora.training.distillation import distillation_loss
 from metalora.util.device import to_device
-from metalora.util.errors import InputError
 from metalora.util.seeding import seeded_generator
 
 Loss = Callable[[Any, Batch], Tensor]
@@ -48,13 +44,8 @@ class Objective(nn.Module):
         identity_core_prob: fraction of the sets that get the identity core, where no factors are predicted. A single
             image counts as a set.
         kl_weight: of Gaussian cores' divergence from the prior, mean over images.
-        distillation_weight: of the distance between images by their own cores and by their set's, for a latent code;
-            above 0 the images' own cores are trained beside the sets' in a second pass.
         seed: of the initial values and of the choice of sets.
         loss: embeddings and batch → loss, instead of the head's; a module's parameters are trained along.
-
-    Raises:
-        InputError: distillation by the head that a loss takes the place of.
     """
 
     def __init__(
@@ -66,16 +57,10 @@ class Objective(nn.Module):
         teacher_forcing_ratio: float,
         identity_core_prob: float,
         kl_weight: float = 0.0,
-        distillation_weight: float = 0.0,
         seed: int,
         loss: Loss | None = None,
     ):
         super().__init__()
-        if distillation_weight and loss is not None:
-            raise InputError(
-                "distillation_weight compares what the head over classes makes of two embeddings, and your loss takes "
-                "the place of that head: set it to 0."
-            )
         self.factors = model.config.factors if model.config.predicts(tuple(map(len, suite.factors))) else ()
         self.weight, self.seed = weight, seed
         self.teacher_forcing_ratio = teacher_forcing_ratio
@@ -83,7 +68,6 @@ class Objective(nn.Module):
         self.kl_weight = kl_weight if model.config.gaussian else 0.0
         self.generates = model.config.generates
         self.reads_images = self.generates and not model.config.told
-        self.distillation_weight = distillation_weight if self.reads_images and not self.factors else 0.0
         self.reads_sets = self.generates or model.context is not None
         self.factor_indices: Any = suite.factor_indices  # None without named factors
         self.combinations: Any = suite.combinations
@@ -122,14 +106,11 @@ class Objective(nn.Module):
         groups = batch.groups if self.reads_sets and set_size > 1 else None
         nothing_read = self.reads_images and not set_size
         known = None if nothing_read else features(model, batch.examples, images)
-        distils = self.distillation_weight > 0 and groups is not None
-        own: Tensor | None = None
         if nothing_read:
-            cores, further = self._cores(model, code_of_nothing(model).expand(len(images), -1), 0.0)
+            cores, further = self._of_codes(model, code_of_nothing(model).expand(len(images), -1), 0.0)
             embeddings = network(images, cores=cores)
-        elif self.generates and (self.factors or self.identity_core_prob or self.kl_weight or distils):
-            own, used, further = self._codes(model, images, known, groups, batch, step)
-            cores, further = self._cores(model, used, further)
+        elif self.generates and (self.factors or self.identity_core_prob or self.kl_weight):
+            cores, further = self._cores(model, images, known, groups, batch, step)
             embeddings = network(images, cores=cores)
         elif self.names is None:
             embeddings, further = network(images, groups=groups, features=known), 0.0
@@ -139,9 +120,8 @@ class Objective(nn.Module):
             further = self.weight * factor_loss(scores, *self._targets(batch, device), self.factors)
         if self.loss is not None:
             return self.loss(embeddings, batch.to(device)) + further, None
-        logits = self._logits(embeddings)
-        if own is not None and distils:
-            further = further + self._second_pass(model, network, images, labels, own, embeddings, logits)
+        assert self.classes is not None
+        logits = self.classes(embeddings.to(self.classes.weight.dtype))
         return F.cross_entropy(logits, labels) + further, (logits.argmax(1) == labels).float().mean()
 
     @torch.inference_mode(False)
@@ -152,28 +132,7 @@ class Objective(nn.Module):
         weight, bias = (parameter.detach().cpu().float().clone() for parameter in self.classes.parameters())
         return LinearHead(weight, bias, self.labels)
 
-    def _logits(self, embeddings: Tensor) -> Tensor:
-        assert self.classes is not None
-        return self.classes(embeddings.to(self.classes.weight.dtype))
-
-    def _second_pass(
-        self,
-        model: AdaptedModel,
-        network: Callable,
-        images: Tensor,
-        labels: Tensor,
-        codes: Tensor,
-        taught: Tensor,
-        taught_logits: Tensor,
-    ) -> Tensor:
-        """Return the loss of images with the cores of their own codes, taught by what their sets' cores gave."""
-        cores, further = self._cores(model, codes, 0.0)
-        embeddings = network(images, cores=cores)
-        logits = self._logits(embeddings)
-        distance = distillation_loss(embeddings, taught, logits, taught_logits)
-        return F.cross_entropy(logits, labels) + further + self.distillation_weight * distance
-
-    def _codes(
+    def _cores(
         self,
         model: AdaptedModel,
         images: Tensor,
@@ -181,11 +140,8 @@ class Objective(nn.Module):
         groups: Tensor | None,
         batch: Batch,
         step: int,
-    ) -> tuple[Tensor, Tensor, Tensor | float]:
-        """Return the images' own codes and those that are used, and the loss beside the classes'.
-
-        Some are those of true factors or of the identity core; with a set's code its images' own are that of it too.
-        """
+    ) -> tuple[Cores, Tensor | float]:
+        """Return cores, some of them of true factors or the identity core, and the loss beside the classes'."""
         codes = model.codes(images, features=known)
         pooled = codes if groups is None else model.mapping.pool(codes, groups)
         further: Tensor | float = 0.0
@@ -196,10 +152,10 @@ class Objective(nn.Module):
             further = self.weight * model.mapping.factor_loss(codes, targets, combinations)
         else:
             neutral = to_device(self._drawn(self.identity_core_prob, batch, step), images.device)
-            codes, used = codes.masked_fill(neutral, 0), pooled.masked_fill(neutral, 0)
-        return codes, used, further
+            used = pooled.masked_fill(neutral, 0)
+        return self._of_codes(model, used, further)
 
-    def _cores(self, model: AdaptedModel, codes: Tensor, further: Tensor | float) -> tuple[Cores, Tensor | float]:
+    def _of_codes(self, model: AdaptedModel, codes: Tensor, further: Tensor | float) -> tuple[Cores, Tensor | float]:
         """Return the cores of codes (N, code), and the further loss with their divergence from the prior."""
         if self.kl_weight:
             further = further + self.kl_weight * model.mapping.kl_divergence(codes).mean()

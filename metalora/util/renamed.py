@@ -26,7 +26,8 @@ SETTINGS = {
     "told": "teacher_forcing_ratio",
     "train_pictures": "max_train_images",
 }
-GONE = {"code_batchnorm": False, "extractor_rank": 0}  # settings of before, and the value that changes nothing
+# Settings of before, and the value that changes nothing.
+GONE = {"code_batchnorm": False, "distillation_weight": 0.0, "extractor_rank": 0}
 COLUMNS = {"rate": "lr", "split": "task_split"}
 OPTIONS = {f"--{old.replace('_', '-')}": f"--{new.replace('_', '-')}" for old, new in SETTINGS.items()}
 MODULES = {

@@ -126,7 +126,6 @@ def test_settings_that_decide_nothing_leave_every_job_as_it_is(settings):
         ({"code_norm_limit": 3.0}, {LATENT, LATENT_SETS}),
         ({"identity_core_prob": 0.3}, {LATENT}),
         ({"identity_core_prob_sets": 0.3}, {LATENT_SETS}),
-        ({"distillation_weight": 0.3}, {LATENT_SETS}),
         ({"fit_gate": True}, MAPPED),
         ({"teacher_forcing_ratio": 0.3}, {FACTORS}),
         ({"factor_loss_weight": 0.3}, {FACTORS, "lora-factors"}),
@@ -142,7 +141,7 @@ def test_every_setting_of_a_training_either_counts_or_is_known_to_decide_nothing
     assert len(seeds) == 2 * len(CONFIG.jobs(0, 1e-3))
     counted = {name for job in jobs_by_row(ComparisonConfig()).values() for name in job.identity}
     idle = {"device", "compile", "validate_every", "set_size"}
-    where_they_are_set = {"keep_best", "kl_weight", "distillation_weight", "fit_gate"}
+    where_they_are_set = {"keep_best", "kl_weight", "fit_gate"}
     assert {f.name for f in fields(TrainingConfig)} - counted == idle | where_they_are_set
     of_the_row = {"method", "core"}
     not_offered = {"adapter_dtype", "modules_to_save", "condition", "core_distribution"}

@@ -80,19 +80,6 @@ def test_gaussian_cores_depend_on_the_weight_of_their_divergence():
     assert "kl_weight" not in identity()["training"] and "core_distribution" not in identity()["adapter"]
 
 
-def test_distillation_counts_where_sets_of_a_latent_code_are_trained():
-    weight = {"distillation_weight": 0.5}
-    assert "distillation_weight" not in identity()["training"]
-    for sets in ({"set_size": 8}, {"set_size": (0, 1, 8)}):
-        assert identity(weight | sets) != identity(sets)
-        for adapter in ({"method": "lora"}, {"core": "constant"}, {"method": "moelora", "condition": 3}):
-            assert identity(weight | sets, adapter) == identity(sets, adapter)
-        assert identity(weight | sets, {"factors": FACTORS}, predicts=True) == identity(
-            sets, {"factors": FACTORS}, predicts=True
-        )
-    assert identity(weight) == identity() and identity(weight | {"set_size": (0, 1)}) == identity({"set_size": (0, 1)})
-
-
 def test_fitting_a_gate_counts_where_cores_are_generated_from_images():
     assert "fit_gate" not in identity()["training"] and identity({"fit_gate": True})["training"]["fit_gate"]
     for adapter in ({"method": "lora"}, {"core": "constant"}, {"method": "moelora", "condition": 3}):

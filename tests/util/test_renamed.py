@@ -9,6 +9,8 @@ import pytest
 
 import metalora
 from metalora.adapters.config import AdapterConfig
+from metalora.runs.run_config import RunConfig
+from metalora.training.config import TrainingConfig
 from metalora.util.errors import InputError
 from metalora.util.renamed import MODULES, upgrade_name, upgrade_row, upgrade_settings
 
@@ -25,6 +27,8 @@ def test_keys_of_nested_settings_are_renamed():
 def test_settings_that_are_gone_are_left_out_where_they_changed_nothing():
     gone = {"code_batchnorm": False, "extractor_rank": 0}
     assert AdapterConfig.from_dict({"rank": 3} | gone) == AdapterConfig(rank=3)
+    old = {"adapter": gone, "training": {"steps": 5, "distillation_weight": 0.0}}
+    assert RunConfig.from_dict(old) == RunConfig(training=TrainingConfig(steps=5))
     with pytest.raises(InputError, match="Unknown setting 'extractor_rank'"):
         AdapterConfig.from_dict({"rank": 3} | gone | {"extractor_rank": 2})
 

@@ -36,7 +36,7 @@ class FeatureCache:
         self._tasks = seen  # (tasks, seen tasks)
 
     def __call__(self, model: AdaptedModel, examples: Examples, images: Tensor) -> Tensor | None:
-        """Return features (N, F) of `examples`; None where there is no extractor pass of its own, or it is trained.
+        """Return features (N, F) of `examples`; None for a model that has no extractor pass of its own.
 
         For a method that is told the task, they say it: 1 for the image's task, equal weights of all for an unseen one.
 

@@ -4,6 +4,7 @@ import json
 from importlib import import_module
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from metalora.experiments.results import load_bundled
@@ -57,6 +58,23 @@ def test_what_lies_below_the_constant_core_is_named():
     found = {(row[0], row[1]): row[2:] for row in rows}
     assert found["`primary/main`", "`metalora-tr-factors@1`"][0] == "–"
     assert float(found["`primary/main`", "`metalora-tr-factors@1`"][1].split()[0].replace("−", "-")) < 0
+
+
+def test_rows_by_the_images_of_a_set_are_those_of_the_results():
+    comparison = load_bundled("contexts/corruptions")
+    header, *rows = import_module("result_tables").contexts("contexts/corruptions", "worst")
+    assert header == ["training", "0", "1", "2", "4", "8", "25", "50"]
+    cells = dict(zip(header, next(row for row in rows if row[0] == "`metalora-tr (trained with sets)`"), strict=True))
+    tasks = pd.DataFrame(comparison.tasks).query("method == 'metalora-tr@8' and gallery == 'pooled' and k == 5")
+    worst = 100 * tasks.groupby("task_split")["accuracy"].min()
+    assert cells["8"] == f"{worst['seen']:.1f} / {worst['unseen']:.1f}"
+    (static,) = (row for row in rows if row[0] == "`lora-equal-budget`")
+    assert [cell == "–" for cell in static[1:]] == [True, False] + 5 * [True]
+
+
+def test_a_suite_without_unseen_tasks_has_no_columns_of_them():
+    header, *rows = import_module("result_tables").rows_of_part("field/rotations")
+    assert header[2:] == ["seen K=5", "seen K=10"] and all(len(row) == len(header) for row in rows)
 
 
 def test_exports_have_a_row_for_every_form_of_every_adapter():

@@ -98,9 +98,8 @@ def _numbers() -> dict[str, Any]:
         "Nothing beats a point on the dashed Pareto line at its budget; bars: standard deviation over seeds."
     )
     parts["left_out"] = Message()
-    parts["tasks"] = Plot(
-        label="Accuracy of every task", height=560, follows=True, visible="hidden", elem_classes="wide"
-    )
+    # Not hidden where there is none: Gradio loses a change of visibility that arrives while an accordion opens.
+    parts["tasks"] = Plot(label="Accuracy of every task", height=0, follows=True, elem_classes="wide")
     caption("A row per method, a column per task; brighter is more accurate. Means over seeds, in per cent.")
     return parts
 
@@ -183,18 +182,17 @@ class CompareTab:
         self, token: str, name: str, backbone: str, words: str, gallery: str, split: str, k: int, *own: Any
     ) -> list[Any]:
         """Show all numbers of results: command, table, downloads, figures; nothing where there are none."""
-        nothing = ["", "", *[None] * len(DOWNLOADS), None, "", "", gr.update(visible="hidden")]
+        nothing = ["", "", *[None] * len(DOWNLOADS), None, "", "", None]
         if name == RUNS:
             return nothing
         try:
             source = self._source(token, name, own)
             seen = source.numbers(_backbone(source, backbone), split, gallery, k, words or "")
         except InputError as problem:
-            return [*nothing[:-2], str(problem), nothing[-1]]
-        tasks = gr.update(value=seen.tasks, visible=seen.tasks is not None or "hidden")
+            return [*nothing[:-2], str(problem), None]
         files = source.write(seen.table, self.context.app_state.workspace.tables_folder(_folder(name)))
         shown = [served(files[kind]) for kind in DOWNLOADS]
-        return [_command(source), seen.html, *shown, seen.budget, seen.legend, seen.left_out, tasks]
+        return [_command(source), seen.html, *shown, seen.budget, seen.legend, seen.left_out, seen.tasks]
 
     def _overview(self, token: str, name: str, backbone: str, words: str, own: tuple[Any, ...]) -> Overview:
         if name == RUNS:

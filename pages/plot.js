@@ -163,6 +163,7 @@ function receive() {
   if (!props.value) {
     if (state.figure) Plotly.purge(area);
     delete area.dataset.listening;
+    area.style.height = '';
     state = {};
     tools();
     overlay();

@@ -114,9 +114,13 @@ def test_a_study_brings_its_own_backbone_and_gallery(page, open_tab):
     expect(short(page).locator("caption")).to_contain_text("within gallery")
     unfold(page, ALL_NUMBERS)
     expect(page.get_by_role("radio", name="within", exact=True)).to_be_checked()
+    tasks = page.get_by_label("Accuracy of every task")
+    expect(tasks.locator(".main-svg").first).to_be_visible()
     page.get_by_role("radio", name="pooled", exact=True).check()
     expect(whole(page).locator("caption")).to_contain_text("pooled gallery")
     expect(message(page, "Accuracies of single tasks were kept for the within gallery at K = 5 only")).to_be_visible()
+    expect(tasks.locator(".main-svg")).to_have_count(0)
+    assert tasks.bounding_box()["height"] == 0  # what is not there takes no room
 
 
 # Notes every caption of the short table together with the rows under it.

@@ -58,7 +58,7 @@ class TrainingConfig:
     set_size: tuple[int, ...] | int = 1
     factor_loss_weight: float = 1.0
     teacher_forcing_ratio: float = 0.5
-    identity_core_prob: float = 0.5
+    identity_core_prob: float = 0.15
     identity_core_prob_sets: float = 0.25
     kl_weight: float = 1e-4
     max_grad_norm: float = 1.0

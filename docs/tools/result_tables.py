@@ -35,7 +35,7 @@ HEADLINE = (  # what the mapping net is given, part, row
     ("8 unlabelled images of one task, rotated and recoloured ¹", "primary/main", f"{FACTOR}@8"),
     ("the same, factors of tasks not named in training", "primary/main", f"{LATENT}@8"),
     ("all images of the task ¹", "primary/main", f"{FACTOR}@all"),
-    ("one image, corruptions (visible in any image)", "breadth/corruptions-one", LATENT),
+    ("one image, corruptions (visible in any image)", "breadth/corruptions-default", LATENT),
     ("one image, rotations and colours (it rarely tells)", "primary/one", LATENT),
     ("8 images, tasks that differ in labels only", "breadth/rules-free", f"{LATENT}@8"),
 )
@@ -154,7 +154,14 @@ def intervals(part: str, *rows: str) -> list[list[str]]:
     return table
 
 
-WORST_PARTS = ("primary/main", "primary/one", "primary/free", "mixer/mixer", "breadth/corruptions-one")
+WORST_PARTS = (
+    "primary/main",
+    "primary/one",
+    "primary/free",
+    "mixer/mixer",
+    "breadth/corruptions-one",
+    "breadth/corruptions-default",
+)
 
 
 def worst_tasks() -> list[list[str]]:
@@ -172,7 +179,7 @@ def worst_tasks() -> list[list[str]]:
 
 LATENT_PARTS = (  # suite, part of before, part by today's defaults
     ("ten domain transforms", "breadth/shifts", "breadth/shifts-free"),
-    ("corruptions", "breadth/corruptions", "breadth/corruptions-free"),
+    ("corruptions", "breadth/corruptions", "breadth/corruptions-default"),
     ("compositions, ResNet-20", "primary/main", "primary/free"),
     ("digits", "breadth/digits", "breadth/digits-free"),
     ("label rules", "breadth/rules", "breadth/rules-free"),

@@ -67,7 +67,7 @@ def run_config(name: str) -> RunConfig:
     else:
         rank = METHODS[method].rank_for(PRESETS["Default"].rank)
         adapter = AdapterConfig(method, rank=rank, hidden=HIDDEN)
-        training = TrainingConfig(steps=STEPS[suite_name], batch_size=BATCH_SIZE, lr=LR)
+        training = TrainingConfig(steps=STEPS[suite_name], batch_size=BATCH_SIZE, lr=LR, identity_core_prob=0.5)
     config = RunConfig(backbone, suite, adapter, replace(training, validate_every=0))
     in_sets = suite_name != "cifar10-corruptions"
     if adapter.generates and in_sets:

@@ -179,7 +179,7 @@ def worst_tasks() -> list[list[str]]:
 
 LATENT_PARTS = (  # suite, part of before, part by today's defaults
     ("ten domain transforms", "breadth/shifts", "breadth/shifts-free"),
-    ("corruptions", "breadth/corruptions", "breadth/corruptions-default"),
+    ("corruptions", "breadth/corruptions", "breadth/corruptions-free"),
     ("compositions, ResNet-20", "primary/main", "primary/free"),
     ("digits", "breadth/digits", "breadth/digits-free"),
     ("label rules", "breadth/rules", "breadth/rules-free"),

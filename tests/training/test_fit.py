@@ -352,7 +352,7 @@ def trained(suite: Suite, core: str = "generated") -> metalora.AdaptedModel:
     """Meta-LoRA TR on the bundled ResNet after a short real training."""
     backbone = metalora.load_backbone("resnet20", image_size=suite.image_size)
     model = metalora.adapt(backbone, metalora.AdapterConfig("metalora-tr", rank=3, core=core))
-    list(fit(model, suite, TrainingConfig(device="cpu")))
+    list(fit(model, suite, TrainingConfig(steps=128, device="cpu")))
     return model
 
 

@@ -3,6 +3,7 @@
 `table_writers` writes it in several formats. The number formats are public, for all that shows numbers.
 """
 
+import functools
 import math
 from collections.abc import Callable, Container, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -14,7 +15,7 @@ from metalora.evaluation.config import LINEAR_HEAD
 from metalora.experiments.statistics import SEEDS_FOR_A_STAR, SEEDS_ONLY
 from metalora.util.errors import InputError
 
-NOT_RUN, NOT_APPLICABLE = "not run", "not applicable"
+NOT_RUN, NOT_MEASURED, NOT_APPLICABLE = "not run", "not measured", "not applicable"
 SPLITS = ("seen", "unseen")
 WORST = "worst task"
 
@@ -165,12 +166,16 @@ def _beside(
         for task_split, cells in by_split(worst):
             yield f"{task_split} {WORST}", cells, lambda method: NOT_RUN
     if heads is not None:
-        for task_split, cells in by_split(summary[summary["gallery"] == LINEAR_HEAD]):
-            yield (
-                f"{task_split} {LINEAR_HEAD}",
-                cells,
-                lambda method: NOT_RUN if method in (heads or ()) else NOT_APPLICABLE,
-            )
+        of_heads = summary["gallery"] == LINEAR_HEAD
+        ran = {task_split: set(cells["method"]) for task_split, cells in by_split(summary[~of_heads])}
+
+        def absent(method: str, task_split: str) -> str:
+            if method not in heads:
+                return NOT_APPLICABLE
+            return NOT_MEASURED if method in ran.get(task_split, ()) else NOT_RUN  # by a version without heads
+
+        for task_split, cells in by_split(summary[of_heads]):
+            yield f"{task_split} {LINEAR_HEAD}", cells, functools.partial(absent, task_split=task_split)
 
 
 def _beside_notes(headings: set[str]) -> list[str]:

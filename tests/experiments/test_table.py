@@ -272,9 +272,12 @@ def test_worst_tasks_and_heads_stand_beside_the_means(summary, comparison):
     texts = [[cell.text for cell in row[3:7]] for row in table.rows]
     assert texts == [
         ["not run", "not run", "not applicable", "not applicable"],
-        ["25.0", "25.0", "70.0 ± 1.0", "not run"],
-        ["25.0", "not run", "not run", "80.0 ± 1.0"],
+        ["25.0", "25.0", "70.0 ± 1.0", "not measured"],
+        ["25.0", "not run", "not measured", "80.0 ± 1.0"],
     ]
+    added = [*METHODS, "metalora-cp"]
+    table_with_more = build_table(pd.concat([summary, heads]), comparison, added, worst=worst, heads=added[1:])
+    assert [cell.text for cell in table_with_more.rows[-1][3:7]] == ["not run"] * 4
     assert [row[:3] for row in table.rows] == [row[:3] for row in build_table(summary, comparison, METHODS).rows]
     assert any(note.startswith("Worst task: in every seed") for note in table.notes)
     assert any(note.startswith("Linear head: ") for note in table.notes)
